@@ -1,0 +1,144 @@
+# Needs make, a POSIX shell and Python; everything else is installed into .venv.
+# All paths are relative, so the checkout may lie in a directory whose name has spaces.
+
+DEMO = ntkbayes compare --model models/binary.py --out runs/demo
+UV   = uv>=0.9,<1
+
+BIN  = .venv/bin
+MADE_FROM = pyproject.toml Makefile .python-version
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint format bench clean
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+
+setup: ## install ntkbayes and its development tools into .venv (PYTHON=/path/to/python chooses the Python)
+	@sh -euc "$$SETUP"
+
+demo: setup ## compare laws on a small data set and write a report
+	$(BIN)/$(DEMO)
+
+lint: setup ## check style, types and the order of the layers
+	@echo "== ruff check"
+	@$(BIN)/ruff check .
+	@echo "== ruff format --check"
+	@$(BIN)/ruff format --check .
+	@echo "== mypy"
+	@$(BIN)/mypy
+	@echo "== lint-imports"
+	@$(BIN)/lint-imports
+
+test: lint ## run everything CI runs: lint, then the tests
+	@echo "== pytest"
+	@$(BIN)/pytest
+
+format: setup ## rewrite the code in the project's style
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+bench: setup ## measure the speed of the laws, then their calibration
+	$(BIN)/python benchmarks/laws.py
+	$(BIN)/python benchmarks/calibration.py
+
+clean: ## remove .venv, caches and builds; runs/ stays
+	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis build dist
+	find . \( -name .git -o -name runs \) -prune -o -type d -name __pycache__ -prune -exec rm -rf {} +
+
+# .venv/.complete is written last and names the checkout, so a set-up that was interrupted, moved or copied is made
+# anew. The environment's age is that of its start: a file edited during the installation counts as newer.
+define SETUP
+complete=.venv/.complete
+here=$$(pwd -P)
+
+# Prints the interpreter behind $$1, seen through shims and virtual environments; fails unless it runs and is supported.
+supported() {
+    "$$1" -c 'if True:
+        import os, sys
+        if not (3, 12) <= sys.version_info[:2] < (3, 14): sys.exit(1)
+        print(os.path.realpath(getattr(sys, "_base_executable", None) or sys.executable))' 2>/dev/null
+}
+
+find_python() {
+    if [ -n "$${PYTHON:-}" ]; then
+        supported "$$PYTHON" && return
+        echo "make setup: PYTHON=$$PYTHON is not a working Python 3.12 or 3.13." >&2
+        return 1
+    fi
+    for version in 3.12 3.13; do
+        supported "python$$version" && return
+        for candidate in "$${PYENV_ROOT:-$$HOME/.pyenv}/versions/$$version".*/bin/python; do
+            supported "$$candidate" && return
+        done
+        supported "$$(uv python find --system "$$version" 2>/dev/null)" && return
+    done
+    supported python3 && return
+    supported python && return
+    cat >&2 <<END
+make setup: found no working Python 3.12 or 3.13 (looked for python3.12, python3.13, python3 and python, and in pyenv
+and uv). Install one, for example by one of
+    uv python install 3.12
+    pyenv install 3.12
+    apt install python3.12 python3.12-venv
+and run make setup again; or say where it is: make setup PYTHON=/path/to/python3.12
+END
+    return 1
+}
+
+# Python's own venv brings pip along, except where a distribution has split ensurepip off.
+make_venv() {
+    echo "make setup: making .venv with $$python"
+    rm -rf .venv
+    if "$$python" -c 'import ensurepip' 2>/dev/null; then
+        "$$python" -m venv .venv
+        .venv/bin/python -m pip install --quiet "$(UV)"
+        return
+    fi
+    "$$python" -m venv --without-pip .venv
+    if "$$python" -m pip --version >/dev/null 2>&1; then
+        "$$python" -m pip --python .venv/bin/python install --quiet "$(UV)"
+    elif uv --version >/dev/null 2>&1; then
+        uv pip install --quiet --python .venv/bin/python "$(UV)"
+    else
+        echo "make setup: $$python has neither ensurepip nor pip, and uv is not installed either." >&2
+        echo "Install one of them (on Debian and Ubuntu: apt install python3-venv) and try again." >&2
+        return 1
+    fi
+}
+
+base=$$(supported .venv/bin/python) || base=none
+if [ "$$base" != none ] && [ -n "$${PYTHON:-}" ]; then
+    python=$$(find_python)
+    [ "$$base" = "$$python" ] || base=none
+fi
+if [ "$$base" = none ] || [ "$$(cat $$complete 2>/dev/null)" != "$$here" ]; then
+    python=$$(find_python)
+    make_venv
+elif [ -z "$$(find $(MADE_FROM) -newer $$complete)" ]; then
+    exit 0
+fi
+
+rm -f $$complete
+printf '%s\n' "$$here" >.venv/.started
+
+# uv does not read pip's configuration, which may be where this machine's mirror, proxy and certificates are set.
+pip_config=$$(.venv/bin/python -m pip config list 2>/dev/null) || pip_config=
+told_pip() { printf '%s\n' "$$pip_config" | sed -n "s/^global\.$$1='\(.*\)'$$/\1/p"; }
+
+if [ -z "$${UV_DEFAULT_INDEX:-}$${UV_INDEX_URL:-}" ]; then
+    index=$${PIP_INDEX_URL:-$$(told_pip index-url)}
+    [ -z "$$index" ] || export UV_DEFAULT_INDEX="$$index"
+fi
+if [ -z "$${HTTPS_PROXY:-}$${https_proxy:-}$${ALL_PROXY:-}$${all_proxy:-}" ]; then
+    proxy=$${PIP_PROXY:-$$(told_pip proxy)}
+    [ -z "$$proxy" ] || export ALL_PROXY="$$proxy"
+fi
+if [ -z "$${SSL_CERT_FILE:-}" ]; then
+    certificates=$${PIP_CERT:-$$(told_pip cert)}
+    [ -z "$$certificates" ] || export SSL_CERT_FILE="$$certificates"
+fi
+
+.venv/bin/uv pip install --python .venv/bin/python --editable . --group dev
+mv .venv/.started $$complete
+endef
+export SETUP

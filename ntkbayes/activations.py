@@ -1,0 +1,274 @@
+"""Activation functions and their Gaussian moments ("dual activations").
+
+Everything an analytic kernel needs to know of an activation φ is, for (u, v) jointly Gaussian with
+mean zero, how E[φ(u) φ(v)] and E[φ'(u) φ'(v)] depend on the covariance of (u, v). Those two numbers
+drive the NNGP and the NTK recursion (Jacot et al. 2018; Lee et al. 2018).
+
+A pair is held as two standard deviations and the *angle* between u and v, not as a covariance:
+near u = v the covariance has lost half of the digits of the angle, and the moments of ReLU are a
+function of the angle. Held this way they are exact to round-off at x = x' and for collinear inputs,
+and so are their gradients.
+"""
+
+import abc
+from collections.abc import Callable
+from typing import NamedTuple, Self
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from ntkbayes.errors import ConfigurationError, UnknownNameError
+
+Field = Float[Array, "..."]
+
+
+def safe_sqrt(x: Field) -> Field:
+    """√x with gradient 0, not infinity, at x = 0."""
+    positive = x > 0
+    return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1.0)), 0.0)
+
+
+class GaussianPair(NamedTuple):
+    """Centred jointly Gaussian (u, v): standard deviations and the angle, Cov = std1 std2 cos(angle).
+
+    The three fields broadcast against each other: (n1, 1), (1, n2) and (n1, n2) for a Gram matrix,
+    all (n,) for a diagonal.
+    """
+
+    std1: Field
+    std2: Field
+    angle: Field
+
+    @property
+    def covariance(self) -> Field:
+        return self.std1 * self.std2 * jnp.cos(self.angle)
+
+    def scale(self, factor: Field | float) -> Self:
+        """The pair (factor · u, factor · v)."""
+        return self._replace(std1=factor * self.std1, std2=factor * self.std2)
+
+    def __add__(self, other: "GaussianPair") -> "GaussianPair":  # type: ignore[override]
+        """The sum with an independent pair: covariances add.
+
+        1 ∓ cos of the new angle are sums of terms ≥ 0 (Lagrange's identity), so no digit cancels.
+        """
+        norm1, norm2 = jnp.hypot(self.std1, other.std1), jnp.hypot(self.std2, other.std2)
+        product, product1, product2 = norm1 * norm2, self.std1 * self.std2, other.std1 * other.std2
+        cross = self.std1 * other.std2 - self.std2 * other.std1
+        total = product + product1 + product2
+        excess = cross**2 / jnp.where(total > 0, total, 1.0)
+        opened = excess + 2 * product1 * jnp.sin(self.angle / 2) ** 2
+        opened += 2 * product2 * jnp.sin(other.angle / 2) ** 2
+        closed = excess + 2 * product1 * jnp.cos(self.angle / 2) ** 2
+        closed += 2 * product2 * jnp.cos(other.angle / 2) ** 2
+        return GaussianPair(norm1, norm2, _angle(opened, closed))
+
+
+def _angle(one_minus_cos: Field, one_plus_cos: Field) -> Field:
+    """The angle whose 1 − cos and 1 + cos are given up to a common factor ≥ 0; π/2 if both are 0."""
+    undefined = (one_minus_cos <= 0) & (one_plus_cos <= 0)
+    one_plus_cos = jnp.where(undefined, 1.0, one_plus_cos)
+    one_minus_cos = jnp.where(undefined, 1.0, one_minus_cos)
+    return 2 * jnp.arctan2(safe_sqrt(one_minus_cos), safe_sqrt(one_plus_cos))
+
+
+class Activation(eqx.Module):
+    """φ, elementwise, with its Gaussian moments."""
+
+    @abc.abstractmethod
+    def __call__(self, x: Field) -> Field:
+        """φ(x)."""
+
+    @abc.abstractmethod
+    def moments(self, pair: GaussianPair) -> tuple[GaussianPair, Field]:
+        """E[φ(u) φ(v)], as the pair with that covariance, and E[φ'(u) φ'(v)]."""
+
+
+class _SmoothActivation(Activation):
+    """An activation whose moments are smooth functions of the covariance."""
+
+    @abc.abstractmethod
+    def expectation(self, var1: Field, var2: Field, covariance: Field) -> Field:
+        """E[φ(u) φ(v)] from the variances and the covariance."""
+
+    @abc.abstractmethod
+    def derivative_expectation(self, var1: Field, var2: Field, covariance: Field) -> Field:
+        """E[φ'(u) φ'(v)], which is ∂E[φ(u) φ(v)]/∂covariance (Price's theorem)."""
+
+    def moments(self, pair: GaussianPair) -> tuple[GaussianPair, Field]:
+        var1, var2, covariance = pair.std1**2, pair.std2**2, pair.covariance
+        std1 = safe_sqrt(self.expectation(var1, var1, var1))
+        std2 = safe_sqrt(self.expectation(var2, var2, var2))
+        second = self.expectation(var1, var2, covariance)
+        product = std1 * std2
+        angle = _angle(jnp.maximum(product - second, 0.0), jnp.maximum(product + second, 0.0))
+        return GaussianPair(std1, std2, angle), self.derivative_expectation(var1, var2, covariance)
+
+
+class Identity(Activation):
+    """φ(x) = x: a deep linear network."""
+
+    def __call__(self, x: Field) -> Field:
+        return x
+
+    def moments(self, pair: GaussianPair) -> tuple[GaussianPair, Field]:
+        return pair, jnp.ones_like(pair.angle)
+
+
+class LeakyReLU(Activation):
+    """φ(x) = max(x, slope · x) for slope in [0, 1]; slope 0 is ReLU.
+
+    φ(x) = (1 + slope)/2 · x + (1 − slope)/2 · |x|, hence arc-cosine moments (Cho & Saul 2009).
+    """
+
+    slope: float = 0.0
+
+    def __call__(self, x: Field) -> Field:
+        return jnp.where(x > 0, x, self.slope * x)
+
+    def moments(self, pair: GaussianPair) -> tuple[GaussianPair, Field]:
+        angle = pair.angle
+        even, odd = ((1 - self.slope) / 2) ** 2, ((1 + self.slope) / 2) ** 2
+        second = even + odd  # E[φ(u)²] / Var u
+        bent = 2 / jnp.pi * even / second * _sin_minus_angle_cos(angle)  # ≥ 0: angles shrink
+        scaled = pair.scale(jnp.sqrt(second))
+        one_minus_cos = jnp.maximum(2 * jnp.sin(angle / 2) ** 2 - bent, 0.0)
+        one_plus_cos = 2 * jnp.cos(angle / 2) ** 2 + bent
+        return scaled._replace(angle=_angle(one_minus_cos, one_plus_cos)), (
+            odd + even * (1 - 2 * angle / jnp.pi)
+        )
+
+
+def _sin_minus_angle_cos(angle: Field) -> Field:
+    """sin θ − θ cos θ on [0, π], by its series where the difference would cancel."""
+    near = angle < 0.5
+    small, large = jnp.where(near, angle, 0.25), jnp.where(near, 1.0, angle)
+    terms = [(-1) ** (k + 1) * 2 * k / float(_factorial(2 * k + 1)) for k in range(9, 0, -1)]
+    series = small**3 * jnp.polyval(jnp.asarray(terms), small**2)
+    return jnp.where(near, series, jnp.sin(large) - large * jnp.cos(large))
+
+
+def _factorial(k: int) -> int:
+    return int(np.prod(np.arange(1, k + 1, dtype=object)))
+
+
+class Erf(_SmoothActivation):
+    """φ(x) = erf(x), with Williams' arcsine moments (1997)."""
+
+    def __call__(self, x: Field) -> Field:
+        return jax.scipy.special.erf(x)
+
+    def expectation(self, var1: Field, var2: Field, covariance: Field) -> Field:
+        norm = jnp.sqrt((1 + 2 * var1) * (1 + 2 * var2))
+        return 2 / jnp.pi * jnp.arcsin(2 * covariance / norm)
+
+    def derivative_expectation(self, var1: Field, var2: Field, covariance: Field) -> Field:
+        return 4 / jnp.pi / jnp.sqrt((1 + 2 * var1) * (1 + 2 * var2) - 4 * covariance**2)
+
+
+class GELU(_SmoothActivation):
+    """φ(x) = x Φ(x) with the exact normal distribution function Φ (Hendrycks & Gimpel 2016).
+
+    Moments by Stein's lemma from E[Φ(u) Φ(v)] = 1/4 + arcsin(r)/2π (cf. Tsuchida et al. 2021).
+    """
+
+    def __call__(self, x: Field) -> Field:
+        return jax.nn.gelu(x, approximate=False)
+
+    def expectation(self, var1: Field, var2: Field, covariance: Field) -> Field:
+        both, density, _, skew = self._parts(var1, var2, covariance)
+        return covariance * both + density * (var1 * var2 + covariance**2 * skew)
+
+    def derivative_expectation(self, var1: Field, var2: Field, covariance: Field) -> Field:
+        both, density, determinant, skew = self._parts(var1, var2, covariance)
+        product = var1 * var2 + covariance**2 * skew
+        return both + covariance * density * (1 + 2 * skew + product / determinant)
+
+    @staticmethod
+    def _parts(var1: Field, var2: Field, cov: Field) -> tuple[Field, Field, Field, Field]:
+        """E[Φ(u) Φ(v)], E[Φ'(u) Φ'(v)], det(I + Cov) and the coefficient of covariance²."""
+        norm = (1 + var1) * (1 + var2)
+        determinant = norm - cov**2
+        both = 0.25 + jnp.arcsin(cov / jnp.sqrt(norm)) / (2 * jnp.pi)
+        density = 1 / (2 * jnp.pi * jnp.sqrt(determinant))
+        return both, density, determinant, 1 / (1 + var1) + 1 / (1 + var2) - 1
+
+
+class Elementwise(Activation):
+    """Any scalar function, with moments by Gauss–Hermite quadrature.
+
+    Exact for polynomials of degree < num_nodes; spectrally accurate for smooth functions; slow to
+    converge at kinks. Costs num_nodes² evaluations of φ and φ' for each pair of inputs.
+    """
+
+    function: Callable[[Field], Field] = eqx.field(static=True)
+    num_nodes: int = eqx.field(static=True, default=32)
+
+    def __call__(self, x: Field) -> Field:
+        return self.function(x)
+
+    def moments(self, pair: GaussianPair) -> tuple[GaussianPair, Field]:
+        nodes, weights = np.polynomial.hermite_e.hermegauss(self.num_nodes)
+        weights = weights / weights.sum()
+        grid = jnp.asarray(np.stack(np.meshgrid(nodes, nodes), -1).reshape(-1, 2))
+        grid_weights = jnp.asarray(np.outer(weights, weights).ravel())
+        shape = jnp.broadcast_shapes(pair.std1.shape, pair.std2.shape, pair.angle.shape)
+        cos, sin = jnp.cos(pair.angle), jnp.sin(pair.angle)
+
+        def derivative(x: Field) -> Field:
+            return jax.jvp(self.function, (x,), (jnp.ones_like(x),))[1]
+
+        def step(sums: tuple[Field, Field], node: tuple[Field, Field]) -> tuple:
+            (z1, z2), weight = node
+            u, v = pair.std1 * z1, pair.std2 * (cos * z1 + sin * z2)
+            second = sums[0] + weight * self.function(u) * self.function(v)
+            slope = sums[1] + weight * derivative(u) * derivative(v)
+            return (second, slope), None
+
+        zeros = jnp.zeros(shape)
+        (second, slope), _ = jax.lax.scan(step, (zeros, zeros), (grid, grid_weights))
+
+        def std(std_in: Field) -> Field:
+            values = self.function(jnp.multiply.outer(std_in, jnp.asarray(nodes)))
+            return safe_sqrt(values**2 @ jnp.asarray(weights))
+
+        std1, std2 = std(pair.std1), std(pair.std2)
+        product = std1 * std2
+        angle = _angle(jnp.maximum(product - second, 0.0), jnp.maximum(product + second, 0.0))
+        return GaussianPair(std1, std2, angle), slope
+
+
+_BY_NAME: dict[str, Activation] = {
+    "relu": LeakyReLU(0.0),
+    "leaky_relu": LeakyReLU(0.01),
+    "erf": Erf(),
+    "gelu": GELU(),
+    "identity": Identity(),
+    "tanh": Elementwise(jnp.tanh),
+    "silu": Elementwise(jax.nn.silu),
+    "sin": Elementwise(jnp.sin),
+}
+NAMES = tuple(_BY_NAME)
+
+
+def get(activation: str | Activation | Callable[[Field], Field]) -> Activation:
+    """An activation from its name, from itself, or from any elementwise JAX function.
+
+    Raises:
+        UnknownNameError: the name is none of `NAMES`.
+    """
+    if isinstance(activation, Activation):
+        return activation
+    if isinstance(activation, str):
+        if activation not in _BY_NAME:
+            raise UnknownNameError("activation", activation, NAMES)
+        return _BY_NAME[activation]
+    if callable(activation):
+        return Elementwise(activation)
+    raise ConfigurationError(
+        f"an activation is a name ({', '.join(NAMES)}), an Activation or a function of an array; "
+        f"got {activation!r}"
+    )

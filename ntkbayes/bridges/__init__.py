@@ -1,0 +1,1 @@
+"""The edges: each module here meets one other library, and none imports another."""

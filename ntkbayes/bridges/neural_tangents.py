@@ -1,0 +1,209 @@
+"""neural-tangents, whose last release is older than the JAX that ntkbayes needs.
+
+Tested: neural-tangents 0.6.5 with jax 0.10.2, scipy 1.18 and numpy 2.5 on Python 3.12, in float64,
+without TensorFlow.
+
+Kernels are accurate to float64, with two exceptions of neural-tangents' own: under `jax.jit`, ReLU
+and its kin keep only eight digits where two inputs coincide, so on the diagonal of a Gram; and
+`ElementwiseNumerical` is as accurate, and as symmetric, as its quadrature.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import importlib.util
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from itertools import accumulate
+from types import ModuleType
+from typing import Any, NoReturn
+
+import jax
+import jax.core
+import jax.extend.core
+import jax.numpy as jnp
+from jax.interpreters import ad
+
+from ntkbayes.errors import ConfigurationError, MissingDependencyError
+
+_PACKAGE = "neural_tangents"
+_TENSORFLOW_PART = "neural_tangents.experimental"
+_REMEDY = (
+    "install it without TensorFlow: "
+    "`pip install --no-deps neural-tangents==0.6.5` and `pip install frozendict`"
+)
+_loading = threading.RLock()  # a thread must not be handed what another has half imported
+
+
+def load() -> ModuleType:
+    """The `neural_tangents` package, imported on a JAX that its last release does not know.
+
+    A package that is already imported is returned as it is. Otherwise the names that JAX dropped
+    are lent back for the length of the import: neural-tangents binds them in its own modules, so
+    JAX itself is left as it was. `neural_tangents.experimental` is passed over, because it imports
+    TensorFlow; whoever has TensorFlow can still import it by name.
+
+    Not mended: `NtkImplementation.STRUCTURED_DERIVATIVES`, and `AUTO`, which tries it, run on
+    internals of JAX that are gone. They raise `ConfigurationError` when asked for.
+
+    Raises:
+        MissingDependencyError: neural-tangents is not installed, or fails on the installed JAX.
+    """
+    with _loading:
+        loaded = sys.modules.get(_PACKAGE)
+        return _import_and_mend() if loaded is None else loaded
+
+
+def _import_and_mend() -> ModuleType:
+    try:
+        with _quiet(), _dropped_names(), _without_tensorflow_part():
+            package = importlib.import_module(_PACKAGE)
+        _mend_calls()
+    except Exception as error:
+        _forget()
+        absent = error.name if isinstance(error, ModuleNotFoundError) else None
+        if absent in {_PACKAGE, "frozendict"}:
+            raise MissingDependencyError(f"{absent} is not installed; {_REMEDY}") from error
+        raise MissingDependencyError(_describe_versions()) from error
+    return package
+
+
+# --- what the import needs -----------------------------------------------------------------------
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence what only the authors of neural-tangents could act on: old names, old escapes."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore", SyntaxWarning)
+        yield
+
+
+@contextmanager
+def _dropped_names() -> Iterator[None]:
+    """Lend JAX the names that neural-tangents imports and JAX no longer has."""
+    with ExitStack() as stack:
+        for name in ("Jaxpr", "JaxprEqn", "Literal", "Primitive", "Var"):
+            _lend(stack, jax.core, name, getattr(jax.extend.core, name))
+        # Only a key in a table of derivative rules, which no traced program can contain now.
+        _lend(stack, ad, "zeros_like_p", jax.extend.core.Primitive("zeros_like"))
+        if importlib.util.find_spec("jax.util") is None:
+            util: Any = ModuleType("jax.util")
+            util.safe_map, util.safe_zip = _safe_map, _safe_zip
+            stack.enter_context(_registered(util))
+        yield
+
+
+def _lend(stack: ExitStack, module: ModuleType, name: str, value: object) -> None:
+    """Set a name that `module` lacks until `stack` closes."""
+    if not hasattr(module, name):
+        setattr(module, name, value)
+        stack.callback(delattr, module, name)
+
+
+@contextmanager
+def _without_tensorflow_part() -> Iterator[None]:
+    """Let `from . import experimental` find an empty module, and leave no trace of it."""
+    with _registered(ModuleType(_TENSORFLOW_PART)):
+        yield
+    package = sys.modules.get(_PACKAGE)
+    if package is not None:
+        vars(package).pop("experimental", None)
+
+
+@contextmanager
+def _registered(stub: ModuleType) -> Iterator[None]:
+    """Keep `stub` in `sys.modules` for a while."""
+    sys.modules[stub.__name__] = stub
+    try:
+        yield
+    finally:
+        del sys.modules[stub.__name__]
+
+
+def _safe_map(function: Callable[..., Any], *arguments: Any) -> list[Any]:
+    """`jax.util.safe_map`: a list, from arguments of one length."""
+    return [function(*items) for items in zip(*arguments, strict=True)]
+
+
+def _safe_zip(*arguments: Any) -> list[Any]:
+    """`jax.util.safe_zip`: a list, from arguments of one length."""
+    return list(zip(*arguments, strict=True))
+
+
+# --- what the calls need --------------------------------------------------------------------------
+
+
+def _mend_calls() -> None:
+    """Replace, in neural-tangents alone, the helpers that today's JAX and SciPy refuse."""
+    empirical: Any = sys.modules[f"{_PACKAGE}._src.empirical"]
+    predict: Any = sys.modules[f"{_PACKAGE}._src.predict"]
+    # `jnp.size` no longer takes a ShapeDtypeStruct; NTK_VECTOR_PRODUCTS asks it to.
+    empirical._std_basis = _standard_basis
+    empirical._unravel_array_into_pytree = _split_like
+    # SciPy dropped `eigvalsh(eigvals=)`. Only `max_learning_rate` asks whether it is on a CPU, and
+    # otherwise calls JAX's own `eigvalsh`.
+    predict._is_on_cpu = _never
+    implementations = empirical._implementation_to_ntk_fn
+    for implementation in ("AUTO", "STRUCTURED_DERIVATIVES"):
+        implementations[empirical.NtkImplementation[implementation]] = _refuse
+
+
+def _standard_basis(tree: Any) -> Any:
+    """Every unit vector of the space of `tree`, along a new leading axis."""
+    leaves = jax.tree.leaves(tree)
+    identity = jnp.eye(sum(leaf.size for leaf in leaves), dtype=jnp.result_type(*leaves))
+    return _split_like(tree, 1, identity)
+
+
+def _split_like(tree: Any, axis: int, array: Any) -> Any:
+    """Cut `array` along `axis` into the leaves of `tree`."""
+    leaves, structure = jax.tree.flatten(tree)
+    axis %= max(array.ndim, 1)
+    before, after = array.shape[:axis], array.shape[axis + 1 :]
+    parts = jnp.split(array, list(accumulate(leaf.size for leaf in leaves[:-1])), axis)
+    shaped = [
+        part.reshape(before + leaf.shape + after) for part, leaf in zip(parts, leaves, strict=True)
+    ]
+    return jax.tree.unflatten(structure, shaped)
+
+
+def _never(_: object) -> bool:
+    return False
+
+
+def _refuse(**_: object) -> NoReturn:
+    raise ConfigurationError(
+        "neural-tangents' STRUCTURED_DERIVATIVES, and AUTO which tries it, need an older JAX; "
+        "use NtkImplementation.JACOBIAN_CONTRACTION or NTK_VECTOR_PRODUCTS"
+    )
+
+
+# --- when it fails --------------------------------------------------------------------------------
+
+
+def _forget() -> None:
+    """Drop what a failed import left, so that the next attempt starts afresh."""
+    for name in list(sys.modules):
+        if name == _PACKAGE or name.startswith(f"{_PACKAGE}."):
+            del sys.modules[name]
+
+
+def _describe_versions() -> str:
+    versions = ", ".join(f"{name} {_version(name)}" for name in ("neural-tangents", "jax"))
+    return (
+        f"neural-tangents cannot be imported with the installed versions ({versions}); "
+        "neural-tangents 0.6.5 with jax 0.10.2 is known to work"
+    )
+
+
+def _version(distribution: str) -> str:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return "of unknown version"

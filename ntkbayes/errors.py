@@ -1,0 +1,51 @@
+"""Every error and warning a user of ntkbayes can meet: one class a cause.
+
+Messages name the value that is wrong and say what to do about it.
+"""
+
+
+class NTKBayesError(Exception):
+    """Base of all errors raised on purpose by ntkbayes."""
+
+
+class DataError(NTKBayesError, ValueError):
+    """Features or targets that no model could be trained on."""
+
+
+class UnknownNameError(NTKBayesError, ValueError):
+    """A data set, law, activation, likelihood or score that does not exist."""
+
+    def __init__(self, kind: str, name: object, known: list[str] | tuple[str, ...]):
+        super().__init__(f"unknown {kind} {name!r}; known are: {', '.join(known)}")
+
+
+class ConfigurationError(NTKBayesError, ValueError):
+    """A setting outside its range, or settings that contradict each other."""
+
+
+class RidgeError(ConfigurationError):
+    """A ridge with which the trained predictor does not exist (THEORY 1, claim 3)."""
+
+
+class PrecisionError(NTKBayesError, RuntimeError):
+    """JAX would silently turn float64 into float32."""
+
+
+class NotPositiveDefiniteError(NTKBayesError, ArithmeticError):
+    """A Gram matrix with a negative eigenvalue beyond round-off."""
+
+
+class ConvergenceError(NTKBayesError, ArithmeticError):
+    """An iteration that stopped before its residual was small enough."""
+
+
+class StorageError(NTKBayesError, OSError):
+    """A file or folder that cannot be read or written, or is not what it should be."""
+
+
+class MissingDependencyError(NTKBayesError, ImportError):
+    """An optional package that is not installed."""
+
+
+class DataWarning(UserWarning):
+    """Data that can be used, but probably not as the user meant."""

@@ -1,0 +1,69 @@
+"""What a kernel is, to the rest of the library."""
+
+import abc
+from collections.abc import Callable
+from functools import singledispatch
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+from jaxtyping import Array, Float
+
+from ntkbayes.errors import ConfigurationError
+
+Block = Float[Array, "n1 n2"]
+
+
+class KernelPair(NamedTuple):
+    """NNGP K and NTK Θ evaluated at the same inputs: two (n1, n2) blocks, or two (n,) diagonals.
+
+    Both are scalar kernels: the C logits of an infinitely wide network are independent and alike.
+    """
+
+    nngp: Float[Array, "..."]
+    ntk: Float[Array, "..."]
+
+
+class Kernel(eqx.Module):
+    """NNGP and NTK as functions of two sets of inputs."""
+
+    @abc.abstractmethod
+    def cross(self, x1: Float[Array, "n1 ..."], x2: Float[Array, "n2 ..."]) -> KernelPair:
+        """Both kernels between every input of x1 and every input of x2."""
+
+    @abc.abstractmethod
+    def diagonal(self, x: Float[Array, "n ..."]) -> KernelPair:
+        """Both kernels between every input and itself."""
+
+
+class FunctionKernel(Kernel):
+    """Any covariance function k(x1, x2) -> (n1, n2), used as NTK and as NNGP alike.
+
+    For comparing with Gaussian processes that have no network behind them, e.g. an RBF kernel.
+    """
+
+    function: Callable[[Float[Array, "n1 d"], Float[Array, "n2 d"]], Block]
+
+    def cross(self, x1: Float[Array, "n1 ..."], x2: Float[Array, "n2 ..."]) -> KernelPair:
+        block = self.function(x1, x2)
+        return KernelPair(block, block)
+
+    def diagonal(self, x: Float[Array, "n ..."]) -> KernelPair:
+        def at(point: Float[Array, "..."]) -> Float[Array, ""]:
+            return self.function(point[None], point[None])[0, 0]
+
+        values = jax.vmap(at)(x)
+        return KernelPair(values, values)
+
+
+@singledispatch
+def analytic_kernel(network: object) -> Kernel:
+    """The infinite-width kernels of a network.
+
+    Raises:
+        ConfigurationError: they are not known for this kind of network.
+    """
+    raise ConfigurationError(
+        f"no analytic kernel is known for {type(network).__name__}; give a network made by "
+        "ntkbayes.networks.mlp or ntkbayes.bridges.neural_tangents.from_stax, or a Kernel"
+    )

@@ -1,0 +1,106 @@
+"""Networks in NTK parameterisation: `init(key, features) -> params`, `apply(params, features) -> logits`."""
+
+import abc
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from ntkbayes import activations
+from ntkbayes.activations import Activation
+from ntkbayes.errors import ConfigurationError
+
+Params = Any
+
+
+class Network(eqx.Module):
+    """A family of functions with a random initialisation."""
+
+    @abc.abstractmethod
+    def init(self, key: PRNGKeyArray, features: Float[Array, "n ..."]) -> Params:
+        """Random parameters θ0 for inputs shaped as `features`."""
+
+    @abc.abstractmethod
+    def apply(self, params: Params, features: Float[Array, "n ..."]) -> Float[Array, "n outputs"]:
+        """The logits f(features; params)."""
+
+
+class MLP(Network):
+    """Fully connected network: `depth` hidden layers, each Dense then φ, and a Dense readout.
+
+    Dense is x ↦ weight_std · W x / √fan_in + bias_std · b with W, b ~ N(0, 1) entrywise (the NTK
+    parameterisation). With `skip`, every hidden layer after the first is added to the one before it:
+    h ↦ h + Dense(φ(h)). `width` and `num_outputs` matter to `init` alone: the kernels are of infinite
+    width, and the same for each output.
+    """
+
+    activation: Activation
+    weight_std: Float[Array, ""] | float
+    bias_std: Float[Array, ""] | float
+    depth: int = eqx.field(static=True)
+    skip: bool = eqx.field(static=True)
+    width: int = eqx.field(static=True)
+    num_outputs: int = eqx.field(static=True)
+
+    def init(self, key: PRNGKeyArray, features: Float[Array, "n d"]) -> Params:
+        sizes = [features.shape[1], *[self.width] * self.depth, self.num_outputs]
+        params = []
+        for fan_in, fan_out in zip(sizes[:-1], sizes[1:], strict=True):
+            key, weight_key, bias_key = jax.random.split(key, 3)
+            weight = jax.random.normal(weight_key, (fan_in, fan_out), features.dtype)
+            params.append((weight, jax.random.normal(bias_key, (fan_out,), features.dtype)))
+        return params
+
+    def apply(self, params: Params, features: Float[Array, "n d"]) -> Float[Array, "n outputs"]:
+        def dense(layer: tuple[Array, Array], x: Array) -> Array:
+            weight, bias = layer
+            scale = self.weight_std / jnp.sqrt(x.shape[1])
+            return scale * (x @ weight) + self.bias_std * bias[None, :]
+
+        first, *hidden, readout = params
+        x = dense(first, features)
+        for layer in hidden:
+            x = dense(layer, self.activation(x)) + (x if self.skip else 0.0)
+        return dense(readout, self.activation(x))
+
+
+def mlp(
+    *,
+    depth: int = 2,
+    activation: str | Activation | Callable = "relu",
+    weight_std: Float[Array, ""] | float = 1.5,
+    bias_std: Float[Array, ""] | float = 0.1,
+    skip: bool = False,
+    width: int = 512,
+    num_outputs: int = 1,
+) -> MLP:
+    """A fully connected network.
+
+    Args:
+        depth: number of hidden layers, ≥ 1.
+        activation: one of `activations.NAMES`, an `Activation`, or any elementwise JAX function
+            (then its moments are found by quadrature).
+        weight_std: standard deviation of the weights before division by √fan_in, > 0. A JAX scalar
+            may be traced or differentiated.
+        bias_std: standard deviation of the biases, ≥ 0.
+        skip: add each hidden layer to the one before it.
+        width: hidden units of a finite network (used by `init` alone).
+        num_outputs: logits of a finite network (used by `init` alone).
+
+    Raises:
+        ConfigurationError: a number is outside its range.
+        UnknownNameError: there is no such activation.
+    """
+    for name, value in (("depth", depth), ("width", width), ("num_outputs", num_outputs)):
+        if int(value) != value or value < 1:
+            raise ConfigurationError(f"{name} must be a whole number of at least 1; got {value!r}")
+    if isinstance(weight_std, int | float) and not 0 < weight_std < float("inf"):
+        raise ConfigurationError(f"weight_std must be positive and finite; got {weight_std!r}")
+    if isinstance(bias_std, int | float) and not 0 <= bias_std < float("inf"):
+        raise ConfigurationError(f"bias_std must be at least 0 and finite; got {bias_std!r}")
+    return MLP(
+        activations.get(activation), weight_std, bias_std, depth, skip, width, num_outputs
+    )

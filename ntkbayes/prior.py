@@ -1,0 +1,104 @@
+"""The prior over logit functions that a network and a ridge define."""
+
+from collections.abc import Callable
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from ntkbayes.errors import ConfigurationError, RidgeError
+from ntkbayes.kernels import Kernel, KernelPair, analytic_kernel
+from ntkbayes.linalg import cholesky, require_float64
+from ntkbayes.networks import Network
+
+Features = Float[Array, "n ..."]
+MeanFunction = Callable[[Features], Float[Array, "n classes"]]
+
+
+class NTKPrior(eqx.Module):
+    """Two Gaussian processes over the C logits, independent between logits (THEORY 6).
+
+    * GP(mean, Θ/ridge), the prior of Bayes: its MAP is the trained shifted network;
+    * GP(mean, K), the law of the network's function at initialisation.
+
+    Args:
+        network: a `Network` whose analytic kernels are known, or a `Kernel`.
+        ridge: weight of ½‖θ − θ0‖² against the loss summed over points, ≥ 0. With ridge = 0 the
+            prior of Bayes does not exist, and training ends only if every class has positive
+            probability in every target.
+        mean: the mean logits: a number, one number a logit, or a function of the features with
+            values (n, C).
+
+    Raises:
+        ConfigurationError: the ridge is negative or not finite.
+    """
+
+    kernel: Kernel
+    ridge: Float[Array, ""] | float
+    mean: Float[Array, " classes"] | float | MeanFunction
+
+    def __init__(
+        self,
+        network: Network | Kernel,
+        *,
+        ridge: Float[Array, ""] | float,
+        mean: object = 0.0,
+    ):
+        if isinstance(ridge, int | float) and not 0 <= ridge < float("inf"):
+            raise ConfigurationError(f"the ridge must be at least 0 and finite; got {ridge!r}")
+        self.kernel = network if isinstance(network, Kernel) else analytic_kernel(network)
+        self.ridge = ridge
+        self.mean = mean if callable(mean) else jnp.asarray(mean, dtype=float)
+
+    def gram(self, x: Features) -> KernelPair:
+        """K and Θ between all inputs: (n, n) each."""
+        return self.cross(x, x)
+
+    def cross(self, x1: Features, x2: Features) -> KernelPair:
+        """K and Θ between two sets of inputs: (n1, n2) each."""
+        require_float64()
+        return _cross(self.kernel, _as_float64(x1), _as_float64(x2))
+
+    def diagonal(self, x: Features) -> KernelPair:
+        """K and Θ between each input and itself: (n,) each."""
+        require_float64()
+        return _diagonal(self.kernel, _as_float64(x))
+
+    def mean_logits(self, x: Features, num_outputs: int) -> Float[Array, "n classes"]:
+        """The mean function at the inputs."""
+        shape = (x.shape[0], num_outputs)
+        value = self.mean(x) if callable(self.mean) else self.mean
+        try:
+            return jnp.broadcast_to(jnp.asarray(value, dtype=float), shape)
+        except ValueError:
+            raise ConfigurationError(
+                f"the prior's mean has shape {jnp.shape(value)}, which does not fit {shape[0]} "
+                f"points with {num_outputs} logits"
+            ) from None
+
+    def sample_initial(
+        self, key: PRNGKeyArray, x: Features, *, num_draws: int, num_outputs: int
+    ) -> Float[Array, "draws n classes"]:
+        """Functions at initialisation, drawn from GP(mean, K) jointly at all the inputs."""
+        factor = cholesky(self.gram(x).nngp, what="the NNGP Gram matrix")
+        noise = jax.random.normal(key, (num_draws, x.shape[0], num_outputs))
+        paths = jnp.einsum("ij,sjc->sic", factor.lower, noise)
+        return self.mean_logits(x, num_outputs)[None] + paths
+
+    def require_ridge(self, who: str) -> None:
+        """Raises RidgeError if ridge = 0."""
+        if float(self.ridge) == 0:
+            raise RidgeError(
+                f"{who} needs a ridge > 0: with ridge = 0 the prior GP(mean, Θ/ridge) is infinitely "
+                "wide. Use NTKPrior(network, ridge=0.1), say"
+            )
+
+
+_cross = eqx.filter_jit(lambda kernel, x1, x2: kernel.cross(x1, x2))
+_diagonal = eqx.filter_jit(lambda kernel, x: kernel.diagonal(x))
+
+
+def _as_float64(x: Features | np.ndarray) -> Features:
+    return jnp.asarray(x, dtype=jnp.float64)

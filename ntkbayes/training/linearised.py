@@ -1,0 +1,469 @@
+"""The trained predictor of a linearised network (THEORY 2–4), the one home of that algebra.
+
+Training f_lin(x; θ) = f0(x) + J(x)(θ − θ0) on the summed loss −Σ log p(y|f) + ridge/2 ‖θ − θ0‖²
+moves the function only through weights α, one vector of C numbers a training point:
+
+    f*(x) = f0(x) + Θ(x, X) α.
+
+Inside this module P = Θ/ridge and a = ridge · α. Stationarity reads a = r(f), with r the residual of
+the likelihood (for cross-entropy Y − σ(f)), so the *residual* reported, max |a − r(f)|, is in units
+of probability and comparable between problems.
+
+Shapes: n points, C logits, S initial functions.
+"""
+
+from collections.abc import Callable
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from ntkbayes.errors import ConvergenceError, RidgeError
+from ntkbayes.likelihood import Likelihood
+from ntkbayes.linalg import CurvedInverse, Gram, Logits, cholesky
+
+Draws = Float[Array, "draws n classes"]
+
+
+class TrainedPredictor(eqx.Module):
+    """f*(x) = f0(x) + Θ(x, X) α for one initial function.
+
+    Attributes:
+        alpha: α, (n, C).
+        logits: f* at the training points, (n, C).
+        residual: max |ridge α − r(f*)|, in units of probability.
+        num_iterations: Newton steps (0 for a closed form).
+    """
+
+    alpha: Logits
+    logits: Logits
+    residual: float
+    num_iterations: int
+
+
+class TrainedPredictors(eqx.Module):
+    """The same for S initial functions.
+
+    Attributes:
+        alpha: α of each, (S, n, C).
+        residual: of each, (S,).
+        num_iterations: products with the Gram matrix spent on each, (S,).
+    """
+
+    alpha: Draws
+    residual: Float[Array, " draws"]
+    num_iterations: Int[Array, " draws"]
+
+
+# --- line search ---------------------------------------------------------------------------------
+
+
+def _line_search(
+    likelihood: Likelihood,
+    targets: Logits,
+    logits: Logits,
+    step: Logits,
+    prior_slope: Float[Array, ""],
+    prior_curvature: Float[Array, ""],
+) -> Float[Array, ""]:
+    """The t > 0 that (nearly) minimises the loss along logits + t · step.
+
+    The loss is convex in t, so its slope grows from a negative value; Newton's iteration on the
+    slope, kept inside a bracket by bisection, stops once |slope(t)| ≤ |slope(0)| / 10. Costs no
+    matrix product.
+    """
+
+    def slope_and_curvature(t: Float[Array, ""]) -> tuple[Array, Array]:
+        at = logits + t * step
+        slope = -jnp.sum(likelihood.residual(targets, at) * step)
+        curvature = jnp.sum(step * likelihood.curvature(at).matvec(step))
+        return slope + prior_slope + t * prior_curvature, curvature + prior_curvature
+
+    start, _ = slope_and_curvature(jnp.zeros(()))
+    goal = 0.1 * jnp.abs(start)
+
+    def unfinished(state: tuple) -> Array:
+        _, _, _, slope, _, count = state
+        return (jnp.abs(slope) > goal) & (count < 50)
+
+    def refine(state: tuple) -> tuple:
+        low, high, t, slope, curvature, count = state
+        low, high = jnp.where(slope < 0, t, low), jnp.where(slope < 0, high, t)
+        newton = t - slope / curvature
+        middle = jnp.where(jnp.isinf(high), 2 * t, (low + high) / 2)
+        t = jnp.where((newton > low) & (newton < high) & (newton < 10 * t), newton, middle)
+        return low, high, t, *slope_and_curvature(t), count + 1
+
+    one = jnp.ones(())
+    state = (jnp.zeros(()), jnp.inf * one, one, *slope_and_curvature(one), 0)
+    return jax.lax.while_loop(unfinished, refine, state)[2]
+
+
+# --- ridge > 0, one initial function: exact Newton -----------------------------------------------
+
+
+@eqx.filter_jit
+def _newton(
+    likelihood: Likelihood,
+    gram: Gram,
+    targets: Logits,
+    initial: Logits,
+    tolerance: float,
+    max_iterations: int,
+) -> tuple[Logits, Logits, Array, Array]:
+    def unfinished(state: tuple) -> Array:
+        _, _, residual, count = state
+        return (residual > tolerance) & (count < max_iterations)
+
+    def update(state: tuple) -> tuple:
+        a, f, _, count = state
+        gradient = a - likelihood.residual(targets, f)
+        inverse = CurvedInverse.build(gram, likelihood.curvature(f))
+        da = -(gradient - inverse.matvec(gram @ gradient))
+        df = gram @ da
+        t = _line_search(
+            likelihood, targets, f, df, jnp.sum(a * df), jnp.sum(da * df)
+        )  # ∂ ½ aᵀ(f − f0): a and f − f0 = P a move together
+        return assess(a + t * da, count + 1)
+
+    def assess(a: Logits, count: Int[Array, ""] | int) -> tuple:
+        f = initial + gram @ a
+        return a, f, jnp.max(jnp.abs(a - likelihood.residual(targets, f))), jnp.asarray(count)
+
+    return jax.lax.while_loop(unfinished, update, assess(jnp.zeros_like(initial), 0))
+
+
+def train(
+    likelihood: Likelihood,
+    ntk: Gram,
+    targets: Logits,
+    initial: Logits,
+    *,
+    ridge: float,
+    tolerance: float = 1e-10,
+    max_iterations: int = 100,
+) -> TrainedPredictor:
+    """The trained predictor from one initial function, for any ridge ≥ 0 and infinite time.
+
+    Ridge > 0: Newton's method on the strictly convex loss (R&W algorithm 3.3) with a line search,
+    which converges from everywhere; undamped it does not. One step costs O(C n³).
+    Ridge = 0: the closed form of THEORY 3.
+
+    Args:
+        likelihood: how targets follow from logits.
+        ntk: Θ(X, X), (n, n).
+        targets: as the likelihood encodes them, (n, C).
+        initial: f0(X), (n, C).
+        ridge: weight of ½‖θ − θ0‖².
+        tolerance: on the residual, in units of probability.
+        max_iterations: Newton steps before giving up.
+
+    Raises:
+        ConvergenceError: the residual stayed above the tolerance.
+        RidgeError: ridge = 0 and degenerate targets.
+        NotPositiveDefiniteError: Θ is not positive definite.
+    """
+    if ridge == 0:
+        alpha, f = _interpolate(likelihood, ntk, targets, initial[None])
+        error = float(jnp.max(jnp.abs(likelihood.residual(targets, f[0]))))
+        return TrainedPredictor(alpha[0], f[0], error, 0)
+    a, f, residual, count = _newton(
+        likelihood, ntk / ridge, targets, initial, tolerance, max_iterations
+    )
+    _require_convergence(float(residual), tolerance, int(count), "Newton's method")
+    return TrainedPredictor(a / ridge, f, float(residual), int(count))
+
+
+# --- ridge > 0, many initial functions: one preconditioner, matrix products -----------------------
+
+
+class Preconditioner(eqx.Module):
+    """Σ_c = (P⁻¹ + diag w_c)⁻¹ for each logit: the posterior covariance at the centre of the law.
+
+    w is the mean diagonal of the likelihood's curvature over the initial functions, as far as their
+    first-order solutions tell.
+    """
+
+    covariances: Float[Array, "classes n n"]
+    weights: Logits
+
+    @classmethod
+    def build(cls, gram: Gram, weights: Logits) -> "Preconditioner":
+        def covariance(weight: Float[Array, " n"]) -> Gram:
+            scale = jnp.sqrt(weight)
+            inner = scale[:, None] * gram * scale[None, :]
+            lower = jnp.linalg.cholesky(inner + jnp.eye(len(scale), dtype=gram.dtype))
+            half = jax.scipy.linalg.solve_triangular(lower, scale[:, None] * gram, lower=True)
+            return gram - half.T @ half
+
+        return cls(jax.lax.map(covariance, weights.T), weights)
+
+    def apply(self, gradients: Draws, project: Callable) -> tuple[Draws, Draws]:
+        """v = Π Σ Π g and P⁻¹ v = Π (Π g − w Σ Π g): a step in f and in a for one product."""
+        gradients = project(gradients)
+        moved = jnp.einsum("cij,sjc->sic", self.covariances, gradients)
+        return project(moved), project(gradients - self.weights[None] * moved)
+
+
+@eqx.filter_jit
+def _conjugate_gradients(
+    likelihood: Likelihood,
+    gram: Gram,
+    targets: Logits,
+    initial: Draws,
+    start: Draws,
+    preconditioner: Preconditioner,
+    tolerance: float,
+    max_iterations: int,
+) -> tuple[Draws, Array, Array]:
+    """Preconditioned Polak–Ribière⁺ with a strong-Wolfe line search: globally convergent on the
+    strictly convex loss (Gilbert & Nocedal 1992). One iteration is one product for all draws."""
+
+    def inner(u: Draws, v: Draws) -> Float[Array, " draws"]:
+        return jnp.sum(u * v, axis=(1, 2))
+
+    def spread(scalars: Float[Array, " draws"]) -> Float[Array, "draws 1 1"]:
+        return scalars[:, None, None]
+
+    residual_of = jax.vmap(lambda f: likelihood.residual(targets, f))
+    search = jax.vmap(
+        lambda f, step, slope, curvature: _line_search(
+            likelihood, targets, f, step, slope, curvature
+        )
+    )
+
+    def unfinished(state: tuple) -> Array:
+        _, _, gradient, *_, count = state
+        worst = jnp.max(jnp.abs(gradient), axis=(1, 2))
+        return jnp.any(worst > tolerance) & (count < max_iterations)
+
+    def update(state: tuple) -> tuple:
+        a, f, gradient, v, z, df, da, counts, count = state
+        active = jnp.max(jnp.abs(gradient), axis=(1, 2)) > tolerance
+        t = search(f, df, inner(a, df), inner(da, df))
+        t = spread(jnp.where(active, t, 0.0))
+        a, f = a + t * da, f + t * df
+        new = a - residual_of(f)
+        new_v, new_z = preconditioner.apply(new, likelihood.project)
+        before = inner(gradient, v)
+        beta = jnp.maximum(inner(new - gradient, new_v), 0) / jnp.where(before > 0, before, 1.0)
+        df, da = spread(beta) * df - new_v, spread(beta) * da - new_z
+        uphill = spread(inner(new, df) >= 0)
+        df, da = jnp.where(uphill, -new_v, df), jnp.where(uphill, -new_z, da)
+        return a, f, new, new_v, new_z, df, da, counts + active, count + 1
+
+    f = initial + jnp.einsum("ij,sjc->sic", gram, start)
+    gradient = start - residual_of(f)
+    v, z = preconditioner.apply(gradient, likelihood.project)
+    counts = jnp.zeros(initial.shape[0], dtype=int)
+    state = (start, f, gradient, v, z, -v, -z, counts, 0)
+    a, *_, counts, _ = jax.lax.while_loop(unfinished, update, state)
+    f = initial + jnp.einsum("ij,sjc->sic", gram, a)  # afresh: no round-off of many updates
+    return a, jnp.max(jnp.abs(a - residual_of(f)), axis=(1, 2)), counts
+
+
+@eqx.filter_jit
+def _first_order_start(
+    likelihood: Likelihood, gram: Gram, centre: TrainedPredictor, ridge: float, offsets: Draws
+) -> tuple[Draws, Logits]:
+    """a to first order in f0 − mean (THEORY 4): a ≈ ā − B (f0 − mean), and the mean diagonal of W."""
+    inverse = CurvedInverse.build(gram, likelihood.curvature(centre.logits))
+    shifts = jax.vmap(inverse.matvec)(offsets)
+    start = ridge * centre.alpha[None] - shifts
+    logits = centre.logits[None] + offsets - jnp.einsum("ij,sjc->sic", gram, shifts)
+    diagonals = jax.vmap(lambda f: likelihood.curvature(f).matrix_diagonal)(logits)
+    return start, jnp.mean(diagonals, axis=0)
+
+
+def train_many(
+    likelihood: Likelihood,
+    ntk: Gram,
+    targets: Logits,
+    initials: Draws,
+    centre: TrainedPredictor,
+    centre_initial: Logits,
+    *,
+    ridge: float,
+    tolerance: float = 1e-8,
+    max_iterations: int = 500,
+    progress: Callable[[int], None] = lambda finished: None,
+) -> TrainedPredictors:
+    """Trained predictors from S initial functions that share one kernel, for any ridge ≥ 0.
+
+    Ridge > 0: preconditioned non-linear conjugate gradients from the first-order solution; after one
+    factorisation at the centre of the law, an iteration costs one (C, n, n) by (C, n, S) product.
+    Draws are solved in blocks of bounded memory. Ridge = 0: the closed form of THEORY 3.
+
+    Args:
+        initials: f0(X) of each, (S, n, C).
+        centre: the trained predictor from `centre_initial`, the mean of the initial functions.
+        tolerance: on every draw's residual, in units of probability.
+        max_iterations: products before giving up.
+        progress: called with the number of draws finished, after each block.
+        likelihood, ntk, targets, ridge: as for `train`.
+
+    Raises:
+        ConvergenceError: a draw's residual stayed above the tolerance.
+        RidgeError: ridge = 0 and degenerate targets.
+    """
+    size = initials.shape[0]
+    if ridge == 0:
+        alpha, f = _interpolate(likelihood, ntk, targets, initials)
+        errors = jax.vmap(lambda f: jnp.max(jnp.abs(likelihood.residual(targets, f))))(f)
+        return TrainedPredictors(alpha, errors, jnp.zeros(size, dtype=int))
+
+    gram = ntk / ridge
+    pilot = initials[: min(size, 256)] - centre_initial[None]
+    _, weights = _first_order_start(likelihood, gram, centre, ridge, pilot)
+    preconditioner = eqx.filter_jit(Preconditioner.build)(gram, weights)
+    block = max(1, min(size, _BLOCK_NUMBERS // max(1, initials[0].size)))
+    parts = []
+    for begin in range(0, size, block):
+        part = initials[begin : begin + block]
+        missing = block - part.shape[0]  # the last block is filled up: one compilation for all
+        filled = jnp.concatenate([part, jnp.broadcast_to(part[:1], (missing, *part.shape[1:]))])
+        start, _ = _first_order_start(
+            likelihood, gram, centre, ridge, filled - centre_initial[None]
+        )
+        solved = _conjugate_gradients(
+            likelihood, gram, targets, filled, start, preconditioner, tolerance, max_iterations
+        )
+        parts.append([values[: part.shape[0]] for values in solved])
+        _require_convergence(
+            float(jnp.max(solved[1])), tolerance, int(jnp.max(solved[2])), "conjugate gradients"
+        )
+        progress(begin + part.shape[0])
+    a, residual, counts = (jnp.concatenate(values) for values in zip(*parts, strict=True))
+    return TrainedPredictors(a / ridge, residual, counts)
+
+
+_BLOCK_NUMBERS = 2**21  # numbers in one (S, n, C) array: 16 MiB, and about ten such arrays
+
+
+# --- ridge = 0 -----------------------------------------------------------------------------------
+
+
+@eqx.filter_jit
+def _interpolate_with(
+    likelihood: Likelihood, lower: Gram, ntk: Gram, goal: Logits, initials: Draws
+) -> tuple[Draws, Draws]:
+    differences = goal[None] - likelihood.project(initials)
+    alpha = jax.vmap(lambda d: jax.scipy.linalg.cho_solve((lower, True), d))(differences)
+    return alpha, initials + jnp.einsum("ij,sjc->sic", ntk, alpha)
+
+
+def _interpolate(
+    likelihood: Likelihood, ntk: Gram, targets: Logits, initials: Draws
+) -> tuple[Draws, Draws]:
+    """(3) of THEORY 3: gradient flow ends at zero residual, moving only where the likelihood is not
+    flat, so Θ α = interpolant − Π f0 with Π the projection off the flat directions."""
+    goal = likelihood.interpolant(targets)
+    alpha, f = _interpolate_with(likelihood, interpolating_factor(ntk), ntk, goal, initials)
+    residual = jax.vmap(lambda f: jnp.max(jnp.abs(likelihood.residual(targets, f))))(f)
+    worst = float(jnp.max(residual))
+    if not worst <= 1e-6:
+        raise ConvergenceError(
+            f"without ridge the network should reproduce its targets, but misses them by {worst:.2g}: "
+            "Θ is too ill-conditioned (nearly duplicated points). Use a ridge > 0"
+        )
+    return alpha, f
+
+
+def interpolating_factor(ntk: Gram) -> Gram:
+    """Lower Cholesky factor of Θ, for training without ridge.
+
+    Raises:
+        NotPositiveDefiniteError: Θ is singular.
+    """
+    return cholesky(ntk, what="the NTK Gram matrix").lower
+
+
+# --- finite training time ------------------------------------------------------------------------
+
+MAX_FLOW_SIZE = 2000
+
+
+@eqx.filter_jit
+def _flow(
+    likelihood: Likelihood,
+    ntk: Gram,
+    targets: Logits,
+    initials: Draws,
+    ridge: float,
+    time: float,
+    tolerance: float,
+) -> tuple[Draws, Array, Array]:
+    def solve(initial: Logits) -> tuple[Logits, Array, Array]:
+        def velocity(t: Array, alpha: Logits, args: None) -> Logits:
+            return likelihood.residual(targets, initial + ntk @ alpha) - ridge * alpha
+
+        solution = diffrax.diffeqsolve(
+            diffrax.ODETerm(velocity),
+            diffrax.Kvaerno5(),
+            t0=0.0,
+            t1=time,
+            dt0=None,
+            y0=jnp.zeros_like(initial),
+            stepsize_controller=diffrax.PIDController(rtol=tolerance, atol=tolerance),
+            max_steps=10_000,
+            throw=False,
+        )
+        failed = solution.result != diffrax.RESULTS.successful
+        return solution.ys[-1], failed, solution.stats["num_accepted_steps"]
+
+    return jax.lax.map(solve, initials)
+
+
+def flow(
+    likelihood: Likelihood,
+    ntk: Gram,
+    targets: Logits,
+    initials: Draws,
+    *,
+    ridge: float,
+    time: float,
+    tolerance: float = 1e-8,
+) -> TrainedPredictors:
+    """Predictors after a finite training time, by the gradient-flow ODE of THEORY 4.
+
+    dα/dt = r(f0 + Θ α) − ridge α from α = 0: stiff, so solved by an implicit Runge–Kutta method of
+    order 5 with error control, whose steps factor an nC × nC Jacobian.
+
+    Args:
+        time: training time t, in units in which the gradient flow is dθ/dt = −∇loss; ≥ 0.
+        tolerance: on the local error of α, relative and absolute.
+        likelihood, ntk, targets, initials, ridge: as for `train_many`.
+
+    Returns:
+        The predictors; `residual` is max |dα/dt| at the end, which is not small at a small time, and
+        `num_iterations` counts steps.
+
+    Raises:
+        RidgeError: n · C is over MAX_FLOW_SIZE, where the Jacobians would not fit.
+        ConvergenceError: the step size control gave up.
+    """
+    count = targets.size
+    if count > MAX_FLOW_SIZE:
+        raise RidgeError(
+            f"a finite training time needs dense Jacobians of (n · C)² = {count}² numbers; at most "
+            f"{MAX_FLOW_SIZE} are allowed. Use fewer points, or infinite time with a ridge > 0"
+        )
+    alpha, failed, steps = _flow(likelihood, ntk, targets, initials, ridge, time, tolerance)
+    if bool(jnp.any(failed)):
+        raise ConvergenceError(
+            f"the gradient-flow ODE was not solved up to time {time:g} for {int(jnp.sum(failed))} of "
+            f"{len(failed)} initial functions; use a shorter training_time or a larger ridge"
+        )
+    final = initials + jnp.einsum("ij,sjc->sic", ntk, alpha)
+    velocity = jax.vmap(lambda f: likelihood.residual(targets, f))(final) - ridge * alpha
+    return TrainedPredictors(alpha, jnp.max(jnp.abs(velocity), axis=(1, 2)), steps)
+
+
+def _require_convergence(residual: float, tolerance: float, count: int, who: str) -> None:
+    if not residual <= tolerance:
+        raise ConvergenceError(
+            f"{who} left a residual of {residual:.3g} after {count} iterations, above the tolerance "
+            f"{tolerance:g}; use a larger ridge, or a larger tolerance if that is close enough"
+        )

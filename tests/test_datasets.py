@@ -1,0 +1,576 @@
+"""Data sets: what they hold, how they are split, and every input they refuse."""
+
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ntkbayes import datasets
+from ntkbayes.datasets import NAMES, Dataset, Scaling, load, read_table
+from ntkbayes.errors import (
+    ConfigurationError,
+    DataError,
+    DataWarning,
+    StorageError,
+    UnknownNameError,
+)
+
+KEY = jax.random.key(0)
+quick = settings(deadline=None, derandomize=True, max_examples=30)
+
+
+def points(n, d=2, seed=0):
+    return np.random.default_rng(seed).normal(size=(n, d))
+
+
+def rows_of(data):
+    return [tuple(row) for row in data.features.tolist()]
+
+
+@st.composite
+def labels_of_few(draw):
+    """Labels of 6 or 20 points: 4 classes, of which some may be absent or have one point."""
+    n = draw(st.sampled_from([6, 20]))  # few sizes: JAX compiles for each
+    return draw(st.lists(st.integers(0, 3), min_size=n, max_size=n))
+
+
+def four_classes(labels):
+    return Dataset(points(len(labels)), labels, class_names=range(4))
+
+
+# What a data set holds
+
+
+def test_labels_become_one_hot_rows_of_sorted_classes():
+    data = Dataset([[1], [2], [3]], ["b", "a", "b"])
+    assert data.class_names == ("a", "b")
+    np.testing.assert_array_equal(data.targets, [[0, 1], [1, 0], [0, 1]])
+    np.testing.assert_array_equal(data.labels, [1, 0, 1])
+    assert data.features.dtype == data.targets.dtype == np.float64
+    assert (data.num_points, data.num_features, data.num_classes) == (3, 1, 2)
+    assert data.feature_names == ("x0",)
+    assert data.scaling is None
+    assert repr(data) == "Dataset('data', 3 points, 1 features, 2 classes)"
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes"),
+    [
+        (np.array([2, 1, 2]), (1, 2)),
+        ([True, False, True], (False, True)),
+        ([1.5, -0.5, 1.5], (-0.5, 1.5)),
+        (["b", 1, "b"], ("b", 1)),
+        (np.array([("z", 1), ("a", 2), None], dtype=object)[[0, 1, 0]], (("a", 2), ("z", 1))),
+        (pd.Series(["y", "x", "y"], index=[7, 8, 9]), ("x", "y")),
+        (pd.Categorical(["y", "x", "y"], categories=["y", "x"]), ("x", "y")),
+        (np.array([np.int64(3), "a", np.int64(3)], dtype=object), (3, "a")),
+        (jax.numpy.array([1, 0, 1]), (0, 1)),
+    ],
+)
+def test_labels_of_any_hashable_kind_are_kept_as_python_objects(labels, classes):
+    data = Dataset(points(3), labels)
+    assert data.class_names == classes
+    assert [type(c) for c in data.class_names] == [type(c) for c in classes]
+    first = classes.index(labels[0] if not hasattr(labels, "tolist") else labels.tolist()[0])
+    np.testing.assert_array_equal(data.labels, [first, 1 - first, first])
+
+
+def test_data_frames_give_feature_names():
+    frame = pd.DataFrame({"height": [1.0, 2.0], "tall": [False, True]})
+    data = Dataset(frame, pd.Series([0, 1]))
+    assert data.feature_names == ("height", "tall")
+    np.testing.assert_array_equal(data.features, [[1, 0], [2, 1]])
+
+
+def test_class_names_fix_the_order_and_keep_absent_classes():
+    data = Dataset([[0.0]], ["a"], class_names=["c", "a", "b"])
+    assert data.class_names == ("c", "a", "b")
+    np.testing.assert_array_equal(data.targets, [[0, 1, 0]])
+
+
+def test_probabilities_are_normalised_to_round_off():
+    data = Dataset(points(2), [[0.3, 0.7 + 5e-7], [1, 0]])
+    np.testing.assert_array_equal(data.targets.sum(axis=1), [1, 1])
+    np.testing.assert_allclose(data.targets[0], [0.3, 0.7], atol=5e-7)
+    assert data.class_names == (0, 1)
+    assert data.is_degenerate
+    assert not data.is_hard
+
+
+def test_arrays_are_read_only_copies():
+    features = points(3)
+    data = Dataset(features, [0, 1, 1])
+    before = data.features.copy()
+    features[:] = 0
+    np.testing.assert_array_equal(data.features, before)
+    for array in (data.features, data.targets, data.take([0]).features):
+        with pytest.raises(ValueError, match="read-only"):
+            array[0, 0] = 1
+    with pytest.raises(AttributeError):
+        data.name = "other"
+
+
+def test_real_values_have_no_classes():
+    data = Dataset.real(points(3), [1.5, 2, -1])
+    np.testing.assert_array_equal(data.targets, [[1.5], [2], [-1]])
+    assert data.class_names is None
+    assert not data.is_degenerate
+    assert not data.is_hard
+    for use in (lambda: data.labels, lambda: data.num_classes, lambda: data.smooth(0.1)):
+        with pytest.raises(DataError, match="no classes"):
+            use()
+    train, test = data.split(KEY, test_share=1 / 3)
+    assert (train.num_points, test.num_points) == (2, 1)
+    assert train.class_names is None
+
+
+def test_a_copy_with_another_name_is_otherwise_the_same():
+    import dataclasses
+
+    data = Dataset(points(3), ["b", "a", "b"])
+    other = dataclasses.replace(data, name="other")
+    assert other.name == "other"
+    np.testing.assert_array_equal(other.targets, data.targets)
+
+
+# Smoothing
+
+
+@quick
+@given(labels_of_few(), st.floats(0, 1))
+def test_smoothing_stays_on_the_simplex(labels, amount):
+    data = four_classes(labels)
+    targets = data.smooth(amount).targets
+    assert (targets >= 0).all()
+    np.testing.assert_allclose(targets.sum(axis=1), 1, rtol=1e-14)
+    expected = (1 - amount) * data.targets + amount / data.num_classes
+    np.testing.assert_allclose(targets, expected, rtol=1e-14)
+
+
+def test_smoothing_makes_hard_targets_interior():
+    data = Dataset(points(2), [0, 1])
+    assert data.is_hard
+    assert data.is_degenerate
+    smooth = data.smooth(0.2)
+    np.testing.assert_allclose(smooth.targets, [[0.9, 0.1], [0.1, 0.9]], rtol=1e-15)
+    assert not smooth.is_hard
+    assert not smooth.is_degenerate
+
+
+@pytest.mark.parametrize("amount", [-0.1, 1.1, float("nan")])
+def test_smoothing_outside_the_unit_interval_is_refused(amount):
+    with pytest.raises(ConfigurationError, match=r"must lie in \[0, 1\]"):
+        Dataset(points(2), [0, 1]).smooth(amount)
+
+
+# Splits and subsets
+
+
+@quick
+@given(labels_of_few(), st.integers(0, 99), st.floats(0.05, 0.95))
+def test_split_is_a_stratified_partition(labels, seed, share):
+    data = four_classes(labels)
+    train, test = data.split(jax.random.key(seed), test_share=share, standardise=False)
+    assert sorted(rows_of(train) + rows_of(test)) == sorted(rows_of(data))
+    label_of = dict(zip(rows_of(data), data.labels, strict=True))
+    for part in (train, test):
+        assert part.class_names == data.class_names
+        assert [label_of[row] for row in rows_of(part)] == part.labels.tolist()
+    for label, count in enumerate(np.bincount(data.labels, minlength=4)):
+        in_test = (test.labels == label).sum()
+        assert abs(in_test - count * share) <= 1
+        if count >= 2:
+            assert 1 <= in_test <= count - 1
+        else:
+            assert in_test == 0
+
+
+@quick
+@given(labels_of_few(), st.integers(0, 99))
+def test_the_same_key_gives_the_same_split(labels, seed):
+    data = four_classes(labels)
+    one, other = (
+        data.split(key, standardise=False)
+        for key in (jax.random.key(seed), jax.random.PRNGKey(seed))
+    )
+    for part, twin in zip(one, other, strict=True):
+        np.testing.assert_array_equal(part.features, twin.features)
+
+
+def test_other_keys_give_other_splits():
+    data = Dataset(points(40), [0, 1] * 20)
+    tests = {tuple(rows_of(data.split(jax.random.key(s))[1])) for s in range(5)}
+    assert len(tests) == 5
+
+
+@quick
+@given(st.integers(0, 99), st.sampled_from([6, 25]))
+def test_scaling_is_fitted_on_the_training_points_only(seed, n):
+    data = Dataset(3 + 5 * points(n), [0, 1] * (n // 2) + [0] * (n % 2))
+    key = jax.random.key(seed)
+    raw_train, raw_test = data.split(key, standardise=False)
+    train, test = data.split(key)
+    mean, scale = raw_train.features.mean(axis=0), raw_train.features.std(axis=0)
+    np.testing.assert_allclose(train.scaling.mean, mean, rtol=1e-12)
+    np.testing.assert_allclose(train.scaling.scale, scale, rtol=1e-12)
+    for part, raw in ((train, raw_train), (test, raw_test)):
+        np.testing.assert_allclose(
+            part.features, (raw.features - mean) / scale, rtol=1e-9, atol=1e-12
+        )
+        np.testing.assert_array_equal(part.scaling(raw.features), part.features)
+    assert raw_train.scaling is None
+
+
+def test_a_second_split_keeps_the_scaling_from_the_first_features():
+    data = Dataset(3 + 5 * points(40), [0, 1] * 20)
+    train, _ = data.split(KEY)
+    raw, _ = data.split(KEY, standardise=False)
+    inner, outer = train.split(jax.random.key(1))
+    raw_inner, raw_outer = raw.split(jax.random.key(1), standardise=False)
+    np.testing.assert_allclose(inner.scaling(raw_inner.features), inner.features, rtol=1e-9)
+    np.testing.assert_allclose(inner.scaling(raw_outer.features), outer.features, rtol=1e-9)
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0, -0.5, float("nan")])
+def test_a_test_share_outside_the_open_interval_is_refused(share):
+    with pytest.raises(ConfigurationError, match="test_share must lie between 0 and 1"):
+        Dataset(points(4), [0, 1, 0, 1]).split(KEY, test_share=share)
+
+
+def test_one_point_cannot_be_split():
+    with pytest.raises(DataError, match=r"1 point\(s\) cannot be split"):
+        Dataset([[1.0]], [0], class_names=(0, 1)).split(KEY)
+    with pytest.raises(DataError, match="no class has two"):
+        Dataset(points(2), [0, 1]).split(KEY)
+
+
+@quick
+@given(labels_of_few(), st.integers(0, 99), st.data())
+def test_a_subset_has_its_size_and_is_stratified(labels, seed, more):
+    data = four_classes(labels)
+    size = more.draw(st.integers(1, data.num_points))
+    subset = data.subset(jax.random.key(seed), size)
+    assert subset.num_points == size
+    assert set(rows_of(subset)) <= set(rows_of(data))
+    assert len(set(rows_of(subset))) == size
+    kept = np.bincount(subset.labels, minlength=4)
+    quotas = np.bincount(data.labels, minlength=4) * size / data.num_points
+    assert (abs(kept - quotas) < 1).all()
+
+
+@pytest.mark.parametrize("size", [0, 5])
+def test_a_subset_of_impossible_size_is_refused(size):
+    with pytest.raises(ConfigurationError, match=f"has 1 to 4, got {size}"):
+        Dataset(points(4), [0, 1, 0, 1]).subset(KEY, size)
+
+
+def test_take_accepts_indices_and_masks():
+    data = Dataset(points(3), [0, 1, 2])
+    np.testing.assert_array_equal(data.take([2, 0]).labels, [2, 0])
+    np.testing.assert_array_equal(data.take(np.array([True, False, True])).labels, [0, 2])
+    assert data.take([2]).class_names == (0, 1, 2)
+
+
+@pytest.mark.parametrize(
+    ("indices", "message"),
+    [
+        ([3], "no such points among 3"),
+        ([0.5], "no such points among 3"),
+        ([], "non-empty sequence"),
+        (0, "non-empty sequence"),
+        (np.zeros(3, bool), "chooses no points"),
+        (np.ones(4, bool), "no such points among 3"),
+    ],
+)
+def test_take_refuses_points_that_are_not_there(indices, message):
+    with pytest.raises(DataError, match=message):
+        Dataset(points(3), [0, 1, 2]).take(indices)
+
+
+def test_merged_averages_targets_of_equal_points():
+    data = Dataset([[5, 0], [1, 1], [5, -0.0], [5, 0], [2, 2]], [0, 1, 1, 1, 0])
+    merged = data.merged()
+    np.testing.assert_array_equal(merged.features, [[5, 0], [1, 1], [2, 2]])
+    np.testing.assert_allclose(merged.targets, [[1 / 3, 2 / 3], [0, 1], [1, 0]], rtol=1e-15)
+    assert merged.class_names == (0, 1)
+
+
+# Scaling and new inputs
+
+
+def test_scaling_centres_and_divides_by_the_deviation():
+    scaling = Scaling.fit([[1.0, 10.0], [3.0, 30.0]])
+    np.testing.assert_array_equal(scaling.mean, [2, 20])
+    np.testing.assert_array_equal(scaling.scale, [1, 10])
+    np.testing.assert_array_equal(scaling([[5.0, 0.0]]), [[3, -2]])
+
+
+def test_constant_columns_are_named_and_not_rescaled():
+    frame = pd.DataFrame({"a": [0.1] * 10, "b": range(10)})
+    with pytest.warns(DataWarning, match=r"constant columns \['a'\] among 10 points"):
+        scaling = Scaling.fit(frame)
+    assert scaling.scale[0] == 1
+    assert (scaling(frame)[:, 0] == 0).all()
+    with pytest.warns(DataWarning, match="'a'"):
+        Dataset(frame, [0, 1] * 5).split(KEY)
+
+
+def test_scaling_survives_tiny_and_refuses_huge_features():
+    tiny = Scaling.fit([[1e-300], [3e-300]])
+    np.testing.assert_allclose(tiny([[1e-300], [3e-300]]), [[-1], [1]], rtol=1e-12)
+    with pytest.raises(DataError, match=r"\['x1'\] overflow when standardised"):
+        Scaling.fit([[1, -1.7e308], [2, 1.7e308]])
+
+
+def test_scaling_refuses_another_number_of_columns():
+    with pytest.raises(DataError, match="fitted on 2 features, got 3"):
+        Scaling.fit(points(4))(points(4, d=3))
+
+
+def test_new_inputs_are_checked_against_the_training_features():
+    data = Dataset(pd.DataFrame({"a": [0, 1], "b": [1, 0]}), [0, 1])
+    np.testing.assert_array_equal(data.check_features([[1, 2]]), [[1.0, 2.0]])
+    with pytest.raises(DataError, match="the model was trained on 2 features, got 3"):
+        data.check_features(points(4, d=3))
+    with pytest.raises(DataError, match="not finite"):
+        data.check_features([[np.inf, 0]])
+    with pytest.raises(DataError, match=r"got shape \(2,\)"):
+        data.check_features([1, 2])
+    with pytest.raises(DataError, match=r"another order; reorder them as \['a', 'b'\]"):
+        data.check_features(pd.DataFrame({"b": [1], "a": [0]}))
+
+
+# Bad features
+
+
+@pytest.mark.parametrize(
+    ("features", "message"),
+    [
+        ([[0, 1], [np.nan, np.inf]], r"2 value\(s\).* first nan in row 1, column 'x0'"),
+        ([[0, 1], [2, None]], r"1 value\(s\).* first nan in row 1, column 'x1'"),
+        (pd.DataFrame({"age": [1, pd.NA]}), "row 1, column 'age'"),
+        ([["1", 0], ["red", 0]], "column 'x0' holds 'red' in row 1; encode it"),
+        ([["1"], ["2"]], "column 'x0' holds '1' in row 0"),
+        ([[10**400], [2]], "first inf in row 0"),
+        ([[1j], [2]], "holds 1j in row 0"),
+        (pd.DataFrame({"day": pd.to_datetime(["2020-01-01", "2020-01-02"])}), "column 'day' holds"),
+        ([1, 2], r"got shape \(2,\); use reshape"),
+        (np.zeros((2, 3, 3)), r"got shape \(2, 3, 3\)"),
+        ([[1, 2], [3]], "must form a matrix"),
+        (np.zeros((0, 3)), r"features are empty \(shape \(0, 3\)\)"),
+        (np.zeros((2, 0)), "features are empty"),
+        (points(3), "3 rows of features but 2 targets"),
+    ],
+)
+def test_bad_features_are_refused(features, message):
+    with pytest.raises(DataError, match=message):
+        Dataset(features, [0, 1])
+
+
+def test_feature_names_must_match_the_features():
+    with pytest.raises(DataError, match="1 feature names for 2 features"):
+        Dataset(points(2), [0, 1], feature_names=["a"])
+
+
+# Bad targets
+
+
+@pytest.mark.parametrize(
+    ("targets", "message"),
+    [
+        (["a", "a"], "all labels are 'a'"),
+        ([], "targets are empty"),
+        ([0, None], r"1 target\(s\) are missing, in rows 1;"),
+        (np.array([np.nan, 1.0]), "in rows 0;"),
+        (pd.Series([pd.NA, 1], dtype="Int64"), "in rows 0;"),
+        (pd.Series(pd.to_datetime(["2020-01-01", None])), "in rows 1;"),
+        ([[0, 1], [0]], "labels must be hashable"),
+        (3, r"got shape \(\)"),
+        ([[0], [1]], r"got shape \(2, 1\)"),
+        ([[1, 0], [-0.5, 1.5]], r"row 1 are no probabilities: \[-0.5, 1.5\]"),
+        ([[1, 0], [0.5, 0.6]], r"row 1 are no probabilities: \[0.5, 0.6\]"),
+        ([[np.nan, 1], [0, 1]], r"row 0 are no probabilities: \[nan, 1.0\]"),
+        ([[0.5, "x"], [0, 1]], "column 1 holds 'x' in row 0"),
+        (np.eye(3)[:2], "2 points are fewer than 3 classes"),
+        (np.zeros((0, 2)), "targets are empty"),
+    ],
+)
+def test_bad_targets_are_refused(targets, message):
+    with pytest.raises(DataError, match=message):
+        Dataset(points(2), targets)
+
+
+def test_many_missing_targets_are_counted():
+    with pytest.raises(DataError, match=r"7 target\(s\) are missing, in rows 0, 1, 2, 3, 4, …"):
+        Dataset(points(8), [None] * 7 + ["a"])
+
+
+def test_labels_outside_the_class_names_are_refused():
+    with pytest.raises(DataError, match=r"unseen label 'c' in row 1: class_names are \['a', 'b'\]"):
+        Dataset(points(2), ["a", "c"], class_names=["a", "b"])
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["a"], "two classes at least"),
+        (["a", "a"], "must differ"),
+        (["a", "b", "c"], "3 class names for 2 columns"),
+    ],
+)
+def test_impossible_class_names_are_refused(names, message):
+    with pytest.raises(DataError, match=message):
+        Dataset(points(2), np.eye(2), class_names=names)
+
+
+def test_fewer_points_than_classes_are_allowed_with_class_names():
+    data = Dataset(points(1), np.eye(3)[:1], class_names="abc")
+    assert (data.num_points, data.num_classes) == (1, 3)
+
+
+def test_fractional_targets_look_like_a_regression():
+    with pytest.raises(DataError, match="look like those of a regression; use Dataset"):
+        Dataset(points(40), points(40)[:, 0])
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ([1, np.nan], "values hold 1 value.* row 1, column 0"),
+        ([1, "a"], "values must be numbers, but column 0 holds 'a' in row 1"),
+        (1.0, r"got shape \(\)"),
+        ([1, 2, 3], "2 rows of features but 3 targets"),
+    ],
+)
+def test_bad_real_values_are_refused(values, message):
+    with pytest.raises(DataError, match=message):
+        Dataset.real(points(2), values)
+
+
+# Named data sets and files
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "classes"),
+    [
+        ("breast_cancer", (569, 30), ("malignant", "benign")),
+        ("wine", (178, 13), ("class_0", "class_1", "class_2")),
+        ("iris", (150, 4), ("setosa", "versicolor", "virginica")),
+        ("digits", (1797, 64), tuple(range(10))),
+        ("moons", (200, 2), (0, 1)),
+    ],
+)
+def test_named_data_sets_have_their_known_shapes(name, shape, classes):
+    data = load(name)
+    assert name in NAMES
+    assert data.name == name
+    assert data.features.shape == shape
+    assert data.class_names == classes
+    assert [type(c) for c in data.class_names] == [type(c) for c in classes]
+    assert data.is_hard
+
+
+def test_breast_cancer_keeps_its_meaning():
+    data = load("breast_cancer")
+    assert np.bincount(data.labels).tolist() == [212, 357]
+    assert data.feature_names[0] == "mean radius"
+
+
+def test_an_unknown_data_set_lists_the_known_ones():
+    with pytest.raises(UnknownNameError, match=r"unknown data set 'mnist'; known are: breast_canc"):
+        load("mnist")
+
+
+def write(path, text):
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".parquet", ".pq", ".CSV"])
+def test_tables_of_every_suffix_hold_the_same_data(tmp_path, suffix):
+    frame = pd.DataFrame(
+        {"a": [1.5, 2.0, 3.0], "kind": ["u", "None", "u"], "b": [True, False, True]}
+    )
+    path = tmp_path / f"table{suffix}"
+    if suffix in (".parquet", ".pq"):
+        frame.to_parquet(path)
+    else:
+        frame.to_csv(path, sep="\t" if suffix == ".tsv" else ",", index=False)
+    data = read_table(path, target="kind")
+    assert (data.name, data.feature_names, data.class_names) == ("table", ("a", "b"), ("None", "u"))
+    np.testing.assert_array_equal(data.features, [[1.5, 1], [2, 0], [3, 1]])
+    np.testing.assert_array_equal(data.labels, [1, 0, 1])
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes"), [("1 0", (0, 1)), ("a 1", ("1", "a")), ("True False", (False, True))]
+)
+def test_class_names_of_a_table_keep_their_type(tmp_path, labels, classes):
+    first, second = labels.split()
+    path = write(tmp_path / "t.csv", f"x,y\n1,{first}\n2,{second}\n")
+    found = read_table(path, target="y").class_names
+    assert found == classes
+    assert [type(c) for c in found] == [type(c) for c in classes]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "is empty; it needs a header and rows"),
+        ("x,y\n", "features are empty"),
+        ("x,kinds\n1,2\n", r"no column 'y'; its columns are \['x', 'kinds'\]"),
+        ("y\n1\n2\n", "no features: its only column is the target 'y'"),
+        ("x,y\n1,a\n2,\n3,b\n", r"1 target\(s\) are missing, in rows 1"),
+        ("x,y\n1,a\n,b\n3,b\n", "first nan in row 1, column 'x'"),
+        ("x,y\n1,a\nred,b\n3,b\n", "column 'x' holds 'red' in row 1; encode it as numbers or drop"),
+        ("x,y\n1,a\nNA,b\n", "column 'x' holds 'NA' in row 1"),
+        ("x,x,y\n1,2,a\n1,3,b\n", "more than one column called 'x'"),
+        (",x,y\n0,2,a\n1,3,b\n", "a column without a name"),
+        ("x,y\n" + "".join(f"{i},{i + 0.5}\n" for i in range(30)), "those of a regression"),
+    ],
+)
+def test_bad_tables_are_refused(tmp_path, text, message):
+    with pytest.raises(DataError, match=message):
+        read_table(write(tmp_path / "t.csv", text), target="y")
+
+
+def test_a_misspelt_target_gets_a_suggestion(tmp_path):
+    path = write(tmp_path / "t.csv", "x,species\n1,2\n")
+    with pytest.raises(DataError, match=r"no column 'spices'.*did you mean 'species'"):
+        read_table(path, target="spices")
+
+
+def test_files_that_cannot_be_read_are_refused(tmp_path):
+    with pytest.raises(StorageError, match="there is no file"):
+        read_table(tmp_path / "none.csv", target="y")
+    with pytest.raises(StorageError, match=r"known suffixes are \.csv, \.tsv, \.parquet and \.pq"):
+        read_table(tmp_path / "table.xlsx", target="y")
+    with pytest.raises(StorageError, match=r"as \.parquet") as broken:
+        read_table(write(tmp_path / "t.parquet", "not parquet"), target="y")
+    assert broken.value.__cause__ is not None
+    for ragged in ("x,y\n1,2\n1,2,3\n", "x,y\n0,2,a\n1,3,b\n"):
+        with pytest.raises(StorageError, match=r"as \.csv: .*Expected 2 fields in line \d, saw 3"):
+            read_table(write(tmp_path / "t.csv", ragged), target="y")
+    (tmp_path / "binary.csv").write_bytes(b"x,y\n\xff\xfe,1\n")
+    with pytest.raises(StorageError, match=r"as \.csv"):
+        read_table(tmp_path / "binary.csv", target="y")
+
+
+def test_importing_data_sets_loads_no_heavy_library():
+    heavy = ("sklearn", "pandas", "pyarrow", "matplotlib")
+    program = (
+        "import sys, importlib.util as u\n"
+        f"import ntkbayes.errors\nspec = u.spec_from_file_location('d', {datasets.__file__!r})\n"
+        "module = u.module_from_spec(spec); sys.modules['d'] = module\n"
+        "spec.loader.exec_module(module)\n"
+        f"print([name for name in {heavy} if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
