@@ -12,7 +12,7 @@ and so are their gradients.
 
 import abc
 from collections.abc import Callable
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -46,7 +46,7 @@ class GaussianPair(NamedTuple):
     def covariance(self) -> Field:
         return self.std1 * self.std2 * jnp.cos(self.angle)
 
-    def scale(self, factor: Field | float) -> Self:
+    def scale(self, factor: Field | float) -> "GaussianPair":
         """The pair (factor · u, factor · v)."""
         return self._replace(std1=factor * self.std1, std2=factor * self.std2)
 

@@ -21,7 +21,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from statistics import NormalDist
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -78,6 +78,7 @@ def correctness(probabilities: ArrayLike, targets: ArrayLike) -> Float[np.ndarra
 # ------------------------------------------------------------------ scores of a data set
 
 
+@runtime_checkable
 class Score(Protocol):
     """One number for a data set: of shape () without weights or with weights (n,).
 
@@ -106,6 +107,7 @@ class Mean:
         return total / w.sum(axis=-1)
 
 
+@runtime_checkable
 class Binning(Protocol):
     """A partition of confidences into `num_bins` bins, numbered from 0."""
 

@@ -49,3 +49,7 @@ class MissingDependencyError(NTKBayesError, ImportError):
 
 class DataWarning(UserWarning):
     """Data that can be used, but probably not as the user meant."""
+
+
+class ConvergenceWarning(UserWarning):
+    """Markov chains whose diagnostics say that they have not reached their law."""

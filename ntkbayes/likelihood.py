@@ -15,6 +15,7 @@ from ntkbayes.errors import ConfigurationError, DataError, RidgeError
 from ntkbayes.linalg import Curvature, Logits
 
 PerPoint = Float[Array, " n"]
+Stack = Float[Array, "*draws n classes"]
 
 
 class Likelihood(eqx.Module):
@@ -40,7 +41,7 @@ class Likelihood(eqx.Module):
     def interpolant(self, targets: Logits) -> Logits:
         """The logits of zero residual, for training without ridge. Raises RidgeError if infinite."""
 
-    def project(self, v: Logits) -> Logits:
+    def project(self, v: Stack) -> Stack:
         """v without its part along directions in which the likelihood is flat."""
         return v
 
@@ -49,7 +50,7 @@ class ClassLikelihood(Likelihood):
     """A likelihood of class labels."""
 
     @abc.abstractmethod
-    def probabilities(self, logits: Float[Array, "*draws n outputs"]) -> Array:
+    def probabilities(self, logits: Stack) -> Array:
         """Class probabilities (..., n, number of classes)."""
 
 
@@ -73,10 +74,10 @@ class Categorical(ClassLikelihood):
         _refuse_divergence(bool(jnp.any(targets <= 0)))
         return self.project(jnp.log(targets))
 
-    def project(self, v: Logits) -> Logits:
+    def project(self, v: Stack) -> Stack:
         return v - jnp.mean(v, axis=-1, keepdims=True)
 
-    def probabilities(self, logits: Float[Array, "*draws n outputs"]) -> Array:
+    def probabilities(self, logits: Stack) -> Array:
         return jax.nn.softmax(logits, axis=-1)
 
 
@@ -106,7 +107,7 @@ class Bernoulli(ClassLikelihood):
         _refuse_divergence(bool(jnp.any((targets <= 0) | (targets >= 1))))
         return jnp.log(targets) - jnp.log1p(-targets)
 
-    def probabilities(self, logits: Float[Array, "*draws n outputs"]) -> Array:
+    def probabilities(self, logits: Stack) -> Array:
         return jnp.concatenate([jax.nn.sigmoid(-logits), jax.nn.sigmoid(logits)], axis=-1)
 
 

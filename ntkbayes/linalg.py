@@ -5,8 +5,6 @@ prior covariance of the (n, C) logits is P ⊗ I_C; W is their (nC, nC) likeliho
 diagonal over points. No matrix of size nC × nC is ever formed: memory O(C n²), time O(C n³).
 """
 
-from typing import Self
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -90,7 +88,7 @@ class Conditional(eqx.Module):
     @classmethod
     def build(
         cls, factor: CholeskyFactor, cross: Float[Array, "n m"], gram: Float[Array, "m m"]
-    ) -> Self:
+    ) -> "Conditional":
         """From the factor at the old inputs, the cross-covariance and the new inputs' Gram."""
         projection = factor.whiten(cross).T
         remainder = gram - projection @ projection.T
@@ -147,7 +145,7 @@ class CurvedInverse(eqx.Module):
     log_determinant: Float[Array, ""]
 
     @classmethod
-    def build(cls, gram: Gram, curvature: Curvature) -> Self:
+    def build(cls, gram: Gram, curvature: Curvature) -> "CurvedInverse":
         def root(diagonal: Float[Array, " n"]) -> tuple[Gram, Float[Array, ""]]:
             scale = jnp.sqrt(diagonal)
             inner = scale[:, None] * gram * scale[None, :]

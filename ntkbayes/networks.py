@@ -1,6 +1,7 @@
-"""Networks in NTK parameterisation: `init(key, features) -> params`, `apply(params, features) -> logits`."""
+"""Networks: `init(key, features) -> params`, `apply(params, features) -> logits`."""
 
 import abc
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -48,7 +49,7 @@ class MLP(Network):
     def init(self, key: PRNGKeyArray, features: Float[Array, "n d"]) -> Params:
         sizes = [features.shape[1], *[self.width] * self.depth, self.num_outputs]
         params = []
-        for fan_in, fan_out in zip(sizes[:-1], sizes[1:], strict=True):
+        for fan_in, fan_out in itertools.pairwise(sizes):
             key, weight_key, bias_key = jax.random.split(key, 3)
             weight = jax.random.normal(weight_key, (fan_in, fan_out), features.dtype)
             params.append((weight, jax.random.normal(bias_key, (fan_out,), features.dtype)))
@@ -102,5 +103,11 @@ def mlp(
     if isinstance(bias_std, int | float) and not 0 <= bias_std < float("inf"):
         raise ConfigurationError(f"bias_std must be at least 0 and finite; got {bias_std!r}")
     return MLP(
-        activations.get(activation), weight_std, bias_std, depth, skip, width, num_outputs
+        activation=activations.get(activation),
+        weight_std=float(weight_std) if isinstance(weight_std, int) else weight_std,
+        bias_std=float(bias_std) if isinstance(bias_std, int) else bias_std,
+        depth=depth,
+        skip=skip,
+        width=width,
+        num_outputs=num_outputs,
     )

@@ -6,14 +6,14 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray, Shaped
 
 from ntkbayes.errors import ConfigurationError, RidgeError
 from ntkbayes.kernels import Kernel, KernelPair, analytic_kernel
 from ntkbayes.linalg import cholesky, require_float64
 from ntkbayes.networks import Network
 
-Features = Float[Array, "n ..."]
+Features = Shaped[Array | np.ndarray, "n ..."]
 MeanFunction = Callable[[Features], Float[Array, "n classes"]]
 
 
@@ -49,14 +49,16 @@ class NTKPrior(eqx.Module):
         if isinstance(ridge, int | float) and not 0 <= ridge < float("inf"):
             raise ConfigurationError(f"the ridge must be at least 0 and finite; got {ridge!r}")
         self.kernel = network if isinstance(network, Kernel) else analytic_kernel(network)
-        self.ridge = ridge
+        self.ridge = float(ridge) if isinstance(ridge, int) else ridge
         self.mean = mean if callable(mean) else jnp.asarray(mean, dtype=float)
 
     def gram(self, x: Features) -> KernelPair:
         """K and Θ between all inputs: (n, n) each."""
         return self.cross(x, x)
 
-    def cross(self, x1: Features, x2: Features) -> KernelPair:
+    def cross(
+        self, x1: Shaped[Array | np.ndarray, "n1 ..."], x2: Shaped[Array | np.ndarray, "n2 ..."]
+    ) -> KernelPair:
         """K and Θ between two sets of inputs: (n1, n2) each."""
         require_float64()
         return _cross(self.kernel, _as_float64(x1), _as_float64(x2))
@@ -100,5 +102,5 @@ _cross = eqx.filter_jit(lambda kernel, x1, x2: kernel.cross(x1, x2))
 _diagonal = eqx.filter_jit(lambda kernel, x: kernel.diagonal(x))
 
 
-def _as_float64(x: Features | np.ndarray) -> Features:
+def _as_float64(x: Features) -> Float[Array, "n ..."]:
     return jnp.asarray(x, dtype=jnp.float64)

@@ -351,7 +351,7 @@ def test_bootstrap_of_an_infinite_score_is_infinite_only_above():
 def test_difference_of_identical_predictions_is_exactly_zero():
     p, y = simulate(8)
     for score in standard_scores().values():
-        assert paired_difference(score, p, p, y, seed=0) == Interval(0, 0, 0)
+        assert paired_difference(score, p, p, y, seed=0) == Interval(0.0, 0.0, 0.0)
 
 
 def test_difference_of_infinite_scores_is_undefined():

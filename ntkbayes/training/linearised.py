@@ -18,7 +18,7 @@ import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Shaped
 
 from ntkbayes.errors import ConvergenceError, RidgeError
 from ntkbayes.likelihood import Likelihood
@@ -176,6 +176,25 @@ def train(
     return TrainedPredictor(a / ridge, f, float(residual), int(count))
 
 
+def train_from(
+    likelihood: Likelihood,
+    ntk: Gram,
+    targets: Logits,
+    initial: Logits,
+    *,
+    ridge: float,
+    time: float,
+    tolerance: float,
+) -> TrainedPredictor:
+    """The trained predictor from one initial function after any training time, infinity included."""
+    if time == float("inf"):
+        return train(likelihood, ntk, targets, initial, ridge=ridge, tolerance=tolerance)
+    end = flow(likelihood, ntk, targets, initial[None], ridge=ridge, time=time)
+    alpha = end.alpha[0]
+    residual, steps = float(end.residual[0]), int(end.num_iterations[0])
+    return TrainedPredictor(alpha, initial + ntk @ alpha, residual, steps)
+
+
 # --- ridge > 0, many initial functions: one preconditioner, matrix products -----------------------
 
 
@@ -224,7 +243,7 @@ def _conjugate_gradients(
     def inner(u: Draws, v: Draws) -> Float[Array, " draws"]:
         return jnp.sum(u * v, axis=(1, 2))
 
-    def spread(scalars: Float[Array, " draws"]) -> Float[Array, "draws 1 1"]:
+    def spread(scalars: Shaped[Array, " draws"]) -> Shaped[Array, "draws 1 1"]:
         return scalars[:, None, None]
 
     residual_of = jax.vmap(lambda f: likelihood.residual(targets, f))
@@ -240,7 +259,7 @@ def _conjugate_gradients(
         return jnp.any(worst > tolerance) & (count < max_iterations)
 
     def update(state: tuple) -> tuple:
-        a, f, gradient, v, z, df, da, counts, count = state
+        a, f, gradient, v, df, da, counts, count = state
         active = jnp.max(jnp.abs(gradient), axis=(1, 2)) > tolerance
         t = search(f, df, inner(a, df), inner(da, df))
         t = spread(jnp.where(active, t, 0.0))
@@ -252,13 +271,13 @@ def _conjugate_gradients(
         df, da = spread(beta) * df - new_v, spread(beta) * da - new_z
         uphill = spread(inner(new, df) >= 0)
         df, da = jnp.where(uphill, -new_v, df), jnp.where(uphill, -new_z, da)
-        return a, f, new, new_v, new_z, df, da, counts + active, count + 1
+        return a, f, new, new_v, df, da, counts + active, count + 1
 
     f = initial + jnp.einsum("ij,sjc->sic", gram, start)
     gradient = start - residual_of(f)
     v, z = preconditioner.apply(gradient, likelihood.project)
     counts = jnp.zeros(initial.shape[0], dtype=int)
-    state = (start, f, gradient, v, z, -v, -z, counts, 0)
+    state = (start, f, gradient, v, -v, -z, counts, 0)
     a, *_, counts, _ = jax.lax.while_loop(unfinished, update, state)
     f = initial + jnp.einsum("ij,sjc->sic", gram, a)  # afresh: no round-off of many updates
     return a, jnp.max(jnp.abs(a - residual_of(f)), axis=(1, 2)), counts

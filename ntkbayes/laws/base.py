@@ -1,0 +1,285 @@
+"""What a law and a method are.
+
+Every law of this library is one formula. A draw is the logit function
+
+    f(x) = mean(x) + g(x) + Θ(x, X) α                                                    (pathwise)
+
+with g a path of a centred Gaussian process and α weights on the n training points X, both random and
+possibly dependent. What tells the laws apart is the process of g and how α answers to it:
+
+    MAP           no g                       α of the shifted network
+    random init   g ~ GP(0, K)               α solves training from f0 = mean + g
+    first order   g ~ GP(0, K)               α answers to first order in g
+    Laplace       g ~ GP(0, Θ/ridge)         α answers to first order in g, with likelihood noise
+    NUTS          g ~ GP(0, Θ/ridge) given the data, by Markov chains      α = 0
+
+So functions are drawn jointly at any inputs, new ones included, by exact conditioning of g on its
+values at X: nothing is interpolated and no covariance over all logits is formed.
+"""
+
+import abc
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray, Shaped
+
+from ntkbayes.datasets import Dataset
+from ntkbayes.errors import ConfigurationError
+from ntkbayes.kernels import KernelPair
+from ntkbayes.likelihood import Likelihood, default_likelihood
+from ntkbayes.linalg import CholeskyFactor, Conditional, Gram, Logits
+from ntkbayes.prior import NTKPrior
+
+Draws = Float[Array, "draws n classes"]
+Inputs = Shaped[Array | np.ndarray, "m ..."]
+
+
+@dataclass(frozen=True)
+class Info:
+    """Diagnostics of a fit, kept apart from the law it found."""
+
+
+class Paths(NamedTuple):
+    """Draws of (g, α): g(X) = L · whitened with L the Cholesky factor of g's Gram matrix."""
+
+    whitened: Draws
+    alpha: Draws
+
+
+class Problem(eqx.Module):
+    """What a method is given: prior, training data, likelihood and the Grams they share."""
+
+    prior: NTKPrior
+    likelihood: Likelihood
+    features: Float[Array, "n ..."]
+    targets: Logits
+    mean: Logits
+    gram: KernelPair
+
+    @classmethod
+    def build(cls, prior: NTKPrior, data: Dataset, likelihood: Likelihood | None) -> "Problem":
+        if likelihood is None:
+            likelihood = default_likelihood(data)
+        targets = likelihood.encode(data)
+        features = jnp.asarray(data.features)
+        mean = prior.mean_logits(features, targets.shape[1])
+        return cls(prior, likelihood, features, targets, mean, prior.gram(features))
+
+    @property
+    def ridge(self) -> float:
+        return float(self.prior.ridge)
+
+    @property
+    def prior_gram(self) -> Gram:
+        """P = Θ(X, X) / ridge."""
+        return self.gram.ntk / self.ridge
+
+
+class Law(abc.ABC):
+    """A distribution over logit functions, obtained by a method from a prior and data.
+
+    Attributes:
+        problem: prior, likelihood and training data.
+        sampling: how draws come about: "point", "independent initialisations", "independent draws of
+            a Gaussian" or "Markov chains".
+        num_chains: Markov chains among the draws, in order; 1 for independent draws.
+        info: diagnostics of the fit, each field explained where its class is defined.
+    """
+
+    sampling: ClassVar[str]
+    default_draws: ClassVar[int] = 1000
+
+    problem: Problem
+    info: Info
+    num_chains: int = 1
+
+    @abc.abstractmethod
+    def paths(self, key: PRNGKeyArray, num_draws: int | None) -> Paths:
+        """Draws of (g, α); all that are stored, or `default_draws`, if num_draws is None."""
+
+    @abc.abstractmethod
+    def path_kernel(self, pair: KernelPair) -> Float[Array, "..."] | None:
+        """The covariance of g out of K and Θ; None if there is no g."""
+
+    @property
+    @abc.abstractmethod
+    def path_factor(self) -> CholeskyFactor | None:
+        """Cholesky factor of g's Gram matrix at X; None if there is no g."""
+
+    @abc.abstractmethod
+    def mean(self, features: Inputs) -> Float[Array, "m classes"]:
+        """Mean logits."""
+
+    @abc.abstractmethod
+    def covariance(self, features: Inputs) -> Float[Array, "m classes classes"]:
+        """Covariance of the logits of each input."""
+
+    def variance(self, features: Inputs) -> Float[Array, "m classes"]:
+        """Marginal variance of each logit."""
+        return jnp.diagonal(self.covariance(features), axis1=1, axis2=2)
+
+    def sample(
+        self,
+        key: PRNGKeyArray,
+        features: Inputs,
+        num_draws: int | None = None,
+    ) -> Float[Array, "draws m classes"]:
+        """Logit functions drawn from the law, jointly at all inputs.
+
+        Args:
+            key: same key, same draws.
+            features: inputs as the training features were, (m, d).
+            num_draws: how many; all stored draws if None (1000 for a law with a formula).
+
+        Raises:
+            ConfigurationError: more draws are asked for than the law holds.
+            DataError: the features do not fit those trained on.
+        """
+        path_key, new_key = jax.random.split(key)
+        paths = self.paths(path_key, num_draws)
+        features = self._inputs(features)
+        cross = self.problem.prior.cross(features, self.problem.features)
+        size = self.problem.targets.shape[1]
+        logits = self.problem.prior.mean_logits(features, size)[None]
+        logits = logits + jnp.einsum("mn,snc->smc", cross.ntk, paths.alpha)
+        if self.path_factor is None:
+            return logits
+        new_gram = self.path_kernel(self.problem.prior.gram(features))
+        conditional = Conditional.build(self.path_factor, self.path_kernel(cross).T, new_gram)
+        noise = jax.random.normal(new_key, logits.shape)
+        logits += jnp.einsum("mn,snc->smc", conditional.projection, paths.whitened)
+        return logits + jnp.einsum("mk,skc->smc", conditional.root, noise)
+
+    def _inputs(self, features: Inputs) -> Float[Array, "m ..."]:
+        known = self.problem.features
+        features = jnp.asarray(features, dtype=jnp.float64)
+        if features.ndim != known.ndim or features.shape[1:] != known.shape[1:]:
+            raise ConfigurationError(
+                f"the law was trained on features of shape (n, {known.shape[1]}), got "
+                f"{features.shape}; give the same columns, scaled by the training data's scaling"
+            )
+        if not bool(jnp.all(jnp.isfinite(features))):
+            raise ConfigurationError("the features contain NaN or infinity")
+        return features
+
+
+class Method[LawT: Law](eqx.Module):
+    """Configuration of how to obtain a law."""
+
+    name: ClassVar[str]
+
+    def fit(
+        self,
+        prior: NTKPrior,
+        data: Dataset,
+        *,
+        key: PRNGKeyArray | None = None,
+        likelihood: Likelihood | None = None,
+    ) -> LawT:
+        """The law, for a prior and training data.
+
+        Args:
+            prior: what the network is before training.
+            data: training data.
+            key: randomness, for the methods that draw (the others ignore it).
+            likelihood: how logits give rise to targets. By default one logit for two classes,
+                softmax for more, Normal for real targets.
+
+        Raises:
+            PrecisionError: JAX is not in float64.
+            RidgeError: the ridge is 0 where the law does not exist.
+            ConvergenceError: a solve did not reach its tolerance.
+            NotPositiveDefiniteError: the kernel is not positive definite.
+            ConfigurationError: a method that draws was given no key.
+        """
+        if self.interpolates(prior):
+            data = data.merged()
+        return self.solve(Problem.build(prior, data, likelihood), key)
+
+    def interpolates(self, prior: NTKPrior) -> bool:
+        """Whether training reproduces the targets. Then duplicated points act as one point with
+        the mean of their targets, and have to be one, for Θ to be invertible."""
+        return float(prior.ridge) == 0
+
+    @abc.abstractmethod
+    def solve(self, problem: Problem, key: PRNGKeyArray | None) -> LawT:
+        """`fit` with the data encoded and the Grams evaluated."""
+
+    def _require_key(self, key: PRNGKeyArray | None) -> PRNGKeyArray:
+        if key is None:
+            raise ConfigurationError(
+                f"{type(self).__name__} draws at random: give key=jax.random.key(0)"
+            )
+        return key
+
+
+class SampledLaw(Law):
+    """A law known by draws of (g, α): g is given at X, and exactly Gaussian away from it."""
+
+    def __init__(
+        self,
+        problem: Problem,
+        paths: Paths,
+        factor: CholeskyFactor,
+        info: Info,
+        num_chains: int = 1,
+    ):
+        self.problem = problem
+        self.info = info
+        self.num_chains = num_chains
+        self._paths = paths
+        self._factor = factor
+
+    @property
+    def path_factor(self) -> CholeskyFactor:
+        return self._factor
+
+    @property
+    def alpha(self) -> Draws:
+        """The weights α of every draw, (S, n, C)."""
+        return self._paths.alpha
+
+    @property
+    def num_draws(self) -> int:
+        return self._paths.whitened.shape[0]
+
+    def paths(self, key: PRNGKeyArray, num_draws: int | None) -> Paths:
+        if num_draws is None or num_draws == self.num_draws:
+            return self._paths
+        if not 0 < num_draws < self.num_draws:
+            raise ConfigurationError(
+                f"the law holds {self.num_draws} draws, {num_draws} were asked for; fit it with more"
+            )
+        # Evenly spaced, so that every chain is represented alike.
+        chosen = jnp.arange(num_draws) * self.num_draws // num_draws
+        return Paths(self._paths.whitened[chosen], self._paths.alpha[chosen])
+
+    def _given_draws(self, features: Inputs) -> tuple[Draws, Float[Array, " m"]]:
+        """Mean of f at the inputs given each draw, and the variance left to g."""
+        cross = self.problem.prior.cross(self.problem.features, features)
+        projection = self._factor.whiten(self.path_kernel(cross))
+        size = self.problem.targets.shape[1]
+        means = self.problem.prior.mean_logits(features, size)[None]
+        means = means + jnp.einsum("nm,snc->smc", projection, self._paths.whitened)
+        means = means + jnp.einsum("nm,snc->smc", cross.ntk, self._paths.alpha)
+        prior_variance = self.path_kernel(self.problem.prior.diagonal(features))
+        return means, jnp.maximum(prior_variance - jnp.sum(projection**2, axis=0), 0.0)
+
+    def mean(self, features: Inputs) -> Array:
+        return jnp.mean(self._given_draws(self._inputs(features))[0], axis=0)
+
+    def covariance(self, features: Inputs) -> Array:
+        means, left = self._given_draws(self._inputs(features))
+        centred = means - jnp.mean(means, axis=0)[None]
+        between = jnp.einsum("smc,smd->mcd", centred, centred) / (self.num_draws - 1)
+        return between + left[:, None, None] * jnp.eye(centred.shape[2])[None]
+
+
+def require_training_time(time: float) -> None:
+    """Raises ConfigurationError unless the time is at least 0."""
+    if not time >= 0:
+        raise ConfigurationError(f"training_time must be at least 0; got {time!r}")

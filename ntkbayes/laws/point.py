@@ -1,0 +1,86 @@
+"""MAP: the point law."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import jax.numpy as jnp
+from jaxtyping import Array, PRNGKeyArray
+
+from ntkbayes.kernels import KernelPair
+from ntkbayes.laws.base import Info, Inputs, Law, Method, Paths, Problem, require_training_time
+from ntkbayes.linalg import Logits
+from ntkbayes.prior import NTKPrior
+from ntkbayes.training import linearised
+
+
+@dataclass(frozen=True)
+class MAPInfo(Info):
+    """residual: max |ridge α − r(f)|, in units of probability. num_iterations: Newton steps."""
+
+    residual: float
+    num_iterations: int
+
+
+class PointLaw(Law):
+    """All mass on the trained predictor of the shifted network, whose f0 is the prior's mean."""
+
+    sampling = "point"
+
+    def __init__(self, problem: Problem, alpha: Logits, logits: Logits, info: MAPInfo):
+        self.problem = problem
+        self.alpha = alpha
+        self.logits = logits
+        self.info = info
+
+    @property
+    def path_factor(self) -> None:
+        return None
+
+    def path_kernel(self, pair: KernelPair) -> None:
+        return None
+
+    def paths(self, key: PRNGKeyArray, num_draws: int | None) -> Paths:
+        alpha = jnp.broadcast_to(self.alpha[None], (num_draws or 1, *self.alpha.shape))
+        return Paths(jnp.zeros_like(alpha), alpha)
+
+    def mean(self, features: Inputs) -> Array:
+        features = self._inputs(features)
+        cross = self.problem.prior.cross(features, self.problem.features)
+        mean = self.problem.prior.mean_logits(features, self.alpha.shape[1])
+        return mean + cross.ntk @ self.alpha
+
+    def covariance(self, features: Inputs) -> Array:
+        size = self.alpha.shape[1]
+        return jnp.zeros((features.shape[0], size, size))
+
+
+class MAP(Method[PointLaw]):
+    """The trained predictor of the shifted network (f0 = mean), which is also the MAP of Bayes.
+
+    Args:
+        training_time: duration of the gradient flow; infinite by default.
+        tolerance: on the residual, in units of probability.
+    """
+
+    name: ClassVar[str] = "MAP"
+    training_time: float = float("inf")
+    tolerance: float = 1e-10
+
+    def __check_init__(self) -> None:
+        require_training_time(self.training_time)
+
+    def interpolates(self, prior: NTKPrior) -> bool:
+        return super().interpolates(prior) and self.training_time == float("inf")
+
+    def solve(self, problem: Problem, key: PRNGKeyArray | None = None) -> PointLaw:
+        solution = linearised.train_from(
+            problem.likelihood,
+            problem.gram.ntk,
+            problem.targets,
+            problem.mean,
+            ridge=problem.ridge,
+            time=self.training_time,
+            tolerance=self.tolerance,
+        )
+        info = MAPInfo(solution.residual, solution.num_iterations)
+        return PointLaw(problem, solution.alpha, solution.logits, info)

@@ -1,0 +1,195 @@
+"""The law of the trained predictor over random initialisations (THEORY 5)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, PRNGKeyArray
+
+from ntkbayes.errors import ConfigurationError
+from ntkbayes.kernels import KernelPair
+from ntkbayes.laws.base import (
+    Draws,
+    Info,
+    Inputs,
+    Method,
+    Paths,
+    Problem,
+    SampledLaw,
+    require_training_time,
+)
+from ntkbayes.laws.gaussian import GaussianLaw, InterpolatingInverse
+from ntkbayes.likelihood import Categorical
+from ntkbayes.linalg import CurvedInverse, cholesky
+from ntkbayes.prior import NTKPrior
+from ntkbayes.training import linearised
+
+
+@dataclass(frozen=True)
+class RandomInitInfo(Info):
+    """worst_residual: the largest max |ridge α − r(f*)| of all draws, in units of probability (at a
+    finite training time: the largest |dα/dt|, which need not be small). mean_iterations and
+    max_iterations: products with the Gram matrix (or ODE steps) a draw."""
+
+    worst_residual: float
+    mean_iterations: float
+    max_iterations: int
+
+
+class RandomInitLaw(SampledLaw):
+    """Trained predictors of independent initial functions g ~ GP(0, K)."""
+
+    sampling = "independent initialisations"
+
+    def path_kernel(self, pair: KernelPair) -> Array:
+        return pair.nngp
+
+
+class RandomInit(Method[RandomInitLaw]):
+    """Draw initial functions, train each: the sampled random-init law.
+
+    Args:
+        num_inits: how many.
+        training_time: duration of the gradient flow; infinite by default.
+        tolerance: on every draw's residual, in units of probability.
+        progress: called with the number of draws finished.
+    """
+
+    name: ClassVar[str] = "random init"
+    num_inits: int = 1000
+    training_time: float = float("inf")
+    tolerance: float = 1e-8
+    progress: Callable[[int], None] = eqx.field(static=True, default=lambda finished: None)
+
+    def __check_init__(self) -> None:
+        if self.num_inits < 2:
+            raise ConfigurationError(f"num_inits must be at least 2; got {self.num_inits}")
+        require_training_time(self.training_time)
+
+    def interpolates(self, prior: NTKPrior) -> bool:
+        return super().interpolates(prior) and self.training_time == float("inf")
+
+    def solve(self, problem: Problem, key: PRNGKeyArray | None) -> RandomInitLaw:
+        key = self._require_key(key)
+        factor = cholesky(problem.gram.nngp, what="the NNGP Gram matrix")
+        whitened = jax.random.normal(key, (self.num_inits, *problem.targets.shape))
+        initials = problem.mean[None] + jnp.einsum("ij,sjc->sic", factor.lower, whitened)
+        trained = self._train(problem, initials)
+        counts = trained.num_iterations
+        info = RandomInitInfo(
+            float(jnp.max(trained.residual)), float(jnp.mean(counts)), int(jnp.max(counts))
+        )
+        return RandomInitLaw(problem, Paths(whitened, trained.alpha), factor, info)
+
+    def _train(self, problem: Problem, initials: Draws) -> linearised.TrainedPredictors:
+        given = (problem.likelihood, problem.gram.ntk, problem.targets)
+        if self.training_time < float("inf"):
+            return linearised.flow(*given, initials, ridge=problem.ridge, time=self.training_time)
+        centre = linearised.train(*given, problem.mean, ridge=problem.ridge)
+        return linearised.train_many(
+            *given,
+            initials,
+            centre,
+            problem.mean,
+            ridge=problem.ridge,
+            tolerance=self.tolerance,
+            progress=self.progress,
+        )
+
+
+@dataclass(frozen=True)
+class FirstOrderInfo(Info):
+    """residual: of the trained predictor at the centre, in units of probability. num_iterations:
+    its Newton steps. exact: whether the law is exactly Gaussian (ridge = 0)."""
+
+    residual: float
+    num_iterations: int
+    exact: bool
+
+
+class FirstOrderLaw(GaussianLaw):
+    """δf*(x) = g(x) − P(x, X) B g(X): (4) of THEORY 5; for ridge = 0 with B/ridge → Θ⁻¹ ⊗ Π."""
+
+    def path_kernel(self, pair: KernelPair) -> Array:
+        return pair.nngp
+
+    @property
+    def _scale(self) -> float:
+        return 1 / self.problem.ridge if isinstance(self.inverse, CurvedInverse) else 1.0
+
+    def response(self, key: PRNGKeyArray, g: Draws) -> Draws:
+        return -self._scale * eqx.filter_jit(eqx.filter_vmap(_matvec, in_axes=(None, 0)))(
+            self.inverse, g
+        )
+
+    def covariance(self, features: Inputs) -> Array:
+        features = self._inputs(features)
+        pair = self.problem.prior.cross(self.problem.features, features)
+        variance = self.problem.prior.diagonal(features).nngp
+        arguments = (self.inverse, self._scale, self.path_factor.lower)
+        return _first_order_covariance(*arguments, pair, variance)
+
+
+def _matvec(inverse: CurvedInverse | InterpolatingInverse, g: Array) -> Array:
+    return inverse.matvec(g)
+
+
+@eqx.filter_jit
+def _first_order_covariance(
+    inverse: CurvedInverse | InterpolatingInverse,
+    scale: float,
+    lower: Array,
+    pair: KernelPair,
+    variance: Array,
+) -> Array:
+    """Cov[g(x) − T g(X)] with T = Θ(x, X) B / ridge, input by input: never more than (C, n, C)."""
+
+    def at(inputs: tuple[Array, Array, Array]) -> Array:
+        nngp, ntk, own = inputs
+        weights = scale * inverse.columns(ntk[:, None])[0]
+        both = jnp.einsum("cid,i->cd", weights, nngp)
+        moved = jnp.einsum("cid,ij->cjd", weights, lower)
+        spread = jnp.einsum("cjd,ejd->ce", moved, moved)
+        return own * jnp.eye(both.shape[0]) - both - both.T + spread
+
+    return jax.lax.map(at, (pair.nngp.T, pair.ntk.T, variance))
+
+
+class FirstOrder(Method[FirstOrderLaw]):
+    """The random-init law with training linearised in the initial function: Gaussian.
+
+    An approximation for ridge > 0, and exact for ridge = 0, where the trained predictor *is* linear
+    in its initial function (THEORY 3).
+
+    Args:
+        tolerance: on the residual of the predictor at the centre, in units of probability.
+    """
+
+    name: ClassVar[str] = "first order"
+    tolerance: float = 1e-10
+
+    def solve(self, problem: Problem, key: PRNGKeyArray | None = None) -> FirstOrderLaw:
+        likelihood, ridge = problem.likelihood, problem.ridge
+        centre = linearised.train(
+            likelihood,
+            problem.gram.ntk,
+            problem.targets,
+            problem.mean,
+            ridge=ridge,
+            tolerance=self.tolerance,
+        )
+        if ridge > 0:
+            curvature = likelihood.curvature(centre.logits)
+            inverse = eqx.filter_jit(CurvedInverse.build)(problem.prior_gram, curvature)
+        else:
+            inverse = InterpolatingInverse(
+                linearised.interpolating_factor(problem.gram.ntk),
+                float(isinstance(likelihood, Categorical)),
+                problem.targets.shape[1],
+            )
+        factor = cholesky(problem.gram.nngp, what="the NNGP Gram matrix")
+        info = FirstOrderInfo(centre.residual, centre.num_iterations, ridge == 0)
+        return FirstOrderLaw(problem, centre.alpha, centre.logits, inverse, factor, info)
