@@ -1,6 +1,6 @@
 """The Neural Tangent Kernel as a Bayesian object: laws of trained classifiers, next to Bayes.
 
-    network → kernel → prior → method.fit(prior, data, key=key) → law → predictions → comparison
+network → kernel → prior → method.fit(prior, data, key=key) → law → predictions → comparison
 """
 
 from ntkbayes import activations, calibration, datasets, kernels, likelihood, networks

@@ -61,12 +61,14 @@ class NTKPrior(eqx.Module):
     ) -> KernelPair:
         """K and Θ between two sets of inputs: (n1, n2) each."""
         require_float64()
-        return _cross(self.kernel, _as_float64(x1), _as_float64(x2))
+        cross = _cross if self.kernel.compiled else type(self.kernel).cross
+        return cross(self.kernel, _as_float64(x1), _as_float64(x2))
 
     def diagonal(self, x: Features) -> KernelPair:
         """K and Θ between each input and itself: (n,) each."""
         require_float64()
-        return _diagonal(self.kernel, _as_float64(x))
+        diagonal = _diagonal if self.kernel.compiled else type(self.kernel).diagonal
+        return diagonal(self.kernel, _as_float64(x))
 
     def mean_logits(self, x: Features, num_outputs: int) -> Float[Array, "n classes"]:
         """The mean function at the inputs."""

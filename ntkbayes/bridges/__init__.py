@@ -1,1 +1,1 @@
-"""The edges: each module here meets one other library, and none imports another."""
+"""The edges: one module for each library that ntkbayes meets. None imports another."""

@@ -1,10 +1,13 @@
 """neural-tangents, whose last release is older than the JAX that ntkbayes needs.
 
+`load` imports it; `from_stax` makes a `Network` with analytic kernels of what its `stax` builds.
+
 Tested: neural-tangents 0.6.5 with jax 0.10.2, scipy 1.18 and numpy 2.5 on Python 3.12, in float64,
 without TensorFlow.
 
-Kernels are accurate to float64, with two exceptions of neural-tangents' own: under `jax.jit`, ReLU
-and its kin keep only eight digits where two inputs coincide, so on the diagonal of a Gram; and
+Kernels are accurate to float64, with two exceptions of neural-tangents' own: ReLU and its kin keep
+only eight digits where two inputs coincide, so on the diagonal of a Gram, under `jax.jit` and, once
+there are more than a few features, outside it (`StaxKernel` mends this outside); and
 `ElementwiseNumerical` is as accurate, and as symmetric, as its quadrature.
 """
 
@@ -20,15 +23,19 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import accumulate
 from types import ModuleType
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
+import equinox as eqx
 import jax
 import jax.core
 import jax.extend.core
 import jax.numpy as jnp
 from jax.interpreters import ad
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from ntkbayes.errors import ConfigurationError, MissingDependencyError
+from ntkbayes.kernels import Kernel, KernelPair, analytic_kernel
+from ntkbayes.networks import Network, Params
 
 _PACKAGE = "neural_tangents"
 _TENSORFLOW_PART = "neural_tangents.experimental"
@@ -70,6 +77,91 @@ def _import_and_mend() -> ModuleType:
             raise MissingDependencyError(f"{absent} is not installed; {_REMEDY}") from error
         raise MissingDependencyError(_describe_versions()) from error
     return package
+
+
+# --- stax networks --------------------------------------------------------------------------------
+
+
+class StaxNetwork(Network):
+    """A network of `neural_tangents.stax`; made by `from_stax`."""
+
+    init_fn: Callable[..., Any] = eqx.field(static=True)
+    apply_fn: Callable[..., Any] = eqx.field(static=True)
+    kernel_fn: Callable[..., Any] = eqx.field(static=True)
+
+    def init(self, key: PRNGKeyArray, features: Float[Array, "n ..."]) -> Params:
+        return self.init_fn(key, features.shape)[1]
+
+    def apply(self, params: Params, features: Float[Array, "n ..."]) -> Float[Array, "n outputs"]:
+        return self.apply_fn(params, features)
+
+
+def from_stax(
+    triple: tuple[Callable[..., Any], Callable[..., Any], Callable[..., Any]],
+) -> StaxNetwork:
+    """The network that a stax `(init_fn, apply_fn, kernel_fn)` describes, for `NTKPrior`.
+
+    It must end in one vector a point: images and sequences go through `stax.Flatten` or pooling.
+
+    Raises:
+        ConfigurationError: it is not a triple of functions.
+    """
+    if not isinstance(triple, tuple) or len(triple) != 3 or not all(map(callable, triple)):
+        raise ConfigurationError(
+            "from_stax takes the triple of functions (init_fn, apply_fn, kernel_fn) that "
+            f"neural_tangents.stax.serial returns; got {triple!r}"
+        )
+    return StaxNetwork(*triple)
+
+
+class StaxKernel(Kernel):
+    """Both kernels of a `StaxNetwork`, with the diagonal's accuracy wherever inputs coincide.
+
+    The angle between two Gaussians that neural-tangents forms is accurate to 1e-8 alone where it is
+    0. One point by itself and outside `jax.jit` it is exactly 0, so that is how diagonals are
+    evaluated. ReLU and its kin keep those 1e-8 between inputs that nearly coincide, between equal
+    patches of images where positions are pooled, and everywhere under an outer `jax.jit`.
+    """
+
+    network: StaxNetwork
+    compiled: ClassVar[bool] = False
+
+    def cross(self, x1: Float[Array, "n1 ..."], x2: Float[Array, "n2 ..."]) -> KernelPair:
+        nngp, ntk = self._evaluate(x1, None if x1 is x2 else x2)
+        same, exact = _coincide(x1, x2), self.diagonal(x1)
+        return KernelPair(
+            jnp.where(same, exact.nngp[:, None], nngp), jnp.where(same, exact.ntk[:, None], ntk)
+        )
+
+    def diagonal(self, x: Float[Array, "n ..."]) -> KernelPair:
+        nngp, ntk = jax.vmap(lambda point: self._evaluate(point[None], None))(x)
+        return KernelPair(nngp[:, 0, 0], ntk[:, 0, 0])
+
+    def _evaluate(self, x1: Array, x2: Array | None) -> tuple[Array, Array]:
+        try:
+            nngp, ntk = self.network.kernel_fn(x1, x2, ("nngp", "ntk"))
+        except (NotImplementedError, ValueError) as error:
+            raise ConfigurationError(
+                f"neural-tangents knows no analytic kernel of this network for features of shape "
+                f"{x1.shape} ({type(error).__name__}: {error}). It needs layers with closed forms "
+                "(stax.Relu, not stax.Elementwise of any function), made for features of this shape"
+            ) from error
+        shape = (len(x1), len(x1 if x2 is None else x2))
+        if nngp.shape != shape or ntk.shape != shape:
+            raise ConfigurationError(
+                f"the stax network's kernel of shape {nngp.shape} is not a number for each pair of "
+                "points; put stax.Flatten() or stax.GlobalAvgPool() before its last Dense"
+            )
+        return nngp, ntk
+
+
+@jax.jit
+def _coincide(x1: Array, x2: Array) -> Array:
+    """Which inputs of x1 equal which inputs of x2: (n1, n2)."""
+    return jnp.all(x1[:, None] == x2[None], axis=tuple(range(2, x1.ndim + 1)))
+
+
+analytic_kernel.register(StaxNetwork, StaxKernel)
 
 
 # --- what the import needs -----------------------------------------------------------------------

@@ -3,7 +3,7 @@
 import abc
 from collections.abc import Callable
 from functools import singledispatch
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import equinox as eqx
 import jax
@@ -25,7 +25,12 @@ class KernelPair(NamedTuple):
 
 
 class Kernel(eqx.Module):
-    """NNGP and NTK as functions of two sets of inputs."""
+    """NNGP and NTK as functions of two sets of inputs.
+
+    `compiled` says whether `NTKPrior` evaluates them under `jax.jit`.
+    """
+
+    compiled: ClassVar[bool] = True
 
     @abc.abstractmethod
     def cross(self, x1: Float[Array, "n1 ..."], x2: Float[Array, "n2 ..."]) -> KernelPair:

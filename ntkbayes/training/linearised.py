@@ -346,9 +346,16 @@ def train_many(
         start, _ = _first_order_start(
             likelihood, gram, centre, ridge, filled - centre_initial[None]
         )
-        solved = _conjugate_gradients(
-            likelihood, gram, targets, filled, start, preconditioner, tolerance, max_iterations
-        )
+        given = (likelihood, gram, targets, filled)
+        solved = _conjugate_gradients(*given, start, preconditioner, tolerance, max_iterations)
+        # Round-off of many updates can hide a residual still above the tolerance: go on from there.
+        while jnp.max(solved[1]) > tolerance and (done := jnp.max(solved[2])) < max_iterations:
+            a, residual, more = _conjugate_gradients(
+                *given, solved[0], preconditioner, tolerance, max_iterations - int(done)
+            )
+            solved = (a, residual, solved[2] + more)
+            if not jnp.max(more):
+                break
         parts.append([values[: part.shape[0]] for values in solved])
         _require_convergence(
             float(jnp.max(solved[1])), tolerance, int(jnp.max(solved[2])), "conjugate gradients"

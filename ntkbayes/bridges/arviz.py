@@ -1,0 +1,118 @@
+"""ArviZ: predictions as an xarray DataTree and back, without loss.
+
+    tree = to_datatree(predict(law, test, key=key, name="Laplace"))
+    az.summary(tree, var_names=["logits"]); az.loo(tree); az.plot_ppc_pava(tree)
+
+Groups follow the InferenceData schema: posterior (logits), posterior_predictive (label draws y),
+log_likelihood (y), observed_data (labels y), constant_data (targets, probabilities). Independent
+draws have a chain axis of length 1 and say in the attribute `sampling` of each group that they are
+no Markov chain. `held_out` says whether the points were trained on: leave-one-out (az.loo) is about
+points that were; for points that were not, the ELPD is `Predictions.pointwise_elpd`.
+"""
+
+import json
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ntkbayes.errors import StorageError
+from ntkbayes.predictive import Predictions
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+SCHEMA = "ntkbayes 1"
+
+
+def to_datatree(predictions: Predictions) -> "xr.DataTree":
+    """A DataTree on which everything in ArviZ works."""
+    import xarray as xr
+
+    p = predictions
+    chains = p.num_chains
+    attributes = {
+        "schema": SCHEMA,
+        "law": p.name,
+        "sampling": p.sampling,
+        "held_out": int(p.held_out),
+        "seconds": p.seconds,
+        "info": json.dumps(dict(p.info)),
+        "class_names": json.dumps([_plain(name) for name in p.class_names]),
+    }
+
+    def by_chain(values: np.ndarray) -> np.ndarray:
+        return values.reshape(chains, len(values) // chains, *values.shape[1:])
+
+    draws = len(p.label_draws)
+    coords = {
+        "chain": np.arange(chains),
+        "draw": np.arange(draws // chains),
+        "obs_id": np.arange(len(p.targets)),
+    }
+    points = ("chain", "draw", "obs_id")
+    classes = {"obs_id": coords["obs_id"], "class": [str(name) for name in p.class_names]}
+    log_likelihood = np.broadcast_to(p.log_likelihood, (draws, len(p.targets)))
+    constant = {
+        "targets": (("obs_id", "class"), p.targets),
+        "probabilities": (("obs_id", "class"), p.probabilities),
+    }
+    groups = {
+        "posterior_predictive": xr.Dataset({"y": (points, by_chain(p.label_draws))}, coords),
+        "log_likelihood": xr.Dataset({"y": (points, by_chain(log_likelihood))}, coords),
+        "observed_data": xr.Dataset(
+            {"y": (("obs_id",), p.targets.argmax(axis=1))}, {"obs_id": coords["obs_id"]}
+        ),
+    }
+    if p.logits is not None:
+        logit = np.arange(p.logits.shape[2])
+        groups["posterior"] = xr.Dataset(
+            {"logits": ((*points, "logit"), by_chain(p.logits))}, {**coords, "logit": logit}
+        )
+        constant["logit_mean"] = (("obs_id", "logit"), p.mean)
+        constant["logit_variance"] = (("obs_id", "logit"), p.variance)
+    groups["constant_data"] = xr.Dataset(constant, classes)
+    for group in groups.values():
+        group.attrs.update({"sampling": p.sampling, "law": p.name})
+    tree = xr.DataTree.from_dict({f"/{name}": group for name, group in groups.items()})
+    tree.attrs.update(attributes)
+    return tree
+
+
+def from_datatree(tree: "xr.DataTree") -> Predictions:
+    """The predictions that a DataTree was made from.
+
+    Raises:
+        StorageError: the tree was not made by `to_datatree`.
+    """
+    found = tree.attrs.get("schema")
+    if found != SCHEMA:
+        raise StorageError(
+            f"not a DataTree of predictions of this version of ntkbayes: its schema is {found!r}, "
+            f"not {SCHEMA!r}"
+        )
+
+    def flat(values: np.ndarray) -> np.ndarray:
+        return values.reshape(-1, *values.shape[2:])
+
+    constant = tree["constant_data"]
+    has_logits = "posterior" in tree.children
+    return Predictions(
+        name=tree.attrs["law"],
+        targets=constant["targets"].values,
+        class_names=tuple(json.loads(tree.attrs["class_names"])),
+        logits=flat(tree["posterior"]["logits"].values) if has_logits else None,
+        mean=constant["logit_mean"].values if has_logits else None,
+        variance=constant["logit_variance"].values if has_logits else None,
+        point_probabilities=None if has_logits else constant["probabilities"].values,
+        label_draws=flat(tree["posterior_predictive"]["y"].values),
+        sampling=tree.attrs["sampling"],
+        num_chains=tree["posterior_predictive"].sizes["chain"],
+        held_out=bool(tree.attrs["held_out"]),
+        seconds=float(tree.attrs["seconds"]),
+        info=json.loads(tree.attrs["info"]),
+    )
+
+
+def _plain(name: object) -> object:
+    """A class name as JSON can hold it."""
+    return name if isinstance(name, str | int | float | bool) else str(name)

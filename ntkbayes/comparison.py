@@ -1,0 +1,186 @@
+"""Laws side by side on the same held-out data."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import jax
+import numpy as np
+from jaxtyping import Float, PRNGKeyArray
+
+from ntkbayes import calibration, distances
+from ntkbayes.calibration import Interval
+from ntkbayes.datasets import Dataset
+from ntkbayes.distances import Distance
+from ntkbayes.errors import ConfigurationError, UnknownNameError
+from ntkbayes.laws.base import Law
+from ntkbayes.predictive import Predictions, Surface, predict
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Elpd:
+    """Expected log predictive density, summed over the test points, and its standard error over
+    points, in nats. Higher is better."""
+
+    value: float
+    error: float
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """Several predictions of the same points, one of them the reference for distances.
+
+    Attributes:
+        predictions: by name, in the order of the table.
+        reference: the law that distances are measured to.
+        seed: of the bootstrap over test points.
+        settings: how it came about, for the record.
+        training: predictions at the training points, by law, for leave-one-out; may be empty.
+        surfaces: probabilities over the plane, by law, if the data have two features.
+    """
+
+    predictions: Mapping[str, Predictions]
+    reference: str
+    seed: int = 0
+    settings: Mapping[str, object] = field(default_factory=dict)
+    training: Mapping[str, Predictions] = field(default_factory=dict)
+    surfaces: Mapping[str, Surface] = field(default_factory=dict)
+
+    @cached_property
+    def scores(self) -> dict[str, dict[str, Interval]]:
+        """Scores by law: see `calibration.standard_scores`; 90% bootstrap intervals over points."""
+        return {
+            name: calibration.scores(p.probabilities, p.targets, seed=self.seed)
+            for name, p in self.predictions.items()
+        }
+
+    @cached_property
+    def elpd(self) -> dict[str, Elpd]:
+        """Expected log predictive density by law."""
+        found = {}
+        for name, predictions in self.predictions.items():
+            found[name] = _sum_over_points(predictions.pointwise_elpd)
+        return found
+
+    @cached_property
+    def elpd_difference(self) -> dict[str, Elpd]:
+        """ELPD less the reference's, with the standard error of the pointwise differences."""
+        reference = self.predictions[self.reference].pointwise_elpd
+        return {
+            name: _sum_over_points(p.pointwise_elpd - reference)
+            for name, p in self.predictions.items()
+        }
+
+    @cached_property
+    def uncertainty(self) -> dict[str, dict[str, float]]:
+        """Mean total, aleatoric and epistemic uncertainty by law, in nats."""
+        return {
+            name: {
+                part: float(np.mean(getattr(p.uncertainty, part)))
+                for part in ("total", "aleatoric", "epistemic")
+            }
+            for name, p in self.predictions.items()
+        }
+
+    @cached_property
+    def distances(self) -> dict[str, dict[str, Distance]]:
+        """Distances of each law to the reference: see `distances`. Of baselines, which have no
+        logits, the total variation alone."""
+        reference = self.predictions[self.reference]
+        found: dict[str, dict[str, Distance]] = {}
+        for name, predictions in self.predictions.items():
+            row = {
+                "tv": distances.total_variation(
+                    predictions.probability_draws, reference.probability_draws
+                )
+            }
+            if predictions.logits is not None and reference.logits is not None:
+                pair = (predictions.centred_logits, reference.centred_logits)
+                row["variance_ratio"] = distances.variance_ratio(*pair)
+                row["energy"] = distances.energy_coefficient(*pair)
+            found[name] = row
+        return found
+
+    def table(self) -> "pd.DataFrame":
+        """One row a law: every score with the ends of its interval, ELPD, uncertainties, distances
+        with their errors, and the seconds of the fit."""
+        import pandas as pd
+
+        rows = {}
+        for name, predictions in self.predictions.items():
+            row: dict[str, float] = {}
+            for score, interval in self.scores[name].items():
+                row[score] = interval.value
+                row[f"{score}_lower"], row[f"{score}_upper"] = interval.lower, interval.upper
+            for what, elpd in (("elpd", self.elpd), ("elpd_difference", self.elpd_difference)):
+                row[what], row[f"{what}_error"] = elpd[name].value, elpd[name].error
+            row |= {f"{part}_uncertainty": v for part, v in self.uncertainty[name].items()}
+            for what, distance in self.distances[name].items():
+                row[what], row[f"{what}_error"] = distance.value, distance.error
+            row["seconds"] = predictions.seconds
+            rows[name] = row
+        return pd.DataFrame.from_dict(rows, orient="index").rename_axis("law")
+
+
+def _sum_over_points(terms: Float[np.ndarray, " n"]) -> Elpd:
+    spread = terms.std(ddof=1) if len(terms) > 1 else np.nan
+    return Elpd(float(terms.sum()), float(np.sqrt(len(terms)) * spread))
+
+
+def compare(
+    laws: Mapping[str, Law | Predictions],
+    test: Dataset,
+    *,
+    key: PRNGKeyArray,
+    reference: str | None = None,
+    num_draws: int | None = None,
+    seed: int = 0,
+    settings: Mapping[str, object] | None = None,
+    progress: Callable[[str], None] = lambda name: None,
+) -> Comparison:
+    """Put laws side by side.
+
+    Args:
+        laws: by the name that tables show; laws, or predictions of the same test points.
+        test: held-out data.
+        key: of the draws. Each law's draws depend on the key and on its own name alone.
+        reference: whose distance to measure; by default the last law drawn by Markov chains, the
+            exact posterior, or else the first.
+        num_draws: draws a law.
+        seed: of the bootstrap over test points.
+        settings: kept with the comparison.
+        progress: called with each name before its turn.
+
+    Raises:
+        ConfigurationError: no laws, or predictions of other points.
+        UnknownNameError: the reference is none of the laws.
+    """
+    if not laws:
+        raise ConfigurationError("compare() needs at least one law")
+    predictions = {}
+    for name, law in laws.items():
+        progress(name)
+        predictions[name] = (
+            law
+            if isinstance(law, Predictions)
+            else predict(law, test, key=key_of(key, name), name=name, num_draws=num_draws)
+        )
+        if predictions[name].targets.shape != test.targets.shape or not np.array_equal(
+            predictions[name].targets, test.targets
+        ):
+            raise ConfigurationError(f"the predictions of {name!r} are not of these test points")
+    if reference is None:
+        chains = [name for name, p in predictions.items() if p.sampling == "Markov chains"]
+        reference = (chains or list(predictions))[-1 if chains else 0]
+    if reference not in predictions:
+        raise UnknownNameError("law", reference, tuple(predictions))
+    return Comparison(predictions, reference, seed, dict(settings or {}))
+
+
+def key_of(key: PRNGKeyArray, name: str) -> PRNGKeyArray:
+    """A key that depends on the name alone, not on what else is compared."""
+    return jax.random.fold_in(key, int.from_bytes(name.encode()[:64], "big") % (2**31 - 1))

@@ -1,0 +1,269 @@
+"""Predictions: a law pushed through the likelihood at given inputs, on plain numpy arrays.
+
+Class probabilities are Monte Carlo means over draws. For a Gaussian law three standard shortcuts
+work from moments instead; `gauss_hermite` is exact up to quadrature, `probit` and `mean_field` are
+approximations, good to a few hundredths.
+"""
+
+import dataclasses
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, Int, PRNGKeyArray
+
+from ntkbayes import calibration
+from ntkbayes.datasets import Dataset
+from ntkbayes.errors import ConfigurationError
+from ntkbayes.laws.base import Law
+from ntkbayes.likelihood import Bernoulli, Categorical, ClassLikelihood
+
+Probabilities = Float[np.ndarray, "n classes"]
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """What a law, or a baseline, says at given inputs: all that scores, figures and files need.
+
+    Attributes:
+        name: of the law, as shown in tables.
+        targets: (n, K), on the simplex.
+        class_names: K names.
+        logits: draws of the logit functions, jointly at all inputs, (S, n, C) with C = 1 for two
+            classes with one logit. None for a baseline that has probabilities alone.
+        mean, variance: exact (or, for sampled laws, draw-averaged) moments of each logit, (n, C).
+        point_probabilities: (n, K), of a baseline without logits.
+        label_draws: one label for each draw and point, (S, n): the posterior predictive.
+        sampling: how the draws came about, see `Law.sampling`.
+        num_chains: Markov chains among the draws.
+        held_out: whether the points were not trained on.
+        seconds: time of the fit.
+        info: diagnostics of the fit, name → number.
+    """
+
+    name: str
+    targets: Probabilities
+    class_names: tuple[Hashable, ...]
+    logits: Float[np.ndarray, "draws n outputs"] | None
+    mean: Float[np.ndarray, "n outputs"] | None
+    variance: Float[np.ndarray, "n outputs"] | None
+    point_probabilities: Probabilities | None
+    label_draws: Int[np.ndarray, "draws n"]
+    sampling: str
+    num_chains: int = 1
+    held_out: bool = True
+    seconds: float = 0.0
+    info: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def likelihood(self) -> ClassLikelihood:
+        """The likelihood that the logits belong to."""
+        assert self.logits is not None
+        return Bernoulli() if self.logits.shape[2] == 1 else Categorical()
+
+    @cached_property
+    def probability_draws(self) -> Float[np.ndarray, "draws n classes"]:
+        """Class probabilities of each draw."""
+        if self.logits is None:
+            assert self.point_probabilities is not None
+            return self.point_probabilities[None]
+        return np.asarray(self.likelihood.probabilities(jnp.asarray(self.logits)))
+
+    @cached_property
+    def probabilities(self) -> Probabilities:
+        """Predictive class probabilities: the mean over draws."""
+        mean = self.probability_draws.mean(axis=0)
+        return mean / mean.sum(axis=1, keepdims=True)
+
+    @cached_property
+    def log_likelihood(self) -> Float[np.ndarray, "draws n"]:
+        """log p(y_i | f_i) of each draw, in nats."""
+        if self.logits is None:
+            with np.errstate(divide="ignore"):
+                terms = np.where(self.targets > 0, np.log(self.probabilities), 0.0)
+            return np.sum(self.targets * terms, axis=1)[None]
+        targets = jnp.asarray(self.targets[:, -self.logits.shape[2] :])
+        density = jax.vmap(lambda f: self.likelihood.log_density(targets, f))
+        return np.asarray(density(jnp.asarray(self.logits)))
+
+    @cached_property
+    def pointwise_elpd(self) -> Float[np.ndarray, " n"]:
+        """log mean over draws of p(y_i | f_i), in nats: the log predictive density of each point."""
+        return np.asarray(jax.scipy.special.logsumexp(jnp.asarray(self.log_likelihood), axis=0)) - (
+            np.log(len(self.log_likelihood))
+        )
+
+    @cached_property
+    def uncertainty(self) -> calibration.Uncertainty:
+        """Total, aleatoric and epistemic uncertainty of each point, in nats."""
+        return calibration.uncertainty(self.probability_draws)
+
+    @property
+    def centred_logits(self) -> Float[np.ndarray, "draws n outputs"]:
+        """Logits less their mean over classes: what softmax can see of them (C = 1: as they are)."""
+        assert self.logits is not None
+        return np.asarray(self.likelihood.project(jnp.asarray(self.logits)))
+
+
+def predict(
+    law: Law,
+    data: Dataset,
+    *,
+    key: PRNGKeyArray,
+    name: str,
+    num_draws: int | None = None,
+    held_out: bool = True,
+    seconds: float = 0.0,
+) -> Predictions:
+    """A law's predictions on data.
+
+    Args:
+        law: any law with a likelihood of classes.
+        data: where to predict, with the targets to be scored against.
+        key: same key, same draws.
+        name: what tables call the law.
+        num_draws: draws of the logit functions; all that are stored, or 1000, if None.
+        held_out: whether the law was fitted without these points.
+        seconds: how long the fit took, for the record.
+
+    Raises:
+        ConfigurationError: the likelihood has no classes, or more draws are asked for than are held.
+    """
+    likelihood = law.problem.likelihood
+    if not isinstance(likelihood, ClassLikelihood):
+        raise ConfigurationError(
+            f"class probabilities need a likelihood of classes, not {type(likelihood).__name__}"
+        )
+    likelihood.encode(data)
+    draw_key, label_key = jax.random.split(key)
+    logits = law.sample(draw_key, data.features, num_draws)
+    probabilities = likelihood.probabilities(logits)
+    labels = jax.random.categorical(label_key, jnp.log(probabilities), axis=-1)
+    return Predictions(
+        name=name,
+        targets=data.targets,
+        class_names=data.class_names or (),
+        logits=np.asarray(logits),
+        mean=np.asarray(law.mean(data.features)),
+        variance=np.asarray(law.variance(data.features)),
+        point_probabilities=None,
+        label_draws=np.asarray(labels),
+        sampling=law.sampling,
+        num_chains=law.num_chains,
+        held_out=held_out,
+        seconds=seconds,
+        info={k: float(v) for k, v in dataclasses.asdict(law.info).items()},
+    )
+
+
+def predictions_from_probabilities(
+    name: str,
+    probabilities: Probabilities,
+    data: Dataset,
+    *,
+    key: PRNGKeyArray,
+    num_draws: int = 1000,
+    seconds: float = 0.0,
+) -> Predictions:
+    """Predictions of a model that gives probabilities alone, such as logistic regression."""
+    shape = (num_draws, len(probabilities))
+    labels = jax.random.categorical(key, jnp.log(jnp.asarray(probabilities))[None], shape=shape)
+    return Predictions(
+        name=name,
+        targets=data.targets,
+        class_names=data.class_names or (),
+        logits=None,
+        mean=None,
+        variance=None,
+        point_probabilities=probabilities,
+        label_draws=np.asarray(labels),
+        sampling="point",
+        seconds=seconds,
+    )
+
+
+# --- the plane ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Surface:
+    """A law's predictions over a rectangle of two features, in the units of the features.
+
+    Attributes:
+        x, y: positions of the columns (w,) and rows (h,).
+        probabilities: predictive class probabilities, (h, w, K).
+        epistemic: mutual information between label and function, in nats, (h, w).
+        features, labels: the training points, (n, 2) and (n,).
+    """
+
+    x: Float[np.ndarray, " w"]
+    y: Float[np.ndarray, " h"]
+    probabilities: Float[np.ndarray, "h w classes"]
+    epistemic: Float[np.ndarray, "h w"]
+    features: Float[np.ndarray, "n 2"]
+    labels: Int[np.ndarray, " n"]
+
+
+def surface(
+    law: Law, train: Dataset, *, key: PRNGKeyArray, resolution: int = 60, num_draws: int = 500
+) -> Surface:
+    """A law over the plane, half a range beyond the training points on each side.
+
+    Raises:
+        ConfigurationError: the data do not have two features, or the likelihood has no classes.
+    """
+    likelihood = law.problem.likelihood
+    if train.num_features != 2 or not isinstance(likelihood, ClassLikelihood):
+        raise ConfigurationError(
+            f"a surface needs two features and classes; the data have {train.num_features} features"
+        )
+    low, high = train.features.min(axis=0), train.features.max(axis=0)
+    margin = 0.5 * (high - low)
+    x, y = (np.linspace(low[i] - margin[i], high[i] + margin[i], resolution) for i in (0, 1))
+    rows = []
+    for row, row_key in zip(y, jax.random.split(key, resolution), strict=True):
+        points = np.column_stack([x, np.full_like(x, row)])
+        draws = np.asarray(likelihood.probabilities(law.sample(row_key, points, num_draws)))
+        mean = draws.mean(axis=0)
+        epistemic = calibration.uncertainty(draws).epistemic
+        rows.append((mean / mean.sum(axis=1, keepdims=True), epistemic))
+    probabilities, epistemic = (np.stack(parts) for parts in zip(*rows, strict=True))
+    return Surface(x, y, probabilities, epistemic, np.array(train.features), train.labels)
+
+
+# --- probabilities from moments ------------------------------------------------------------------
+
+
+def gauss_hermite(
+    mean: Float[np.ndarray, " n"], variance: Float[np.ndarray, " n"], *, num_nodes: int = 100
+) -> Float[np.ndarray, " n"]:
+    """E[σ(f)] for f ~ N(mean, variance), by quadrature. One logit."""
+    nodes, weights = np.polynomial.hermite_e.hermegauss(num_nodes)
+    logits = mean[:, None] + np.sqrt(variance)[:, None] * nodes
+    return np.asarray(jax.nn.sigmoid(jnp.asarray(logits))) @ (weights / weights.sum())
+
+
+def probit(
+    mean: Float[np.ndarray, " n"], variance: Float[np.ndarray, " n"]
+) -> Float[np.ndarray, " n"]:
+    """E[σ(f)] ≈ σ(mean / √(1 + π variance / 8)) (MacKay 1992). One logit."""
+    scaled = mean / np.sqrt(1 + np.pi / 8 * variance)
+    return np.asarray(jax.nn.sigmoid(jnp.asarray(scaled)))
+
+
+def mean_field(
+    mean: Float[np.ndarray, "n classes"], covariance: Float[np.ndarray, "n classes classes"]
+) -> Probabilities:
+    """E[softmax(f)_c] ≈ 1 / Σ_d exp(−Δ_cd), Δ_cd = (m_c − m_d) / √(1 + π Var[f_c − f_d] / 8).
+
+    Each pair of logits by MacKay's rule (Lu, Ie & Sha 2020, "mean-field 2"), then normalised.
+    """
+    variance = np.diagonal(covariance, axis1=1, axis2=2)
+    spread = variance[:, :, None] + variance[:, None, :] - 2 * covariance
+    gaps = mean[:, :, None] - mean[:, None, :]
+    gaps = gaps / np.sqrt(1 + np.pi / 8 * np.maximum(spread, 0.0))
+    inverse = np.asarray(jax.scipy.special.logsumexp(-jnp.asarray(gaps), axis=2))
+    return np.asarray(jax.nn.softmax(-jnp.asarray(inverse), axis=1))

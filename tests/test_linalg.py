@@ -1,0 +1,207 @@
+"""Factors, conditioning and structured matrices equal their dense definitions."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ntkbayes.errors import NotPositiveDefiniteError, PrecisionError
+from ntkbayes.linalg import (
+    Conditional,
+    Curvature,
+    CurvedInverse,
+    cholesky,
+    require_float64,
+)
+
+
+def rbf(x1, x2, length=1.0):
+    return np.exp(-0.5 * np.sum((x1[:, None] - x2[None]) ** 2, axis=-1) / length**2)
+
+
+RNG = np.random.default_rng(0)
+POINTS = RNG.standard_normal((7, 2))
+GRAM = 3.0 * rbf(POINTS, POINTS)
+
+
+# --- cholesky ------------------------------------------------------------------------------------
+
+
+def test_factor_reproduces_a_well_conditioned_matrix_to_round_off():
+    matrix = GRAM + np.eye(7)
+    factor = cholesky(jnp.asarray(matrix))
+    np.testing.assert_allclose(factor.lower @ factor.lower.T, matrix, atol=1e-12)
+    assert factor.jitter <= 10 * 7 * np.finfo(float).eps * 4.0001
+
+
+def test_solve_and_whiten_invert_the_factor():
+    matrix = GRAM + np.eye(7)
+    rhs = RNG.standard_normal((7, 3))
+    factor = cholesky(jnp.asarray(matrix))
+    np.testing.assert_allclose(factor.solve(jnp.asarray(rhs)), np.linalg.solve(matrix, rhs), atol=1e-11)
+    white = np.array(factor.whiten(jnp.asarray(rhs)))
+    np.testing.assert_allclose(white.T @ white, rhs.T @ np.linalg.solve(matrix, rhs), atol=1e-11)
+
+
+@pytest.mark.parametrize("copies", [2, 10, 50])
+def test_duplicated_points_are_factored_with_jitter_of_round_off(copies):
+    points = np.repeat(POINTS, copies, axis=0)
+    gram = jnp.asarray(3.0 * rbf(points, points))
+    factor = cholesky(gram)
+    assert 0 < factor.jitter <= 3e-8
+    np.testing.assert_allclose(factor.lower @ factor.lower.T, gram, atol=1.1 * factor.jitter + 1e-12)
+
+
+def test_jitter_scales_with_the_matrix():
+    points = np.repeat(POINTS, 2, axis=0)
+    gram = jnp.asarray(rbf(points, points))
+    assert cholesky(1e6 * gram).jitter == pytest.approx(1e6 * cholesky(gram).jitter)
+
+
+def test_an_indefinite_matrix_is_refused_naming_its_eigenvalue_and_who_it_is():
+    matrix = jnp.asarray([[1.0, 2.0], [2.0, 1.0]])
+    with pytest.raises(NotPositiveDefiniteError, match=r"the NTK is not .* smallest eigenvalue is -1,"):
+        cholesky(matrix, what="the NTK")
+
+
+@pytest.mark.parametrize("eigenvalue", [-1e-3, -1e-6])
+def test_a_slightly_indefinite_matrix_is_not_repaired_by_jitter(eigenvalue):
+    rotation, _ = np.linalg.qr(np.random.default_rng(1).standard_normal((4, 4)))
+    matrix = rotation @ np.diag([eigenvalue, 1.0, 1.0, 1.0]) @ rotation.T
+    with pytest.raises(NotPositiveDefiniteError, match=f"{eigenvalue:.3g}"):
+        cholesky(jnp.asarray((matrix + matrix.T) / 2))
+
+
+@pytest.mark.parametrize(("i", "j"), [(0, 0), (2, 1)])
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_matrix_that_is_not_finite_is_refused(i, j, bad):
+    matrix = np.eye(3)
+    matrix[i, j] = matrix[j, i] = bad
+    with pytest.raises(NotPositiveDefiniteError, match=r"nan|inf|NaN"):
+        cholesky(jnp.asarray(matrix))
+
+
+def test_a_negative_diagonal_is_refused():
+    with pytest.raises(NotPositiveDefiniteError, match="mean diagonal of -1"):
+        cholesky(-jnp.eye(3))
+
+
+def test_the_zero_matrix_has_a_factor_of_round_off():
+    assert float(jnp.max(jnp.abs(cholesky(jnp.zeros((3, 3))).lower))) < 1e-6
+
+
+def test_float64_is_required():
+    require_float64()
+    jax.config.update("jax_enable_x64", False)
+    try:
+        with pytest.raises(PrecisionError, match="jax_enable_x64"):
+            require_float64()
+    finally:
+        jax.config.update("jax_enable_x64", True)
+
+
+# --- conditioning --------------------------------------------------------------------------------
+
+
+def test_conditional_equals_dense_conditioning():
+    new = RNG.standard_normal((4, 2))
+    gram, cross, own = rbf(POINTS, POINTS) + 0.1 * np.eye(7), rbf(POINTS, new), rbf(new, new)
+    factor = cholesky(jnp.asarray(gram))
+    conditional = Conditional.build(factor, jnp.asarray(cross), jnp.asarray(own))
+    values = RNG.standard_normal((7, 2))
+    white = factor.whiten(jnp.asarray(values))
+    np.testing.assert_allclose(
+        conditional.projection @ white, cross.T @ np.linalg.solve(gram, values), atol=1e-10
+    )
+    np.testing.assert_allclose(
+        conditional.root @ conditional.root.T,
+        own - cross.T @ np.linalg.solve(gram, cross),
+        atol=1e-10,
+    )
+
+
+def test_conditional_at_the_points_known_is_certain():
+    factor = cholesky(jnp.asarray(GRAM))
+    conditional = Conditional.build(factor, jnp.asarray(GRAM), jnp.asarray(GRAM))
+    np.testing.assert_allclose(conditional.projection, factor.lower, atol=1e-9)
+    assert float(jnp.max(jnp.abs(conditional.root))) < 1e-5
+
+
+# --- curvature -----------------------------------------------------------------------------------
+
+
+def saturated(logits):
+    """Softmax probabilities, exact zeros among them."""
+    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return shifted / shifted.sum(axis=1, keepdims=True)
+
+
+def dense_curvature(diagonal, coupled):
+    out = np.zeros((diagonal.size, diagonal.size))
+    size = diagonal.shape[1]
+    for i, row in enumerate(diagonal):
+        block = np.diag(row) - (np.outer(row, row) if coupled else 0)
+        out[i * size : (i + 1) * size, i * size : (i + 1) * size] = block
+    return out
+
+
+LOGITS = RNG.standard_normal((7, 3))
+CASES = {
+    "softmax": (saturated(LOGITS), True),
+    "softmax saturated": (saturated(LOGITS * 1000), True),
+    "softmax one class sure": (saturated(np.outer(np.ones(7), [0.0, 900.0, 0.0])), True),
+    "apart": (np.exp(LOGITS), False),
+    "apart with zeros": (np.where(LOGITS > 0, 0.25, 0.0), False),
+    "one output": (np.exp(LOGITS[:, :1]), False),
+}
+case = pytest.mark.parametrize(("diagonal", "coupled"), CASES.values(), ids=CASES)
+
+
+@case
+def test_curvature_equals_its_dense_matrix(diagonal, coupled):
+    w = dense_curvature(diagonal, coupled)
+    curvature = Curvature(jnp.asarray(diagonal), coupled)
+    v = RNG.standard_normal(diagonal.shape)
+    np.testing.assert_allclose(curvature.matvec(jnp.asarray(v)).ravel(), w @ v.ravel(), atol=1e-14)
+    np.testing.assert_allclose(curvature.matrix_diagonal.ravel(), np.diag(w), atol=1e-14)
+    columns = np.eye(diagonal.size).reshape(-1, *diagonal.shape)
+    root = np.stack([np.array(curvature.root_matvec(jnp.asarray(e))).ravel() for e in columns], 1)
+    np.testing.assert_allclose(root @ root.T, w, atol=1e-14)
+
+
+@case
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e4])
+def test_curved_inverse_equals_its_dense_matrix(diagonal, coupled, scale):
+    size = diagonal.shape[1]
+    gram = scale * GRAM
+    dense = np.kron(gram, np.eye(size))
+    w = dense_curvature(diagonal, coupled)
+    whole = np.eye(dense.shape[0]) + w @ dense
+    expected = np.linalg.solve(whole, w)
+    close = {"rtol": 1e-8, "atol": 1e-9 * max(1e-3, np.abs(expected).max())}
+
+    inverse = CurvedInverse.build(jnp.asarray(gram), Curvature(jnp.asarray(diagonal), coupled))
+    v = RNG.standard_normal(diagonal.shape)
+    np.testing.assert_allclose(
+        inverse.matvec(jnp.asarray(v)).ravel(), expected @ v.ravel(), **close
+    )
+    np.testing.assert_allclose(inverse.log_determinant, np.linalg.slogdet(whole)[1], atol=1e-8)
+
+    k = RNG.standard_normal((7, 4))
+    for j, (quadratic, columns) in enumerate(
+        zip(inverse.quadratic(jnp.asarray(k)), inverse.columns(jnp.asarray(k)), strict=True)
+    ):
+        pushed = np.kron(k[:, j : j + 1], np.eye(size))
+        np.testing.assert_allclose(quadratic, pushed.T @ expected @ pushed, **close)
+        np.testing.assert_allclose(
+            np.array(columns).transpose(1, 2, 0).reshape(-1, size), expected @ pushed, **close
+        )
+
+
+def test_curved_inverse_stays_finite_when_every_probability_is_zero_or_one():
+    probabilities = np.eye(3)[np.arange(7) % 3]
+    inverse = CurvedInverse.build(jnp.asarray(GRAM), Curvature(jnp.asarray(probabilities), True))
+    # W = 0: nothing is known of the curvature, and nothing is conditioned on.
+    np.testing.assert_allclose(inverse.matvec(jnp.ones((7, 3))), 0, atol=1e-12)
+    np.testing.assert_allclose(inverse.log_determinant, 0, atol=1e-12)
+    np.testing.assert_allclose(inverse.quadratic(jnp.asarray(GRAM)), 0, atol=1e-11)

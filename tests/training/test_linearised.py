@@ -1,0 +1,349 @@
+"""The trained predictor of a linearised network: THEORY 2, 3 and 4 (oracles 3 and 4)."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from oracles import gp_classification as oracle
+
+import ntkbayes as nb
+from ntkbayes.errors import ConvergenceError, NotPositiveDefiniteError, RidgeError
+from ntkbayes.likelihood import Bernoulli, Categorical, Normal
+from ntkbayes.training import linearised
+
+NETWORK = nb.networks.mlp(depth=1, activation="relu", weight_std=1.5, bias_std=0.3)
+COUNT = 16
+
+KINDS = {
+    "binary": (Bernoulli(), oracle.Logistic(), 2),
+    "3 classes": (Categorical(), oracle.Softmax(), 3),
+}
+each_kind = pytest.mark.parametrize("kind", KINDS)
+
+
+def ntk_of(features):
+    return nb.NTKPrior(NETWORK, ridge=1.0).gram(jnp.asarray(features)).ntk
+
+
+def encoded(likelihood, probabilities):
+    columns = slice(1, None) if isinstance(likelihood, Bernoulli) else slice(None)
+    return jnp.asarray(np.asarray(probabilities)[:, columns])
+
+
+def problem(kind, smooth=0.0):
+    likelihood, truth, classes = KINDS[kind]
+    features, labels = oracle.blobs(3, COUNT, classes)
+    one_hot = (1 - smooth) * np.eye(classes)[labels] + smooth / classes
+    return likelihood, truth, ntk_of(features), encoded(likelihood, one_hot)
+
+
+def initials(targets, draws, scale, seed=0):
+    return scale * jax.random.normal(jax.random.key(seed), (draws, *targets.shape))
+
+
+def mismatch(likelihood, ntk, targets, initial, alpha, ridge):
+    """max |α − (Y − σ(f*)) / ridge|, with f* = f0 + Θ α computed here."""
+    f = np.asarray(initial) + np.einsum("ij,...jc->...ic", ntk, alpha)
+    r = jax.vmap(lambda f: likelihood.residual(targets, f))(jnp.asarray(f).reshape(-1, *targets.shape))
+    return np.abs(np.asarray(alpha).reshape(r.shape) - np.asarray(r) / ridge).max()
+
+
+# --- ridge > 0 -----------------------------------------------------------------------------------
+
+
+@each_kind
+@pytest.mark.parametrize("ridge", [1e-3, 0.1, 10.0])
+def test_newton_equals_scipy(kind, ridge):
+    likelihood, truth, ntk, targets = problem(kind)
+    initial = initials(targets, 1, 1.0)[0]
+    found = linearised.train(likelihood, ntk, targets, initial, ridge=ridge)
+    a = oracle.map_weights(truth, np.array(ntk) / ridge, np.array(targets), np.array(initial))
+    np.testing.assert_allclose(ridge * found.alpha, a, atol=1e-8)
+    np.testing.assert_allclose(found.logits, initial + np.array(ntk) @ a / ridge, atol=1e-6)
+
+
+@each_kind
+@pytest.mark.parametrize("ridge", [1e-3, 0.1, 10.0])
+def test_newton_solves_the_fixed_point_of_theory_2(kind, ridge):
+    likelihood, _, ntk, targets = problem(kind)
+    initial = initials(targets, 1, 2.0)[0]
+    found = linearised.train(likelihood, ntk, targets, initial, ridge=ridge)
+    assert found.residual <= 1e-10
+    np.testing.assert_allclose(found.logits, initial + ntk @ found.alpha, rtol=1e-12)
+    assert mismatch(likelihood, ntk, targets, initial, found.alpha, ridge) <= 2e-10 / ridge
+
+
+@each_kind
+@pytest.mark.parametrize("ridge", [1e-3, 1e-2, 1.0])
+def test_every_draw_solves_the_fixed_point_and_equals_newton(kind, ridge):
+    likelihood, _, ntk, targets = problem(kind)
+    starts = initials(targets, 12, 1.5)
+    zero = jnp.zeros_like(targets)
+    centre = linearised.train(likelihood, ntk, targets, zero, ridge=ridge)
+    many = linearised.train_many(likelihood, ntk, targets, starts, centre, zero, ridge=ridge)
+    assert float(jnp.max(many.residual)) <= 1e-8
+    assert mismatch(likelihood, ntk, targets, starts, many.alpha, ridge) <= 2e-8 / ridge
+    one_by_one = jnp.stack(
+        [linearised.train(likelihood, ntk, targets, f0, ridge=ridge).alpha for f0 in starts]
+    )
+    np.testing.assert_allclose(ridge * many.alpha, ridge * one_by_one, atol=1e-6)
+
+
+def test_draws_solved_in_blocks_equal_draws_solved_at_once(monkeypatch):
+    likelihood, _, ntk, targets = problem("3 classes")
+    starts = initials(targets, 7, 1.0)
+    zero = jnp.zeros_like(targets)
+    centre = linearised.train(likelihood, ntk, targets, zero, ridge=0.1)
+    finished = []
+    solve = lambda: linearised.train_many(  # noqa: E731
+        likelihood, ntk, targets, starts, centre, zero, ridge=0.1, progress=finished.append
+    )
+    whole = solve()
+    monkeypatch.setattr(linearised, "_BLOCK_NUMBERS", 3 * targets.size)
+    blocks = solve()
+    assert finished == [7, 3, 6, 7]
+    assert blocks.alpha.shape == whole.alpha.shape
+    np.testing.assert_allclose(blocks.alpha, whole.alpha, atol=1e-6)
+
+
+def test_weights_of_softmax_sum_to_zero_over_classes():
+    likelihood, _, ntk, targets = problem("3 classes")
+    starts = initials(targets, 5, 3.0)
+    zero = jnp.zeros_like(targets)
+    centre = linearised.train(likelihood, ntk, targets, zero, ridge=0.01)
+    many = linearised.train_many(likelihood, ntk, targets, starts, centre, zero, ridge=0.01)
+    for alpha in (centre.alpha, many.alpha):
+        assert float(jnp.max(jnp.abs(0.01 * jnp.sum(alpha, axis=-1)))) <= 3e-8
+
+
+def test_full_newton_steps_cycle_for_ever_where_a_line_search_converges():
+    # One point, f0 = -50, P = 1000: the flat likelihood sends f to 950, where it is flat again.
+    targets, initial = jnp.ones((1, 1)), jnp.full((1, 1), -50.0)
+    gram = jnp.full((1, 1), 1000.0)
+    wrong = oracle.undamped_newton(oracle.Logistic(), gram, np.ones((1, 1)), np.array(initial), 100)
+    np.testing.assert_allclose(wrong, 1.0, atol=1e-12)
+    found = linearised.train(Bernoulli(), gram, targets, initial, ridge=1.0)
+    assert found.residual <= 1e-10
+    # a = 1 - σ(-50 + 1000 a), by bisection.
+    low, high = 0.0, 1.0
+    for _ in range(80):
+        middle = (low + high) / 2
+        low, high = (
+            (middle, high) if middle < 1 / (1 + np.exp(-50 + 1000 * middle)) else (low, middle)
+        )
+    assert float(found.alpha[0, 0]) == pytest.approx(low, abs=1e-11)
+
+
+@each_kind
+def test_newton_converges_from_huge_initial_functions_where_full_steps_do_not(kind):
+    likelihood, truth, ntk, targets = problem(kind)
+    starts = initials(targets, 6, 50.0, seed=1)
+    for initial in starts:
+        found = linearised.train(likelihood, ntk, targets, initial, ridge=0.01)
+        assert found.residual <= 1e-10
+        assert found.num_iterations <= 50
+        full = oracle.undamped_newton(
+            truth, np.array(ntk) / 0.01, np.array(targets), np.array(initial), 100
+        )
+        assert full[50:].min() > 1e-2  # no sign of convergence after 100 steps
+
+
+@each_kind
+def test_draws_converge_from_huge_initial_functions(kind):
+    likelihood, _, ntk, targets = problem(kind)
+    starts = initials(targets, 6, 50.0, seed=1)
+    zero = jnp.zeros_like(targets)
+    centre = linearised.train(likelihood, ntk, targets, zero, ridge=0.01)
+    many = linearised.train_many(likelihood, ntk, targets, starts, centre, zero, ridge=0.01)
+    assert float(jnp.max(many.residual)) <= 1e-8
+
+
+def test_too_few_iterations_are_an_error():
+    likelihood, _, ntk, targets = problem("3 classes")
+    starts = initials(targets, 3, 2.0)
+    zero = jnp.zeros_like(targets)
+    with pytest.raises(ConvergenceError, match=r"after 1 iterations, above the tolerance 1e-10"):
+        linearised.train(likelihood, ntk, targets, zero, ridge=0.01, max_iterations=1)
+    centre = linearised.train(likelihood, ntk, targets, zero, ridge=0.01)
+    with pytest.raises(ConvergenceError, match=r"conjugate gradients .* after 1 iterations"):
+        linearised.train_many(
+            likelihood, ntk, targets, starts, centre, zero, ridge=0.01, max_iterations=1
+        )
+
+
+@pytest.mark.parametrize("ridge", [0.0, 0.3])
+def test_normal_likelihood_gives_kernel_ridge_regression(ridge):
+    likelihood = Normal(0.5)
+    features, _ = oracle.blobs(5, COUNT, 2)
+    ntk = ntk_of(features)
+    targets = initials(jnp.zeros((COUNT, 2)), 1, 1.0, seed=2)[0]
+    starts = initials(targets, 4, 1.0, seed=3)
+    zero = jnp.zeros_like(targets)
+    centre = linearised.train(likelihood, ntk, targets, zero, ridge=ridge)
+    many = linearised.train_many(likelihood, ntk, targets, starts, centre, zero, ridge=ridge)
+    noisy = np.array(ntk) + ridge * 0.25 * np.eye(COUNT)
+    np.testing.assert_allclose(centre.alpha, np.linalg.solve(noisy, targets), rtol=1e-7, atol=1e-9)
+    for f0, alpha in zip(starts, many.alpha, strict=True):
+        np.testing.assert_allclose(alpha, np.linalg.solve(noisy, targets - f0), rtol=1e-5, atol=1e-6)
+
+
+# Shapes are fixed so that everything is compiled once.
+@settings(deadline=None, max_examples=40)
+@given(
+    kind=st.sampled_from(list(KINDS)),
+    ridge_exponent=st.floats(-4, 4),
+    scale=st.sampled_from([0.0, 1e-3, 1.0, 10.0, 50.0, 1e3]),
+    minority=st.integers(0, COUNT // 2),
+    copies=st.integers(1, 4),
+    smooth=st.sampled_from([0.0, 1e-3, 0.3]),
+    seed=st.integers(0, 1000),
+)
+def test_training_always_reaches_its_tolerance(
+    kind, ridge_exponent, scale, minority, copies, smooth, seed
+):
+    likelihood, _, classes = KINDS[kind]
+    rng = np.random.default_rng(seed)
+    features = np.repeat(rng.standard_normal((COUNT, 2)), copies, axis=0)[:COUNT]
+    labels = np.zeros(COUNT, dtype=int)
+    labels[:minority] = rng.integers(0, classes, minority)
+    probabilities = (1 - smooth) * np.eye(classes)[labels] + smooth / classes
+    targets = encoded(likelihood, probabilities)
+    starts = initials(targets, 4, scale, seed)
+    ntk, ridge, zero = ntk_of(features), 10.0**ridge_exponent, jnp.zeros_like(targets)
+
+    centre = linearised.train(likelihood, ntk, targets, zero, ridge=ridge)
+    alone = linearised.train(likelihood, ntk, targets, starts[0], ridge=ridge)
+    many = linearised.train_many(likelihood, ntk, targets, starts, centre, zero, ridge=ridge)
+    assert max(centre.residual, alone.residual) <= 1e-10
+    assert float(jnp.max(many.residual)) <= 1e-8
+    # ... which the solver does not only say.
+    round_off = 1e-14 * float(jnp.max(jnp.abs(ntk))) * COUNT / ridge
+    found = mismatch(likelihood, ntk, targets, starts, many.alpha, ridge)
+    assert found * ridge <= 1.1e-8 + round_off
+
+
+# --- ridge = 0 -----------------------------------------------------------------------------------
+
+
+def test_without_ridge_training_is_the_closed_form_of_theory_3():
+    likelihood, _, ntk, targets = problem("3 classes", smooth=0.2)
+    starts = initials(targets, 4, 1.5)
+    zero = jnp.zeros_like(targets)
+    centre = linearised.train(likelihood, ntk, targets, zero, ridge=0.0)
+    many = linearised.train_many(likelihood, ntk, targets, starts, centre, zero, ridge=0.0)
+    assert centre.num_iterations == 0
+    for f0, alpha in zip([zero, *starts], [centre.alpha, *many.alpha], strict=True):
+        dense = oracle.ridgeless_weights(np.array(ntk), np.array(targets), np.array(f0))
+        np.testing.assert_allclose(alpha, dense, rtol=1e-7, atol=1e-7)
+        # The shared kernel's form: f* = log y − mean log y + mean f0.
+        log_y = np.log(targets)
+        expected = log_y - log_y.mean(1, keepdims=True) + np.mean(f0, axis=1, keepdims=True)
+        np.testing.assert_allclose(f0 + ntk @ alpha, expected, atol=1e-8)
+        np.testing.assert_allclose(alpha.sum(axis=1), 0, atol=1e-8)
+
+
+@each_kind
+def test_as_the_ridge_goes_to_zero_theory_2_becomes_theory_3_at_a_linear_rate(kind):
+    likelihood, _, ntk, targets = problem(kind, smooth=0.3)
+    initial = initials(targets, 1, 1.0)[0]
+    limit = linearised.train(likelihood, ntk, targets, initial, ridge=0.0).logits
+    # A ridge is small where it is small against Θ's eigenvalues times the curvature.
+    ridges = [1e-4, 1e-5, 1e-6]
+    gaps = [
+        float(
+            jnp.max(
+                jnp.abs(
+                    linearised.train(
+                        likelihood, ntk, targets, initial, ridge=ridge, tolerance=1e-9
+                    ).logits
+                    - limit
+                )
+            )
+        )
+        for ridge in ridges
+    ]
+    assert gaps[-1] < 1e-3
+    np.testing.assert_allclose(np.diff(np.log10(gaps)), -1, atol=0.1)
+
+
+@each_kind
+def test_without_ridge_one_hot_targets_are_refused(kind):
+    likelihood, _, ntk, targets = problem(kind)
+    zero = jnp.zeros_like(targets)
+    with pytest.raises(RidgeError, match="smooth the targets"):
+        linearised.train(likelihood, ntk, targets, zero, ridge=0.0)
+
+
+def test_without_ridge_a_singular_kernel_is_an_error_of_convergence():
+    # Two copies of a point with different targets cannot both be met.
+    likelihood, _, _, targets = problem("3 classes", smooth=0.2)
+    features = np.repeat(oracle.blobs(3, COUNT // 2, 2)[0], 2, axis=0)
+    zero = jnp.zeros_like(targets)
+    with pytest.raises((ConvergenceError, NotPositiveDefiniteError)):
+        linearised.train(likelihood, ntk_of(features), targets, zero, ridge=0.0)
+
+
+# --- finite time ---------------------------------------------------------------------------------
+
+
+@each_kind
+def test_at_time_zero_nothing_has_been_learnt(kind):
+    likelihood, _, ntk, targets = problem(kind)
+    starts = initials(targets, 3, 1.0)
+    end = linearised.flow(likelihood, ntk, targets, starts, ridge=0.1, time=0.0)
+    np.testing.assert_array_equal(end.alpha, 0)
+    single = linearised.train_from(
+        likelihood, ntk, targets, starts[0], ridge=0.1, time=0.0, tolerance=1e-10
+    )
+    np.testing.assert_array_equal(single.logits, starts[0])
+
+
+@each_kind
+def test_at_large_time_the_flow_ends_in_the_ridge_solution(kind):
+    likelihood, _, ntk, targets = problem(kind)
+    starts = initials(targets, 3, 1.0)
+    end = linearised.flow(likelihood, ntk, targets, starts, ridge=0.1, time=1000.0)
+    for f0, alpha in zip(starts, end.alpha, strict=True):
+        f = linearised.train(likelihood, ntk, targets, f0, ridge=0.1).logits
+        np.testing.assert_allclose(f0 + ntk @ alpha, f, atol=1e-6)
+
+
+def test_at_large_time_the_flow_without_ridge_ends_in_the_closed_form():
+    likelihood, _, ntk, targets = problem("3 classes", smooth=0.3)
+    initial = initials(targets, 1, 1.0)
+    f = linearised.train(likelihood, ntk, targets, initial[0], ridge=0.0).logits
+    end = linearised.flow(likelihood, ntk, targets, initial, ridge=0.0, time=1e6)
+    np.testing.assert_allclose(initial[0] + ntk @ end.alpha[0], f, atol=1e-5)
+
+
+@each_kind
+@pytest.mark.parametrize(("ridge", "time"), [(0.1, 0.03), (0.1, 2.0), (0.0, 20.0)])
+def test_at_any_time_the_flow_equals_scipy(kind, ridge, time):
+    likelihood, truth, ntk, targets = problem(kind)  # one-hot is fine: time is finite
+    starts = initials(targets, 2, 1.0)
+    end = linearised.flow(likelihood, ntk, targets, starts, ridge=ridge, time=time)
+    for f0, alpha in zip(starts, end.alpha, strict=True):
+        f = oracle.flow(truth, np.array(ntk), np.array(targets), np.array(f0), ridge, time)
+        np.testing.assert_allclose(f0 + ntk @ alpha, f, atol=1e-5)
+    moving = jax.vmap(lambda f, a: likelihood.residual(targets, f) - ridge * a)(
+        starts + jnp.einsum("ij,sjc->sic", ntk, end.alpha), end.alpha
+    )
+    np.testing.assert_allclose(end.residual, jnp.max(jnp.abs(moving), axis=(1, 2)), rtol=1e-9)
+
+
+def test_one_hot_logits_grow_as_the_logarithm_of_time_without_ridge():
+    # One point, Θ = 1, one logit: df/dt = 1 − σ(f), so f + e^f = t + f0 + e^f0.
+    one = jnp.ones((1, 1))
+    for time in (1e2, 1e4, 1e6):
+        end = linearised.flow(Bernoulli(), one, one, jnp.zeros((1, 1, 1)), ridge=0.0, time=time)
+        f = float(end.alpha[0, 0, 0])
+        assert f + np.exp(f) == pytest.approx(time + 1, rel=1e-5)
+
+
+def test_a_flow_too_large_for_its_jacobians_is_refused_before_it_starts():
+    size = linearised.MAX_FLOW_SIZE // 2 + 1
+    zeros = jnp.zeros((size, 2))
+    with pytest.raises(RidgeError, match="infinite time"):
+        linearised.flow(Categorical(), jnp.eye(size), zeros, zeros[None], ridge=0.1, time=1.0)
