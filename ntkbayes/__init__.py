@@ -1,27 +1,42 @@
 """The Neural Tangent Kernel as a Bayesian object: laws of trained classifiers, next to Bayes.
 
-network → kernel → prior → method.fit(prior, data, key=key) → law → predictions → comparison
+    network → kernel → prior → method.fit(prior, data, key=key) → law → predictions → comparison
+
+All solves are in float64: call `jax.config.update("jax_enable_x64", True)` first.
 """
 
-from ntkbayes import activations, calibration, datasets, kernels, likelihood, networks
+from ntkbayes import activations, calibration, datasets, distances, kernels, likelihood, networks
+from ntkbayes.bridges.arviz import from_datatree, to_datatree
+from ntkbayes.comparison import Comparison, compare
 from ntkbayes.datasets import Dataset
 from ntkbayes.laws import MAP, NUTS, FirstOrder, Laplace, RandomInit
+from ntkbayes.predictive import Predictions, predict
 from ntkbayes.prior import NTKPrior
+from ntkbayes.storage import load, save
 
 __version__ = "0.1.0"
 
 __all__ = [
     "MAP",
     "NUTS",
+    "Comparison",
     "Dataset",
     "FirstOrder",
     "Laplace",
     "NTKPrior",
+    "Predictions",
     "RandomInit",
     "activations",
     "calibration",
+    "compare",
     "datasets",
+    "distances",
+    "from_datatree",
     "kernels",
     "likelihood",
+    "load",
     "networks",
+    "predict",
+    "save",
+    "to_datatree",
 ]

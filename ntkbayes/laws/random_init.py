@@ -1,6 +1,5 @@
 """The law of the trained predictor over random initialisations (THEORY 5)."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -8,6 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
+from tqdm.auto import tqdm
 
 from ntkbayes.errors import ConfigurationError
 from ntkbayes.kernels import KernelPair
@@ -55,14 +55,14 @@ class RandomInit(Method[RandomInitLaw]):
         num_inits: how many.
         training_time: duration of the gradient flow; infinite by default.
         tolerance: on every draw's residual, in units of probability.
-        progress: called with the number of draws finished.
+        progress: show a progress bar.
     """
 
     name: ClassVar[str] = "random init"
     num_inits: int = 1000
     training_time: float = float("inf")
     tolerance: float = 1e-8
-    progress: Callable[[int], None] = eqx.field(static=True, default=lambda finished: None)
+    progress: bool = False
 
     def __check_init__(self) -> None:
         if self.num_inits < 2:
@@ -89,15 +89,16 @@ class RandomInit(Method[RandomInitLaw]):
         if self.training_time < float("inf"):
             return linearised.flow(*given, initials, ridge=problem.ridge, time=self.training_time)
         centre = linearised.train(*given, problem.mean, ridge=problem.ridge)
-        return linearised.train_many(
-            *given,
-            initials,
-            centre,
-            problem.mean,
-            ridge=problem.ridge,
-            tolerance=self.tolerance,
-            progress=self.progress,
-        )
+        with tqdm(total=self.num_inits, desc=self.name, disable=not self.progress) as bar:
+            return linearised.train_many(
+                *given,
+                initials,
+                centre,
+                problem.mean,
+                ridge=problem.ridge,
+                tolerance=self.tolerance,
+                progress=bar.update,
+            )
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,6 @@ Shapes: n points, C logits, S initial functions.
 
 from collections.abc import Callable
 
-import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -307,7 +306,7 @@ def train_many(
     ridge: float,
     tolerance: float = 1e-8,
     max_iterations: int = 500,
-    progress: Callable[[int], None] = lambda finished: None,
+    progress: Callable[[int], object] = lambda solved: None,
 ) -> TrainedPredictors:
     """Trained predictors from S initial functions that share one kernel, for any ridge ≥ 0.
 
@@ -320,7 +319,7 @@ def train_many(
         centre: the trained predictor from `centre_initial`, the mean of the initial functions.
         tolerance: on every draw's residual, in units of probability.
         max_iterations: products before giving up.
-        progress: called with the number of draws finished, after each block.
+        progress: called after each block with the number of draws in it.
         likelihood, ntk, targets, ridge: as for `train`.
 
     Raises:
@@ -360,7 +359,7 @@ def train_many(
         _require_convergence(
             float(jnp.max(solved[1])), tolerance, int(jnp.max(solved[2])), "conjugate gradients"
         )
-        progress(begin + part.shape[0])
+        progress(part.shape[0])
     a, residual, counts = (jnp.concatenate(values) for values in zip(*parts, strict=True))
     return TrainedPredictors(a / ridge, residual, counts)
 
@@ -421,6 +420,8 @@ def _flow(
     time: float,
     tolerance: float,
 ) -> tuple[Draws, Array, Array]:
+    import diffrax  # takes as long to import as half of JAX, and only a finite time needs it
+
     def solve(initial: Logits) -> tuple[Logits, Array, Array]:
         def velocity(t: Array, alpha: Logits, args: None) -> Logits:
             return likelihood.residual(targets, initial + ntk @ alpha) - ridge * alpha

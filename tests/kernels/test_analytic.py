@@ -15,7 +15,7 @@ from ntkbayes.activations import GELU, Elementwise, Erf, GaussianPair, Identity,
 from ntkbayes.bridges.neural_tangents import load
 from ntkbayes.errors import ConfigurationError, UnknownNameError
 from ntkbayes.kernels import KernelPair, MLPKernel, analytic_kernel
-from tests.oracles.kernels import (
+from oracles.kernels import (
     exact_leaky_kernels,
     hermite_moments,
     leaky_moments,

@@ -1,0 +1,174 @@
+"""The command line: `ntkbayes compare`, `ntkbayes report`."""
+
+import shlex
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from ntkbayes.errors import ConfigurationError, NTKBayesError
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="The Neural Tangent Kernel as a Bayesian object: compare laws of trained classifiers.",
+)
+console = Console(stderr=True)
+
+
+@app.callback()
+def _setup() -> None:
+    # JAX's switches are this process's own here; the library never touches them.
+    import jax
+
+    jax.config.update("jax_enable_x64", True)
+
+
+@app.command(
+    epilog="Example: ntkbayes compare --data my.csv --target species --ridge 0.1 --out runs/mine"
+)
+def compare(
+    out: Annotated[Path, typer.Option(help="Folder for report.html, comparison.csv and the laws.")],
+    data: Annotated[
+        str | None,
+        typer.Option(help="breast_cancer, wine, iris, digits, moons, or a CSV or Parquet file."),
+    ] = None,
+    target: Annotated[str | None, typer.Option(help="Column of the labels, for a file.")] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(help="A Python file that defines `study`, like those in models/."),
+    ] = None,
+    depth: Annotated[int, typer.Option(help="Hidden layers.")] = 2,
+    activation: Annotated[
+        str, typer.Option(help="relu, leaky_relu, erf, gelu, identity, tanh, silu or sin.")
+    ] = "relu",
+    weight_std: Annotated[float, typer.Option(help="Standard deviation of the weights.")] = 1.5,
+    bias_std: Annotated[float, typer.Option(help="Standard deviation of the biases.")] = 0.1,
+    ridge: Annotated[float, typer.Option(help="Weight of ½‖θ − θ0‖² against the summed loss.")] = 0.1,
+    smoothing: Annotated[
+        float, typer.Option(help="Label smoothing of the training targets, 0 to 1.")
+    ] = 0.0,
+    laws: Annotated[
+        str, typer.Option(help="Comma-separated, of: map, random-init, first-order, laplace, nuts.")
+    ] = "map,random-init,first-order,laplace,nuts",
+    draws: Annotated[int, typer.Option(help="Draws a law; for NUTS, a chain.")] = 1000,
+    seed: Annotated[int, typer.Option(help="Of the split, the draws and the bootstrap.")] = 0,
+    test_share: Annotated[float, typer.Option(help="Part of the data held out.")] = 0.25,
+    train_size: Annotated[
+        int | None, typer.Option(help="Use only this many of the points, chosen by class.")
+    ] = None,
+    baselines: Annotated[bool, typer.Option(help="Take in scikit-learn's baselines.")] = True,
+) -> None:
+    """Fit laws of trained classifiers to data, compare them on held-out points, write a report.
+
+    An interrupted run goes on from the laws already finished.
+    """
+    import jax
+
+    from ntkbayes import networks
+    from ntkbayes.prior import NTKPrior
+    from ntkbayes.study import Study, default_methods, from_file
+
+    if (data is None) == (model is None):
+        raise ConfigurationError("give either --data NAME or --model FILE")
+    if model is not None:
+        study = from_file(model)
+    else:
+        points = _load(str(data), target)
+        if train_size is not None:
+            points = points.subset(jax.random.key(seed), train_size)
+        network = networks.mlp(
+            depth=depth, activation=activation, weight_std=weight_std, bias_std=bias_std
+        )
+        names = tuple(name.strip() for name in laws.split(",") if name.strip())
+        study = Study(
+            data=points,
+            prior=NTKPrior(network, ridge=ridge),
+            methods=default_methods(names, num_draws=draws),
+            smoothing=smoothing,
+            test_share=test_share,
+            baselines=baselines,
+            seed=seed,
+        )
+    try:
+        comparison = study.run(
+            out,
+            command=shlex.join(["ntkbayes", *sys.argv[1:]]),
+            announce=_announce,
+            progress=sys.stderr.isatty(),
+        )
+    except KeyboardInterrupt:
+        console.print("stopped; the same command goes on from the laws already finished")
+        raise typer.Exit(130) from None
+    _print_table(comparison)
+    print(f"report: {out / 'report.html'}")
+
+
+@app.command(epilog="Example: ntkbayes report runs/mine")
+def report(
+    folder: Annotated[Path, typer.Argument(help="Folder that `ntkbayes compare` wrote.")],
+) -> None:
+    """Build the report of a finished comparison again, from its files."""
+    from ntkbayes import report as report_module
+    from ntkbayes import storage
+
+    with _announce("report"):
+        path = report_module.write(storage.load(folder), folder)
+    print(f"report: {path}")
+
+
+def _load(data: str, target: str | None):  # type: ignore[no-untyped-def]  # noqa: ANN202
+    from ntkbayes import datasets
+
+    if data in datasets.NAMES:
+        return datasets.load(data)
+    if Path(data).suffix or Path(data).exists():
+        if target is None:
+            raise ConfigurationError(f"name the column of the labels in {data} with --target")
+        return datasets.read_table(data, target=target)
+    return datasets.load(data)  # raises, and names the data sets there are
+
+
+@contextmanager
+def _announce(what: str) -> Iterator[None]:
+    begin = time.perf_counter()
+    if console.is_terminal and what != "NUTS":  # NUTS shows NumPyro's own bar
+        with console.status(f"{what} …"):
+            yield
+    else:
+        console.print(f"{what} …", highlight=False)
+        yield
+    console.print(f"{what}: {time.perf_counter() - begin:.1f} s", highlight=False)
+
+
+def _print_table(comparison) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+    table = Table("law", "accuracy", "NLL (nats)", "Brier", "ECE", "logit variance ratio")
+    for name, scores in comparison.scores.items():
+        ratio = comparison.distances[name].get("variance_ratio")
+        table.add_row(
+            name,
+            *(f"{scores[score].value:.3f}" for score in ("accuracy", "nll", "brier", "ece")),
+            f"{ratio.value:.3f}" if ratio else "",
+        )
+    Console().print(table)
+
+
+def main() -> None:
+    """Entry point: errors are messages, not tracebacks."""
+    warnings.showwarning = lambda message, *_args, **_kwargs: console.print(
+        f"warning: {message}", style="yellow", highlight=False, markup=False
+    )
+    try:
+        app()
+    except NTKBayesError as error:
+        console.print(f"error: {error}", style="red", highlight=False, markup=False)
+        raise SystemExit(1) from None

@@ -1,0 +1,274 @@
+"""The main job: data in, a comparison of laws and a report out, restartable law by law."""
+
+import dataclasses
+import hashlib
+import importlib.util
+import json
+import platform
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+
+import jax
+import numpy as np
+from jaxtyping import PRNGKeyArray
+
+from ntkbayes import datasets, report, storage
+from ntkbayes.bridges.sklearn import BASELINES
+from ntkbayes.comparison import Comparison, compare, key_of
+from ntkbayes.datasets import Dataset
+from ntkbayes.errors import ConfigurationError, StorageError, UnknownNameError
+from ntkbayes.laws import MAP, NUTS, FirstOrder, Laplace, Law, Method, RandomInit
+from ntkbayes.likelihood import Likelihood, default_likelihood
+from ntkbayes.linalg import require_float64
+from ntkbayes.predictive import Predictions, Surface, predict, surface
+from ntkbayes.prior import NTKPrior
+
+METHODS: dict[str, type[Method]] = {
+    "map": MAP,
+    "random-init": RandomInit,
+    "first-order": FirstOrder,
+    "laplace": Laplace,
+    "nuts": NUTS,
+}
+Announce = Callable[[str], AbstractContextManager]
+
+
+def default_methods(
+    names: tuple[str, ...] = tuple(METHODS), *, num_draws: int = 1000
+) -> dict[str, Method]:
+    """Methods by the name that tables show, each set to `num_draws` draws (a chain, for NUTS).
+
+    Raises:
+        UnknownNameError: there is no such law.
+    """
+    made: dict[str, Method] = {}
+    for name in names:
+        if name not in METHODS:
+            raise UnknownNameError("law", name, tuple(METHODS))
+        kind = METHODS[name]
+        if kind is RandomInit:
+            made[kind.name] = RandomInit(num_inits=num_draws)
+        elif kind is NUTS:
+            made[kind.name] = NUTS(num_samples=num_draws)
+        else:
+            made[kind.name] = kind()
+    return made
+
+
+@dataclass(frozen=True)
+class Study:
+    """Everything the main job needs to know.
+
+    Attributes:
+        data: a data set, or the name of one in `datasets.NAMES`.
+        prior: network and ridge.
+        likelihood: by default one logit for two classes, softmax for more.
+        methods: by the name that tables show.
+        smoothing: of the training targets, see `Dataset.smooth`.
+        test_share: part of the data held out.
+        baselines: whether scikit-learn's baselines take part.
+        seed: of everything random.
+    """
+
+    data: Dataset | str
+    prior: NTKPrior
+    likelihood: Likelihood | None = None
+    methods: Mapping[str, Method] = field(default_factory=default_methods)
+    smoothing: float = 0.0
+    test_share: float = 0.25
+    baselines: bool = True
+    seed: int = 0
+
+    def run(
+        self,
+        folder: str | Path,
+        *,
+        command: str = "",
+        announce: Announce = lambda what: nullcontext(),
+        progress: bool = False,
+    ) -> Comparison:
+        """Fit every law, compare them on held-out data and write the report.
+
+        Each law is written as soon as it is known, and not fitted again if the folder has it.
+
+        Args:
+            folder: for the files, see `storage` and `report`.
+            command: that reproduces the study, for the report.
+            announce: called with what is about to happen; its context lasts as long as that.
+            progress: show progress bars for laws that draw.
+
+        Raises:
+            StorageError: the folder cannot be written to, or holds another study.
+            NTKBayesError: the data or a law is at fault, see `Method.fit`.
+        """
+        require_float64()
+        folder = Path(folder)
+        split_key, fit_key, draw_key = jax.random.split(jax.random.key(self.seed), 3)
+        data = datasets.load(self.data) if isinstance(self.data, str) else self.data
+        train, test = data.split(split_key, test_share=self.test_share)
+        settings = self._settings(data, train, test)
+        storage.prepare_folder(folder)
+        _claim(folder, settings)
+
+        parts: dict[str, Part] = {}
+        for name, obtain in self._jobs(train, test, fit_key, draw_key, progress):
+            path = storage.law_path(folder, name)
+            if path.exists():
+                parts[name] = storage.load_law(path)
+                continue
+            with announce(name):
+                parts[name] = obtain()
+                storage.save_law(folder, *parts[name])
+        with announce("report"):
+            comparison = compare(
+                {name: predictions for name, (predictions, _, _) in parts.items()},
+                test,
+                key=draw_key,
+                seed=self.seed,
+                settings={**settings, "command": command, "versions": versions()},
+            )
+            comparison = dataclasses.replace(
+                comparison,
+                training={name: train for name, (_, train, _) in parts.items() if train},
+                surfaces={name: plane for name, (_, _, plane) in parts.items() if plane},
+            )
+            storage.save_summary(comparison, folder)
+            report.write(comparison, folder)
+        return comparison
+
+    def _jobs(
+        self,
+        train: Dataset,
+        test: Dataset,
+        fit_key: PRNGKeyArray,
+        draw_key: PRNGKeyArray,
+        progress: bool,
+    ) -> Iterator[tuple[str, "Callable[[], Part]"]]:
+        fitted_to = train.smooth(self.smoothing) if self.smoothing else train
+
+        def law_job(name: str, method: Method) -> Part:
+            begin = time.perf_counter()
+            key = key_of(fit_key, name)
+            law = method.fit(self.prior, fitted_to, key=key, likelihood=self.likelihood)
+            return _evaluate(law, name, train, test, draw_key, time.perf_counter() - begin)
+
+        for name, method in self.methods.items():
+            if progress and hasattr(method, "progress"):
+                method = dataclasses.replace(method, progress=True)  # noqa: PLW2901
+            yield name, lambda name=name, method=method: law_job(name, method)  # type: ignore[misc]
+        for name, baseline in BASELINES.items() if self.baselines else ():
+            key = key_of(fit_key, name)
+            yield name, lambda fit=baseline, key=key: (fit(train, test, key=key), None, None)  # type: ignore[misc]
+
+    def _settings(self, data: Dataset, train: Dataset, test: Dataset) -> dict[str, object]:
+        digest = hashlib.sha256(data.features.tobytes() + data.targets.tobytes()).hexdigest()
+        return {
+            "data": data.name,
+            "data digest": digest[:16],
+            "training points": train.num_points,
+            "test points": test.num_points,
+            "features": train.num_features,
+            "classes": [str(name) for name in data.class_names or ()],
+            "prior": describe(self.prior),
+            "likelihood": describe(self.likelihood or default_likelihood(data)),
+            "methods": {name: describe(method) for name, method in self.methods.items()},
+            "smoothing": self.smoothing,
+            "test share": self.test_share,
+            "baselines": self.baselines,
+            "seed": self.seed,
+        }
+
+
+Part = tuple[Predictions, Predictions | None, Surface | None]
+
+
+def _evaluate(
+    law: Law, name: str, train: Dataset, test: Dataset, draw_key: PRNGKeyArray, seconds: float
+) -> Part:
+    key = key_of(draw_key, name)
+    test_key, train_key, plane_key = jax.random.split(key, 3)
+    plane = surface(law, train, key=plane_key) if train.num_features == 2 else None
+    return (
+        predict(law, test, key=test_key, name=name, seconds=seconds),
+        predict(law, train, key=train_key, name=name, held_out=False),
+        plane,
+    )
+
+
+def _claim(folder: Path, settings: Mapping[str, object]) -> None:
+    """Make sure that the folder belongs to this study, so that no other's results are mixed in."""
+    path = folder / "study.json"
+    text = json.dumps(settings, indent=2, sort_keys=True, default=str) + "\n"
+    if not path.exists():
+        if any((folder / "laws").iterdir()):
+            raise StorageError(
+                f"{folder} holds laws of which it is not known what study they belong to; choose "
+                "another output folder"
+            )
+        storage.write_text(path, text)
+        return
+    found = path.read_text(encoding="utf-8")
+    if found != text:
+        changed = _differences(found, text)
+        raise StorageError(
+            f"{folder} holds a study with other settings ({changed}); choose another output folder, "
+            "or delete that one"
+        )
+
+
+def _differences(old: str, new: str) -> str:
+    try:
+        before, after = json.loads(old), json.loads(new)
+        names = [k for k in sorted({*before, *after}) if before.get(k) != after.get(k)]
+    except (ValueError, TypeError):
+        return "its study.json is not readable"
+    return "differing in: " + ", ".join(names)
+
+
+def describe(thing: object) -> object:
+    """A configuration as plain data: type and fields of modules, numbers of arrays."""
+    if dataclasses.is_dataclass(thing) and not isinstance(thing, type):
+        fields = {f.name: describe(getattr(thing, f.name)) for f in dataclasses.fields(thing)}
+        fields.pop("progress", None)
+        return {"type": type(thing).__name__, **fields}
+    if isinstance(thing, np.ndarray | jax.Array):
+        return np.asarray(thing).tolist()
+    if callable(thing):
+        return getattr(thing, "__qualname__", repr(thing))
+    if thing is None or isinstance(thing, bool | int | float | str):
+        return thing
+    return repr(thing)
+
+
+def versions() -> dict[str, str]:
+    """Versions of what the numbers depend on."""
+    packages = ("ntkbayes", "jax", "numpyro", "arviz", "diffrax", "numpy", "scikit-learn")
+    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
+
+
+def from_file(path: str | Path) -> Study:
+    """The `study` that a model file defines, such as those in `models/`.
+
+    Raises:
+        StorageError: there is no such file.
+        ConfigurationError: it is not a Python file, or defines no `study`.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise StorageError(f"there is no model file {path}")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise ConfigurationError(f"{path} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    study = getattr(module, "study", None)
+    if not isinstance(study, Study):
+        raise ConfigurationError(
+            f"{path} must define `study = ntkbayes.study.Study(...)`; it has "
+            f"{'none' if study is None else type(study).__name__}"
+        )
+    return study

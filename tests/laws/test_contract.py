@@ -1,0 +1,342 @@
+"""What every law of every method keeps to, whatever made it."""
+
+import dataclasses
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from oracles import gp_classification as oracle
+
+import ntkbayes as nb
+from ntkbayes.errors import ConfigurationError, NTKBayesError, RidgeError
+
+NETWORK = nb.networks.mlp(depth=1, activation="relu", weight_std=1.5, bias_std=0.5)
+PRIOR = nb.NTKPrior(NETWORK, ridge=0.5)
+KEY = jax.random.key(0)
+NEW = np.array([[0.0, 0.0], [1.5, 0.3], [-1.0, 2.0], [6.0, -6.0]])
+
+METHODS = {
+    "MAP": nb.MAP(),
+    "first order": nb.FirstOrder(),
+    "Laplace": nb.Laplace(),
+    "random init": nb.RandomInit(num_inits=200),
+    "NUTS": nb.NUTS(num_samples=200, num_warmup=200, num_chains=2),
+}
+GAUSSIAN = ("first order", "Laplace")
+STORED = {"random init": 200, "NUTS": 400}
+RIDGELESS = ("MAP", "first order", "random init")
+
+
+def data_of(classes, count=25):
+    features, labels = oracle.blobs(7, count, classes)
+    return nb.Dataset(features, labels, class_names=range(classes))
+
+
+DATA = {"binary": data_of(2), "3 classes": data_of(3, 24)}
+
+
+def fast(name):
+    """The method with as little work as it allows, for data that are unusual."""
+    if name == "NUTS":
+        return nb.NUTS(num_samples=150, num_warmup=100, num_chains=1)
+    return nb.RandomInit(num_inits=50) if name == "random init" else METHODS[name]
+
+
+@pytest.fixture(scope="module", params=itertools.product(METHODS, DATA), ids="-".join)
+def fitted(request):
+    name, kind = request.param
+    return name, kind, METHODS[name].fit(PRIOR, DATA[kind], key=KEY)
+
+
+every_method = pytest.mark.parametrize("name", METHODS)
+
+
+# --- draws ---------------------------------------------------------------------------------------
+
+
+def test_the_same_key_gives_the_same_draws_and_another_key_others(fitted):
+    name, _, law = fitted
+    first, again = law.sample(KEY, NEW), law.sample(KEY, NEW)
+    np.testing.assert_array_equal(first, again)
+    other = law.sample(jax.random.key(1), NEW)
+    if name == "MAP":
+        np.testing.assert_array_equal(first, other)
+    else:
+        assert bool(jnp.all(first != other))
+
+
+def test_a_fit_is_deterministic(fitted):
+    name, kind, law = fitted
+    if name == "NUTS" and kind == "3 classes":
+        return  # compiling once more is enough
+    again = METHODS[name].fit(PRIOR, DATA[kind], key=KEY)
+    np.testing.assert_array_equal(law.mean(NEW), again.mean(NEW))
+    np.testing.assert_array_equal(law.sample(KEY, NEW), again.sample(KEY, NEW))
+    assert law.info == again.info
+
+
+def test_draws_have_the_mean_and_variance_of_the_law(fitted):
+    name, _, law = fitted
+    draws = np.array(law.sample(KEY, NEW, None if name in STORED else 4000))
+    mean, variance = np.array(law.mean(NEW)), np.array(law.variance(NEW))
+    np.testing.assert_allclose(np.diagonal(law.covariance(NEW), axis1=1, axis2=2), variance)
+    if name == "MAP":
+        np.testing.assert_allclose(draws, np.broadcast_to(mean, draws.shape), rtol=1e-12)
+        np.testing.assert_array_equal(variance, 0)
+        return
+    # The stored draws' own values are shared by both sides, Markov chains included: what differs is
+    # the conditional noise away from the data, which is independent between draws.
+    count = len(draws)
+    assert np.abs((draws.mean(0) - mean) / np.sqrt(variance / count)).max() < 4.5
+    ratio = draws.var(axis=0, ddof=1) / variance
+    assert np.abs(ratio - 1).max() < 4.5 * np.sqrt(2 / (count - 1))
+
+
+def test_draws_of_a_point_and_its_copy_are_equal(fitted):
+    _, _, law = fitted
+    draws = np.array(law.sample(KEY, np.concatenate([NEW, NEW[::-1]]), 50))
+    np.testing.assert_allclose(draws[:, :4], draws[:, :3:-1], atol=1e-4)
+
+
+def test_draws_at_training_points_do_not_depend_on_what_else_is_asked(fitted):
+    _, kind, law = fitted
+    known = DATA[kind].features
+    alone = law.sample(KEY, known, 50)
+    jointly = law.sample(KEY, np.concatenate([known, NEW]), 50)
+    np.testing.assert_allclose(jointly[:, : len(known)], alone, atol=1e-3)
+    copied = law.sample(KEY, np.concatenate([NEW, known[:3]]), 50)
+    np.testing.assert_allclose(copied[:, 4:], alone[:, :3], atol=1e-3)
+
+
+def test_trained_functions_solve_training_at_their_training_points(fitted):
+    name, kind, law = fitted
+    if name not in ("MAP", "random init"):
+        return  # the other laws do not train functions
+    targets = law.problem.targets
+    f = law.sample(KEY, DATA[kind].features)
+    alpha = law.alpha if name == "random init" else law.alpha[None]
+    residual = jax.vmap(lambda f: law.problem.likelihood.residual(targets, f))(f)
+    np.testing.assert_allclose(residual, 0.5 * alpha, atol=1e-4)
+
+
+def test_nearby_draws_are_correlated_as_the_law_says(fitted):
+    name, kind, law = fitted
+    if name not in GAUSSIAN:
+        return
+    truth = dense_law(name, kind)
+    np.testing.assert_allclose(law.mean(NEW), truth.mean, atol=1e-8)
+    size = truth.mean.shape[1]
+    np.testing.assert_allclose(law.covariance(NEW), oracle.blocks(truth.covariance, size), atol=1e-8)
+    draws = law.sample(KEY, NEW, 4000)
+    assert np.abs(oracle.mean_errors(draws, truth)).max() < 4.5
+    assert np.abs(oracle.covariance_errors(draws, truth)).max() < 4.5
+    off_diagonal = truth.covariance[:size, size : 2 * size]
+    assert np.abs(off_diagonal).max() > 0.05  # so that there is something to see
+
+
+def dense_law(name, kind):
+    data = DATA[kind]
+    binary = kind == "binary"
+    truth = oracle.Logistic() if binary else oracle.Softmax()
+    targets = data.targets[:, 1:] if binary else data.targets
+    kernels = oracle.Kernels.of(PRIOR, data.features, NEW)
+    zeros = np.zeros_like(targets), np.zeros((len(NEW), targets.shape[1]))
+    if name == "Laplace":
+        grams = [part / 0.5 for part in kernels.ntk]
+        return oracle.laplace(truth, *grams, targets, *zeros)[0]
+    return oracle.first_order(truth, kernels, targets, *zeros, 0.5)
+
+
+def test_the_number_of_draws_is_respected(fitted):
+    name, kind, law = fitted
+    outputs = 1 if kind == "binary" else 3
+    assert law.sample(KEY, NEW, 7).shape == (7, 4, outputs)
+    default = STORED.get(name, 1 if name == "MAP" else law.default_draws)
+    assert law.sample(KEY, NEW).shape == (default, 4, outputs)
+    assert law.num_chains == (2 if name == "NUTS" else 1)
+
+
+def test_more_draws_than_are_stored_or_none_at_all_are_refused(fitted):
+    name, _, law = fitted
+    if name in STORED:
+        with pytest.raises(ConfigurationError, match=f"holds {STORED[name]} draws, 401 were asked"):
+            law.sample(KEY, NEW, 401)
+    for number in (0, -1):
+        with pytest.raises(ConfigurationError, match="draws"):
+            law.sample(KEY, NEW, number)
+
+
+def test_fewer_stored_draws_are_evenly_spaced_over_the_chains(fitted):
+    name, kind, law = fitted
+    if name not in STORED:
+        return
+    some = law.sample(KEY, DATA[kind].features, STORED[name] // 10)
+    every = law.sample(KEY, DATA[kind].features)
+    np.testing.assert_allclose(some, every[::10], atol=1e-3)
+
+
+# --- marginals -----------------------------------------------------------------------------------
+
+
+def test_the_law_at_some_inputs_is_the_marginal_of_the_law_at_all(fitted):
+    _, _, law = fitted
+    chosen = [2, 0]
+    np.testing.assert_allclose(law.mean(NEW)[np.array(chosen)], law.mean(NEW[chosen]), atol=1e-10)
+    np.testing.assert_allclose(
+        law.covariance(NEW)[np.array(chosen)], law.covariance(NEW[chosen]), atol=1e-10
+    )
+
+
+def test_covariances_are_symmetric_and_positive(fitted):
+    name, _, law = fitted
+    covariance = np.array(law.covariance(NEW))
+    np.testing.assert_allclose(covariance, covariance.transpose(0, 2, 1), atol=1e-12)
+    smallest = np.linalg.eigvalsh(covariance).min()
+    assert smallest == 0 if name == "MAP" else smallest > 0
+
+
+@pytest.mark.parametrize("what", ["mean", "variance", "covariance", "sample"])
+@pytest.mark.parametrize(
+    ("features", "message"),
+    [
+        (np.zeros((3, 3)), r"trained on features of shape \(n, 2\), got \(3, 3\)"),
+        (np.zeros(2), "trained on features of shape"),
+        (np.array([[0.0, np.nan]]), "NaN"),
+        (np.array([[np.inf, 0.0]]), "infinity"),
+    ],
+)
+def test_inputs_unlike_the_training_features_are_refused(fitted, what, features, message):
+    _, _, law = fitted
+    ask = (lambda x: law.sample(KEY, x)) if what == "sample" else getattr(law, what)
+    with pytest.raises(NTKBayesError, match=message):
+        ask(features)
+
+
+def test_every_number_of_the_info_is_finite(fitted):
+    _, _, law = fitted
+    fields = dataclasses.asdict(law.info)
+    assert fields
+    assert all(np.isfinite(value) for value in fields.values())
+
+
+# --- unusual data --------------------------------------------------------------------------------
+
+
+def finite_at(law, inputs):
+    draws, mean = np.array(law.sample(KEY, inputs)), np.array(law.mean(inputs))
+    assert np.isfinite(draws).all()
+    assert np.isfinite(mean).all()
+    assert (np.array(law.variance(inputs)) >= 0).all()
+    return mean
+
+
+@every_method
+def test_one_point_is_enough_if_the_classes_are_named(name):
+    data = nb.Dataset([[1.0, 0.5]], ["b"], class_names=["a", "b"])
+    law = fast(name).fit(PRIOR, data, key=KEY)
+    mean = finite_at(law, np.array([[1.0, 0.5], [0.9, 0.5]]))
+    if name != "random init":  # there it is up to 50 initial functions
+        assert (mean > 0).all()
+
+
+@every_method
+def test_duplicated_points_are_no_difficulty(name):
+    data = DATA["binary"].take([0, 1, 2, 3, 4, 0, 1, 2, 0, 0])
+    law = fast(name).fit(PRIOR, data, key=KEY)
+    finite_at(law, np.concatenate([NEW, data.features]))
+
+
+@pytest.mark.parametrize("name", RIDGELESS)
+@pytest.mark.parametrize("kind", DATA)
+def test_without_ridge_copies_with_different_targets_act_as_one_point_with_their_mean(name, kind):
+    base = DATA[kind].smooth(0.2)
+    chosen = [0, 1, 2, 3, 4, 5, 0, 1]
+    targets = base.targets[chosen].copy()
+    targets[6] = np.roll(targets[6], 1)
+    targets[7] = 0.5 * targets[7] + 0.5 / targets.shape[1]
+    data = nb.Dataset(base.features[chosen], targets)
+    means = targets[:6].copy()
+    means[0] = (targets[0] + targets[6]) / 2
+    means[1] = (targets[1] + targets[7]) / 2
+    merged = nb.Dataset(base.features[:6], means)
+
+    prior = nb.NTKPrior(NETWORK, ridge=0.0)
+    law = fast(name).fit(prior, data, key=KEY)
+    finite_at(law, np.concatenate([NEW, data.features]))
+    same = fast(name).fit(prior, merged, key=KEY)
+    np.testing.assert_allclose(law.mean(NEW), same.mean(NEW), atol=1e-8)
+    np.testing.assert_allclose(law.covariance(NEW), same.covariance(NEW), atol=1e-8)
+    # Training reproduces those means.
+    probabilities = law.problem.likelihood.probabilities(law.sample(KEY, merged.features))
+    np.testing.assert_allclose(
+        probabilities, np.broadcast_to(means, probabilities.shape), atol=1e-4
+    )
+
+
+@pytest.mark.parametrize("name", ["MAP", "first order", "Laplace"])
+def test_permuting_the_classes_permutes_the_law(name):
+    data = DATA["3 classes"]
+    order = [2, 0, 1]
+    permuted = nb.Dataset(data.features, data.targets[:, order])
+    law, other = (METHODS[name].fit(PRIOR, d) for d in (data, permuted))
+    np.testing.assert_allclose(other.mean(NEW), law.mean(NEW)[:, np.array(order)], atol=1e-8)
+    np.testing.assert_allclose(
+        other.covariance(NEW), np.array(law.covariance(NEW))[:, order][:, :, order], atol=1e-8
+    )
+
+
+@pytest.mark.parametrize("name", ["MAP", "first order", "Laplace"])
+def test_swapping_two_classes_turns_the_sign_of_their_logit(name):
+    data = DATA["binary"]
+    law, other = (
+        METHODS[name].fit(PRIOR, d)
+        for d in (data, nb.Dataset(data.features, data.targets[:, ::-1]))
+    )
+    np.testing.assert_allclose(other.mean(NEW), -law.mean(NEW), atol=1e-8)
+    np.testing.assert_allclose(other.variance(NEW), law.variance(NEW), atol=1e-8)
+
+
+# --- refusals ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", STORED)
+def test_methods_that_draw_need_a_key(name):
+    with pytest.raises(ConfigurationError, match=r"give key=jax\.random\.key"):
+        METHODS[name].fit(PRIOR, DATA["binary"])
+
+
+@every_method
+@pytest.mark.parametrize("kind", DATA)
+def test_one_hot_targets_without_ridge_are_refused(name, kind):
+    with pytest.raises(RidgeError, match="ridge"):
+        fast(name).fit(nb.NTKPrior(NETWORK, ridge=0.0), DATA[kind], key=KEY)
+
+
+@pytest.mark.parametrize("name", ["Laplace", "NUTS"])
+def test_posteriors_without_ridge_are_refused_whatever_the_targets(name):
+    with pytest.raises(RidgeError, match="infinitely wide"):
+        fast(name).fit(nb.NTKPrior(NETWORK, ridge=0.0), DATA["binary"].smooth(0.2), key=KEY)
+
+
+@pytest.mark.parametrize("ridge", [-0.1, float("nan"), float("inf")])
+def test_a_ridge_that_is_no_ridge_is_refused(ridge):
+    with pytest.raises(ConfigurationError, match="the ridge must be at least 0"):
+        nb.NTKPrior(NETWORK, ridge=ridge)
+
+
+@pytest.mark.parametrize(
+    "configure",
+    [
+        lambda: nb.RandomInit(num_inits=1),
+        lambda: nb.RandomInit(training_time=-1.0),
+        lambda: nb.MAP(training_time=float("nan")),
+        lambda: nb.NUTS(num_samples=3),
+        lambda: nb.NUTS(num_warmup=0),
+        lambda: nb.NUTS(num_chains=0),
+    ],
+)
+def test_settings_outside_their_range_are_refused(configure):
+    with pytest.raises(ConfigurationError):
+        configure()
