@@ -53,7 +53,9 @@ def compare(
     ] = "relu",
     weight_std: Annotated[float, typer.Option(help="Standard deviation of the weights.")] = 1.5,
     bias_std: Annotated[float, typer.Option(help="Standard deviation of the biases.")] = 0.1,
-    ridge: Annotated[float, typer.Option(help="Weight of ½‖θ − θ0‖² against the summed loss.")] = 0.1,
+    ridge: Annotated[
+        float, typer.Option(help="Weight of ½‖θ − θ0‖² against the summed loss.")
+    ] = 0.1,
     smoothing: Annotated[
         float, typer.Option(help="Label smoothing of the training targets, 0 to 1.")
     ] = 0.0,
@@ -126,7 +128,7 @@ def report(
     print(f"report: {path}")
 
 
-def _load(data: str, target: str | None):  # type: ignore[no-untyped-def]  # noqa: ANN202
+def _load(data: str, target: str | None):  # type: ignore[no-untyped-def]
     from ntkbayes import datasets
 
     if data in datasets.NAMES:
@@ -150,7 +152,7 @@ def _announce(what: str) -> Iterator[None]:
     console.print(f"{what}: {time.perf_counter() - begin:.1f} s", highlight=False)
 
 
-def _print_table(comparison) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+def _print_table(comparison) -> None:  # type: ignore[no-untyped-def]
     table = Table("law", "accuracy", "NLL (nats)", "Brier", "ECE", "logit variance ratio")
     for name, scores in comparison.scores.items():
         ratio = comparison.distances[name].get("variance_ratio")

@@ -81,7 +81,7 @@ def _jackknife(between: Callable[[Draws, Draws], float], a: Draws, b: Draws) -> 
             rest = np.delete(values, block, axis=0)
             left_out.append(between(rest, other) if first else between(other, rest))
         count = len(blocks)
-        variance += (count - 1) / count * float(np.sum((left_out - np.mean(left_out)) ** 2))
+        variance += (count - 1) * float(np.var(left_out))
     return Distance(between(a, b), variance**0.5)
 
 

@@ -176,10 +176,11 @@ class CurvedInverse(eqx.Module):
         half = self.roots @ k[None]
         diagonal = jnp.sum(half**2, axis=1)
         blocks = jax.vmap(jnp.diag)(diagonal.T)
-        if self.coupling is None:
+        coupling = self.coupling
+        if coupling is None:
             return blocks
         local = jnp.einsum("cki,ckm->cim", self.roots, half)
-        white = jax.vmap(lambda u: solve_triangular(self.coupling, u, lower=True))(local)
+        white = jax.vmap(lambda u: solve_triangular(coupling, u, lower=True))(local)
         return blocks - jnp.einsum("cim,dim->mcd", white, white)
 
     def columns(self, k: Float[Array, "n m"]) -> Float[Array, "m classes n classes"]:
@@ -187,9 +188,10 @@ class CurvedInverse(eqx.Module):
         size = self.roots.shape[0]
         local = jnp.einsum("cki,ckm->cim", self.roots, self.roots @ k[None])
         blocks = jnp.einsum("cim,cd->mcid", local, jnp.eye(size, dtype=k.dtype))
-        if self.coupling is None:
+        coupling = self.coupling
+        if coupling is None:
             return blocks
-        shared = jax.vmap(lambda u: cho_solve((self.coupling, True), u))(local)
+        shared = jax.vmap(lambda u: cho_solve((coupling, True), u))(local)
         spread = jnp.einsum("dki,dkj,cjm->mcid", self.roots, self.roots, shared)
         return blocks - spread
 

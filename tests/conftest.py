@@ -31,6 +31,3 @@ install_import_hook(CHECKED, "beartype.beartype")
 with warnings.catch_warnings():
     # Third parties warn about themselves at import; the tests' own filter is "error".
     warnings.simplefilter("ignore")
-    import arviz
-    import diffrax
-    import numpyro

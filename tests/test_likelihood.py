@@ -74,7 +74,9 @@ def test_everything_is_finite_and_equals_scipy_at_logits_of_800(name, data, seed
     density = likelihood.log_density(targets, jnp.asarray(f))
     assert density.shape == (2,)
     assert bool(jnp.all(jnp.isfinite(density)))
-    np.testing.assert_allclose(jnp.sum(density), truth.log_density(np.array(targets), f), rtol=1e-10)
+    np.testing.assert_allclose(
+        jnp.sum(density), truth.log_density(np.array(targets), f), rtol=1e-10
+    )
     np.testing.assert_allclose(
         likelihood.residual(targets, jnp.asarray(f)),
         truth.residual(np.array(targets), f),

@@ -38,7 +38,9 @@ def test_solve_and_whiten_invert_the_factor():
     matrix = GRAM + np.eye(7)
     rhs = RNG.standard_normal((7, 3))
     factor = cholesky(jnp.asarray(matrix))
-    np.testing.assert_allclose(factor.solve(jnp.asarray(rhs)), np.linalg.solve(matrix, rhs), atol=1e-11)
+    np.testing.assert_allclose(
+        factor.solve(jnp.asarray(rhs)), np.linalg.solve(matrix, rhs), atol=1e-11
+    )
     white = np.array(factor.whiten(jnp.asarray(rhs)))
     np.testing.assert_allclose(white.T @ white, rhs.T @ np.linalg.solve(matrix, rhs), atol=1e-11)
 
@@ -49,7 +51,9 @@ def test_duplicated_points_are_factored_with_jitter_of_round_off(copies):
     gram = jnp.asarray(3.0 * rbf(points, points))
     factor = cholesky(gram)
     assert 0 < factor.jitter <= 3e-8
-    np.testing.assert_allclose(factor.lower @ factor.lower.T, gram, atol=1.1 * factor.jitter + 1e-12)
+    np.testing.assert_allclose(
+        factor.lower @ factor.lower.T, gram, atol=1.1 * factor.jitter + 1e-12
+    )
 
 
 def test_jitter_scales_with_the_matrix():
@@ -60,7 +64,9 @@ def test_jitter_scales_with_the_matrix():
 
 def test_an_indefinite_matrix_is_refused_naming_its_eigenvalue_and_who_it_is():
     matrix = jnp.asarray([[1.0, 2.0], [2.0, 1.0]])
-    with pytest.raises(NotPositiveDefiniteError, match=r"the NTK is not .* smallest eigenvalue is -1,"):
+    with pytest.raises(
+        NotPositiveDefiniteError, match=r"the NTK is not .* smallest eigenvalue is -1,"
+    ):
         cholesky(matrix, what="the NTK")
 
 

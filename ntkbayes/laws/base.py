@@ -102,8 +102,8 @@ class Law(abc.ABC):
         """Draws of (g, α); all that are stored, or `default_draws`, if num_draws is None."""
 
     @abc.abstractmethod
-    def path_kernel(self, pair: KernelPair) -> Float[Array, "..."] | None:
-        """The covariance of g out of K and Θ; None if there is no g."""
+    def path_kernel(self, pair: KernelPair) -> Float[Array, "..."]:
+        """The covariance of g out of K and Θ."""
 
     @property
     @abc.abstractmethod
@@ -136,9 +136,11 @@ class Law(abc.ABC):
             num_draws: how many; all stored draws if None (1000 for a law with a formula).
 
         Raises:
-            ConfigurationError: more draws are asked for than the law holds.
-            DataError: the features do not fit those trained on.
+            ConfigurationError: more draws are asked for than the law holds, or none; or the features
+                do not fit those trained on.
         """
+        if num_draws is not None and num_draws < 1:
+            raise ConfigurationError(f"the number of draws must be at least 1; got {num_draws}")
         path_key, new_key = jax.random.split(key)
         paths = self.paths(path_key, num_draws)
         features = self._inputs(features)

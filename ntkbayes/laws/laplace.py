@@ -6,12 +6,13 @@ from typing import ClassVar
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, PRNGKeyArray
 
 from ntkbayes.kernels import KernelPair
 from ntkbayes.laws.base import Draws, Info, Inputs, Method, Problem
 from ntkbayes.laws.gaussian import GaussianLaw
-from ntkbayes.linalg import CurvedInverse, cholesky
+from ntkbayes.likelihood import Likelihood
+from ntkbayes.linalg import CurvedInverse, Gram, Logits, cholesky
 from ntkbayes.training import linearised
 
 
@@ -32,12 +33,16 @@ class LaplaceLaw(GaussianLaw):
     δa = ε − B (g + P ε). That is the perturbed-init law to first order (THEORY 6).
     """
 
+    inverse: CurvedInverse
+
     def path_kernel(self, pair: KernelPair) -> Array:
         return pair.ntk / self.problem.ridge
 
     def response(self, key: PRNGKeyArray, g: Draws) -> Draws:
         noise = jax.random.normal(key, g.shape)
-        return _laplace_response(self, noise, g)
+        problem = self.problem
+        given = (problem.likelihood, self.inverse, problem.prior_gram, self.logits)
+        return _laplace_response(*given, noise, g) / problem.ridge
 
     def covariance(self, features: Inputs) -> Array:
         features = self._inputs(features)
@@ -51,19 +56,23 @@ class LaplaceLaw(GaussianLaw):
 _quadratic = eqx.filter_jit(lambda inverse, k: inverse.quadratic(k))
 
 
-def _laplace_response(law: LaplaceLaw, noise: Draws, g: Draws) -> Draws:
-    @eqx.filter_jit
-    def respond(problem: Problem, inverse: CurvedInverse, logits: Array) -> Draws:
-        curvature = problem.likelihood.curvature(logits)
-        gram = problem.gram.ntk / problem.prior.ridge
+@eqx.filter_jit
+def _laplace_response(
+    likelihood: Likelihood,
+    inverse: CurvedInverse,
+    gram: Gram,
+    logits: Logits,
+    noise: Draws,
+    g: Draws,
+) -> Draws:
+    """ridge δα = ε − B (g + P ε) with ε ~ N(0, W)."""
+    curvature = likelihood.curvature(logits)
 
-        def one(noise: Float[Array, "n c"], g: Float[Array, "n c"]) -> Float[Array, "n c"]:
-            epsilon = curvature.root_matvec(noise)
-            return (epsilon - inverse.matvec(g + gram @ epsilon)) / problem.prior.ridge
+    def one(noise: Logits, g: Logits) -> Logits:
+        epsilon = curvature.root_matvec(noise)
+        return epsilon - inverse.matvec(g + gram @ epsilon)
 
-        return jax.vmap(one)(noise, g)
-
-    return respond(law.problem, law.inverse, law.logits)
+    return jax.vmap(one)(noise, g)
 
 
 class Laplace(Method[LaplaceLaw]):

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ntkbayes.errors import ConfigurationError, ConvergenceWarning
 from ntkbayes.kernels import KernelPair
 from ntkbayes.laws.base import Info, Method, Paths, Problem, SampledLaw
+from ntkbayes.likelihood import Likelihood
 from ntkbayes.linalg import CholeskyFactor, Gram, Logits, cholesky
 from ntkbayes.training import linearised
 
@@ -151,7 +152,7 @@ def _sites(num_outputs: int) -> list[str]:
     return [f"latent_{c}" for c in range(num_outputs)]
 
 
-def _model(likelihood: object, targets: Logits, mean: Logits, lower: Gram) -> None:
+def _model(likelihood: Likelihood, targets: Logits, mean: Logits, lower: Gram) -> None:
     """The whitened latent GP model: z ~ N(0, I), f = mean + L z, y ~ p(y | f)."""
     import numpyro
     from numpyro.distributions import Normal

@@ -36,8 +36,8 @@ class PointLaw(Law):
     def path_factor(self) -> None:
         return None
 
-    def path_kernel(self, pair: KernelPair) -> None:
-        return None
+    def path_kernel(self, pair: KernelPair) -> Array:
+        return jnp.zeros_like(pair.nngp)
 
     def paths(self, key: PRNGKeyArray, num_draws: int | None) -> Paths:
         alpha = jnp.broadcast_to(self.alpha[None], (num_draws or 1, *self.alpha.shape))
@@ -50,6 +50,7 @@ class PointLaw(Law):
         return mean + cross.ntk @ self.alpha
 
     def covariance(self, features: Inputs) -> Array:
+        features = self._inputs(features)
         size = self.alpha.shape[1]
         return jnp.zeros((features.shape[0], size, size))
 

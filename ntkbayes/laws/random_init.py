@@ -122,26 +122,25 @@ class FirstOrderLaw(GaussianLaw):
         return 1 / self.problem.ridge if isinstance(self.inverse, CurvedInverse) else 1.0
 
     def response(self, key: PRNGKeyArray, g: Draws) -> Draws:
-        return -self._scale * eqx.filter_jit(eqx.filter_vmap(_matvec, in_axes=(None, 0)))(
-            self.inverse, g
-        )
+        return -self._scale * _matvecs(self.inverse, g)
 
     def covariance(self, features: Inputs) -> Array:
         features = self._inputs(features)
         pair = self.problem.prior.cross(self.problem.features, features)
         variance = self.problem.prior.diagonal(features).nngp
-        arguments = (self.inverse, self._scale, self.path_factor.lower)
+        arguments = (self.inverse, jnp.asarray(self._scale), self.path_factor.lower)
         return _first_order_covariance(*arguments, pair, variance)
 
 
-def _matvec(inverse: CurvedInverse | InterpolatingInverse, g: Array) -> Array:
-    return inverse.matvec(g)
+@eqx.filter_jit
+def _matvecs(inverse: CurvedInverse | InterpolatingInverse, g: Draws) -> Draws:
+    return jax.vmap(inverse.matvec)(g)
 
 
 @eqx.filter_jit
 def _first_order_covariance(
     inverse: CurvedInverse | InterpolatingInverse,
-    scale: float,
+    scale: Array,
     lower: Array,
     pair: KernelPair,
     variance: Array,
@@ -182,6 +181,7 @@ class FirstOrder(Method[FirstOrderLaw]):
             ridge=ridge,
             tolerance=self.tolerance,
         )
+        inverse: CurvedInverse | InterpolatingInverse
         if ridge > 0:
             curvature = likelihood.curvature(centre.logits)
             inverse = eqx.filter_jit(CurvedInverse.build)(problem.prior_gram, curvature)

@@ -64,6 +64,7 @@ def _line_search(
     targets: Logits,
     logits: Logits,
     step: Logits,
+    start_slope: Float[Array, ""],
     prior_slope: Float[Array, ""],
     prior_curvature: Float[Array, ""],
 ) -> Float[Array, ""]:
@@ -71,7 +72,7 @@ def _line_search(
 
     The loss is convex in t, so its slope grows from a negative value; Newton's iteration on the
     slope, kept inside a bracket by bisection, stops once |slope(t)| ≤ |slope(0)| / 10. Costs no
-    matrix product.
+    matrix product. The slopes are of the whole loss at 0, and of its prior part at 0.
     """
 
     def slope_and_curvature(t: Float[Array, ""]) -> tuple[Array, Array]:
@@ -80,8 +81,7 @@ def _line_search(
         curvature = jnp.sum(step * likelihood.curvature(at).matvec(step))
         return slope + prior_slope + t * prior_curvature, curvature + prior_curvature
 
-    start, _ = slope_and_curvature(jnp.zeros(()))
-    goal = 0.1 * jnp.abs(start)
+    goal = 0.1 * jnp.abs(start_slope)
 
     def unfinished(state: tuple) -> Array:
         _, _, _, slope, _, count = state
@@ -111,6 +111,7 @@ def _newton(
     initial: Logits,
     tolerance: float,
     max_iterations: int,
+    start: Logits,
 ) -> tuple[Logits, Logits, Array, Array]:
     def unfinished(state: tuple) -> Array:
         _, _, residual, count = state
@@ -122,16 +123,16 @@ def _newton(
         inverse = CurvedInverse.build(gram, likelihood.curvature(f))
         da = -(gradient - inverse.matvec(gram @ gradient))
         df = gram @ da
-        t = _line_search(
-            likelihood, targets, f, df, jnp.sum(a * df), jnp.sum(da * df)
-        )  # ∂ ½ aᵀ(f − f0): a and f − f0 = P a move together
+        # a and f − f0 = P a move together, so the slope of ½ aᵀ(f − f0) is aᵀ df.
+        slopes = (jnp.sum(gradient * df), jnp.sum(a * df), jnp.sum(da * df))
+        t = _line_search(likelihood, targets, f, df, *slopes)
         return assess(a + t * da, count + 1)
 
     def assess(a: Logits, count: Int[Array, ""] | int) -> tuple:
         f = initial + gram @ a
         return a, f, jnp.max(jnp.abs(a - likelihood.residual(targets, f))), jnp.asarray(count)
 
-    return jax.lax.while_loop(unfinished, update, assess(jnp.zeros_like(initial), 0))
+    return jax.lax.while_loop(unfinished, update, assess(start, 0))
 
 
 def train(
@@ -168,8 +169,9 @@ def train(
         alpha, f = _interpolate(likelihood, ntk, targets, initial[None])
         error = float(jnp.max(jnp.abs(likelihood.residual(targets, f[0]))))
         return TrainedPredictor(alpha[0], f[0], error, 0)
+    start = jnp.zeros_like(initial)
     a, f, residual, count = _newton(
-        likelihood, ntk / ridge, targets, initial, tolerance, max_iterations
+        likelihood, ntk / ridge, targets, initial, tolerance, max_iterations, start
     )
     _require_convergence(float(residual), tolerance, int(count), "Newton's method")
     return TrainedPredictor(a / ridge, f, float(residual), int(count))
@@ -200,8 +202,7 @@ def train_from(
 class Preconditioner(eqx.Module):
     """Σ_c = (P⁻¹ + diag w_c)⁻¹ for each logit: the posterior covariance at the centre of the law.
 
-    w is the mean diagonal of the likelihood's curvature over the initial functions, as far as their
-    first-order solutions tell.
+    w is the diagonal of the likelihood's curvature at the predictor trained from the mean.
     """
 
     covariances: Float[Array, "classes n n"]
@@ -246,11 +247,7 @@ def _conjugate_gradients(
         return scalars[:, None, None]
 
     residual_of = jax.vmap(lambda f: likelihood.residual(targets, f))
-    search = jax.vmap(
-        lambda f, step, slope, curvature: _line_search(
-            likelihood, targets, f, step, slope, curvature
-        )
-    )
+    search = jax.vmap(lambda f, step, *slopes: _line_search(likelihood, targets, f, step, *slopes))
 
     def unfinished(state: tuple) -> Array:
         _, _, gradient, *_, count = state
@@ -260,7 +257,7 @@ def _conjugate_gradients(
     def update(state: tuple) -> tuple:
         a, f, gradient, v, df, da, counts, count = state
         active = jnp.max(jnp.abs(gradient), axis=(1, 2)) > tolerance
-        t = search(f, df, inner(a, df), inner(da, df))
+        t = search(f, df, inner(gradient, df), inner(a, df), inner(da, df))
         t = spread(jnp.where(active, t, 0.0))
         a, f = a + t * da, f + t * df
         new = a - residual_of(f)
@@ -282,17 +279,32 @@ def _conjugate_gradients(
     return a, jnp.max(jnp.abs(a - residual_of(f)), axis=(1, 2)), counts
 
 
+def _finish(
+    likelihood: Likelihood,
+    gram: Gram,
+    targets: Logits,
+    initial: Draws,
+    solved: tuple[Draws, Array, Array],
+    tolerance: float,
+    max_iterations: int,
+) -> tuple[Draws, Array, Array]:
+    """Newton's method for the draws that conjugate gradients left, where the kernel is so
+    ill-conditioned (tiny ridge, duplicated points) that round-off spoils their directions."""
+    a, residual, counts = solved
+    for draw in jnp.flatnonzero(~(residual <= tolerance)):
+        start = jnp.where(residual[draw] < 1, a[draw], 0.0)
+        found, _, error, steps = _newton(
+            likelihood, gram, targets, initial[draw], tolerance, max_iterations, start
+        )
+        a, residual = a.at[draw].set(found), residual.at[draw].set(error)
+        counts = counts.at[draw].add(steps)
+    return a, residual, counts
+
+
 @eqx.filter_jit
-def _first_order_start(
-    likelihood: Likelihood, gram: Gram, centre: TrainedPredictor, ridge: float, offsets: Draws
-) -> tuple[Draws, Logits]:
-    """a to first order in f0 − mean (THEORY 4): a ≈ ā − B (f0 − mean), and the mean diagonal of W."""
-    inverse = CurvedInverse.build(gram, likelihood.curvature(centre.logits))
-    shifts = jax.vmap(inverse.matvec)(offsets)
-    start = ridge * centre.alpha[None] - shifts
-    logits = centre.logits[None] + offsets - jnp.einsum("ij,sjc->sic", gram, shifts)
-    diagonals = jax.vmap(lambda f: likelihood.curvature(f).matrix_diagonal)(logits)
-    return start, jnp.mean(diagonals, axis=0)
+def _first_order_start(inverse: CurvedInverse, centre: Logits, offsets: Draws) -> Draws:
+    """a to first order in f0 − mean (THEORY 4): a ≈ ā − B (f0 − mean)."""
+    return centre[None] - jax.vmap(inverse.matvec)(offsets)
 
 
 def train_many(
@@ -312,6 +324,7 @@ def train_many(
 
     Ridge > 0: preconditioned non-linear conjugate gradients from the first-order solution; after one
     factorisation at the centre of the law, an iteration costs one (C, n, n) by (C, n, S) product.
+    Draws that this leaves above the tolerance are finished one by one by Newton's method.
     Draws are solved in blocks of bounded memory. Ridge = 0: the closed form of THEORY 3.
 
     Args:
@@ -333,31 +346,23 @@ def train_many(
         return TrainedPredictors(alpha, errors, jnp.zeros(size, dtype=int))
 
     gram = ntk / ridge
-    pilot = initials[: min(size, 256)] - centre_initial[None]
-    _, weights = _first_order_start(likelihood, gram, centre, ridge, pilot)
-    preconditioner = eqx.filter_jit(Preconditioner.build)(gram, weights)
+    curvature = likelihood.curvature(centre.logits)
+    inverse = eqx.filter_jit(CurvedInverse.build)(gram, curvature)
+    preconditioner = eqx.filter_jit(Preconditioner.build)(gram, curvature.matrix_diagonal)
     block = max(1, min(size, _BLOCK_NUMBERS // max(1, initials[0].size)))
     parts = []
     for begin in range(0, size, block):
         part = initials[begin : begin + block]
         missing = block - part.shape[0]  # the last block is filled up: one compilation for all
         filled = jnp.concatenate([part, jnp.broadcast_to(part[:1], (missing, *part.shape[1:]))])
-        start, _ = _first_order_start(
-            likelihood, gram, centre, ridge, filled - centre_initial[None]
+        start = _first_order_start(inverse, ridge * centre.alpha, filled - centre_initial[None])
+        solved = _conjugate_gradients(
+            likelihood, gram, targets, filled, start, preconditioner, tolerance, max_iterations
         )
-        given = (likelihood, gram, targets, filled)
-        solved = _conjugate_gradients(*given, start, preconditioner, tolerance, max_iterations)
-        # Round-off of many updates can hide a residual still above the tolerance: go on from there.
-        while jnp.max(solved[1]) > tolerance and (done := jnp.max(solved[2])) < max_iterations:
-            a, residual, more = _conjugate_gradients(
-                *given, solved[0], preconditioner, tolerance, max_iterations - int(done)
-            )
-            solved = (a, residual, solved[2] + more)
-            if not jnp.max(more):
-                break
+        solved = _finish(likelihood, gram, targets, filled, solved, tolerance, max_iterations)
         parts.append([values[: part.shape[0]] for values in solved])
         _require_convergence(
-            float(jnp.max(solved[1])), tolerance, int(jnp.max(solved[2])), "conjugate gradients"
+            float(jnp.max(solved[1])), tolerance, int(jnp.max(solved[2])), "training many draws"
         )
         progress(part.shape[0])
     a, residual, counts = (jnp.concatenate(values) for values in zip(*parts, strict=True))
@@ -416,8 +421,8 @@ def _flow(
     ntk: Gram,
     targets: Logits,
     initials: Draws,
-    ridge: float,
-    time: float,
+    ridge: Float[Array, ""],
+    time: Float[Array, ""],
     tolerance: float,
 ) -> tuple[Draws, Array, Array]:
     import diffrax  # takes as long to import as half of JAX, and only a finite time needs it
@@ -477,7 +482,9 @@ def flow(
             f"a finite training time needs dense Jacobians of (n · C)² = {count}² numbers; at most "
             f"{MAX_FLOW_SIZE} are allowed. Use fewer points, or infinite time with a ridge > 0"
         )
-    alpha, failed, steps = _flow(likelihood, ntk, targets, initials, ridge, time, tolerance)
+    # Arrays, as one compilation is to serve all ridges and times.
+    given = (jnp.asarray(float(ridge)), jnp.asarray(float(time)))
+    alpha, failed, steps = _flow(likelihood, ntk, targets, initials, *given, tolerance)
     if bool(jnp.any(failed)):
         raise ConvergenceError(
             f"the gradient-flow ODE was not solved up to time {time:g} for {int(jnp.sum(failed))} of "

@@ -52,7 +52,9 @@ def test_kernels_are_accurate_where_inputs_coincide(num_features):
     kernel = analytic_kernel(nb.networks.mlp(depth=2, weight_std=1.5, bias_std=0.1))
     prior = nb.NTKPrior(fully_connected(), ridge=0.1)
     np.testing.assert_allclose(prior.gram(x).ntk, kernel.cross(x, x).ntk, rtol=1e-12)
-    np.testing.assert_allclose(prior.cross(x[::-1], x).ntk, kernel.cross(x[::-1], x).ntk, rtol=1e-12)
+    np.testing.assert_allclose(
+        prior.cross(x[::-1], x).ntk, kernel.cross(x[::-1], x).ntk, rtol=1e-12
+    )
     np.testing.assert_allclose(prior.diagonal(x).ntk, kernel.diagonal(x).ntk, rtol=1e-14)
     for block in prior.gram(x[np.array([3, 5, 3, 1, 0, 2])]):
         np.testing.assert_array_equal(block[0, 0], block[0, 2])

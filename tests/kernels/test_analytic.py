@@ -9,18 +9,18 @@ import pytest
 import scipy.special
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from oracles.kernels import (
+    exact_leaky_kernels,
+    leaky_moments,
+    plane_moments,
+    recursion,
+)
 
 from ntkbayes import networks
 from ntkbayes.activations import GELU, Elementwise, Erf, GaussianPair, Identity, LeakyReLU, get
 from ntkbayes.bridges.neural_tangents import load
 from ntkbayes.errors import ConfigurationError, UnknownNameError
 from ntkbayes.kernels import KernelPair, MLPKernel, analytic_kernel
-from oracles.kernels import (
-    exact_leaky_kernels,
-    hermite_moments,
-    leaky_moments,
-    recursion,
-)
 
 quick = settings(deadline=None, derandomize=True, max_examples=20)
 stax = load().stax
@@ -68,7 +68,9 @@ def stax_kernel(activation, depth, weight_std, bias_std, skip):
     return stax.serial(*layers, activation(), dense())[2]
 
 
-@pytest.mark.parametrize(("depth", "skip"), [(1, False), (2, False), (4, False), (2, True), (4, True)])
+@pytest.mark.parametrize(
+    ("depth", "skip"), [(1, False), (2, False), (4, False), (2, True), (4, True)]
+)
 @pytest.mark.parametrize("name", ACTIVATIONS)
 @pytest.mark.filterwarnings("ignore:`FanIn` layers assume:UserWarning")
 def test_kernels_are_those_of_neural_tangents(name, depth, skip):
@@ -104,7 +106,11 @@ def gaussian_pdf(x):
 
 SMOOTH = {
     "erf": (Erf(), scipy.special.erf, lambda x: 2 / np.sqrt(np.pi) * np.exp(-(x**2))),
-    "gelu": (GELU(), lambda x: x * gaussian_cdf(x), lambda x: gaussian_cdf(x) + x * gaussian_pdf(x)),
+    "gelu": (
+        GELU(),
+        lambda x: x * gaussian_cdf(x),
+        lambda x: gaussian_cdf(x) + x * gaussian_pdf(x),
+    ),
     "identity": (Identity(), lambda x: x, np.ones_like),
 }
 
@@ -113,7 +119,7 @@ SMOOTH = {
 def test_moments_of_smooth_activations_are_gaussian_expectations(name):
     activation, function, derivative = SMOOTH[name]
     for (std1, std2), angle in itertools.product(STDS, ANGLES):
-        expected = hermite_moments(function, derivative, std1, std2, angle)
+        expected = plane_moments(function, derivative, std1, std2, angle)
         np.testing.assert_allclose(
             moments(activation, std1, std2, angle), expected, rtol=1e-10, atol=1e-14
         )
@@ -125,8 +131,8 @@ def test_moments_of_leaky_relu_are_gaussian_expectations(slope):
         np.testing.assert_allclose(
             moments(LeakyReLU(slope), std1, std2, angle),
             leaky_moments(slope, std1, std2, angle),
-            rtol=1e-11,
-            atol=1e-13,
+            rtol=1e-10,
+            atol=1e-12,
         )
 
 
@@ -134,21 +140,26 @@ def test_moments_of_leaky_relu_are_gaussian_expectations(slope):
     ("closed", "function"), [(Erf(), jax.scipy.special.erf), (GELU(), GELU().__call__)]
 )
 def test_quadrature_agrees_with_closed_forms(closed, function):
-    quadrature = Elementwise(function, num_nodes=64)
-    pair = GaussianPair(jnp.array([0.5, 1.0, 1.3]), jnp.array([1.0, 0.7, 1.3]), jnp.array([0.3, 2, 0]))
+    quadrature = Elementwise(function)
+    stds = jnp.array([0.5, 1.0, 1.0]), jnp.array([1.0, 0.7, 1.0])
+    pair = GaussianPair(*stds, jnp.array([0.3, 2.0, 0.0]))
     for (a, slope_a), (b, slope_b) in [(closed.moments(pair), quadrature.moments(pair))]:
-        np.testing.assert_allclose(b.covariance, a.covariance, rtol=1e-8)
-        np.testing.assert_allclose(slope_b, slope_a, rtol=1e-8)
+        np.testing.assert_allclose(b.covariance, a.covariance, rtol=1e-10)
+        np.testing.assert_allclose(slope_b, slope_a, rtol=1e-10)
 
 
 def test_quadrature_is_exact_for_polynomials():
     for (std1, std2), angle in itertools.product(STDS, ANGLES):
         covariance, product = std1 * std2 * np.cos(angle), std1 * std2
-        square = moments(Elementwise(jnp.square, num_nodes=3), std1, std2, angle)
-        np.testing.assert_allclose(square, (product**2 + 2 * covariance**2, 4 * covariance), 1e-12)
-        cube = moments(Elementwise(lambda x: x**3, num_nodes=4), std1, std2, angle)
+        square = moments(Elementwise(jnp.square, num_terms=3), std1, std2, angle)
+        np.testing.assert_allclose(
+            square, (product**2 + 2 * covariance**2, 4 * covariance), 1e-12, 1e-14
+        )
+        cube = moments(Elementwise(lambda x: x**3, num_terms=4), std1, std2, angle)
         second = 9 * product**2 * covariance + 6 * covariance**3
-        np.testing.assert_allclose(cube, (second, 9 * (product**2 + 2 * covariance**2)), 1e-12, 1e-14)
+        np.testing.assert_allclose(
+            cube, (second, 9 * (product**2 + 2 * covariance**2)), 1e-12, 1e-14
+        )
 
 
 def test_a_function_is_an_activation():
@@ -156,8 +167,9 @@ def test_a_function_is_an_activation():
 
 
 @pytest.mark.parametrize("skip", [False, True])
-@pytest.mark.parametrize("name", ["tanh", "sin"])
-def test_kernels_by_quadrature_are_the_recursion_by_brute_force(name, skip):
+@pytest.mark.parametrize(("name", "rtol"), [("tanh", 1e-7), ("sin", 1e-12)])
+def test_kernels_by_quadrature_are_the_recursion_by_brute_force(name, rtol, skip):
+    """tanh has poles at ±iπ/2, so its Hermite series ends later than that of the entire sin."""
     x = normal(1, 3, 4)
     options = {"depth": 2, "weight_std": 1.2, "bias_std": 0.2, "skip": skip}
     function, derivative = {
@@ -166,12 +178,12 @@ def test_kernels_by_quadrature_are_the_recursion_by_brute_force(name, skip):
     }[name]
 
     def brute_force(std1, std2, angle):
-        return hermite_moments(function, derivative, std1, std2, angle, num_nodes=100)
+        return plane_moments(function, derivative, std1, std2, angle)
 
     actual = kernel(activation=name, **options).cross(x, x)
     for i, j in itertools.product(range(3), range(3)):
         expected = recursion(np.asarray(x[i]), np.asarray(x[j]), brute_force, **options)
-        np.testing.assert_allclose([block[i, j] for block in actual], expected, rtol=1e-6)
+        np.testing.assert_allclose([block[i, j] for block in actual], expected, rtol=rtol)
 
 
 # ------------------------------------------------------------------ geometry of the inputs
@@ -227,8 +239,10 @@ def test_small_angles_survive_a_layer_where_arccos_loses_half_of_their_digits():
     assert abs(naive / exact - 1) > 1e-11
 
 
-@pytest.mark.parametrize("activation", ["relu", "leaky_relu", "erf", "gelu", "identity", "tanh"])
-@pytest.mark.parametrize("skip", [False, True])
+@pytest.mark.parametrize(
+    ("activation", "skip"),
+    [("relu", False), ("relu", True), ("erf", True), ("gelu", True), ("tanh", True)],
+)
 def test_diagonal_of_the_gram_is_the_diagonal(activation, skip):
     x = jnp.concatenate([normal(3, 5, 3), jnp.zeros((1, 3))])
     mine = kernel(activation=activation, depth=3, skip=skip)
@@ -305,27 +319,29 @@ def test_kernels_of_many_weight_stds_at_once_are_each_ones():
         assert_pairs_close((many.nngp[i], many.ntk[i]), one, rtol=1e-13)
 
 
-@pytest.mark.parametrize("bias_std", [0.0, 0.3])
-@pytest.mark.parametrize("activation", ["relu", "leaky_relu", "erf", "gelu", "identity", "tanh"])
-@pytest.mark.parametrize("skip", [False, True])
-def test_gradients_in_the_hyperparameters_are_finite_differences(activation, bias_std, skip):
+@pytest.mark.parametrize(
+    ("activation", "skip"),
+    [("relu", False), ("relu", True), ("erf", False), ("gelu", False), ("tanh", False)],
+)
+def test_gradients_in_the_hyperparameters_are_finite_differences(activation, skip):
     """At equal, collinear, antipodal and zero inputs too."""
     a, b = normal(7, 2, 3)
     x = jnp.stack([a, b, a, 2 * a, -a, jnp.zeros(3)])
-    start = jnp.array([1.2, bias_std])
 
     @jax.jit
     def both(theta):
         options = {"weight_std": theta[0], "bias_std": theta[1]}
-        return jnp.stack(kernel(activation=activation, depth=3, skip=skip, **options).cross(x, x))
+        return jnp.stack(kernel(activation=activation, depth=2, skip=skip, **options).cross(x, x))
 
-    step = 1e-5
-    differences = jnp.stack(
-        [(both(start + step * e) - both(start - step * e)) / (2 * step) for e in jnp.eye(2)], -1
-    )
-    for gradient in (jax.jacfwd(both)(start), jax.jacrev(both)(start)):
-        assert np.all(np.isfinite(gradient))
-        np.testing.assert_allclose(gradient, differences, rtol=1e-6, atol=1e-6)
+    jacobian, step = jax.jit(jax.jacfwd(both)), 1e-5
+    reverse = jax.jit(jax.grad(lambda theta: both(theta).sum()))
+    for start in (jnp.array([1.2, 0.0]), jnp.array([1.2, 0.3])):
+        differences = jnp.stack(
+            [(both(start + step * e) - both(start - step * e)) / (2 * step) for e in jnp.eye(2)], -1
+        )
+        np.testing.assert_allclose(jacobian(start), differences, rtol=1e-6, atol=1e-6)
+        total = jacobian(start).sum((0, 1, 2))
+        np.testing.assert_allclose(reverse(start), total, rtol=1e-9, atol=1e-9)
 
 
 def test_networks_without_analytic_kernels_are_refused():

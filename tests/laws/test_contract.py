@@ -29,18 +29,18 @@ STORED = {"random init": 200, "NUTS": 400}
 RIDGELESS = ("MAP", "first order", "random init")
 
 
-def data_of(classes, count=25):
+def data_of(classes, count=24):
     features, labels = oracle.blobs(7, count, classes)
     return nb.Dataset(features, labels, class_names=range(classes))
 
 
-DATA = {"binary": data_of(2), "3 classes": data_of(3, 24)}
+DATA = {"binary": data_of(2), "3 classes": data_of(3)}
 
 
 def fast(name):
     """The method with as little work as it allows, for data that are unusual."""
     if name == "NUTS":
-        return nb.NUTS(num_samples=150, num_warmup=100, num_chains=1)
+        return nb.NUTS(num_samples=400, num_warmup=100, num_chains=1)
     return nb.RandomInit(num_inits=50) if name == "random init" else METHODS[name]
 
 
@@ -97,7 +97,8 @@ def test_draws_have_the_mean_and_variance_of_the_law(fitted):
 def test_draws_of_a_point_and_its_copy_are_equal(fitted):
     _, _, law = fitted
     draws = np.array(law.sample(KEY, np.concatenate([NEW, NEW[::-1]]), 50))
-    np.testing.assert_allclose(draws[:, :4], draws[:, :3:-1], atol=1e-4)
+    spread = np.sqrt(np.max(PRIOR.diagonal(NEW).ntk) / PRIOR.ridge)
+    np.testing.assert_allclose(draws[:, :4], draws[:, :3:-1], rtol=0, atol=3e-5 * spread)
 
 
 def test_draws_at_training_points_do_not_depend_on_what_else_is_asked(fitted):
@@ -128,12 +129,14 @@ def test_nearby_draws_are_correlated_as_the_law_says(fitted):
     truth = dense_law(name, kind)
     np.testing.assert_allclose(law.mean(NEW), truth.mean, atol=1e-8)
     size = truth.mean.shape[1]
-    np.testing.assert_allclose(law.covariance(NEW), oracle.blocks(truth.covariance, size), atol=1e-8)
+    np.testing.assert_allclose(
+        law.covariance(NEW), oracle.blocks(truth.covariance, size), atol=1e-8
+    )
     draws = law.sample(KEY, NEW, 4000)
     assert np.abs(oracle.mean_errors(draws, truth)).max() < 4.5
     assert np.abs(oracle.covariance_errors(draws, truth)).max() < 4.5
     off_diagonal = truth.covariance[:size, size : 2 * size]
-    assert np.abs(off_diagonal).max() > 0.05  # so that there is something to see
+    assert np.abs(off_diagonal).max() > 0.02  # so that there is something to see
 
 
 def dense_law(name, kind):

@@ -155,9 +155,7 @@ class Kernels:
     @classmethod
     def of(cls, prior, train, new):
         grams = [prior.gram(train), prior.cross(train, new), prior.gram(new)]
-        return cls(
-            tuple(np.array(g.nngp) for g in grams), tuple(np.array(g.ntk) for g in grams)
-        )
+        return cls(tuple(np.array(g.nngp) for g in grams), tuple(np.array(g.ntk) for g in grams))
 
 
 def first_order(likelihood, kernels, targets, initial, new_mean, ridge):

@@ -46,7 +46,9 @@ def initials(targets, draws, scale, seed=0):
 def mismatch(likelihood, ntk, targets, initial, alpha, ridge):
     """max |α − (Y − σ(f*)) / ridge|, with f* = f0 + Θ α computed here."""
     f = np.asarray(initial) + np.einsum("ij,...jc->...ic", ntk, alpha)
-    r = jax.vmap(lambda f: likelihood.residual(targets, f))(jnp.asarray(f).reshape(-1, *targets.shape))
+    r = jax.vmap(lambda f: likelihood.residual(targets, f))(
+        jnp.asarray(f).reshape(-1, *targets.shape)
+    )
     return np.abs(np.asarray(alpha).reshape(r.shape) - np.asarray(r) / ridge).max()
 
 
@@ -103,7 +105,7 @@ def test_draws_solved_in_blocks_equal_draws_solved_at_once(monkeypatch):
     whole = solve()
     monkeypatch.setattr(linearised, "_BLOCK_NUMBERS", 3 * targets.size)
     blocks = solve()
-    assert finished == [7, 3, 6, 7]
+    assert finished == [7, 3, 3, 1]
     assert blocks.alpha.shape == whole.alpha.shape
     np.testing.assert_allclose(blocks.alpha, whole.alpha, atol=1e-6)
 
@@ -167,7 +169,7 @@ def test_too_few_iterations_are_an_error():
     with pytest.raises(ConvergenceError, match=r"after 1 iterations, above the tolerance 1e-10"):
         linearised.train(likelihood, ntk, targets, zero, ridge=0.01, max_iterations=1)
     centre = linearised.train(likelihood, ntk, targets, zero, ridge=0.01)
-    with pytest.raises(ConvergenceError, match=r"conjugate gradients .* after 1 iterations"):
+    with pytest.raises(ConvergenceError, match=r"many draws left a residual"):
         linearised.train_many(
             likelihood, ntk, targets, starts, centre, zero, ridge=0.01, max_iterations=1
         )
@@ -186,11 +188,13 @@ def test_normal_likelihood_gives_kernel_ridge_regression(ridge):
     noisy = np.array(ntk) + ridge * 0.25 * np.eye(COUNT)
     np.testing.assert_allclose(centre.alpha, np.linalg.solve(noisy, targets), rtol=1e-7, atol=1e-9)
     for f0, alpha in zip(starts, many.alpha, strict=True):
-        np.testing.assert_allclose(alpha, np.linalg.solve(noisy, targets - f0), rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(
+            alpha, np.linalg.solve(noisy, targets - f0), rtol=1e-5, atol=1e-6
+        )
 
 
 # Shapes are fixed so that everything is compiled once.
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=25)
 @given(
     kind=st.sampled_from(list(KINDS)),
     ridge_exponent=st.floats(-4, 4),

@@ -1,0 +1,105 @@
+"""How the laws are calibrated: wine, iris, breast_cancer and digits, five splits each.
+
+    python benchmarks/calibration.py [--data wine iris] [--splits 5] [--out FILE.csv]
+
+Prints accuracy, NLL, Brier and ECE of every law and both baselines, mean and standard error over
+splits; who is over- and who under-confident; and how far each law is from the posterior, by NUTS.
+"""
+
+import argparse
+import time
+import warnings
+from pathlib import Path
+
+import jax
+
+jax.config.update("jax_enable_x64", True)
+
+import numpy as np
+import pandas as pd
+
+import ntkbayes as nb
+from ntkbayes.bridges.sklearn import baselines
+from ntkbayes.comparison import key_of
+from ntkbayes.errors import DataWarning
+
+DATA = ("wine", "iris", "breast_cancer", "digits")
+RIDGE = 0.1
+COLUMNS = ("accuracy", "nll", "brier", "ece", "gap", "tv", "variance_ratio", "energy", "seconds")
+
+
+def split(name: str, seed: int) -> tuple[nb.Dataset, nb.Dataset]:
+    """Train and test: a quarter held out, but 500 and 1000 points of digits."""
+    key = jax.random.key(seed)
+    data = nb.datasets.load(name)
+    if name == "digits":
+        data = data.subset(jax.random.fold_in(key, 1), 1500)
+        return data.split(key, test_share=1000 / 1500)
+    return data.split(key, test_share=0.25)
+
+
+def run(name: str, seed: int) -> pd.DataFrame:
+    train, test = split(name, seed)
+    prior = nb.NTKPrior(nb.networks.mlp(depth=2, weight_std=1.5, bias_std=0.1), ridge=RIDGE)
+    samples = 250 if name == "digits" else 1000
+    methods = {
+        "MAP": nb.MAP(),
+        "random init": nb.RandomInit(num_inits=1000),
+        "first order": nb.FirstOrder(),
+        "Laplace": nb.Laplace(),
+        "NUTS": nb.NUTS(num_samples=samples, num_warmup=max(250, samples // 2), num_chains=4),
+    }
+    key = jax.random.key(1000 + seed)
+    predictions = {}
+    for law_name, method in methods.items():
+        begin = time.perf_counter()
+        law = method.fit(prior, train, key=key_of(key, law_name))
+        took = time.perf_counter() - begin
+        predictions[law_name] = nb.predict(
+            law, test, key=key_of(key, law_name), name=law_name, seconds=took, num_draws=1000
+        )
+        print(f"  {name} {seed} {law_name}: {took:.1f} s {law.info}", flush=True)
+    predictions |= baselines(train, test, key=key)
+    comparison = nb.compare(predictions, test, key=key)
+    table = comparison.table().reset_index()
+    table["gap"] = [
+        float(
+            np.mean(
+                p.probabilities.max(1)
+                - p.targets[np.arange(len(p.targets)), p.probabilities.argmax(1)]
+            )
+        )
+        for p in predictions.values()
+    ]  # mean confidence less accuracy: > 0 is over-confident
+    return table.assign(data=name, seed=seed)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", nargs="+", choices=DATA, default=DATA)
+    parser.add_argument("--splits", type=int, default=5)
+    parser.add_argument("--out", type=Path, help="also write every row of every split to this CSV")
+    arguments = parser.parse_args()
+    warnings.simplefilter("ignore", DataWarning)
+
+    tables = [run(name, seed) for name in arguments.data for seed in range(arguments.splits)]
+    everything = pd.concat(tables)
+    if arguments.out:
+        everything.to_csv(arguments.out, index=False)
+    order = list(dict.fromkeys(everything["law"]))
+    for name in arguments.data:
+        rows = everything[everything["data"] == name].groupby("law")[list(COLUMNS)]
+        mean, error = rows.mean().loc[order], rows.sem().loc[order]
+        print(f"\n{name}: mean ± standard error over {arguments.splits} splits, ridge {RIDGE}")
+        text = mean.map("{:.3f}".format) + " ±" + error.map("{:.3f}".format)
+        print(text.to_string())
+        for law in order:
+            gap, spread = mean.loc[law, "gap"], error.loc[law, "gap"]
+            word = "about right"
+            if abs(gap) > 2 * spread:
+                word = "over-confident" if gap > 0 else "under-confident"
+            print(f"  {law}: {word} (confidence − accuracy = {gap:+.3f} ± {spread:.3f})")
+
+
+if __name__ == "__main__":
+    main()

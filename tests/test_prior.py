@@ -1,0 +1,99 @@
+"""`NTKPrior`: consistent blocks, initial functions with the right law, settings refused by name."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import ntkbayes as nb
+from ntkbayes.errors import ConfigurationError, PrecisionError, RidgeError
+from ntkbayes.kernels import FunctionKernel, analytic_kernel
+
+NETWORK = nb.networks.mlp()
+X = np.asarray(jax.random.normal(jax.random.key(0), (4, 3)))
+
+
+def rbf(x1, x2):
+    return jnp.exp(-jnp.sum((x1[:, None] - x2[None]) ** 2, axis=-1) / 2)
+
+
+@pytest.mark.parametrize("network", [NETWORK, FunctionKernel(rbf)])
+def test_gram_cross_and_diagonal_are_blocks_of_one_kernel(network):
+    prior = nb.NTKPrior(network, ridge=0.1)
+    blocks = prior.gram(X), prior.cross(X[::-1], X), prior.diagonal(X)
+    for gram, cross, diagonal in zip(*blocks, strict=True):
+        np.testing.assert_allclose(cross, gram[::-1], rtol=1e-14)
+        np.testing.assert_allclose(jnp.diagonal(gram), diagonal, rtol=1e-14)
+        np.testing.assert_allclose(gram, gram.T, rtol=1e-14)
+
+
+def test_prior_of_a_network_is_that_of_its_analytic_kernel():
+    from_kernel = nb.NTKPrior(analytic_kernel(NETWORK), ridge=0.1).gram(X)
+    for a, b in zip(nb.NTKPrior(NETWORK, ridge=0.1).gram(X), from_kernel, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_function_kernel_is_both_kernels():
+    gram = nb.NTKPrior(FunctionKernel(rbf), ridge=1.0).gram(X)
+    np.testing.assert_array_equal(gram.nngp, gram.ntk)
+    np.testing.assert_allclose(gram.ntk, rbf(jnp.asarray(X), jnp.asarray(X)), rtol=1e-14)
+
+
+def mean_function(x):
+    return np.stack([x[:, 0], x[:, 1] ** 2], axis=1)
+
+
+@pytest.mark.parametrize("mean", [0.0, 2, np.array([1.0, -1.0]), mean_function])
+def test_initial_functions_have_the_nngp_as_covariance_and_the_mean_as_mean(mean):
+    prior, num_draws = nb.NTKPrior(NETWORK, ridge=0.1, mean=mean), 4000
+    draws = prior.sample_initial(jax.random.key(1), X, num_draws=num_draws, num_outputs=2)
+    expected_mean = mean(X) if callable(mean) else np.broadcast_to(mean, (4, 2))
+    np.testing.assert_array_equal(prior.mean_logits(X, 2), expected_mean)
+    centred = np.asarray(draws) - expected_mean
+    covariance = np.asarray(prior.gram(X).nngp)
+    variance = np.diag(covariance)
+    z_mean = centred.mean(axis=0) / np.sqrt(variance / num_draws)[:, None]
+    assert np.max(np.abs(z_mean)) < 4.5
+    flat = centred.reshape(num_draws, 8)
+    expected = np.kron(covariance, np.eye(2))  # the logits are independent
+    error = np.sqrt((np.outer(np.diag(expected), np.diag(expected)) + expected**2) / num_draws)
+    assert np.max(np.abs(flat.T @ flat / num_draws - expected) / error) < 4.5
+
+
+@pytest.mark.parametrize("mean", [np.zeros(3), np.zeros((3, 2)), lambda x: np.zeros((2, len(x)))])
+def test_mean_of_another_shape_is_refused(mean):
+    with pytest.raises(ConfigurationError, match=r"mean has shape .* 4 points with 2 logits"):
+        nb.NTKPrior(NETWORK, ridge=0.1, mean=mean).mean_logits(X, 2)
+
+
+@pytest.mark.parametrize("ridge", [-0.1, float("nan"), float("inf")])
+def test_ridge_must_be_nonnegative_and_finite(ridge):
+    with pytest.raises(ConfigurationError, match="ridge must be at least 0 and finite"):
+        nb.NTKPrior(NETWORK, ridge=ridge)
+
+
+def test_without_ridge_there_is_no_prior_of_bayes():
+    with pytest.raises(RidgeError, match="Laplace needs a ridge > 0"):
+        nb.NTKPrior(NETWORK, ridge=0.0).require_ridge("Laplace")
+    nb.NTKPrior(NETWORK, ridge=0.1).require_ridge("Laplace")
+
+
+def test_float32_is_refused():
+    prior = nb.NTKPrior(NETWORK, ridge=0.1)
+    with jax.enable_x64(False):
+        for evaluate in (prior.gram, prior.diagonal):
+            with pytest.raises(PrecisionError, match="jax_enable_x64"):
+                evaluate(X)
+
+
+class Unknown(nb.networks.Network):
+    def init(self, key, features):
+        return None
+
+    def apply(self, params, features):
+        return features
+
+
+def test_networks_without_analytic_kernels_are_refused():
+    with pytest.raises(ConfigurationError, match="no analytic kernel is known for"):
+        nb.NTKPrior(Unknown(), ridge=0.1)
