@@ -1,7 +1,7 @@
 # Needs make, a POSIX shell and Python; everything else is installed into .venv.
 # All paths are relative, so the checkout may lie in a directory whose name has spaces.
 
-DEMO = ntkbayes compare --model models/binary.py --out runs/demo
+DEMOS = binary multiclass
 UV   = uv>=0.9,<1
 
 BIN  = .venv/bin
@@ -16,8 +16,11 @@ help: ## list these targets
 setup: ## install ntkbayes and its development tools into .venv (PYTHON=/path/to/python chooses the Python)
 	@sh -euc "$$SETUP"
 
-demo: setup ## compare laws on a small data set and write a report
-	$(BIN)/$(DEMO)
+demo: setup ## compare laws on real data, and write reports into runs/
+	@for model in $(DEMOS); do \
+		echo "== models/$$model.py"; \
+		$(BIN)/ntkbayes compare --model models/$$model.py --out runs/$$model || exit 1; \
+	done
 
 lint: setup ## check style, types and the order of the layers
 	@echo "== ruff check"

@@ -2,7 +2,7 @@
 
 Copy this file, change what you need, then
 
-    ntkbayes compare --model models/binary.py --out runs/breast_cancer
+    ntkbayes compare --model models/binary.py --out runs/binary
 """
 
 import ntkbayes as nb

@@ -2,7 +2,7 @@
 
 Copy this file, change what you need, then
 
-    ntkbayes compare --model models/multiclass.py --out runs/wine
+    ntkbayes compare --model models/multiclass.py --out runs/multiclass
 """
 
 import ntkbayes as nb

@@ -132,7 +132,7 @@ def reliability(comparison: Comparison) -> Figure:
         panel.plot(curve.confidence, curve.frequency, color=colour, linewidth=0.8, alpha=0.35)
         panel.plot(curve.confidence, curve.frequency, "o", color=colour, markersize=4.5)
         panel.set_title(_short(name, 30), loc="left")
-        panel.set(xlim=(left - 0.02, 1.02), ylim=(0, 1.04))
+        panel.set(xlim=(left - 0.02, 1.02), ylim=(-0.03, 1.04))
         panel.set_yticks([0, 0.5, 1])
         panel.grid(visible=True, linewidth=0.6)
         _outer_labels(panel, place, len(panels), "Mean confidence", "Frequency correct")
@@ -307,6 +307,7 @@ def surfaces(comparison: Comparison) -> Figure:
         for ax in (upper, lower):
             _training_points(ax, plane)
             ax.locator_params(nbins=4)
+            ax.set(xlim=extent[:2], ylim=extent[2:])
         upper.set_title(_short(name, 24), loc="left")
         lower.set_xlabel("Feature 1")
     axes[0, 0].set_ylabel("Predicted class\nFeature 2")

@@ -9,13 +9,13 @@ import io
 import os
 import re
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from html import escape
 from importlib import resources
 from pathlib import Path
 from string import Template
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -28,13 +28,9 @@ from ntkbayes.comparison import Comparison
 from ntkbayes.errors import ConfigurationError
 from ntkbayes.predictive import Predictions
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 GOOD_RHAT, WORST_RHAT = 1.01, 1.05
 ESS_PER_CHAIN = 100
-"""Thresholds of Vehtari, Gelman, Simpson, Carpenter and Bürkner (2021); beyond `WORST_RHAT` the
-sampler itself warns."""
+"""Thresholds of Vehtari et al. (2021); beyond `WORST_RHAT` the sampler itself warns."""
 
 SCORES = {
     "nll": "NLL",
@@ -42,12 +38,12 @@ SCORES = {
     "accuracy": "Accuracy",
     "ece": "ECE",
     "ece_equal_mass": "ECE, equal mass",
-    "ece_classwise": "ECE, class-wise",
+    "ece_classwise": "ECE, class‑wise",
 }
 
 
 class Finding(NamedTuple):
-    """A sentence or two, and the words that say what it is about."""
+    """A sentence or two, and what it is about."""
 
     topic: str
     text: str
@@ -68,6 +64,9 @@ def write(comparison: Comparison, folder: str | os.PathLike) -> Path:
 
 def page(comparison: Comparison, folder: str | os.PathLike) -> str:
     """The report as HTML; `folder` is where it says that the comparison can be loaded from."""
+    with np.errstate(invalid="ignore"):
+        # Against a point, or where a score is infinite, errors are undefined.
+        _ = comparison.distances, comparison.elpd_difference
     sections = (
         _laws(comparison),
         _in_short(comparison),
@@ -119,7 +118,7 @@ def findings(comparison: Comparison) -> list[Finding]:
 
 
 def kind(predictions: Predictions) -> str:
-    """Which kind of law made the predictions, whatever its name: a key of the laws in report.html."""
+    """The kind of law behind predictions, whatever its name, as in report.html."""
     if predictions.logits is None:
         return "baseline"
     if predictions.sampling == "Markov chains":
@@ -151,29 +150,23 @@ _NLL = calibration.Mean(calibration.negative_log_likelihood)
 def _best(comparison: Comparison) -> Finding:
     nll = {name: row["nll"] for name, row in comparison.scores.items()}
     best = min(nll, key=lambda name: nll[name].value)
-    topic = "Best prediction"
     if not np.isfinite(nll[best].value):
-        return Finding(
-            topic, "Every law gave probability 0 to a class that happened: all NLLs are infinite."
-        )
+        return Finding("Best prediction", "All negative log likelihoods are infinite.")
     text = f"{best} has the lowest negative log likelihood, {_value(nll[best])} nats a point."
     others = {name: _difference(comparison, best, name) for name in nll if name != best}
     if (against := others.get(comparison.reference)) is not None:
         verdict = "significant" if against.upper < 0 else "not significant"
-        if np.isfinite(against.value):
-            text += (
-                f" Against {comparison.reference}, the reference, the difference is "
-                f"{_value(against)}: {verdict} at this number of test points."
-            )
-        else:
-            text += f" That of {comparison.reference}, the reference, is infinite."
+        text += (
+            f" Against {comparison.reference}, the reference, the difference is {_value(against)}: "
+            f"{verdict} at this number of test points."
+        )
     level = [name for name, difference in others.items() if not difference.upper < 0]
     worse = [name for name in others if name not in level]
     if worse:
         text += f" It is significantly better than {_listed(worse)}."
     if level:
         text += f" The test points do not tell it apart from {_listed(level)}."
-    return Finding(topic, text)
+    return Finding("Best prediction", text)
 
 
 def _difference(comparison: Comparison, a: str, b: str) -> Interval:
@@ -213,40 +206,31 @@ def _spreads(comparison: Comparison) -> list[Finding]:
     )
     found = []
     for name, predictions in comparison.predictions.items():
+        if kind(predictions) != "random init" or name == reference:
+            continue
         ratio = comparison.distances[name].get("variance_ratio")
-        if kind(predictions) != "random init" or name == reference or ratio is None:
+        if ratio is None or not np.isfinite(ratio.value):
             continue
-        if not np.isfinite(ratio.value):
-            continue
-        verdicts = (
-            (0.1, "far more confident than"),
-            (0.8, "more confident than"),
-            (1.25, "about as confident as"),
-            (np.inf, "less confident than"),
-        )
-        verdict = next(words for bound, words in verdicts if ratio.value < bound)
-        epistemic = comparison.uncertainty[name]["epistemic"]
-        base = comparison.uncertainty[reference]["epistemic"]
+        bounds = {0.1: "far more … than", 0.8: "more … than", 1.25: "about as … as"}
+        words = next((w for bound, w in bounds.items() if ratio.value < bound), "less … than")
+        own, its = (comparison.uncertainty[n]["epistemic"] for n in (name, reference))
         text = (
             f"The logits of {name} have {ratio.value:.2g} of the variance of {meant}: training from "
-            f"random initialisation alone is {verdict} {meant}. Its epistemic uncertainty is "
-            f"{epistemic:.2g} nats, against {base:.2g}."
+            f"random initialisation alone is {words.replace('…', 'confident')} {meant}. Its epistemic "
+            f"uncertainty is {own:.2g} nats, against {its:.2g}."
         )
         found.append(Finding("Spread", text))
     return found
 
 
 def _laplace_and_nuts(comparison: Comparison) -> list[Finding]:
-    kinds = {name: kind(p) for name, p in comparison.predictions.items()}
-    reference = kinds[comparison.reference]
-    if reference not in ("NUTS", "Laplace"):
-        return []
-    other_kind = "Laplace" if reference == "NUTS" else "NUTS"
+    own = kind(comparison.predictions[comparison.reference])
+    other = {"NUTS": "Laplace", "Laplace": "NUTS"}.get(own)
     found = []
-    for name in (n for n, k in kinds.items() if k == other_kind):
+    for name in (n for n, p in comparison.predictions.items() if kind(p) == other):
         row = comparison.distances[name]
         tv, energy, ratio = row["tv"], row["energy"], row["variance_ratio"].value
-        laplace, nuts = (name, comparison.reference)[:: 1 if other_kind == "Laplace" else -1]
+        laplace, nuts = (name, comparison.reference)[:: 1 if own == "NUTS" else -1]
         text = (
             f"Class probabilities of {laplace} and {nuts} differ by {tv.value:.3f} ± {tv.error:.3f} on "
             f"average (total variation), the laws of their logits by an energy coefficient of "
@@ -267,15 +251,14 @@ def _laplace_and_nuts(comparison: Comparison) -> list[Finding]:
 def _chains(comparison: Comparison) -> list[Finding]:
     found = []
     for name, p in comparison.predictions.items():
-        if kind(p) != "NUTS" or "max_rhat" not in p.info:
-            continue
-        trouble = chain_trouble(p)
-        text = (
-            f"{name} has {p.info['num_divergences']:.0f} divergences, R-hat of at most "
-            f"{p.info['max_rhat']:.3f} and an effective sample size of at least {p.info['min_ess']:.0f}"
-        )
-        verdict = "the chains look converged." if not trouble else "see the warning below."
-        found.append(Finding("Markov chains", f"{text}: {verdict}"))
+        if kind(p) == "NUTS" and {"num_divergences", "max_rhat", "min_ess"} <= set(p.info):
+            text = (
+                f"{name} has {p.info['num_divergences']:.0f} divergences, R-hat of at most "
+                f"{p.info['max_rhat']:.3f} and an effective sample size of at least "
+                f"{p.info['min_ess']:.0f}: "
+            )
+            text += "see the warning below." if chain_trouble(p) else "the chains look converged."
+            found.append(Finding("Markov chains", text))
     return found
 
 
@@ -284,9 +267,9 @@ def chain_trouble(predictions: Predictions) -> list[str]:
     info, found = predictions.info, []
     if info.get("num_divergences", 0) > 0:
         found.append(
-            f"{info['num_divergences']:.0f} transitions diverged: parts of the posterior may be missed."
+            f"{info['num_divergences']:.0f} transitions diverged: the posterior may not be explored."
         )
-    if (rhat := info.get("max_rhat", 1.0)) > WORST_RHAT or np.isnan(rhat):
+    if not (rhat := info.get("max_rhat", 1.0)) <= WORST_RHAT:
         found.append(f"R-hat is {rhat:.3f}, above {WORST_RHAT}: the chains disagree.")
     elif rhat > GOOD_RHAT:
         found.append(
@@ -295,8 +278,7 @@ def chain_trouble(predictions: Predictions) -> list[str]:
     needed = ESS_PER_CHAIN * predictions.num_chains
     if (ess := info.get("min_ess", np.inf)) < needed:
         found.append(
-            f"The effective sample size is {ess:.0f}, below {needed} ({ESS_PER_CHAIN} a chain): Monte "
-            "Carlo errors are large, and badly known."
+            f"The effective sample size is {ess:.0f}, below {needed} ({ESS_PER_CHAIN} a chain)."
         )
     return found
 
@@ -308,9 +290,8 @@ def _lead(comparison: Comparison) -> str:
     first = next(iter(comparison.predictions.values()))
     parts = [_count(len(first.targets), "held-out point")]
     if comparison.training:
-        parts.append(
-            _count(len(next(iter(comparison.training.values())).targets), "training point")
-        )
+        trained_on = next(iter(comparison.training.values())).targets
+        parts.append(_count(len(trained_on), "training point"))
     if isinstance(features := comparison.settings.get("features"), int):
         parts.append(_count(features, "feature"))
     num_classes = first.targets.shape[1]
@@ -331,7 +312,7 @@ def _laws(comparison: Comparison) -> str:
 
 def _in_short(comparison: Comparison) -> str:
     items = "\n".join(
-        f"<li><strong>{_e(topic)}.</strong> {_e(text)}</li>" for topic, text in findings(comparison)
+        f"<li><strong>{topic}.</strong> {_e(text)}</li>" for topic, text in findings(comparison)
     )
     trouble = "\n".join(
         f"<p><strong>{_e(name)}.</strong> {_e(' '.join(found))}</p>"
@@ -408,7 +389,7 @@ def _leave_one_out(comparison: Comparison) -> str:
     try:
         content = _leave_one_out_table(comparison, chosen)
     except Exception as error:
-        # A report without this table is better than no report, whatever ArviZ stumbled over.
+        # Better no table than no report.
         content = f"<p>ArviZ could not compute it: {_e(type(error).__name__)}: {_e(error)}</p>"
     return _prose("section leave-one-out", content=content)
 
@@ -446,11 +427,11 @@ def _diagnostics(comparison: Comparison) -> str:
         draws = "–" if p.logits is None else str(len(p.logits))
         chains = str(p.num_chains) if kind(p) == "NUTS" else "–"
         seconds = _number(p.seconds, 2) if p.seconds > 0 else "–"
-        rows.append((_law(comparison, name), [_Word(_e(how)), draws, chains, seconds]))
+        rows.append((_law(comparison, name), [_Text(_e(how)), draws, chains, seconds]))
         for position, (field, value) in enumerate(p.info.items()):
             shown = f'<data value="{value!r}">{f"{value:.4g}".replace("-", "−")}</data>'
             meaning = _pieces().get(f"diagnostic {field}", Template("")).template
-            cells = [_Word(_e(field.replace("_", " "))), shown, _Text(meaning)]
+            cells = [_Text(_e(field.replace("_", " "))), shown, _Text(meaning)]
             details.append(("" if position else _law(comparison, name), cells))
     columns = ["How it is drawn", "Draws", "Chains", "Fit (seconds)"]
     names = ["Diagnostic", "Value", "Meaning"]
@@ -490,12 +471,8 @@ def _definitions(record: Mapping[str, object]) -> str:
 # --- pieces of HTML -------------------------------------------------------------------------------
 
 
-class _Word(str):
-    """A cell of text that does not wrap."""
-
-
 class _Text(str):
-    """A cell of text that wraps."""
+    """A cell of words, not of a number."""
 
 
 def _e(value: object) -> str:
@@ -512,7 +489,7 @@ def _law(comparison: Comparison, name: str) -> str:
 def _table(caption: str, columns: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]]) -> str:
     """Heads and cells are HTML already. A row without a head belongs to the law above it."""
     head = "".join(
-        f'<th scope="col"{_class_of(_cell(rows, i))}>{_e(c)}</th>' for i, c in enumerate(columns)
+        f'<th scope="col"{_class_of(rows[0][1][i])}>{_e(c)}</th>' for i, c in enumerate(columns)
     )
     body = "\n".join(
         "<tr>"
@@ -532,26 +509,29 @@ def _table(caption: str, columns: Sequence[str], rows: Sequence[tuple[str, Seque
 </div>"""
 
 
-def _cell(rows: Sequence[tuple[str, Sequence[str]]], column: int) -> str:
-    return rows[0][1][column] if rows else ""
-
-
 def _class_of(cell: str) -> str:
-    return {_Word: ' class="word"', _Text: ' class="text"'}.get(type(cell), "")
+    return ' class="text"' if isinstance(cell, _Text) else ""
 
 
 def _figure(name: str, comparison: Comparison) -> str:
     """A figure by its function's name; nothing where the comparison has none."""
+    import matplotlib
+
     from ntkbayes import figures
 
-    draw: Callable[[Comparison], Figure] = getattr(figures, name)
+    draw = getattr(figures, name)
     try:
         figure = draw(comparison)
     except ConfigurationError:
         return ""
-    source = base64.b64encode(_svg(figure)).decode("ascii")
+    svg = io.BytesIO()
+    # The salt makes equal comparisons equal files.
+    with matplotlib.rc_context({"svg.hashsalt": "ntkbayes"}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")
+        figure.savefig(svg, format="svg", metadata={"Date": None}, dpi=110)
+    source = base64.b64encode(svg.getvalue()).decode("ascii")
     width = round(108 * figure.get_figwidth())
-    title, caption = (draw.__doc__ or "").splitlines()[0], _prose(f"caption {name}")
+    title, caption = draw.__doc__.splitlines()[0], _prose(f"caption {name}")
     alternative = f"{title} Laws: {_listed(list(comparison.predictions))}. {caption}"
     return f"""<figure>
 <div class="scroll" tabindex="0" role="region" aria-label="{_e(title)}">
@@ -559,17 +539,6 @@ def _figure(name: str, comparison: Comparison) -> str:
 </div>
 <figcaption>{caption}</figcaption>
 </figure>"""
-
-
-def _svg(figure: "Figure") -> bytes:
-    import matplotlib
-
-    buffer = io.BytesIO()
-    # A salt of our own makes equal comparisons equal files.
-    with matplotlib.rc_context({"svg.hashsalt": "ntkbayes"}), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph")
-        figure.savefig(buffer, format="svg", metadata={"Date": None}, dpi=110)
-    return buffer.getvalue()
 
 
 def _interval(interval: Interval, *, bold: bool = False, signed: bool = False) -> str:

@@ -109,10 +109,11 @@ def load_law(path: Path) -> tuple[Predictions, Predictions | None, Surface | Non
     """
     tree = _open(path)
     try:
-        training = from_datatree(tree["training"]) if "training" in tree.children else None
+        children = tree.children
+        training = from_datatree(children["training"]) if "training" in children else None
         surface = None
-        if "surface" in tree.children:
-            group = tree["surface"]
+        if "surface" in children:
+            group = children["surface"].dataset
             surface = Surface(**{k: np.array(group[k].values) for k in _SURFACE_DIMENSIONS})
         return from_datatree(tree), training, surface
     except (KeyError, ValueError) as error:

@@ -63,7 +63,7 @@ def to_datatree(predictions: Predictions) -> "xr.DataTree":
             {"y": (("obs_id",), p.targets.argmax(axis=1))}, {"obs_id": coords["obs_id"]}
         ),
     }
-    if p.logits is not None:
+    if p.logits is not None and p.mean is not None and p.variance is not None:
         logit = np.arange(p.logits.shape[2])
         groups["posterior"] = xr.Dataset(
             {"logits": ((*points, "logit"), by_chain(p.logits))}, {**coords, "logit": logit}
@@ -91,22 +91,25 @@ def from_datatree(tree: "xr.DataTree") -> Predictions:
             f"not {SCHEMA!r}"
         )
 
-    def flat(values: np.ndarray) -> np.ndarray:
+    def read(group: str, name: str) -> np.ndarray:
+        return np.asarray(tree.children[group].dataset[name].values)
+
+    def flat(group: str, name: str) -> np.ndarray:
+        values = read(group, name)
         return values.reshape(-1, *values.shape[2:])
 
-    constant = tree["constant_data"]
     has_logits = "posterior" in tree.children
     return Predictions(
         name=tree.attrs["law"],
-        targets=constant["targets"].values,
+        targets=read("constant_data", "targets"),
         class_names=tuple(json.loads(tree.attrs["class_names"])),
-        logits=flat(tree["posterior"]["logits"].values) if has_logits else None,
-        mean=constant["logit_mean"].values if has_logits else None,
-        variance=constant["logit_variance"].values if has_logits else None,
-        point_probabilities=None if has_logits else constant["probabilities"].values,
-        label_draws=flat(tree["posterior_predictive"]["y"].values),
+        logits=flat("posterior", "logits") if has_logits else None,
+        mean=read("constant_data", "logit_mean") if has_logits else None,
+        variance=read("constant_data", "logit_variance") if has_logits else None,
+        point_probabilities=None if has_logits else read("constant_data", "probabilities"),
+        label_draws=flat("posterior_predictive", "y"),
         sampling=tree.attrs["sampling"],
-        num_chains=tree["posterior_predictive"].sizes["chain"],
+        num_chains=tree.children["posterior_predictive"].sizes["chain"],
         held_out=bool(tree.attrs["held_out"]),
         seconds=float(tree.attrs["seconds"]),
         info=json.loads(tree.attrs["info"]),

@@ -181,7 +181,7 @@ def test_training_from_random_initial_functions_is_more_confident_than_bayes():
     # The sampled law is not Gaussian and its draws are finitely many: no strict order point by point.
     ratio = np.array(sampled.variance(data.features)) / np.array(laplace.variance(data.features))
     assert ratio.max() < 1 + 4.5 * np.sqrt(2 / 1000)
-    assert ratio.mean() < 1 - 4.5 * np.sqrt(2 / 1000)
+    assert ratio.mean() < 0.95
 
 
 def test_a_shifted_network_is_the_mean_of_the_first_order_law():

@@ -1,0 +1,449 @@
+"""The report says what the numbers say, of any comparison, in one file that needs nothing else."""
+
+import base64
+import dataclasses
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from ntkbayes import figures, report
+from ntkbayes.comparison import Comparison
+from ntkbayes.errors import ConfigurationError
+from ntkbayes.laws.base import Info
+from ntkbayes.predictive import Predictions, Surface
+
+NUM_POINTS, NUM_DRAWS = 40, 80
+GAUSSIAN, CHAINS = "independent draws of a Gaussian", "Markov chains"
+NUTS_INFO = {
+    "num_divergences": 0.0,
+    "max_rhat": 1.002,
+    "min_ess": 900.0,
+    "mean_steps": 7.0,
+    "mean_accept": 0.85,
+    "mean_step_size": 0.4,
+}
+KINDS = {
+    "MAP": ("point", {"residual": 1e-12, "num_iterations": 5.0}),
+    "random init": ("independent initialisations", {"worst_residual": 1e-9}),
+    "first order": (GAUSSIAN, {"residual": 1e-12, "exact": 0.0}),
+    "Laplace": (GAUSSIAN, {"log_evidence": -12.5}),
+    "NUTS": (CHAINS, NUTS_INFO),
+    "baseline": ("point", {}),
+}
+
+
+def predictions(
+    kind: str,
+    name: str | None = None,
+    *,
+    scale: float = 1.0,
+    spread: float = 1.0,
+    num_classes: int = 2,
+    class_names: tuple = (),
+    num_points: int = NUM_POINTS,
+    probabilities: np.ndarray | None = None,
+    seed: int = 0,
+    **info: float,
+) -> Predictions:
+    """Logits around a truth that is calibrated at scale 1."""
+    rng = np.random.default_rng(seed)
+    sampling, own = KINDS[kind]
+    outputs = 1 if num_classes == 2 else num_classes
+    centre = 2 * rng.normal(size=(num_points, outputs))
+    truth = np.concatenate([np.zeros_like(centre), centre], axis=1) if outputs == 1 else centre
+    chances = np.exp(truth) / np.exp(truth).sum(axis=1, keepdims=True)
+    labels = np.array([rng.choice(num_classes, p=chance) for chance in chances])
+    draws = 1 if sampling == "point" else NUM_DRAWS
+    noise = spread * rng.normal(size=(draws, num_points, outputs)) if draws > 1 else 0.0
+    logits = np.broadcast_to(scale * centre, (draws, num_points, outputs)) + noise
+    is_baseline = kind == "baseline"
+    return Predictions(
+        name=name or kind,
+        targets=np.eye(num_classes)[labels],
+        class_names=class_names or tuple(range(num_classes)),
+        logits=None if is_baseline else logits,
+        mean=None if is_baseline else logits.mean(axis=0),
+        variance=None if is_baseline else logits.var(axis=0),
+        point_probabilities=(chances if probabilities is None else probabilities)
+        if is_baseline
+        else None,
+        label_draws=np.tile(labels, (NUM_DRAWS if is_baseline else draws, 1)),
+        sampling=sampling,
+        num_chains=4 if kind == "NUTS" else 1,
+        info={**own, **info},
+    )
+
+
+def comparison(*laws: Predictions, reference: str | None = None, **fields: object) -> Comparison:
+    """A comparison whose last law is the reference."""
+    return Comparison({p.name: p for p in laws}, reference or laws[-1].name, **fields)
+
+
+def surface(num_classes: int, *, certain: bool = False) -> Surface:
+    rng = np.random.default_rng(1)
+    p = rng.dirichlet(np.ones(num_classes), size=(6, 5))
+    if certain:
+        p = np.broadcast_to(np.eye(num_classes)[0], p.shape)
+    epistemic = np.zeros((6, 5)) if certain else rng.uniform(0, 0.3, (6, 5))
+    features, labels = rng.normal(size=(9, 2)), np.arange(9) % num_classes
+    return Surface(np.linspace(-1, 1, 5), np.linspace(-2, 2, 6), p, epistemic, features, labels)
+
+
+@pytest.fixture(scope="module")
+def everything() -> Comparison:
+    """All kinds of laws, with surfaces, training predictions and settings."""
+    laws = [
+        predictions("MAP"),
+        predictions("random init", spread=0.1),
+        predictions("first order", spread=0.1),
+        predictions("Laplace", scale=0.9),
+        predictions("baseline", "logistic regression"),
+        predictions("NUTS"),
+    ]
+    bayes = {p.name: p for p in laws if p.name in ("MAP", "Laplace", "NUTS")}
+    return comparison(
+        *laws,
+        training={n: dataclasses.replace(p, held_out=False) for n, p in bayes.items()},
+        surfaces={n: surface(2) for n in bayes},
+        settings={
+            "data": "moons",
+            "features": 2,
+            "versions": {"ntkbayes": "0.1.0"},
+            "methods": {"NUTS": {"num_chains": 4}},
+            "command": "ntkbayes compare --data moons",
+        },
+    )
+
+
+@pytest.fixture(scope="module")
+def html(everything: Comparison) -> str:
+    return report.page(everything, "runs/moons")
+
+
+class Page(HTMLParser):
+    """What tests look for: rows of tables by head, tags that stay open, links, headings."""
+
+    VOID = ("meta", "img", "br", "link")
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.open: list[str] = []
+        self.links: list[str] = []
+        self.headings: list[str] = []
+        self.images: list[dict] = []
+        self.values: list[float] = []
+        self.text = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list) -> None:
+        found = dict(attrs)
+        self.links += [found[name] for name in ("src", "href") if name in found]
+        if tag == "img":
+            self.images.append(found)
+        if tag == "data":
+            self.values.append(float(found["value"]))
+        if tag == "th":
+            assert found.get("scope") in ("col", "row")
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] in ("h1", "h2"):
+            self.headings.append(data)
+        if "style" not in self.open:
+            self.text += data
+
+
+# --- the page -------------------------------------------------------------------------------------
+
+
+def test_page_holds_every_number_of_the_table(everything, html):
+    values = np.array(Page(html).values)
+    table = everything.table()
+    # What the page shows with its unrounded value; ends of intervals are rounded text.
+    shown = [*report.SCORES, "tv", "variance_ratio", "energy", "elpd_difference"]
+    shown += ["total_uncertainty", "aleatoric_uncertainty", "epistemic_uncertainty"]
+    for column in shown:
+        for law, value in table[column].drop(index=everything.reference).dropna().items():
+            assert np.isclose(values, value, rtol=1e-12, atol=0).any(), (column, law)
+    for end in ("nll_lower", "nll_upper"):
+        assert all(f"{value:.3f}" in html for value in table[end])
+
+
+def test_page_is_whole_and_self_contained(html):
+    page = Page(html)
+    assert page.open == []
+    assert page.links
+    assert all(link.startswith("data:image/svg+xml;base64,") for link in page.links)
+    for image in page.images:
+        assert len(image["alt"]) > 50
+        assert base64.b64decode(image["src"].split(",")[1]).startswith(b"<?xml")
+    assert "$" not in page.text
+    assert not re.search(r"<script|@import|url\(", html)
+    assert len(html) < 2e6
+
+
+def test_page_has_every_section(html):
+    assert Page(html).headings == [
+        *("moons", "What is compared", "In short", "Scores", "Calibration", "Uncertainty"),
+        *("Distances", "Over the plane", "Leave-one-out at the training points", "Diagnostics"),
+        "Settings and how to reproduce",
+    ]
+
+
+def test_page_says_how_to_reproduce(html):
+    text = Page(html).text
+    assert "ntkbayes compare --data moons" in text
+    assert "nb.load('runs/moons')" in text
+
+
+def test_equal_comparisons_have_equal_pages(everything, html):
+    assert report.page(dataclasses.replace(everything), "runs/moons") == html
+
+
+def test_write_leaves_one_page(tmp_path):
+    path = report.write(comparison(predictions("NUTS")), tmp_path / "run")
+    assert path == tmp_path / "run" / "report.html"
+    assert path.read_text(encoding="utf-8").startswith("<!doctype html>")
+
+
+def test_names_are_escaped():
+    nasty = "<img src='x'>&\"$a_1$"
+    laws = [
+        predictions("Laplace", nasty, class_names=("<b>", "a & b $x$")),
+        predictions("NUTS", class_names=("<b>", "a & b $x$")),
+    ]
+    page = report.page(
+        comparison(*laws, settings={"data": "<script>", nasty: [nasty], "command": nasty}), nasty
+    )
+    parsed = Page(page)
+    assert parsed.open == []
+    assert "<script" not in page
+    assert "<b>" not in page
+    assert "<img src='x'>" not in page
+    assert nasty in parsed.text
+    assert "a & b $x$" in parsed.text
+
+
+@pytest.mark.parametrize("info_class", Info.__subclasses__(), ids=lambda c: c.__name__)
+def test_every_diagnostic_is_explained(info_class):
+    for field in dataclasses.fields(info_class):
+        info = {field.name: 1.0}
+        law = dataclasses.replace(predictions("MAP"), info=info)
+        meaning = report._pieces()[f"diagnostic {field.name}"].template
+        assert meaning
+        assert meaning in report._diagnostics(comparison(law))
+
+
+# --- degenerate comparisons -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["MAP", "random init", "NUTS", "baseline"])
+def test_a_single_law_has_a_report(kind):
+    page = Page(report.page(comparison(predictions(kind)), "run"))
+    assert page.open == []
+    assert "Distances" not in page.headings
+    assert "Over the plane" not in page.headings
+    assert "Leave-one-out at the training points" not in page.headings
+    assert "nan" not in page.text
+
+
+def test_a_point_as_reference_has_a_report():
+    found = comparison(predictions("random init"), predictions("MAP"))
+    text = Page(report.page(found, "run")).text
+    assert "∞" in text
+    assert "Spread." not in text
+
+
+def test_a_baseline_as_reference_has_a_report():
+    found = comparison(predictions("Laplace"), predictions("random init"), predictions("baseline"))
+    assert Page(report.page(found, "run")).open == []
+
+
+def test_infinite_scores_are_said_to_be_infinite():
+    law = predictions("NUTS")
+    wrong = 1 - law.targets
+    bad = predictions("baseline", "broken", probabilities=wrong)
+    text = Page(report.page(comparison(bad, law), "run")).text
+    assert "∞" in text
+    assert "significantly better than broken" in text
+    assert "All negative log likelihoods are infinite" in report.findings(comparison(bad))[0].text
+
+
+def test_many_classes_and_long_names():
+    names = tuple(f"a rather long name of class {k}" for k in range(12))
+    law = predictions("NUTS", "law " * 30, num_classes=12, class_names=names)
+    plane = {law.name: surface(12)}
+    page = Page(report.page(comparison(law, surfaces=plane), "run"))
+    assert "12 classes" in page.text
+    assert "class 11" not in page.text
+
+
+def test_names_in_another_script_are_no_trouble():
+    found = comparison(predictions("NUTS", "寧波"))
+    assert "寧波" in report._figure("scores", found)
+
+
+def test_one_test_point_has_a_report():
+    laws = [predictions(kind, num_points=1) for kind in ("random init", "NUTS")]
+    assert Page(report.page(comparison(*laws), "run")).open == []
+
+
+def test_failing_leave_one_out_is_reported_in_words(everything, monkeypatch):
+    import arviz
+
+    def fail(*_, **__):
+        raise RuntimeError("no <luck>")
+
+    monkeypatch.setattr(arviz, "loo", fail)
+    section = report._leave_one_out(everything)
+    assert "ArviZ could not compute it: RuntimeError: no &lt;luck&gt;" in section
+
+
+def test_leave_one_out_is_of_posteriors_alone(everything):
+    section = report._leave_one_out(everything)
+    assert "Laplace" in section
+    assert "NUTS" in section
+    assert "MAP" not in section
+    assert f"of {NUM_POINTS}" in section
+
+
+# --- in short -------------------------------------------------------------------------------------
+
+
+def said(found: Comparison, topic: str) -> str:
+    return " ".join(text for about, text in report.findings(found) if about == topic)
+
+
+@pytest.mark.parametrize(
+    ("scale", "sign", "words"),
+    [(8.0, 1, "Over-confident"), (0.1, -1, "Under-confident"), (1.0, 0, "Well calibrated")],
+)
+def test_confidence_has_the_sign_of_the_gap(scale, sign, words):
+    found = comparison(predictions("MAP", scale=scale, num_points=300, seed=1))
+    gap = report.confidence_gap(found, "MAP")
+    assert said(found, "Calibration").startswith(words)
+    assert gap.lower > 0 if sign > 0 else gap.upper < 0 if sign < 0 else gap.lower < 0 < gap.upper
+
+
+@pytest.mark.parametrize(
+    ("spread", "words"),
+    [
+        *((0.1, "far more confident than"), (0.6, "is more confident than")),
+        *((1.0, "about as confident as"), (2.0, "less confident than")),
+    ],
+)
+def test_spread_of_random_init_is_told(spread, words):
+    found = comparison(predictions("random init", spread=spread), predictions("NUTS"))
+    text = said(found, "Spread")
+    assert f"{words} the exact posterior" in text
+    assert f"{found.distances['random init']['variance_ratio'].value:.2g} of the variance" in text
+
+
+def test_best_law_is_named_with_what_is_not_told_apart_from_it():
+    sharp = predictions("NUTS", num_points=400, spread=0.1)
+    twin = dataclasses.replace(sharp, name="twin")
+    wild = predictions("MAP", scale=-3.0, num_points=400)
+    text = said(comparison(wild, twin, sharp), "Best prediction")
+    assert text.startswith("twin has the lowest negative log likelihood")
+    assert "not significant at this number" in text
+    assert "significantly better than MAP" in text
+    assert "do not tell it apart from NUTS" in text
+
+
+def test_laplace_and_nuts_are_held_together():
+    near = comparison(predictions("Laplace"), predictions("NUTS"))
+    far = comparison(predictions("Laplace", scale=-1.0), predictions("NUTS"))
+    topic = "Laplace against the exact posterior"
+    assert "is close to the posterior" in said(near, topic)
+    assert "visibly not the posterior. The spread agrees" in said(far, topic)
+    swapped = comparison(predictions("NUTS"), predictions("Laplace"))
+    assert said(swapped, topic).startswith("Class probabilities of Laplace and NUTS")
+
+
+@pytest.mark.parametrize(
+    ("info", "words"),
+    [
+        ({"num_divergences": 3.0}, "3 transitions diverged"),
+        ({"max_rhat": 1.2}, "R-hat is 1.200, above 1.05"),
+        ({"max_rhat": 1.03}, "R-hat is 1.030, above 1.01"),
+        ({"max_rhat": float("nan")}, "the chains disagree"),
+        ({"min_ess": 120.0}, "effective sample size is 120, below 400"),
+    ],
+)
+def test_bad_chains_raise_a_warning(info, words):
+    found = comparison(predictions("NUTS", **info))
+    section = report._in_short(found)
+    assert words in section
+    assert 'class="warning" role="alert"' in section
+    assert "see the warning" in said(found, "Markov chains")
+
+
+def test_good_chains_raise_no_warning(html):
+    assert 'role="alert"' not in html
+    assert "the chains look converged" in html
+
+
+# --- figures --------------------------------------------------------------------------------------
+
+
+def test_reliability_has_a_panel_a_law(everything):
+    axes = figures.reliability(everything).axes
+    assert [ax.get_title(loc="left") for ax in axes] == list(everything.predictions)
+    assert axes[0].get_ylabel()
+    assert axes[-1].get_xlabel()
+
+
+def test_scores_and_uncertainty_have_a_row_a_law(everything):
+    for figure in (figures.scores(everything), figures.uncertainty(everything)):
+        labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+        assert labels == list(everything.predictions)
+        assert all(ax.get_xlabel() for ax in figure.axes)
+
+
+def test_logit_spread_has_a_panel_for_each_law_with_spread(everything):
+    axes = figures.logit_spread(everything).axes
+    titles = [ax.get_title(loc="left") for ax in axes]
+    assert titles == ["random init", "first order", "Laplace"]
+    assert axes[0].get_ylabel()
+    assert all(ax.get_xlabel() for ax in axes)
+
+
+@pytest.mark.parametrize("num_classes", [2, 3])
+@pytest.mark.parametrize("certain", [False, True])
+def test_surfaces_have_two_panels_a_law(num_classes, certain):
+    laws = [predictions(k, num_classes=num_classes) for k in ("MAP", "random init", "NUTS")]
+    planes = {p.name: surface(num_classes, certain=certain) for p in laws}
+    figure = figures.surfaces(comparison(*laws, surfaces=planes))
+    panels = [ax for ax in figure.axes if ax.images]
+    assert len(panels) == 6
+    bars = [ax for ax in figure.axes if not ax.images]
+    assert "nats" in bars[-1].get_ylabel()
+    assert figure.axes[0].get_ylabel()
+
+
+def test_figures_that_have_nothing_to_show_say_so():
+    alone = comparison(predictions("MAP"))
+    with pytest.raises(ConfigurationError, match="two features"):
+        figures.surfaces(alone)
+    with pytest.raises(ConfigurationError, match="at least two laws"):
+        figures.logit_spread(alone)
+
+
+def test_colours_tell_laws_apart(everything):
+    found = figures.colours(everything)
+    assert len(set(found.values())) == len(found)
+    assert found["NUTS"] == figures.REFERENCE_COLOUR
+
+
+def test_figures_leave_matplotlib_as_it_was(everything):
+    import matplotlib
+
+    before = dict(matplotlib.rcParams)
+    figures.scores(everything)
+    assert dict(matplotlib.rcParams) == before
