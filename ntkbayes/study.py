@@ -158,7 +158,7 @@ class Study:
 
         for name, method in self.methods.items():
             if progress and hasattr(method, "progress"):
-                method = dataclasses.replace(method, **{"progress": True})
+                method = dataclasses.replace(method, progress=True)  # type: ignore[call-arg]
             yield name, lambda name=name, method=method: law_job(name, method)  # type: ignore[misc]
         for name, baseline in BASELINES.items() if self.baselines else ():
             key = key_of(fit_key, name)

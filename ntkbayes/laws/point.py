@@ -10,7 +10,7 @@ from ntkbayes.kernels import KernelPair
 from ntkbayes.laws.base import Info, Inputs, Law, Method, Paths, Problem, require_training_time
 from ntkbayes.linalg import Logits
 from ntkbayes.prior import NTKPrior
-from ntkbayes.training import linearised
+from ntkbayes.training import flow
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class MAP(Method[PointLaw]):
         return super().interpolates(prior) and self.training_time == float("inf")
 
     def solve(self, problem: Problem, key: PRNGKeyArray | None = None) -> PointLaw:
-        solution = linearised.train_from(
+        solution = flow.train_from(
             problem.likelihood,
             problem.gram.ntk,
             problem.targets,

@@ -25,7 +25,7 @@ from ntkbayes.laws.gaussian import GaussianLaw, InterpolatingInverse
 from ntkbayes.likelihood import Categorical
 from ntkbayes.linalg import CurvedInverse, cholesky
 from ntkbayes.prior import NTKPrior
-from ntkbayes.training import linearised
+from ntkbayes.training import flow, linearised
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class RandomInit(Method[RandomInitLaw]):
     def _train(self, problem: Problem, initials: Draws) -> linearised.TrainedPredictors:
         given = (problem.likelihood, problem.gram.ntk, problem.targets)
         if self.training_time < float("inf"):
-            return linearised.flow(*given, initials, ridge=problem.ridge, time=self.training_time)
+            return flow.flow(*given, initials, ridge=problem.ridge, time=self.training_time)
         centre = linearised.train(*given, problem.mean, ridge=problem.ridge)
         with tqdm(total=self.num_inits, desc=self.name, disable=not self.progress) as bar:
             return linearised.train_many(

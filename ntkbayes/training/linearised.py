@@ -1,4 +1,4 @@
-"""The trained predictor of a linearised network (THEORY 2–4), the one home of that algebra.
+"""The trained predictor of a linearised network (THEORY 2 and 3), the one home of that algebra.
 
 Training f_lin(x; θ) = f0(x) + J(x)(θ − θ0) on the summed loss −Σ log p(y|f) + ridge/2 ‖θ − θ0‖²
 moves the function only through weights α, one vector of C numbers a training point:
@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Shaped
 
-from ntkbayes.errors import ConvergenceError, RidgeError
+from ntkbayes.errors import ConvergenceError
 from ntkbayes.likelihood import Likelihood
 from ntkbayes.linalg import CurvedInverse, Gram, Logits, cholesky
 
@@ -175,25 +175,6 @@ def train(
     )
     _require_convergence(float(residual), tolerance, int(count), "Newton's method")
     return TrainedPredictor(a / ridge, f, float(residual), int(count))
-
-
-def train_from(
-    likelihood: Likelihood,
-    ntk: Gram,
-    targets: Logits,
-    initial: Logits,
-    *,
-    ridge: float,
-    time: float,
-    tolerance: float,
-) -> TrainedPredictor:
-    """The trained predictor from one initial function after any training time, infinity included."""
-    if time == float("inf"):
-        return train(likelihood, ntk, targets, initial, ridge=ridge, tolerance=tolerance)
-    end = flow(likelihood, ntk, targets, initial[None], ridge=ridge, time=time)
-    alpha = end.alpha[0]
-    residual, steps = float(end.residual[0]), int(end.num_iterations[0])
-    return TrainedPredictor(alpha, initial + ntk @ alpha, residual, steps)
 
 
 # --- ridge > 0, many initial functions: one preconditioner, matrix products -----------------------
@@ -408,91 +389,6 @@ def interpolating_factor(ntk: Gram) -> Gram:
         NotPositiveDefiniteError: Θ is singular.
     """
     return cholesky(ntk, what="the NTK Gram matrix").lower
-
-
-# --- finite training time ------------------------------------------------------------------------
-
-MAX_FLOW_SIZE = 2000
-
-
-@eqx.filter_jit
-def _flow(
-    likelihood: Likelihood,
-    ntk: Gram,
-    targets: Logits,
-    initials: Draws,
-    ridge: Float[Array, ""],
-    time: Float[Array, ""],
-    tolerance: float,
-) -> tuple[Draws, Array, Array]:
-    import diffrax  # takes as long to import as half of JAX, and only a finite time needs it
-
-    def solve(initial: Logits) -> tuple[Logits, Array, Array]:
-        def velocity(t: Array, alpha: Logits, args: None) -> Logits:
-            return likelihood.residual(targets, initial + ntk @ alpha) - ridge * alpha
-
-        solution = diffrax.diffeqsolve(
-            diffrax.ODETerm(velocity),
-            diffrax.Kvaerno5(),
-            t0=0.0,
-            t1=time,
-            dt0=None,
-            y0=jnp.zeros_like(initial),
-            stepsize_controller=diffrax.PIDController(rtol=tolerance, atol=tolerance),
-            max_steps=10_000,
-            throw=False,
-        )
-        failed = solution.result != diffrax.RESULTS.successful
-        return solution.ys[-1], failed, solution.stats["num_accepted_steps"]
-
-    return jax.lax.map(solve, initials)
-
-
-def flow(
-    likelihood: Likelihood,
-    ntk: Gram,
-    targets: Logits,
-    initials: Draws,
-    *,
-    ridge: float,
-    time: float,
-    tolerance: float = 1e-8,
-) -> TrainedPredictors:
-    """Predictors after a finite training time, by the gradient-flow ODE of THEORY 4.
-
-    dα/dt = r(f0 + Θ α) − ridge α from α = 0: stiff, so solved by an implicit Runge–Kutta method of
-    order 5 with error control, whose steps factor an nC × nC Jacobian.
-
-    Args:
-        time: training time t, in units in which the gradient flow is dθ/dt = −∇loss; ≥ 0.
-        tolerance: on the local error of α, relative and absolute.
-        likelihood, ntk, targets, initials, ridge: as for `train_many`.
-
-    Returns:
-        The predictors; `residual` is max |dα/dt| at the end, which is not small at a small time, and
-        `num_iterations` counts steps.
-
-    Raises:
-        RidgeError: n · C is over MAX_FLOW_SIZE, where the Jacobians would not fit.
-        ConvergenceError: the step size control gave up.
-    """
-    count = targets.size
-    if count > MAX_FLOW_SIZE:
-        raise RidgeError(
-            f"a finite training time needs dense Jacobians of (n · C)² = {count}² numbers; at most "
-            f"{MAX_FLOW_SIZE} are allowed. Use fewer points, or infinite time with a ridge > 0"
-        )
-    # Arrays, as one compilation is to serve all ridges and times.
-    given = (jnp.asarray(float(ridge)), jnp.asarray(float(time)))
-    alpha, failed, steps = _flow(likelihood, ntk, targets, initials, *given, tolerance)
-    if bool(jnp.any(failed)):
-        raise ConvergenceError(
-            f"the gradient-flow ODE was not solved up to time {time:g} for {int(jnp.sum(failed))} of "
-            f"{len(failed)} initial functions; use a shorter training_time or a larger ridge"
-        )
-    final = initials + jnp.einsum("ij,sjc->sic", ntk, alpha)
-    velocity = jax.vmap(lambda f: likelihood.residual(targets, f))(final) - ridge * alpha
-    return TrainedPredictors(alpha, jnp.max(jnp.abs(velocity), axis=(1, 2)), steps)
 
 
 def _require_convergence(residual: float, tolerance: float, count: int, who: str) -> None:

@@ -9,9 +9,14 @@ from hypothesis import strategies as st
 from oracles import gp_classification as oracle
 
 import ntkbayes as nb
-from ntkbayes.errors import ConvergenceError, NotPositiveDefiniteError, RidgeError
+from ntkbayes.errors import (
+    ConfigurationError,
+    ConvergenceError,
+    NotPositiveDefiniteError,
+    RidgeError,
+)
 from ntkbayes.likelihood import Bernoulli, Categorical, Normal
-from ntkbayes.training import linearised
+from ntkbayes.training import flow, linearised
 
 NETWORK = nb.networks.mlp(depth=1, activation="relu", weight_std=1.5, bias_std=0.3)
 COUNT = 16
@@ -296,9 +301,9 @@ def test_without_ridge_a_singular_kernel_is_an_error_of_convergence():
 def test_at_time_zero_nothing_has_been_learnt(kind):
     likelihood, _, ntk, targets = problem(kind)
     starts = initials(targets, 3, 1.0)
-    end = linearised.flow(likelihood, ntk, targets, starts, ridge=0.1, time=0.0)
+    end = flow.flow(likelihood, ntk, targets, starts, ridge=0.1, time=0.0)
     np.testing.assert_array_equal(end.alpha, 0)
-    single = linearised.train_from(
+    single = flow.train_from(
         likelihood, ntk, targets, starts[0], ridge=0.1, time=0.0, tolerance=1e-10
     )
     np.testing.assert_array_equal(single.logits, starts[0])
@@ -308,7 +313,7 @@ def test_at_time_zero_nothing_has_been_learnt(kind):
 def test_at_large_time_the_flow_ends_in_the_ridge_solution(kind):
     likelihood, _, ntk, targets = problem(kind)
     starts = initials(targets, 3, 1.0)
-    end = linearised.flow(likelihood, ntk, targets, starts, ridge=0.1, time=1000.0)
+    end = flow.flow(likelihood, ntk, targets, starts, ridge=0.1, time=1000.0)
     for f0, alpha in zip(starts, end.alpha, strict=True):
         f = linearised.train(likelihood, ntk, targets, f0, ridge=0.1).logits
         np.testing.assert_allclose(f0 + ntk @ alpha, f, atol=1e-6)
@@ -318,7 +323,7 @@ def test_at_large_time_the_flow_without_ridge_ends_in_the_closed_form():
     likelihood, _, ntk, targets = problem("3 classes", smooth=0.3)
     initial = initials(targets, 1, 1.0)
     f = linearised.train(likelihood, ntk, targets, initial[0], ridge=0.0).logits
-    end = linearised.flow(likelihood, ntk, targets, initial, ridge=0.0, time=1e6)
+    end = flow.flow(likelihood, ntk, targets, initial, ridge=0.0, time=1e6)
     np.testing.assert_allclose(initial[0] + ntk @ end.alpha[0], f, atol=1e-5)
 
 
@@ -327,7 +332,7 @@ def test_at_large_time_the_flow_without_ridge_ends_in_the_closed_form():
 def test_at_any_time_the_flow_equals_scipy(kind, ridge, time):
     likelihood, truth, ntk, targets = problem(kind)  # one-hot is fine: time is finite
     starts = initials(targets, 2, 1.0)
-    end = linearised.flow(likelihood, ntk, targets, starts, ridge=ridge, time=time)
+    end = flow.flow(likelihood, ntk, targets, starts, ridge=ridge, time=time)
     for f0, alpha in zip(starts, end.alpha, strict=True):
         f = oracle.flow(truth, np.array(ntk), np.array(targets), np.array(f0), ridge, time)
         np.testing.assert_allclose(f0 + ntk @ alpha, f, atol=1e-5)
@@ -341,13 +346,22 @@ def test_one_hot_logits_grow_as_the_logarithm_of_time_without_ridge():
     # One point, Θ = 1, one logit: df/dt = 1 − σ(f), so f + e^f = t + f0 + e^f0.
     one = jnp.ones((1, 1))
     for time in (1e2, 1e4, 1e6):
-        end = linearised.flow(Bernoulli(), one, one, jnp.zeros((1, 1, 1)), ridge=0.0, time=time)
+        end = flow.flow(Bernoulli(), one, one, jnp.zeros((1, 1, 1)), ridge=0.0, time=time)
         f = float(end.alpha[0, 0, 0])
         assert f + np.exp(f) == pytest.approx(time + 1, rel=1e-5)
 
 
-def test_a_flow_too_large_for_its_jacobians_is_refused_before_it_starts():
-    size = linearised.MAX_FLOW_SIZE // 2 + 1
+@each_kind
+def test_explicit_and_implicit_steps_agree(kind):
+    likelihood, _, ntk, targets = problem(kind)
+    starts = initials(targets, 2, 1.0)
+    given = (likelihood, ntk, targets, starts, jnp.asarray(0.1), jnp.asarray(3.0), 1e-9)
+    explicit, implicit = flow._explicit(*given)[0], flow._implicit(*given)[0]
+    np.testing.assert_allclose(explicit, implicit, atol=1e-6)
+
+
+def test_a_flow_too_long_and_too_large_is_refused_before_it_starts():
+    size = flow.MAX_JACOBIAN // 2 + 1
     zeros = jnp.zeros((size, 2))
-    with pytest.raises(RidgeError, match="infinite time"):
-        linearised.flow(Categorical(), jnp.eye(size), zeros, zeros[None], ridge=0.1, time=1.0)
+    with pytest.raises(ConfigurationError, match="infinite time"):
+        flow.flow(Categorical(), jnp.eye(size), zeros, zeros[None], ridge=0.1, time=1e7)
