@@ -34,7 +34,7 @@ lint: setup ## check style, types and the order of the layers
 
 test: lint ## run everything CI runs: lint, then the tests
 	@echo "== pytest"
-	@$(BIN)/pytest
+	@$(BIN)/pytest --numprocesses auto --dist loadfile
 
 format: setup ## rewrite the code in the project's style
 	@$(BIN)/ruff check --fix .

@@ -41,13 +41,13 @@ def split(name: str, seed: int) -> tuple[nb.Dataset, nb.Dataset]:
 def run(name: str, seed: int) -> pd.DataFrame:
     train, test = split(name, seed)
     prior = nb.NTKPrior(nb.networks.mlp(depth=2, weight_std=1.5, bias_std=0.1), ridge=RIDGE)
-    samples = 250 if name == "digits" else 1000
+    samples = 150 if name == "digits" else 1000
     methods = {
         "MAP": nb.MAP(),
         "random init": nb.RandomInit(num_inits=1000),
         "first order": nb.FirstOrder(),
         "Laplace": nb.Laplace(),
-        "NUTS": nb.NUTS(num_samples=samples, num_warmup=max(250, samples // 2), num_chains=4),
+        "NUTS": nb.NUTS(num_samples=samples, num_warmup=max(200, samples // 2), num_chains=4),
     }
     key = jax.random.key(1000 + seed)
     predictions = {}

@@ -71,7 +71,7 @@ class Comparison:
         """ELPD less the reference's, with the standard error of the pointwise differences."""
         reference = self.predictions[self.reference].pointwise_elpd
         return {
-            name: _sum_over_points(p.pointwise_elpd - reference)
+            name: _sum_over_points(_difference(p.pointwise_elpd, reference))
             for name, p in self.predictions.items()
         }
 
@@ -126,8 +126,16 @@ class Comparison:
         return pd.DataFrame.from_dict(rows, orient="index").rename_axis("law")
 
 
+def _difference(a: Float[np.ndarray, " n"], b: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+    """a − b, with −∞ less −∞ undefined, without a warning."""
+    both_infinite = np.isinf(a) & np.isinf(b)
+    return np.where(both_infinite, np.nan, a - np.where(both_infinite, 0.0, b))
+
+
 def _sum_over_points(terms: Float[np.ndarray, " n"]) -> Elpd:
-    spread = terms.std(ddof=1) if len(terms) > 1 else np.nan
+    if len(terms) < 2 or not np.all(np.isfinite(terms)):
+        return Elpd(float(terms.sum()), np.nan)
+    spread = terms.std(ddof=1)
     return Elpd(float(terms.sum()), float(np.sqrt(len(terms)) * spread))
 
 

@@ -37,18 +37,24 @@ def total_variation(probabilities_a: Draws, probabilities_b: Draws) -> Distance:
 
 
 def variance_ratio(logits_a: Draws, logits_b: Draws) -> Distance:
-    """Geometric mean over points and logits of Var_a / Var_b; 0 if law a is a point.
+    """Geometric mean over points and logits of Var_a / Var_b.
 
-    Below 1, law a is the more confident one. Logit draws (S, n, C).
+    Below 1, law a is the more confident one; 0 if it is a point, infinite if only law b is, NaN if
+    both are. Logit draws (S, n, C).
     """
 
     def between(a: Draws, b: Draws) -> float:
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return float(np.exp(np.mean(np.log(a.var(axis=0)) - np.log(b.var(axis=0)))))
+        return float(np.exp(np.mean(np.log(a.var(axis=0)) - np.log(b.var(axis=0)))))
 
-    if np.max(np.ptp(logits_a, axis=0)) <= 1e-9 * max(1.0, float(np.max(np.abs(logits_a)))):
+    if _is_point(logits_b):
+        return Distance(np.nan if _is_point(logits_a) else np.inf, np.nan)
+    if _is_point(logits_a):
         return Distance(0.0, 0.0)
     return _jackknife(between, logits_a, logits_b)
+
+
+def _is_point(draws: Draws) -> bool:
+    return bool(np.max(np.ptp(draws, axis=0)) <= 1e-9 * max(1.0, float(np.max(np.abs(draws)))))
 
 
 def energy_coefficient(logits_a: Draws, logits_b: Draws, *, max_draws: int = 1000) -> Distance:

@@ -24,6 +24,7 @@ import numpy as np
 from ntkbayes.bridges.arviz import from_datatree, to_datatree
 from ntkbayes.comparison import Comparison
 from ntkbayes.errors import StorageError
+from ntkbayes.linalg import require_float64
 from ntkbayes.predictive import Predictions, Surface
 
 if TYPE_CHECKING:
@@ -167,7 +168,9 @@ def load(folder: str | os.PathLike) -> Comparison:
 
     Raises:
         StorageError: a file is missing or broken.
+        PrecisionError: JAX is not in float64, so that scores would differ from those written.
     """
+    require_float64()
     folder = Path(folder)
     path = folder / "comparison.json"
     try:
