@@ -1,15 +1,11 @@
-"""Data sets: validated features and targets. All input validation of data happens in this module.
+"""Data sets: validated features and targets.
 
-Arrays are numpy float64, copied and read-only. Rows and columns in messages count from 0.
+Arrays are numpy float64, copied and read-only.
 """
 
-import difflib
-import math
-import numbers
 import warnings
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
-from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +13,12 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int, PRNGKeyArray
 
+from ntkbayes.datasets import validation
 from ntkbayes.errors import (
     ConfigurationError,
     DataError,
     DataWarning,
-    StorageError,
-    UnknownNameError,
 )
-
-NAMES = ("breast_cancer", "wine", "iris", "digits", "moons")
-"""The data sets `load` knows."""
-
-_SIMPLEX_TOLERANCE = 1e-6
-_MOST_FRACTIONAL_LABELS = 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +38,7 @@ class Scaling:
         A column that is constant up to round-off is only centred, with a DataWarning that names it.
         Raises DataError for features that are not a finite numeric matrix, or are too large.
         """
-        values, names = _features(features, feature_names)
+        values, names = validation.features(features, feature_names)
         with np.errstate(over="ignore", invalid="ignore"):
             mean, spread = values.mean(axis=0), np.ptp(values, axis=0)
         too_large = ~(np.isfinite(mean) & np.isfinite(spread))
@@ -67,11 +56,11 @@ class Scaling:
                 DataWarning,
                 skip_file_prefixes=(str(Path(__file__).parent),),
             )
-        return cls(_read_only(mean), _read_only(scale))
+        return cls(validation.read_only(mean), validation.read_only(scale))
 
     def __call__(self, features: Any) -> Float[np.ndarray, "n d"]:
         """Standardised `features (n, d)`; DataError if they have another number of columns."""
-        values, _ = _features(features)
+        values, _ = validation.features(features)
         if values.shape[1] != len(self.mean):
             raise DataError(
                 f"the scaling was fitted on {len(self.mean)} features, got {values.shape[1]}"
@@ -121,14 +110,14 @@ class Dataset:
 
         Raises DataError, naming the value, for anything no model could be trained on.
         """
-        values, names = _features(features, feature_names)
-        classes = None if class_names is None else tuple(_plain(c) for c in class_names)
+        values, names = validation.features(features, feature_names)
+        classes = None if class_names is None else tuple(validation.plain(c) for c in class_names)
         given = targets if hasattr(targets, "tolist") else np.asarray(targets, dtype=object)
         if np.ndim(given) == 1:
-            probabilities, known = _one_hot(given.tolist(), classes)
+            probabilities, known = validation.one_hot(given.tolist(), classes)
         else:
-            probabilities, known = _probabilities(given, classes)
-        _require_same_length(values, probabilities)
+            probabilities, known = validation.probabilities(given, classes)
+        validation.require_same_length(values, probabilities)
         if classes is None and len(values) < len(known):
             raise DataError(
                 f"{len(values)} points are fewer than {len(known)} classes; add points, "
@@ -150,14 +139,14 @@ class Dataset:
 
         The other arguments and the errors are those of `Dataset`.
         """
-        matrix, names = _features(features, feature_names)
+        matrix, names = validation.features(features, feature_names)
         column = np.asarray(values)
         column = column[:, None] if column.ndim == 1 else column
         if column.ndim != 2:
             raise DataError(f"values must be (n,) or (n, m), got shape {column.shape}")
-        outputs = _numbers("values", column, range(column.shape[1]))
-        _require_finite("values", outputs, range(column.shape[1]))
-        _require_same_length(matrix, outputs)
+        outputs = validation.number_matrix("values", column, range(column.shape[1]))
+        validation.require_finite("values", outputs, range(column.shape[1]))
+        validation.require_same_length(matrix, outputs)
         return cls.__new__(cls)._set(matrix, outputs, None, names, name, scaling)
 
     def _set(
@@ -171,8 +160,8 @@ class Dataset:
     ) -> "Dataset":
         """Fill the fields of a new object with values that are known to be valid."""
         vars(self).update(
-            features=_read_only(features),
-            targets=_read_only(targets),
+            features=validation.read_only(features),
+            targets=validation.read_only(targets),
             class_names=class_names,
             feature_names=feature_names,
             name=name,
@@ -260,8 +249,8 @@ class Dataset:
         if self.scaling is not None:
             before = self.scaling
             scaling = Scaling(
-                _read_only(before.mean + before.scale * step.mean),
-                _read_only(before.scale * step.scale),
+                validation.read_only(before.mean + before.scale * step.mean),
+                validation.read_only(before.scale * step.scale),
             )
         return (
             train._with(features=step(train.features), scaling=scaling),
@@ -317,7 +306,7 @@ class Dataset:
         Raises DataError unless they are finite numbers `(k, d)`, or if a data frame has the
         columns of the training data in another order.
         """
-        values, names = _features(features)
+        values, names = validation.features(features)
         if values.shape[1] != self.num_features:
             raise DataError(
                 f"the model was trained on {self.num_features} features, got {values.shape[1]}"
@@ -340,220 +329,6 @@ class Dataset:
         return strata, np.bincount(strata, minlength=len(self.class_names or ()))
 
 
-def load(name: str) -> Dataset:
-    """A data set known by its name, one of `NAMES`, not standardised.
-
-    breast_cancer, wine, iris and digits come with scikit-learn, with its names and order of
-    classes. moons are two interleaved half circles: 200 points with noise 0.2, always the same.
-    Raises UnknownNameError for any other name.
-    """
-    if name not in NAMES:
-        raise UnknownNameError("data set", name, NAMES)
-    from sklearn import datasets
-
-    if name == "moons":
-        points, labels = datasets.make_moons(n_samples=200, noise=0.2, random_state=0)
-        return Dataset(points, labels, name=name)
-    bunch = getattr(datasets, f"load_{name}")()
-    return Dataset(
-        bunch.data,
-        bunch.target_names[bunch.target],
-        class_names=bunch.target_names,
-        feature_names=bunch.feature_names,
-        name=name,
-    )
-
-
-def read_table(path: str | PathLike[str], *, target: str) -> Dataset:
-    """Class data from a file: labels in the column `target`, features in all other columns.
-
-    The suffix says how to read it: .csv (commas), .tsv (tabs), .parquet or .pq. In text files only
-    an empty field is a missing value. Labels keep their type; booleans among the features become
-    0 and 1. The data set is called after the file.
-
-    Raises StorageError for a file that is missing, unreadable or of an unknown suffix, and
-    DataError for a table that is empty or has missing values, text among the features, no column
-    `target`, or a target that looks like that of a regression.
-    """
-    path = Path(path)
-    frame = _read_frame(path)
-    columns = list(frame.columns)
-    if target not in columns:
-        close = difflib.get_close_matches(str(target), [str(c) for c in columns], n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise DataError(f"{path} has no column {target!r}; its columns are {columns}{hint}")
-    if len(columns) == 1:
-        raise DataError(f"{path} has no features: its only column is the target {target!r}")
-    return Dataset(frame.drop(columns=target), frame[target], name=path.stem)
-
-
-def _read_frame(path: Path) -> Any:
-    """The pandas data frame in a file, with nothing guessed beyond the types of whole columns."""
-    import pandas as pd
-    import pyarrow as pa
-
-    suffix = path.suffix.lower()
-    if suffix not in (".csv", ".tsv", ".parquet", ".pq"):
-        raise StorageError(f"cannot read {path}: known suffixes are .csv, .tsv, .parquet and .pq")
-    if not path.is_file():
-        raise StorageError(f"there is no file {path}; check the path")
-    try:
-        if suffix in (".parquet", ".pq"):
-            return pd.read_parquet(path, engine="pyarrow")
-        separator = "," if suffix == ".csv" else "\t"
-        first = pd.read_csv(path, sep=separator, header=None, nrows=2, dtype=str)
-        frame = pd.read_csv(
-            path, sep=separator, keep_default_na=False, na_values=[""], low_memory=False
-        )
-    except pd.errors.EmptyDataError as error:
-        raise DataError(f"{path} is empty; it needs a header and rows") from error
-    except (OSError, ValueError, pa.ArrowException) as error:
-        raise StorageError(f"cannot read {path} as {suffix}: {error}") from error
-    header = first.iloc[0].tolist()
-    if any(map(_is_missing, header)):
-        raise DataError(
-            f"{path} has a column without a name, perhaps row numbers; name or remove it"
-        )
-    repeated = [name for name in dict.fromkeys(header) if header.count(name) > 1]
-    if repeated:
-        raise DataError(f"{path} has more than one column called {repeated[0]!r}; rename them")
-    return frame
-
-
-def _features(
-    features: Any, feature_names: Iterable[str] | None = None
-) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Features as a new finite matrix, and the names of its columns."""
-    try:
-        array = np.asarray(features)
-    except ValueError as error:
-        raise DataError(f"features must form a matrix (n, d): {error}") from error
-    if array.ndim != 2:
-        raise DataError(
-            f"features must be a matrix (n, d), got shape {array.shape}; use reshape(-1, 1) "
-            "for a single feature, reshape(n, -1) for images"
-        )
-    given = getattr(features, "columns", None) if feature_names is None else feature_names
-    names = tuple(f"x{j}" for j in range(array.shape[1])) if given is None else tuple(given)
-    names = tuple(str(name) for name in names)
-    if len(names) != array.shape[1]:
-        raise DataError(f"{len(names)} feature names for {array.shape[1]} features; give one each")
-    values = _numbers("features", array, names)
-    _require_finite("features", values, names)
-    return values, names
-
-
-def _numbers(what: str, array: np.ndarray, names: Sequence[Hashable]) -> np.ndarray:
-    """A new float64 matrix, not empty; missing values become NaN, text is an error."""
-    if 0 in array.shape:
-        raise DataError(f"{what} are empty (shape {array.shape}); give at least one point")
-    if array.dtype.kind in "biuf":
-        return np.array(array, dtype=np.float64, order="C")
-    cells = array.astype(object)
-    wrong = ~np.frompyfunc(_is_number_or_missing, 1, 1)(cells).astype(bool)
-    if wrong.any():
-        column = int(np.flatnonzero(wrong.any(axis=0))[0])
-        rows = np.flatnonzero(wrong[:, column])
-        row = next((i for i in rows if not _reads_as_number(cells[i, column])), rows[0])
-        raise DataError(
-            f"{what} must be numbers, but column {names[column]!r} holds "
-            f"{_plain(cells[row, column])!r} in row {row}; encode it as numbers or drop it"
-        )
-    return np.frompyfunc(_to_float, 1, 1)(cells).astype(np.float64)
-
-
-def _require_finite(what: str, values: np.ndarray, names: Sequence[Hashable]) -> None:
-    wrong = np.argwhere(~np.isfinite(values))
-    if len(wrong):
-        row, column = wrong[0]
-        raise DataError(
-            f"{what} hold {len(wrong)} value(s) that are missing or not finite, the first "
-            f"{values[row, column]} in row {row}, column {names[column]!r}; "
-            "drop such rows or fill the values in"
-        )
-
-
-def _require_same_length(features: np.ndarray, targets: np.ndarray) -> None:
-    if len(features) != len(targets):
-        raise DataError(f"{len(features)} rows of features but {len(targets)} targets; match them")
-
-
-def _one_hot(
-    labels: list[Any], classes: tuple[Hashable, ...] | None
-) -> tuple[np.ndarray, tuple[Hashable, ...]]:
-    """Labels as one-hot rows, and the names of the classes."""
-    labels = [_plain(label) for label in labels]
-    if not labels:
-        raise DataError("targets are empty; give at least one label")
-    missing = [row for row, label in enumerate(labels) if _is_missing(label)]
-    if missing:
-        rows = ", ".join(map(str, missing[:5])) + (", …" if len(missing) > 5 else "")
-        raise DataError(f"{len(missing)} target(s) are missing, in rows {rows}; drop these rows")
-    try:
-        distinct = list(dict.fromkeys(labels))
-    except TypeError as error:
-        raise DataError(f"labels must be hashable: {error}; use strings or integers") from error
-    if classes is None:
-        fractions = [v for v in distinct if isinstance(v, float) and not v.is_integer()]
-        if len(fractions) > _MOST_FRACTIONAL_LABELS:
-            raise DataError(
-                f"targets such as {fractions[0]!r} with {len(fractions)} distinct fractional values"
-                " look like those of a regression; use Dataset.real, or give class_names"
-            )
-        if len(distinct) == 1:
-            raise DataError(
-                f"all labels are {distinct[0]!r}, but classification takes two classes; "
-                "add points of another class or give class_names"
-            )
-        try:
-            classes = tuple(sorted(distinct))
-        except TypeError:
-            classes = tuple(distinct)
-    _require_classes(classes)
-    index = {c: j for j, c in enumerate(classes)}
-    for row, label in enumerate(labels):
-        if label not in index:
-            raise DataError(
-                f"unseen label {label!r} in row {row}: class_names are {list(classes)}; "
-                "add it there or drop the row"
-            )
-    return np.eye(len(classes))[[index[label] for label in labels]], classes
-
-
-def _probabilities(
-    targets: Any, classes: tuple[Hashable, ...] | None
-) -> tuple[np.ndarray, tuple[Hashable, ...]]:
-    """Probabilities with rows that sum to 1, and the names of the classes."""
-    array = np.asarray(targets)
-    if array.ndim != 2 or array.shape[1] == 1:
-        raise DataError(
-            f"targets must be n labels or probabilities (n, C), got shape {array.shape}; "
-            "use Dataset.real for real values and a numpy object array for tuples"
-        )
-    values = _numbers("targets", array, range(array.shape[1]))
-    if classes is None:
-        classes = tuple(range(values.shape[1]))
-    _require_classes(classes)
-    if len(classes) != values.shape[1]:
-        raise DataError(f"{len(classes)} class names for {values.shape[1]} columns of targets")
-    sums = values.sum(axis=1, keepdims=True)
-    on_simplex = (values >= 0).all(axis=1) & (np.abs(sums[:, 0] - 1) <= _SIMPLEX_TOLERANCE)
-    if not on_simplex.all():
-        row = int(np.argmin(on_simplex))
-        raise DataError(
-            f"targets in row {row} are no probabilities: {values[row].tolist()}; "
-            "each row must be non-negative and sum to 1. Use Dataset.real for real values"
-        )
-    return values / sums, classes
-
-
-def _require_classes(classes: tuple[Hashable, ...]) -> None:
-    if len(classes) < 2:
-        raise DataError(f"classification takes two classes at least, got {list(classes)}")
-    if len(set(classes)) < len(classes):
-        raise DataError(f"class names must differ, got {list(classes)}")
-
-
 def _apportion(quotas: np.ndarray, total: int) -> np.ndarray:
     """Integers that sum to `total`, each within one of its quota: largest remainders go up."""
     sizes = np.floor(quotas).astype(int)
@@ -569,39 +344,3 @@ def _draw(key: PRNGKeyArray, strata: np.ndarray, sizes: np.ndarray) -> np.ndarra
     for stratum, size in enumerate(sizes):
         mask[order[strata[order] == stratum][:size]] = True
     return mask
-
-
-def _read_only(array: np.ndarray) -> np.ndarray:
-    array = np.array(array)
-    array.setflags(write=False)
-    return array
-
-
-def _plain(value: Any) -> Any:
-    """A numpy scalar as the Python object it stands for."""
-    return value.item() if isinstance(value, np.generic) else value
-
-
-def _is_missing(value: Any) -> bool:
-    """None, NaN, and the missing values of pandas, which need not be imported for this."""
-    if isinstance(value, float | np.floating):
-        return math.isnan(value)
-    return value is None or type(value).__name__ in ("NAType", "NaTType")
-
-
-def _is_number_or_missing(value: Any) -> bool:
-    return isinstance(value, numbers.Real | np.bool_) or _is_missing(value)
-
-
-def _to_float(value: Any) -> float:
-    try:
-        return math.nan if _is_missing(value) else float(value)
-    except OverflowError:
-        return math.inf
-
-
-def _reads_as_number(value: Any) -> bool:
-    try:
-        return math.isfinite(float(value))
-    except (TypeError, ValueError):
-        return False

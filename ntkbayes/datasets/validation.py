@@ -1,0 +1,185 @@
+"""All input validation of data. Rows and columns in messages count from 0."""
+
+import math
+import numbers
+from collections.abc import Hashable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ntkbayes.errors import (
+    DataError,
+)
+
+_SIMPLEX_TOLERANCE = 1e-6
+_MOST_FRACTIONAL_LABELS = 20
+
+
+def features(
+    features: Any, feature_names: Iterable[str] | None = None
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Features as a new finite matrix, and the names of its columns."""
+    try:
+        array = np.asarray(features)
+    except ValueError as error:
+        raise DataError(f"features must form a matrix (n, d): {error}") from error
+    if array.ndim != 2:
+        raise DataError(
+            f"features must be a matrix (n, d), got shape {array.shape}; use reshape(-1, 1) "
+            "for a single feature, reshape(n, -1) for images"
+        )
+    given = getattr(features, "columns", None) if feature_names is None else feature_names
+    names = tuple(f"x{j}" for j in range(array.shape[1])) if given is None else tuple(given)
+    names = tuple(str(name) for name in names)
+    if len(names) != array.shape[1]:
+        raise DataError(f"{len(names)} feature names for {array.shape[1]} features; give one each")
+    values = number_matrix("features", array, names)
+    require_finite("features", values, names)
+    return values, names
+
+
+def number_matrix(what: str, array: np.ndarray, names: Sequence[Hashable]) -> np.ndarray:
+    """A new float64 matrix, not empty; missing values become NaN, text is an error."""
+    if 0 in array.shape:
+        raise DataError(f"{what} are empty (shape {array.shape}); give at least one point")
+    if array.dtype.kind in "biuf":
+        return np.array(array, dtype=np.float64, order="C")
+    cells = array.astype(object)
+    wrong = ~np.frompyfunc(_is_number_or_missing, 1, 1)(cells).astype(bool)
+    if wrong.any():
+        column = int(np.flatnonzero(wrong.any(axis=0))[0])
+        rows = np.flatnonzero(wrong[:, column])
+        row = next((i for i in rows if not _reads_as_number(cells[i, column])), rows[0])
+        raise DataError(
+            f"{what} must be numbers, but column {names[column]!r} holds "
+            f"{plain(cells[row, column])!r} in row {row}; encode it as numbers or drop it"
+        )
+    return np.frompyfunc(_to_float, 1, 1)(cells).astype(np.float64)
+
+
+def require_finite(what: str, values: np.ndarray, names: Sequence[Hashable]) -> None:
+    wrong = np.argwhere(~np.isfinite(values))
+    if len(wrong):
+        row, column = wrong[0]
+        raise DataError(
+            f"{what} hold {len(wrong)} value(s) that are missing or not finite, the first "
+            f"{values[row, column]} in row {row}, column {names[column]!r}; "
+            "drop such rows or fill the values in"
+        )
+
+
+def require_same_length(features: np.ndarray, targets: np.ndarray) -> None:
+    if len(features) != len(targets):
+        raise DataError(f"{len(features)} rows of features but {len(targets)} targets; match them")
+
+
+def one_hot(
+    labels: list[Any], classes: tuple[Hashable, ...] | None
+) -> tuple[np.ndarray, tuple[Hashable, ...]]:
+    """Labels as one-hot rows, and the names of the classes."""
+    labels = [plain(label) for label in labels]
+    if not labels:
+        raise DataError("targets are empty; give at least one label")
+    missing = [row for row, label in enumerate(labels) if is_missing(label)]
+    if missing:
+        rows = ", ".join(map(str, missing[:5])) + (", …" if len(missing) > 5 else "")
+        raise DataError(f"{len(missing)} target(s) are missing, in rows {rows}; drop these rows")
+    try:
+        distinct = list(dict.fromkeys(labels))
+    except TypeError as error:
+        raise DataError(f"labels must be hashable: {error}; use strings or integers") from error
+    if classes is None:
+        fractions = [v for v in distinct if isinstance(v, float) and not v.is_integer()]
+        if len(fractions) > _MOST_FRACTIONAL_LABELS:
+            raise DataError(
+                f"targets such as {fractions[0]!r} with {len(fractions)} distinct fractional values"
+                " look like those of a regression; use Dataset.real, or give class_names"
+            )
+        if len(distinct) == 1:
+            raise DataError(
+                f"all labels are {distinct[0]!r}, but classification takes two classes; "
+                "add points of another class or give class_names"
+            )
+        try:
+            classes = tuple(sorted(distinct))
+        except TypeError:
+            classes = tuple(distinct)
+    require_classes(classes)
+    index = {c: j for j, c in enumerate(classes)}
+    for row, label in enumerate(labels):
+        if label not in index:
+            raise DataError(
+                f"unseen label {label!r} in row {row}: class_names are {list(classes)}; "
+                "add it there or drop the row"
+            )
+    return np.eye(len(classes))[[index[label] for label in labels]], classes
+
+
+def probabilities(
+    targets: Any, classes: tuple[Hashable, ...] | None
+) -> tuple[np.ndarray, tuple[Hashable, ...]]:
+    """Probabilities with rows that sum to 1, and the names of the classes."""
+    array = np.asarray(targets)
+    if array.ndim != 2 or array.shape[1] == 1:
+        raise DataError(
+            f"targets must be n labels or probabilities (n, C), got shape {array.shape}; "
+            "use Dataset.real for real values and a numpy object array for tuples"
+        )
+    values = number_matrix("targets", array, range(array.shape[1]))
+    if classes is None:
+        classes = tuple(range(values.shape[1]))
+    require_classes(classes)
+    if len(classes) != values.shape[1]:
+        raise DataError(f"{len(classes)} class names for {values.shape[1]} columns of targets")
+    sums = values.sum(axis=1, keepdims=True)
+    on_simplex = (values >= 0).all(axis=1) & (np.abs(sums[:, 0] - 1) <= _SIMPLEX_TOLERANCE)
+    if not on_simplex.all():
+        row = int(np.argmin(on_simplex))
+        raise DataError(
+            f"targets in row {row} are no probabilities: {values[row].tolist()}; "
+            "each row must be non-negative and sum to 1. Use Dataset.real for real values"
+        )
+    return values / sums, classes
+
+
+def require_classes(classes: tuple[Hashable, ...]) -> None:
+    if len(classes) < 2:
+        raise DataError(f"classification takes two classes at least, got {list(classes)}")
+    if len(set(classes)) < len(classes):
+        raise DataError(f"class names must differ, got {list(classes)}")
+
+
+def read_only(array: np.ndarray) -> np.ndarray:
+    array = np.array(array)
+    array.setflags(write=False)
+    return array
+
+
+def plain(value: Any) -> Any:
+    """A numpy scalar as the Python object it stands for."""
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def is_missing(value: Any) -> bool:
+    """None, NaN, and the missing values of pandas, which need not be imported for this."""
+    if isinstance(value, float | np.floating):
+        return math.isnan(value)
+    return value is None or type(value).__name__ in ("NAType", "NaTType")
+
+
+def _is_number_or_missing(value: Any) -> bool:
+    return isinstance(value, numbers.Real | np.bool_) or is_missing(value)
+
+
+def _to_float(value: Any) -> float:
+    try:
+        return math.nan if is_missing(value) else float(value)
+    except OverflowError:
+        return math.inf
+
+
+def _reads_as_number(value: Any) -> bool:
+    try:
+        return math.isfinite(float(value))
+    except (TypeError, ValueError):
+        return False
