@@ -56,7 +56,7 @@ def run(name: str, seed: int) -> pd.DataFrame:
         law = method.fit(prior, train, key=key_of(key, law_name))
         took = time.perf_counter() - begin
         predictions[law_name] = nb.predict(
-            law, test, key=key_of(key, law_name), name=law_name, seconds=took, num_draws=1000
+            law, test, key=key_of(key, law_name), name=law_name, seconds=took
         )
         print(f"  {name} {seed} {law_name}: {took:.1f} s {law.info}", flush=True)
     predictions |= baselines(train, test, key=key)

@@ -21,8 +21,11 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     help="The Neural Tangent Kernel as a Bayesian object: compare laws of trained classifiers.",
+    epilog="Example: ntkbayes compare --data iris --out runs/iris",
 )
 console = Console(stderr=True)
+# Messages are one line each, whatever the width of the terminal, and names in them are not coloured.
+_PLAIN = {"highlight": False, "markup": False, "soft_wrap": True}
 
 
 @app.callback()
@@ -37,10 +40,13 @@ def _setup() -> None:
     epilog="Example: ntkbayes compare --data my.csv --target species --ridge 0.1 --out runs/mine"
 )
 def compare(
+    context: typer.Context,
     out: Annotated[Path, typer.Option(help="Folder for report.html, comparison.csv and the laws.")],
     data: Annotated[
         str | None,
-        typer.Option(help="breast_cancer, wine, iris, digits, moons, or a CSV or Parquet file."),
+        typer.Option(
+            help="breast_cancer, wine, iris, digits, moons, or a file: .csv, .tsv or .parquet."
+        ),
     ] = None,
     target: Annotated[str | None, typer.Option(help="Column of the labels, for a file.")] = None,
     model: Annotated[
@@ -62,7 +68,7 @@ def compare(
     laws: Annotated[
         str, typer.Option(help="Comma-separated, of: map, random-init, first-order, laplace, nuts.")
     ] = "map,random-init,first-order,laplace,nuts",
-    draws: Annotated[int, typer.Option(help="Draws a law; for NUTS, a chain.")] = 1000,
+    draws: Annotated[int, typer.Option(help="Initialisations of random-init; draws a chain of NUTS.")] = 1000,
     seed: Annotated[int, typer.Option(help="Of the split, the draws and the bootstrap.")] = 0,
     test_share: Annotated[float, typer.Option(help="Part of the data held out.")] = 0.25,
     train_size: Annotated[
@@ -81,8 +87,10 @@ def compare(
     from ntkbayes.study import Study, default_methods, from_file
 
     if (data is None) == (model is None):
-        raise ConfigurationError("give either --data NAME or --model FILE")
+        given = "neither" if data is None else f"both --data {data} and --model {model}"
+        raise ConfigurationError(f"give either --data NAME or --model FILE; got {given}")
     if model is not None:
+        _require_only(context, "out", "model")
         study = from_file(model)
     else:
         points = _load(str(data), target)
@@ -109,7 +117,7 @@ def compare(
             progress=sys.stderr.isatty(),
         )
     except KeyboardInterrupt:
-        console.print("stopped; the same command goes on from the laws already finished")
+        console.print("stopped; the same command goes on from the laws already finished", **_PLAIN)
         raise typer.Exit(130) from None
     _print_table(comparison)
     print(f"report: {out / 'report.html'}")
@@ -126,6 +134,20 @@ def report(
     with _announce("report"):
         path = report_module.write(storage.load(folder), folder)
     print(f"report: {path}")
+
+
+def _require_only(context: typer.Context, *names: str) -> None:
+    """Raises ConfigurationError if the command line gave any other option."""
+    others = [
+        "--" + name.replace("_", "-")
+        for name in context.params
+        if name not in names
+        and getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
+    ]
+    if others:
+        raise ConfigurationError(
+            f"a model file has its own settings: change them there, and leave out {', '.join(others)}"
+        )
 
 
 def _load(data: str, target: str | None):  # type: ignore[no-untyped-def]
@@ -147,9 +169,9 @@ def _announce(what: str) -> Iterator[None]:
         with console.status(f"{what} …"):
             yield
     else:
-        console.print(f"{what} …", highlight=False)
+        console.print(f"{what} …", **_PLAIN)
         yield
-    console.print(f"{what}: {time.perf_counter() - begin:.1f} s", highlight=False)
+    console.print(f"{what}: {time.perf_counter() - begin:.1f} s", **_PLAIN)
 
 
 def _print_table(comparison) -> None:  # type: ignore[no-untyped-def]
@@ -167,10 +189,10 @@ def _print_table(comparison) -> None:  # type: ignore[no-untyped-def]
 def main() -> None:
     """Entry point: errors are messages, not tracebacks."""
     warnings.showwarning = lambda message, *_args, **_kwargs: console.print(
-        f"warning: {message}", style="yellow", highlight=False, markup=False
+        f"warning: {message}", style="yellow", **_PLAIN
     )
     try:
         app()
     except NTKBayesError as error:
-        console.print(f"error: {error}", style="red", highlight=False, markup=False)
+        console.print(f"error: {error}", style="red", **_PLAIN)
         raise SystemExit(1) from None

@@ -100,8 +100,9 @@ class Bernoulli(ClassLikelihood):
         return targets - jax.nn.sigmoid(logits)
 
     def curvature(self, logits: Logits) -> Curvature:
-        # σ(f) σ(−f), not σ(f) (1 − σ(f)), which is 0 from f = 37 on.
-        return Curvature(jax.nn.sigmoid(logits) * jax.nn.sigmoid(-logits), coupled=False)
+        # σ(f) σ(−f) by way of exp(−|f|): σ(f) (1 − σ(f)) would be 0 from f = 37 on.
+        tail = jnp.exp(-jnp.abs(logits))
+        return Curvature(tail / (1 + tail) ** 2, coupled=False)
 
     def interpolant(self, targets: Logits) -> Logits:
         _refuse_divergence(bool(jnp.any((targets <= 0) | (targets >= 1))))

@@ -1,8 +1,9 @@
 """Predictions: a law pushed through the likelihood at given inputs, on plain numpy arrays.
 
 Class probabilities are Monte Carlo means over draws. For a Gaussian law three standard shortcuts
-work from moments instead; `gauss_hermite` is exact up to quadrature, `probit` and `mean_field` are
-approximations, good to a few hundredths.
+work from moments instead; `gauss_hermite` is exact up to quadrature, `probit` is within 0.02, and
+`mean_field` of three classes or more off by a few hundredths on average, up to 0.2 where logits vary
+much.
 """
 
 import dataclasses
@@ -130,12 +131,19 @@ def predict(
         seconds: how long the fit took, for the record.
 
     Raises:
-        ConfigurationError: the likelihood has no classes, or more draws are asked for than are held.
+        ConfigurationError: the likelihood has no classes, the data have another number of classes
+            than those trained on, or more draws are asked for than are held.
     """
     likelihood = law.problem.likelihood
     if not isinstance(likelihood, ClassLikelihood):
         raise ConfigurationError(
             f"class probabilities need a likelihood of classes, not {type(likelihood).__name__}"
+        )
+    num_classes = likelihood.probabilities(law.problem.targets).shape[1]
+    if data.class_names is not None and data.num_classes != num_classes:
+        raise ConfigurationError(
+            f"the law was trained on {num_classes} classes, the data have {data.num_classes}; make "
+            "both data sets with the same class_names"
         )
     likelihood.encode(data)
     draw_key, label_key = jax.random.split(key)
@@ -239,10 +247,16 @@ def surface(
 
 
 def gauss_hermite(
-    mean: Float[np.ndarray, " n"], variance: Float[np.ndarray, " n"], *, num_nodes: int = 100
+    mean: Float[np.ndarray, " n"], variance: Float[np.ndarray, " n"], *, num_nodes: int = 400
 ) -> Float[np.ndarray, " n"]:
-    """E[σ(f)] for f ~ N(mean, variance), by quadrature. One logit."""
-    nodes, weights = np.polynomial.hermite_e.hermegauss(num_nodes)
+    """E[σ(f)] for f ~ N(mean, variance), by quadrature. One logit.
+
+    The trapezoidal rule over ±9 standard deviations, whose error falls as
+    exp(−1.1 num_nodes / √variance): by default round-off up to a variance of 100. Gauss' own nodes
+    converge far more slowly, since σ has poles at ±iπ.
+    """
+    nodes = np.linspace(-9.0, 9.0, num_nodes)
+    weights = np.exp(-(nodes**2) / 2)
     logits = mean[:, None] + np.sqrt(variance)[:, None] * nodes
     return np.asarray(jax.nn.sigmoid(jnp.asarray(logits))) @ (weights / weights.sum())
 

@@ -16,6 +16,7 @@ import os
 import re
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -70,7 +71,8 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     except OSError as error:
         raise StorageError(f"could not write {path}: {error.strerror or error}") from error
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink()
 
 
 def write_text(path: Path, text: str) -> None:
@@ -173,11 +175,20 @@ def load(folder: str | os.PathLike) -> Comparison:
     require_float64()
     folder = Path(folder)
     path = folder / "comparison.json"
+    if not path.is_file():
+        raise StorageError(
+            f"{folder} holds no finished comparison: there is no {path}; `ntkbayes compare` with "
+            f"--out {folder} makes or finishes one"
+        )
     try:
         summary = json.loads(path.read_text(encoding="utf-8"))
         laws, reference = summary["laws"], summary["reference"]
+        if not isinstance(laws, list) or reference not in laws:
+            raise ValueError(f"the reference {reference!r} is none of the laws {laws!r}")
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StorageError(f"{path} is not the summary of a comparison: {error}") from error
+        raise StorageError(
+            f"{path} is not the summary of a comparison ({error}); delete it and run again"
+        ) from error
     loaded = {name: load_law(law_path(folder, name)) for name in laws}
     return Comparison(
         predictions={name: test for name, (test, _, _) in loaded.items()},

@@ -6,6 +6,7 @@ import importlib.util
 import json
 import platform
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from ntkbayes import datasets, report, storage
 from ntkbayes.bridges.sklearn import BASELINES
 from ntkbayes.comparison import Comparison, compare, key_of
 from ntkbayes.datasets import Dataset
-from ntkbayes.errors import ConfigurationError, StorageError, UnknownNameError
+from ntkbayes.errors import ConfigurationError, NTKBayesError, StorageError, UnknownNameError
 from ntkbayes.laws import MAP, NUTS, FirstOrder, Laplace, Law, Method, RandomInit
 from ntkbayes.likelihood import Likelihood, default_likelihood
 from ntkbayes.linalg import require_float64
@@ -40,11 +41,21 @@ Announce = Callable[[str], AbstractContextManager]
 def default_methods(
     names: tuple[str, ...] = tuple(METHODS), *, num_draws: int = 1000
 ) -> dict[str, Method]:
-    """Methods by the name that tables show, each set to `num_draws` draws (a chain, for NUTS).
+    """Methods by the name that tables show.
+
+    Args:
+        names: of laws, see `METHODS`.
+        num_draws: initialisations of random-init, and draws a chain of NUTS. The other laws have
+            formulas, and need not be told.
 
     Raises:
         UnknownNameError: there is no such law.
+        ConfigurationError: no names, or fewer than 4 draws.
     """
+    if not names:
+        raise ConfigurationError(f"no laws to compare; choose from {', '.join(METHODS)}")
+    if num_draws < 4:
+        raise ConfigurationError(f"the number of draws must be at least 4; got {num_draws}")
     made: dict[str, Method] = {}
     for name in names:
         if name not in METHODS:
@@ -72,6 +83,9 @@ class Study:
         test_share: part of the data held out.
         baselines: whether scikit-learn's baselines take part.
         seed: of everything random.
+
+    Raises:
+        ConfigurationError: the seed is negative, or the names of two methods are the same file name.
     """
 
     data: Dataset | str
@@ -82,6 +96,17 @@ class Study:
     test_share: float = 0.25
     baselines: bool = True
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed < 2**63:
+            raise ConfigurationError(f"the seed must be at least 0 and below 2^63; got {self.seed}")
+        files: dict[Path, str] = {}
+        for name in (*self.methods, *(BASELINES if self.baselines else ())):
+            other = files.setdefault(storage.law_path(Path(), name), name)
+            if other != name or (self.baselines and name in self.methods and name in BASELINES):
+                raise ConfigurationError(
+                    f"the laws {other!r} and {name!r} would be kept in the same file; rename one"
+                )
 
     def run(
         self,
@@ -203,15 +228,15 @@ def _claim(folder: Path, settings: Mapping[str, object]) -> None:
     """Make sure that the folder belongs to this study, so that no other's results are mixed in."""
     path = folder / "study.json"
     text = json.dumps(settings, indent=2, sort_keys=True, default=str) + "\n"
-    if not path.exists():
-        if any((folder / "laws").iterdir()):
-            raise StorageError(
-                f"{folder} holds laws of which it is not known what study they belong to; choose "
-                "another output folder"
-            )
-        storage.write_text(path, text)
+    if not any((folder / "laws").glob("*.nc")):
+        storage.write_text(path, text)  # a study that failed before its first law has no claim
         return
-    found = path.read_text(encoding="utf-8")
+    if not path.is_file():
+        raise StorageError(
+            f"{folder} holds laws of which it is not known what study they belong to; choose "
+            "another output folder"
+        )
+    found = path.read_text(encoding="utf-8", errors="replace")
     if found != text:
         changed = _differences(found, text)
         raise StorageError(
@@ -255,7 +280,7 @@ def from_file(path: str | Path) -> Study:
 
     Raises:
         StorageError: there is no such file.
-        ConfigurationError: it is not a Python file, or defines no `study`.
+        ConfigurationError: it is not a Python file, fails, or defines no `study`.
     """
     path = Path(path)
     if not path.is_file():
@@ -264,11 +289,26 @@ def from_file(path: str | Path) -> Study:
     if spec is None or spec.loader is None:
         raise ConfigurationError(f"{path} is not a Python file")
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except NTKBayesError:
+        raise
+    except Exception as error:
+        raise ConfigurationError(_where_it_failed(path, error)) from error
     study = getattr(module, "study", None)
     if not isinstance(study, Study):
         raise ConfigurationError(
-            f"{path} must define `study = ntkbayes.study.Study(...)`; it has "
-            f"{'none' if study is None else type(study).__name__}"
+            f"{path} must define `study = ntkbayes.study.Study(...)`, but "
+            + ("defines no study" if study is None else f"its study is a {type(study).__name__}")
         )
     return study
+
+
+def _where_it_failed(path: Path, error: Exception) -> str:
+    """The last line of the model file that took part in an error, and the error."""
+    if isinstance(error, SyntaxError):
+        return f"{path}, line {error.lineno} is not Python: {error.msg}"
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if Path(frame.filename) == path.absolute()]
+    where = f", line {lines[-1]}" if lines else ""
+    return f"{path}{where} failed: {type(error).__name__}: {error}"

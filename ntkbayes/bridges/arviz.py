@@ -8,6 +8,10 @@ log_likelihood (y), observed_data (labels y), constant_data (targets, probabilit
 draws have a chain axis of length 1 and say in the attribute `sampling` of each group that they are
 no Markov chain. `held_out` says whether the points were trained on: leave-one-out (az.loo) is about
 points that were; for points that were not, the ELPD is `Predictions.pointwise_elpd`.
+
+Importance sampling from a point is undefined: az.loo and az.compare refuse MAP and baselines, and
+az.summary warns of the effective sample size of draws that are all alike. Of more than two classes
+ask for az.plot_ppc_pava(tree, data_type="categorical").
 """
 
 import json
@@ -54,7 +58,10 @@ def to_datatree(predictions: Predictions) -> "xr.DataTree":
     log_likelihood = np.broadcast_to(p.log_likelihood, (draws, len(p.targets)))
     constant = {
         "targets": (("obs_id", "class"), p.targets),
-        "probabilities": (("obs_id", "class"), p.probabilities),
+        "probabilities": (
+            ("obs_id", "class"),
+            p.probabilities if p.point_probabilities is None else p.point_probabilities,
+        ),
     }
     groups = {
         "posterior_predictive": xr.Dataset({"y": (points, by_chain(p.label_draws))}, coords),

@@ -67,37 +67,35 @@ def _line_search(
     start_slope: Float[Array, ""],
     prior_slope: Float[Array, ""],
     prior_curvature: Float[Array, ""],
-) -> Float[Array, ""]:
-    """The t > 0 that (nearly) minimises the loss along logits + t · step.
+) -> tuple[Float[Array, ""], Logits]:
+    """The t > 0 that (nearly) minimises the loss along logits + t · step, and the residual there.
 
     The loss is convex in t, so its slope grows from a negative value; Newton's iteration on the
     slope, kept inside a bracket by bisection, stops once |slope(t)| ≤ |slope(0)| / 10. Costs no
     matrix product. The slopes are of the whole loss at 0, and of its prior part at 0.
     """
 
-    def slope_and_curvature(t: Float[Array, ""]) -> tuple[Array, Array]:
-        at = logits + t * step
-        slope = -jnp.sum(likelihood.residual(targets, at) * step)
-        curvature = jnp.sum(step * likelihood.curvature(at).matvec(step))
-        return slope + prior_slope + t * prior_curvature, curvature + prior_curvature
-
-    goal = 0.1 * jnp.abs(start_slope)
+    def at(t: Float[Array, ""]) -> tuple[Array, Logits]:
+        residual = likelihood.residual(targets, logits + t * step)
+        return prior_slope + t * prior_curvature - jnp.sum(residual * step), residual
 
     def unfinished(state: tuple) -> Array:
         _, _, _, slope, _, count = state
-        return (jnp.abs(slope) > goal) & (count < 50)
+        return (jnp.abs(slope) > 0.1 * jnp.abs(start_slope)) & (count < 50)
 
     def refine(state: tuple) -> tuple:
-        low, high, t, slope, curvature, count = state
+        low, high, t, slope, _, count = state
         low, high = jnp.where(slope < 0, t, low), jnp.where(slope < 0, high, t)
-        newton = t - slope / curvature
+        curvature = likelihood.curvature(logits + t * step).matvec(step)
+        newton = t - slope / (jnp.sum(step * curvature) + prior_curvature)
         middle = jnp.where(jnp.isinf(high), 2 * t, (low + high) / 2)
         t = jnp.where((newton > low) & (newton < high) & (newton < 10 * t), newton, middle)
-        return low, high, t, *slope_and_curvature(t), count + 1
+        return low, high, t, *at(t), count + 1
 
     one = jnp.ones(())
-    state = (jnp.zeros(()), jnp.inf * one, one, *slope_and_curvature(one), 0)
-    return jax.lax.while_loop(unfinished, refine, state)[2]
+    state = (jnp.zeros(()), jnp.inf * one, one, *at(one), 0)
+    _, _, t, _, residual, _ = jax.lax.while_loop(unfinished, refine, state)
+    return t, residual
 
 
 # --- ridge > 0, one initial function: exact Newton -----------------------------------------------
@@ -125,7 +123,7 @@ def _newton(
         df = gram @ da
         # a and f − f0 = P a move together, so the slope of ½ aᵀ(f − f0) is aᵀ df.
         slopes = (jnp.sum(gradient * df), jnp.sum(a * df), jnp.sum(da * df))
-        t = _line_search(likelihood, targets, f, df, *slopes)
+        t, _ = _line_search(likelihood, targets, f, df, *slopes)
         return assess(a + t * da, count + 1)
 
     def assess(a: Logits, count: Int[Array, ""] | int) -> tuple:
@@ -238,10 +236,10 @@ def _conjugate_gradients(
     def update(state: tuple) -> tuple:
         a, f, gradient, v, df, da, counts, count = state
         active = jnp.max(jnp.abs(gradient), axis=(1, 2)) > tolerance
-        t = search(f, df, inner(gradient, df), inner(a, df), inner(da, df))
+        t, residual = search(f, df, inner(gradient, df), inner(a, df), inner(da, df))
         t = spread(jnp.where(active, t, 0.0))
         a, f = a + t * da, f + t * df
-        new = a - residual_of(f)
+        new = jnp.where(spread(active), a - residual, gradient)
         new_v, new_z = preconditioner.apply(new, likelihood.project)
         before = inner(gradient, v)
         beta = jnp.maximum(inner(new - gradient, new_v), 0) / jnp.where(before > 0, before, 1.0)
@@ -350,7 +348,7 @@ def train_many(
     return TrainedPredictors(a / ridge, residual, counts)
 
 
-_BLOCK_NUMBERS = 2**21  # numbers in one (S, n, C) array: 16 MiB, and about ten such arrays
+_BLOCK_NUMBERS = 2**17  # numbers in one (S, n, C) array: 1 MiB, and about ten such arrays
 
 
 # --- ridge = 0 -----------------------------------------------------------------------------------
