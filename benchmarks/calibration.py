@@ -82,10 +82,13 @@ def main() -> None:
     arguments = parser.parse_args()
     warnings.simplefilter("ignore", DataWarning)
 
-    tables = [run(name, seed) for name in arguments.data for seed in range(arguments.splits)]
-    everything = pd.concat(tables)
-    if arguments.out:
-        everything.to_csv(arguments.out, index=False)
+    tables = []
+    for name in arguments.data:
+        for seed in range(arguments.splits):
+            tables.append(run(name, seed))
+            everything = pd.concat(tables)
+            if arguments.out:
+                everything.to_csv(arguments.out, index=False)
     order = list(dict.fromkeys(everything["law"]))
     for name in arguments.data:
         rows = everything[everything["data"] == name].groupby("law")[list(COLUMNS)]
