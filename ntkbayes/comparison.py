@@ -1,5 +1,7 @@
 """Laws side by side on the same held-out data."""
 
+import dataclasses
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -173,7 +175,7 @@ def compare(
     for name, law in laws.items():
         progress(name)
         predictions[name] = (
-            law
+            dataclasses.replace(law, name=name)
             if isinstance(law, Predictions)
             else predict(law, test, key=key_of(key, name), name=name, num_draws=num_draws)
         )
@@ -191,4 +193,5 @@ def compare(
 
 def key_of(key: PRNGKeyArray, name: str) -> PRNGKeyArray:
     """A key that depends on the name alone, not on what else is compared."""
-    return jax.random.fold_in(key, int.from_bytes(name.encode()[:64], "big") % (2**31 - 1))
+    digest = hashlib.sha256(name.encode()).digest()
+    return jax.random.fold_in(key, int.from_bytes(digest[:4], "big"))

@@ -1,7 +1,7 @@
 """Predictions: a law pushed through the likelihood at given inputs, on plain numpy arrays.
 
 Class probabilities are Monte Carlo means over draws. For a Gaussian law three standard shortcuts
-work from moments instead; `gauss_hermite` is exact up to quadrature, `probit` is within 0.02, and
+work from moments instead; `quadrature` is exact up to quadrature, `probit` is within 0.02, and
 `mean_field` of three classes or more off by a few hundredths on average, up to 0.2 where logits vary
 much.
 """
@@ -131,19 +131,18 @@ def predict(
         seconds: how long the fit took, for the record.
 
     Raises:
-        ConfigurationError: the likelihood has no classes, the data have another number of classes
-            than those trained on, or more draws are asked for than are held.
+        ConfigurationError: the likelihood has no classes, the data have other classes, or in
+            another order, than those trained on, or more draws are asked for than are held.
     """
     likelihood = law.problem.likelihood
     if not isinstance(likelihood, ClassLikelihood):
         raise ConfigurationError(
             f"class probabilities need a likelihood of classes, not {type(likelihood).__name__}"
         )
-    num_classes = likelihood.probabilities(law.problem.targets).shape[1]
-    if data.class_names is not None and data.num_classes != num_classes:
+    if data.class_names is not None and data.class_names != law.problem.class_names:
         raise ConfigurationError(
-            f"the law was trained on {num_classes} classes, the data have {data.num_classes}; make "
-            "both data sets with the same class_names"
+            f"the law was trained on the classes {law.problem.class_names}, the data have "
+            f"{data.class_names}; make both data sets with the same class_names"
         )
     likelihood.encode(data)
     draw_key, label_key = jax.random.split(key)
@@ -246,7 +245,7 @@ def surface(
 # --- probabilities from moments ------------------------------------------------------------------
 
 
-def gauss_hermite(
+def quadrature(
     mean: Float[np.ndarray, " n"], variance: Float[np.ndarray, " n"], *, num_nodes: int = 400
 ) -> Float[np.ndarray, " n"]:
     """E[σ(f)] for f ~ N(mean, variance), by quadrature. One logit.

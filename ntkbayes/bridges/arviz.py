@@ -1,4 +1,5 @@
-"""ArviZ: predictions as an xarray DataTree and back, without loss.
+"""ArviZ: predictions as an xarray DataTree and back, without loss (but class names other than
+strings and numbers come back as text).
 
     tree = to_datatree(predict(law, test, key=key, name="Laplace"))
     az.summary(tree, var_names=["logits"]); az.loo(tree); az.plot_ppc_pava(tree)
@@ -6,8 +7,9 @@
 Groups follow the InferenceData schema: posterior (logits), posterior_predictive (label draws y),
 log_likelihood (y), observed_data (labels y), constant_data (targets, probabilities). Independent
 draws have a chain axis of length 1 and say in the attribute `sampling` of each group that they are
-no Markov chain. `held_out` says whether the points were trained on: leave-one-out (az.loo) is about
-points that were; for points that were not, the ELPD is `Predictions.pointwise_elpd`.
+no Markov chain: their R-hat, which compares chains, is NaN. `held_out` says whether the points were
+trained on: leave-one-out (az.loo) is about points that were; for points that were not, the ELPD is
+`Predictions.pointwise_elpd`.
 
 Importance sampling from a point is undefined: az.loo and az.compare refuse MAP and baselines, and
 az.summary warns of the effective sample size of draws that are all alike. Of more than two classes

@@ -18,6 +18,7 @@ values at X: nothing is interpolated and no covariance over all logits is formed
 """
 
 import abc
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
@@ -28,7 +29,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, Shaped
 
 from ntkbayes.datasets import Dataset
-from ntkbayes.errors import ConfigurationError
+from ntkbayes.errors import ConfigurationError, DataError
 from ntkbayes.kernels import KernelPair
 from ntkbayes.likelihood import Likelihood, default_likelihood
 from ntkbayes.linalg import CholeskyFactor, Conditional, Gram, Logits
@@ -59,6 +60,7 @@ class Problem(eqx.Module):
     targets: Logits
     mean: Logits
     gram: KernelPair
+    class_names: tuple[Hashable, ...] | None = eqx.field(static=True)
 
     @classmethod
     def build(cls, prior: NTKPrior, data: Dataset, likelihood: Likelihood | None) -> "Problem":
@@ -67,7 +69,8 @@ class Problem(eqx.Module):
         targets = likelihood.encode(data)
         features = jnp.asarray(data.features)
         mean = prior.mean_logits(features, targets.shape[1])
-        return cls(prior, likelihood, features, targets, mean, prior.gram(features))
+        gram = prior.gram(features)
+        return cls(prior, likelihood, features, targets, mean, gram, data.class_names)
 
     @property
     def ridge(self) -> float:
@@ -136,8 +139,8 @@ class Law(abc.ABC):
             num_draws: how many; all stored draws if None (1000 for a law with a formula).
 
         Raises:
-            ConfigurationError: more draws are asked for than the law holds, or none; or the features
-                do not fit those trained on.
+            ConfigurationError: more draws are asked for than the law holds, or none.
+            DataError: the features do not fit those trained on, or are not finite.
         """
         if num_draws is not None and num_draws < 1:
             raise ConfigurationError(f"the number of draws must be at least 1; got {num_draws}")
@@ -160,12 +163,14 @@ class Law(abc.ABC):
         known = self.problem.features
         features = jnp.asarray(features, dtype=jnp.float64)
         if features.ndim != known.ndim or features.shape[1:] != known.shape[1:]:
-            raise ConfigurationError(
+            raise DataError(
                 f"the law was trained on features of shape (n, {known.shape[1]}), got "
                 f"{features.shape}; give the same columns, scaled by the training data's scaling"
             )
-        if not bool(jnp.all(jnp.isfinite(features))):
-            raise ConfigurationError("the features contain NaN or infinity")
+        broken = jnp.argwhere(~jnp.isfinite(features))
+        if len(broken):
+            where = tuple(int(i) for i in broken[0])
+            raise DataError(f"the features are {features[where]} at {where}; give finite numbers")
         return features
 
 

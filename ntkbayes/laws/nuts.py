@@ -21,7 +21,7 @@ from ntkbayes.training import linearised
 @dataclass(frozen=True)
 class NUTSInfo(Info):
     """num_divergences: transitions whose energy error exploded; should be 0. max_rhat: the largest
-    split R-hat, and min_ess the smallest bulk effective sample size, of the logits at the training
+    split R-hat, and min_ess the smallest effective sample size, of the logits at the training
     points up to what the likelihood cannot see. mean_steps: leapfrog steps a draw. mean_accept:
     acceptance statistic, mean_step_size: over chains."""
 

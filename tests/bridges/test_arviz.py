@@ -1,0 +1,252 @@
+"""What ArviZ makes of every law, and that nothing is lost on the way there and back."""
+
+import dataclasses
+import itertools
+import json
+
+import jax
+import matplotlib
+import numpy as np
+import pytest
+import xarray as xr
+from oracles import gp_classification as oracle
+
+import ntkbayes as nb
+from ntkbayes.bridges.arviz import from_datatree, to_datatree
+from ntkbayes.errors import StorageError
+from ntkbayes.predictive import predict, predictions_from_probabilities
+
+matplotlib.use("Agg")
+
+import arviz as az
+import matplotlib.pyplot as plt
+
+PRIOR = nb.NTKPrior(
+    nb.networks.mlp(depth=1, activation="relu", weight_std=1.5, bias_std=0.5), ridge=0.5
+)
+KEY = jax.random.key(0)
+POINTS, DRAWS = 24, 200
+METHODS = {
+    "MAP": nb.MAP(),
+    "random init": nb.RandomInit(num_inits=DRAWS),
+    "first order": nb.FirstOrder(),
+    "Laplace": nb.Laplace(),
+    "NUTS": nb.NUTS(num_samples=100, num_warmup=100, num_chains=2),
+}
+WITH_SPREAD = [name for name in METHODS if name != "MAP"]
+KINDS = {"binary": ("mild", "severe"), "3 classes": ("a", "b", "c")}
+
+
+def data_of(kind, *, seed=7):
+    names = KINDS[kind]
+    features, labels = oracle.blobs(seed, POINTS, len(names))
+    return nb.Dataset(features, [names[label] for label in labels], class_names=names)
+
+
+@pytest.fixture(scope="module")
+def laws():
+    fitted = {}
+    for name, kind in itertools.product(METHODS, KINDS):
+        fitted[name, kind] = METHODS[name].fit(PRIOR, data_of(kind), key=KEY)
+    return fitted
+
+
+@pytest.fixture(scope="module")
+def training(laws):
+    """Predictions at the training points."""
+    return {
+        (name, kind): predict(
+            law, data_of(kind), key=KEY, name=name, num_draws=DRAWS, held_out=False, seconds=0.25
+        )
+        for (name, kind), law in laws.items()
+    }
+
+
+@pytest.fixture(scope="module")
+def trees(training):
+    return {which: to_datatree(found) for which, found in training.items()}
+
+
+@pytest.fixture(scope="module")
+def baseline():
+    given = np.random.default_rng(0).dirichlet(np.ones(3), POINTS)
+    return predictions_from_probabilities("logistic", given, data_of("3 classes"), key=KEY)
+
+
+EVERY = list(itertools.product(METHODS, KINDS))
+SPREAD = [which for which in EVERY if which[0] in WITH_SPREAD]
+every_law = pytest.mark.parametrize(("name", "kind"), EVERY, ids=map("-".join, EVERY))
+every_spread = pytest.mark.parametrize(("name", "kind"), SPREAD, ids=map("-".join, SPREAD))
+every_kind = pytest.mark.parametrize("kind", KINDS)
+# ArviZ's own advice on leave-one-out by importance sampling, expected of some of these laws.
+pareto_k = pytest.mark.filterwarnings("ignore:Estimated shape parameter of Pareto:UserWarning")
+all_alike = pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning")
+
+
+# --- ArviZ on every law --------------------------------------------------------------------------
+
+
+@every_spread
+def test_summary_has_the_moments_of_the_logits(training, trees, name, kind):
+    found, tree = training[name, kind], trees[name, kind]
+    table = az.summary(tree, var_names=["logits"], round_to="none")
+    np.testing.assert_allclose(table["mean"], found.logits.mean(axis=0).ravel(), atol=1e-8)
+    np.testing.assert_allclose(table["sd"], found.logits.std(axis=0, ddof=1).ravel(), atol=1e-8)
+    assert np.all(az.ess(tree)["logits"] > 0)
+    # R-hat compares chains, so that draws without chains have none.
+    assert np.all(np.isfinite(az.rhat(tree)["logits"]) == (name == "NUTS"))
+
+
+@all_alike
+@every_kind
+def test_summary_of_a_point_has_no_spread(training, trees, kind):
+    tree = trees["MAP", kind]
+    table = az.summary(tree, var_names=["logits"], round_to="none")
+    np.testing.assert_allclose(table["mean"], training["MAP", kind].mean.ravel(), atol=1e-8)
+    np.testing.assert_allclose(table["sd"], 0, atol=1e-12)
+    az.rhat(tree)
+    az.ess(tree)
+
+
+def test_independent_draws_look_independent_to_arviz(trees):
+    for name in ("random init", "first order", "Laplace"):
+        # 24 logits of 200 draws: each effective size is estimated roughly.
+        assert np.median(az.ess(trees[name, "binary"])["logits"]) > 120
+
+
+@pareto_k
+@every_spread
+def test_leave_one_out_runs_and_is_worse_than_the_fit_to_the_training_points(
+    training, trees, name, kind
+):
+    found = az.loo(trees[name, kind], pointwise=True)
+    assert found.n_data_points == POINTS
+    assert found.n_samples == DRAWS
+    assert found.elpd < training[name, kind].pointwise_elpd.sum()
+
+
+@pareto_k
+@every_kind
+def test_leave_one_out_compares_all_laws_that_have_spread(trees, kind):
+    table = az.compare({name: trees[name, kind] for name in WITH_SPREAD}, round_to="none")
+    assert set(table.index) == set(WITH_SPREAD)
+    for name in WITH_SPREAD:
+        assert table.loc[name, "elpd"] == pytest.approx(az.loo(trees[name, kind]).elpd)
+
+
+@every_kind
+def test_leave_one_out_is_undefined_for_a_point(trees, kind):
+    with pytest.raises(ValueError, match="All tail values are the same"):
+        az.loo(trees["MAP", kind])
+
+
+def test_leave_one_out_is_undefined_for_a_baseline(baseline):
+    with pytest.raises((ValueError, TypeError, KeyError)):
+        az.loo(to_datatree(baseline))
+
+
+@every_law
+def test_calibration_plots_of_label_draws_run(trees, name, kind):
+    data_type = "binary" if kind == "binary" else "categorical"
+    az.plot_ppc_pava(trees[name, kind], data_type=data_type)
+    plt.close("all")
+
+
+def test_calibration_plots_of_a_baseline_run(baseline):
+    az.plot_ppc_pava(to_datatree(baseline), data_type="categorical")
+    plt.close("all")
+
+
+# --- what the tree holds -------------------------------------------------------------------------
+
+
+@every_law
+def test_a_tree_says_how_its_draws_came_about(laws, trees, name, kind):
+    tree = trees[name, kind]
+    law = laws[name, kind]
+    for group in (tree, *tree.children.values()):
+        assert group.attrs["sampling"] == law.sampling
+        assert group.attrs["law"] == name
+    chains = 2 if name == "NUTS" else 1
+    assert (law.sampling == "Markov chains") == (name == "NUTS")
+    for group in ("posterior", "posterior_predictive", "log_likelihood"):
+        assert dict(tree[group].sizes)["chain"] == chains
+        assert dict(tree[group].sizes)["draw"] == DRAWS // chains
+    assert tree.attrs["held_out"] == 0
+    assert tree.attrs["seconds"] == 0.25
+    assert json.loads(tree.attrs["info"]) == dataclasses.asdict(law.info)
+
+
+@every_kind
+def test_groups_hold_draws_labels_and_probabilities(training, trees, kind):
+    found, tree = training["NUTS", kind], trees["NUTS", kind]
+    # Chain after chain, as the law stores them.
+    np.testing.assert_array_equal(tree["posterior"]["logits"][1], found.logits[100:])
+    np.testing.assert_array_equal(tree["log_likelihood"]["y"][0], found.log_likelihood[:100])
+    np.testing.assert_array_equal(tree["posterior_predictive"]["y"][1], found.label_draws[100:])
+    np.testing.assert_array_equal(tree["observed_data"]["y"], data_of(kind).labels)
+    constant = tree["constant_data"]
+    np.testing.assert_array_equal(constant["targets"], found.targets)
+    np.testing.assert_array_equal(constant["probabilities"], found.probabilities)
+    assert tuple(constant["class"].values) == KINDS[kind]
+
+
+def test_log_likelihood_of_held_out_points_gives_their_elpd(laws):
+    for name, kind in (("NUTS", "binary"), ("random init", "3 classes")):
+        test = data_of(kind, seed=8)
+        found = predict(laws[name, kind], test, key=KEY, name=name, num_draws=DRAWS)
+        tree = to_datatree(found)
+        assert tree.attrs["held_out"] == 1
+        density = np.exp(tree["log_likelihood"]["y"]).mean(["chain", "draw"])
+        np.testing.assert_allclose(np.log(density), found.pointwise_elpd, atol=1e-12)
+
+
+# --- there and back ------------------------------------------------------------------------------
+
+
+def assert_same(found, original):
+    for field in dataclasses.fields(original):
+        ours, theirs = getattr(found, field.name), getattr(original, field.name)
+        if isinstance(theirs, np.ndarray):
+            assert ours.dtype == theirs.dtype, field.name
+            np.testing.assert_array_equal(ours, theirs, err_msg=field.name)
+        else:
+            assert ours == theirs, field.name
+
+
+@every_law
+def test_the_round_trip_is_exact(training, trees, name, kind):
+    assert_same(from_datatree(trees[name, kind]), training[name, kind])
+
+
+@pytest.mark.parametrize("which", [("NUTS", "binary"), ("Laplace", "3 classes")], ids="-".join)
+def test_the_round_trip_through_a_file_is_exact(training, trees, which, tmp_path):
+    path = tmp_path / "law.nc"
+    trees[which].to_netcdf(path, engine="h5netcdf")
+    with xr.open_datatree(path, engine="h5netcdf") as tree:
+        assert_same(from_datatree(tree), training[which])
+
+
+def test_the_round_trip_of_a_baseline_is_exact(baseline, tmp_path):
+    tree = to_datatree(baseline)
+    assert "posterior" not in tree.children
+    assert_same(from_datatree(tree), baseline)
+    tree.to_netcdf(tmp_path / "baseline.nc", engine="h5netcdf")
+    with xr.open_datatree(tmp_path / "baseline.nc", engine="h5netcdf") as read:
+        assert_same(from_datatree(read), baseline)
+
+
+def test_numbers_as_class_names_come_back_as_numbers(baseline):
+    named = dataclasses.replace(baseline, class_names=(0, 1.5, True))
+    found = from_datatree(to_datatree(named)).class_names
+    assert found == (0, 1.5, True)
+    assert [type(name) for name in found] == [int, float, bool]
+
+
+def test_a_foreign_tree_is_refused(trees):
+    with pytest.raises(StorageError, match="its schema is None"):
+        from_datatree(xr.DataTree.from_dict({"/posterior": xr.Dataset({"mu": ("draw", [1.0])})}))
+    older = trees["MAP", "binary"].copy()
+    older.attrs["schema"] = "ntkbayes 0"
+    with pytest.raises(StorageError, match="its schema is 'ntkbayes 0', not 'ntkbayes 1'"):
+        from_datatree(older)
