@@ -18,6 +18,7 @@ import numpy as np
 jax.config.update("jax_enable_x64", True)
 
 import ntkbayes as nb
+from ntkbayes.errors import DataWarning
 from ntkbayes.laws.base import Problem
 
 
@@ -37,7 +38,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="100 draws everywhere, to try it out")
     quick = parser.parse_args().quick
     draws = 100 if quick else 1000
-    warnings.simplefilter("ignore", nb.datasets.DataWarning)
+    warnings.simplefilter("ignore", DataWarning)
 
     key = jax.random.key(0)
     data = nb.datasets.load("breast_cancer")

@@ -348,7 +348,7 @@ def train_many(
     return TrainedPredictors(a / ridge, residual, counts)
 
 
-_BLOCK_NUMBERS = 2**17  # numbers in one (S, n, C) array: 1 MiB, and about ten such arrays
+_BLOCK_NUMBERS = 2**16  # numbers in one (S, n, C) array: 512 KiB, so that its like stay in cache
 
 
 # --- ridge = 0 -----------------------------------------------------------------------------------
