@@ -41,13 +41,13 @@ def split(name: str, seed: int) -> tuple[nb.Dataset, nb.Dataset]:
 def run(name: str, seed: int) -> pd.DataFrame:
     train, test = split(name, seed)
     prior = nb.NTKPrior(nb.networks.mlp(depth=2, weight_std=1.5, bias_std=0.1), ridge=RIDGE)
-    samples = 150 if name == "digits" else 1000
+    samples = 60 if name == "digits" else 1000
     methods = {
         "MAP": nb.MAP(),
         "random init": nb.RandomInit(num_inits=1000),
         "first order": nb.FirstOrder(),
         "Laplace": nb.Laplace(),
-        "NUTS": nb.NUTS(num_samples=samples, num_warmup=max(200, samples // 2), num_chains=4),
+        "NUTS": nb.NUTS(num_samples=samples, num_warmup=max(120, samples // 2), num_chains=4),
     }
     key = jax.random.key(1000 + seed)
     predictions = {}
@@ -89,11 +89,19 @@ def main() -> None:
             everything = pd.concat(tables)
             if arguments.out:
                 everything.to_csv(arguments.out, index=False)
+    show(everything)
+
+
+def show(everything: pd.DataFrame) -> None:
+    """Print a table a data set, and who is over- or under-confident."""
     order = list(dict.fromkeys(everything["law"]))
-    for name in arguments.data:
-        rows = everything[everything["data"] == name].groupby("law")[list(COLUMNS)]
+    for name in dict.fromkeys(everything["data"]):
+        found = everything[everything["data"] == name]
+        rows, splits = found.groupby("law")[list(COLUMNS)], found["seed"].nunique()
         mean, error = rows.mean().loc[order], rows.sem().loc[order]
-        print(f"\n{name}: mean ± standard error over {arguments.splits} splits, ridge {RIDGE}")
+        print(
+            f"\n{name}: mean ± standard error over {everything[everything['data'] == name]['seed'].nunique()} splits, ridge {RIDGE}"
+        )
         text = mean.map("{:.3f}".format) + " ±" + error.map("{:.3f}".format)
         print(text.to_string())
         for law in order:

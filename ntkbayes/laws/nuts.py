@@ -46,8 +46,9 @@ class NUTSLaw(SampledLaw):
 class NUTS(Method[NUTSLaw]):
     """No-U-turn sampling of the whitened latent z, f(X) = mean + L z with L Lᵀ = Θ/ridge.
 
-    The mass matrix is that of the Laplace posterior, class by class, and is not adapted; the chains
-    start at draws of that Gaussian.
+    It moves in coordinates in which the Laplace posterior, class by class, is standard normal, with
+    the identity as mass matrix (a dense one would be multiplied at every turning check), and the
+    chains start at draws of that Gaussian.
 
     Args:
         num_samples: draws kept, a chain.
@@ -81,15 +82,10 @@ class NUTS(Method[NUTSLaw]):
         problem.prior.require_ridge("the posterior")
         start_key, run_key = jax.random.split(key)
         factor = cholesky(problem.prior_gram, what="the NTK Gram matrix")
-        mode, covariances = _gaussian_guide(problem, factor)
-        sites = _sites(problem.targets.shape[1])
+        mode, roots = _gaussian_guide(problem, factor)
 
         kernel = Kernel(
             _model,
-            dense_mass=[(site,) for site in sites],
-            inverse_mass_matrix={
-                (site,): covariance for site, covariance in zip(sites, covariances, strict=True)
-            },
             adapt_mass_matrix=False,
             target_accept_prob=self.target_accept,
             max_tree_depth=self.max_tree_depth,
@@ -102,22 +98,20 @@ class NUTS(Method[NUTSLaw]):
             chain_method="vectorized",
             progress_bar=self.progress,
         )
-        roots = jnp.linalg.cholesky(covariances)
-        noise = jax.random.normal(start_key, (self.num_chains, *mode.shape))
-        starts = mode[None] + jnp.einsum("cij,kjc->kic", roots, noise)
-        if self.num_chains == 1:
-            starts = starts[0]
+        starts = jax.random.normal(start_key, (self.num_chains, *mode.shape))
         sampler.run(
             run_key,
             problem.likelihood,
             problem.targets,
             problem.mean,
             factor.lower,
-            init_params={site: starts[..., c] for c, site in enumerate(sites)},
+            mode,
+            roots,
+            init_params={"standard": starts if self.num_chains > 1 else starts[0]},
             extra_fields=("diverging", "num_steps", "accept_prob", "adapt_state.step_size"),
         )
-        samples = sampler.get_samples(group_by_chain=True)
-        whitened = jnp.stack([samples[site] for site in sites], axis=-1)
+        standard = sampler.get_samples(group_by_chain=True)["standard"]
+        whitened = mode[None, None] + jnp.einsum("cij,ksjc->ksic", roots, standard)
         info = self._diagnose(problem, factor, whitened, sampler.get_extra_fields(True))
         draws = whitened.reshape(-1, *whitened.shape[2:])
         return NUTSLaw(problem, Paths(draws, jnp.zeros_like(draws)), factor, info, self.num_chains)
@@ -148,39 +142,45 @@ class NUTS(Method[NUTSLaw]):
         return info
 
 
-def _sites(num_outputs: int) -> list[str]:
-    return [f"latent_{c}" for c in range(num_outputs)]
-
-
-def _model(likelihood: Likelihood, targets: Logits, mean: Logits, lower: Gram) -> None:
-    """The whitened latent GP model: z ~ N(0, I), f = mean + L z, y ~ p(y | f)."""
+def _model(
+    likelihood: Likelihood,
+    targets: Logits,
+    mean: Logits,
+    lower: Gram,
+    mode: Logits,
+    roots: Float[Array, "classes n n"],
+) -> None:
+    """The whitened latent GP model, z ~ N(0, I), f = mean + L z, y ~ p(y | f), in the coordinates
+    ξ of z = ẑ + T_c ξ_c, in which the posterior is nearly standard normal."""
     import numpyro
-    from numpyro.distributions import Normal
+    from numpyro.distributions import ImproperUniform, constraints
 
-    size, num_outputs = targets.shape
-    standard = Normal(0.0, 1.0).expand((size,)).to_event(1)
-    whitened = [numpyro.sample(site, standard) for site in _sites(num_outputs)]
-    logits = mean + lower @ jnp.stack(whitened, axis=1)
-    numpyro.factor("likelihood", jnp.sum(likelihood.log_density(targets, logits)))
+    standard = numpyro.sample(
+        "standard", ImproperUniform(constraints.real_matrix, (), event_shape=targets.shape)
+    )
+    whitened = mode + jnp.einsum("cij,jc->ic", roots, standard)
+    numpyro.factor("prior", -jnp.sum(whitened**2) / 2)
+    log_density = likelihood.log_density(targets, mean + lower @ whitened)
+    numpyro.factor("likelihood", jnp.sum(log_density))
 
 
 @eqx.filter_jit
-def _covariances(lower: Gram, weights: Logits) -> Float[Array, "classes n n"]:
-    """(I + Lᵀ diag(w_c) L)⁻¹ for each logit: the whitened Laplace posterior, classes apart."""
+def _roots(lower: Gram, weights: Logits) -> Float[Array, "classes n n"]:
+    """T_c with T_c T_cᵀ = (I + Lᵀ diag(w_c) L)⁻¹: the whitened Laplace posterior, classes apart."""
 
-    def covariance(weight: Float[Array, " n"]) -> Gram:
-        inner = lower.T @ (weight[:, None] * lower)
+    def root(weight: Float[Array, " n"]) -> Gram:
         identity = jnp.eye(len(weight), dtype=lower.dtype)
-        root = jnp.linalg.cholesky(inner + identity)
-        return jax.scipy.linalg.cho_solve((root, True), identity)
+        precision = identity + lower.T @ (weight[:, None] * lower)
+        factor = jnp.linalg.cholesky(precision)
+        return jax.scipy.linalg.solve_triangular(factor, identity, lower=True).T
 
-    return jax.lax.map(covariance, weights.T)
+    return jax.lax.map(root, weights.T)
 
 
 def _gaussian_guide(
     problem: Problem, factor: CholeskyFactor
 ) -> tuple[Logits, Float[Array, "classes n n"]]:
-    """Mode and class-wise covariance of the whitened latent: ẑ = Lᵀ a."""
+    """Mode ẑ = Lᵀ a and class-wise root T of the covariance of the whitened latent."""
     mode = linearised.train(
         problem.likelihood,
         problem.gram.ntk,
@@ -190,4 +190,4 @@ def _gaussian_guide(
     )
     weights = problem.likelihood.curvature(mode.logits).matrix_diagonal
     whitened = problem.ridge * factor.lower.T @ mode.alpha
-    return whitened, _covariances(factor.lower, weights)
+    return whitened, _roots(factor.lower, weights)
