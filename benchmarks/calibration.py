@@ -99,9 +99,7 @@ def show(everything: pd.DataFrame) -> None:
         found = everything[everything["data"] == name]
         rows, splits = found.groupby("law")[list(COLUMNS)], found["seed"].nunique()
         mean, error = rows.mean().loc[order], rows.sem().loc[order]
-        print(
-            f"\n{name}: mean ± standard error over {everything[everything['data'] == name]['seed'].nunique()} splits, ridge {RIDGE}"
-        )
+        print(f"\n{name}: mean ± standard error over {splits} splits, ridge {RIDGE}")
         text = mean.map("{:.3f}".format) + " ±" + error.map("{:.3f}".format)
         print(text.to_string())
         for law in order:

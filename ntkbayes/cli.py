@@ -1,5 +1,6 @@
 """The command line: `ntkbayes compare`, `ntkbayes report`."""
 
+import math
 import shlex
 import sys
 import time
@@ -24,8 +25,11 @@ app = typer.Typer(
     epilog="Example: ntkbayes compare --data iris --out runs/iris",
 )
 console = Console(stderr=True)
-# Messages are one line each, whatever the width of the terminal, and names in them are not coloured.
-_PLAIN = {"highlight": False, "markup": False, "soft_wrap": True}
+
+
+def _say(message: str, style: str | None = None) -> None:
+    """One line, whatever the width of the terminal, with names and numbers in it as they are."""
+    console.print(message, style=style, highlight=False, markup=False, soft_wrap=True)
 
 
 @app.callback()
@@ -68,7 +72,9 @@ def compare(
     laws: Annotated[
         str, typer.Option(help="Comma-separated, of: map, random-init, first-order, laplace, nuts.")
     ] = "map,random-init,first-order,laplace,nuts",
-    draws: Annotated[int, typer.Option(help="Initialisations of random-init; draws a chain of NUTS.")] = 1000,
+    draws: Annotated[
+        int, typer.Option(help="Initialisations of random-init; draws a chain of NUTS.")
+    ] = 1000,
     seed: Annotated[int, typer.Option(help="Of the split, the draws and the bootstrap.")] = 0,
     test_share: Annotated[float, typer.Option(help="Part of the data held out.")] = 0.25,
     train_size: Annotated[
@@ -117,7 +123,7 @@ def compare(
             progress=sys.stderr.isatty(),
         )
     except KeyboardInterrupt:
-        console.print("stopped; the same command goes on from the laws already finished", **_PLAIN)
+        _say("stopped; the same command goes on from the laws already finished")
         raise typer.Exit(130) from None
     _print_table(comparison)
     print(f"report: {out / 'report.html'}")
@@ -169,30 +175,40 @@ def _announce(what: str) -> Iterator[None]:
         with console.status(f"{what} …"):
             yield
     else:
-        console.print(f"{what} …", **_PLAIN)
+        _say(f"{what} …")
         yield
-    console.print(f"{what}: {time.perf_counter() - begin:.1f} s", **_PLAIN)
+    _say(f"{what}: {time.perf_counter() - begin:.1f} s")
 
 
 def _print_table(comparison) -> None:  # type: ignore[no-untyped-def]
-    table = Table("law", "accuracy", "NLL (nats)", "Brier", "ECE", "logit variance ratio")
+    columns = [
+        "law",
+        "accuracy",
+        "NLL (nats)",
+        "Brier",
+        "ECE",
+        f"variance / {comparison.reference}",
+    ]
+    table = Table()
+    for column in columns:
+        table.add_column(column, no_wrap=column == "law")
     for name, scores in comparison.scores.items():
         ratio = comparison.distances[name].get("variance_ratio")
         table.add_row(
             name,
             *(f"{scores[score].value:.3f}" for score in ("accuracy", "nll", "brier", "ece")),
-            f"{ratio.value:.3f}" if ratio else "",
+            f"{ratio.value:.3f}" if ratio and math.isfinite(ratio.value) else "",
         )
     Console().print(table)
 
 
 def main() -> None:
     """Entry point: errors are messages, not tracebacks."""
-    warnings.showwarning = lambda message, *_args, **_kwargs: console.print(
-        f"warning: {message}", style="yellow", **_PLAIN
+    warnings.showwarning = lambda message, *_args, **_kwargs: _say(
+        f"warning: {message}", style="yellow"
     )
     try:
         app()
     except NTKBayesError as error:
-        console.print(f"error: {error}", style="red", **_PLAIN)
+        _say(f"error: {error}", style="red")
         raise SystemExit(1) from None

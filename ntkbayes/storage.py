@@ -119,9 +119,9 @@ def load_law(path: Path) -> tuple[Predictions, Predictions | None, Surface | Non
             group = children["surface"].dataset
             surface = Surface(**{k: np.array(group[k].values) for k in _SURFACE_DIMENSIONS})
         return from_datatree(tree), training, surface
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, StorageError) as error:
         raise StorageError(
-            f"{path} lacks a part that ntkbayes wrote ({error}); delete it and run again"
+            f"{path} is not a whole law of this version of ntkbayes ({error}); delete it and run again"
         ) from error
 
 

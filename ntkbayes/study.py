@@ -21,8 +21,9 @@ from ntkbayes import datasets, report, storage
 from ntkbayes.bridges.sklearn import BASELINES
 from ntkbayes.comparison import Comparison, compare, key_of
 from ntkbayes.datasets import Dataset
-from ntkbayes.errors import ConfigurationError, NTKBayesError, StorageError, UnknownNameError
+from ntkbayes.errors import ConfigurationError, StorageError, UnknownNameError
 from ntkbayes.laws import MAP, NUTS, FirstOrder, Laplace, Law, Method, RandomInit
+from ntkbayes.laws.base import SampledLaw
 from ntkbayes.likelihood import Likelihood, default_likelihood
 from ntkbayes.linalg import require_float64
 from ntkbayes.predictive import Predictions, Surface, predict, surface
@@ -143,7 +144,8 @@ class Study:
         for name, obtain in self._jobs(train, test, fit_key, draw_key, progress):
             path = storage.law_path(folder, name)
             if path.exists():
-                parts[name] = storage.load_law(path)
+                with announce(f"{name}, already fitted"):
+                    parts[name] = storage.load_law(path)
                 continue
             with announce(name):
                 parts[name] = obtain()
@@ -216,7 +218,10 @@ def _evaluate(
 ) -> Part:
     key = key_of(draw_key, name)
     test_key, train_key, plane_key = jax.random.split(key, 3)
-    plane = surface(law, train, key=plane_key) if train.num_features == 2 else None
+    plane = None
+    if train.num_features == 2:
+        draws = min(law.num_draws, 500) if isinstance(law, SampledLaw) else 500
+        plane = surface(law, train, key=plane_key, num_draws=draws)
     return (
         predict(law, test, key=test_key, name=name, seconds=seconds),
         predict(law, train, key=train_key, name=name, held_out=False),
@@ -291,15 +296,17 @@ def from_file(path: str | Path) -> Study:
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-    except NTKBayesError:
-        raise
     except Exception as error:
         raise ConfigurationError(_where_it_failed(path, error)) from error
     study = getattr(module, "study", None)
     if not isinstance(study, Study):
         raise ConfigurationError(
             f"{path} must define `study = ntkbayes.study.Study(...)`, but "
-            + ("defines no study" if study is None else f"its study is a {type(study).__name__}")
+            + (
+                "defines no study"
+                if study is None
+                else f"its study is of type {type(study).__name__}"
+            )
         )
     return study
 

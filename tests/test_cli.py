@@ -1,0 +1,283 @@
+"""The command line: what a new user types, right or wrong."""
+
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ntkbayes import datasets, storage
+from ntkbayes.cli import main
+from ntkbayes.laws import MAP
+
+COMMAND = Path(sys.executable).with_name("ntkbayes")
+STOPPED = "stopped; the same command goes on from the laws already finished"
+QUICK = ("--depth", "1", "--laws", "map", "--no-baselines")
+
+
+class Outcome:
+    def __init__(self, code: int, out: str, err: str):
+        self.code, self.out, self.err = code, out, err
+
+    @property
+    def error(self) -> str:
+        """The one line that says what went wrong."""
+        assert self.code == 1, self.err
+        assert "Traceback" not in self.out + self.err
+        *before, last = self.err.splitlines()
+        assert last.startswith("error: "), self.err
+        assert not [line for line in before if not re.search(r"( …|: \d+\.\d s)$", line)], self.err
+        return last
+
+
+@pytest.fixture
+def ntkbayes(monkeypatch, capsys, tmp_path):
+    """Runs a command in an empty folder, within this process."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words: object) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["ntkbayes", *map(str, words)])
+        capsys.readouterr()
+        try:
+            main()
+            code = 0
+        except SystemExit as end:
+            code = end.code or 0
+        captured = capsys.readouterr()
+        return Outcome(code, captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture
+def birds() -> pd.DataFrame:
+    """Own data: column names of all kinds, labels that are words, one row twice."""
+    rng = np.random.default_rng(0)
+    kinds = np.repeat(["red kite", "buzzard", "o'wl"], 12)
+    features = rng.normal(size=(36, 3)) + 2 * np.repeat(np.eye(3), 12, axis=0)
+    frame = pd.DataFrame(features, columns=["Flügel (cm)", "x_2", "area, m²"])
+    frame["Species name"] = kinds
+    return pd.concat([frame, frame[:1]], ignore_index=True)
+
+
+@pytest.fixture
+def compare(ntkbayes, birds):
+    """`ntkbayes compare` on a changed CSV of birds."""
+
+    def run(frame: pd.DataFrame, *words: object, target: str = "Species name") -> Outcome:
+        frame.to_csv("birds.csv", index=False)
+        options = ("--data", "birds.csv", "--target", target, "--out", "out")
+        return ntkbayes("compare", *options, *QUICK, *words)
+
+    return run
+
+
+# --- what works -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", [(), ("compare",), ("report",)])
+def test_help_shows_an_example(command, ntkbayes):
+    done = ntkbayes(*command, "--help")
+    assert done.code == 0
+    assert re.search(r"Example: ntkbayes \w+", done.out)
+
+
+def test_no_command_shows_help(ntkbayes):
+    done = ntkbayes()
+    assert "compare" in done.out + done.err
+    assert "Traceback" not in done.err
+
+
+def test_own_csv_with_words_as_labels(compare, birds):
+    done = compare(birds)
+    assert done.code == 0, done.err
+    assert "report: out/report.html" in done.out
+    assert "MAP" in done.out
+    assert set(storage.load("out").predictions["MAP"].class_names) == set(birds["Species name"])
+
+
+def test_own_parquet_gives_what_the_csv_gives(compare, ntkbayes, birds):
+    birds.to_parquet("birds.parquet")
+    words = ("--data", "birds.parquet", "--target", "Species name", "--out", "from parquet")
+    assert ntkbayes("compare", *words, *QUICK).code == 0
+    assert compare(birds).code == 0
+    tables = [pd.read_csv(Path(out, "comparison.csv")) for out in ("out", "from parquet")]
+    pd.testing.assert_frame_equal(*(table.drop(columns="seconds") for table in tables))
+
+
+def test_report_is_built_again_as_it_was(compare, ntkbayes, birds):
+    compare(birds)
+    path = Path("out/report.html")
+    before = path.read_text(encoding="utf-8")
+    path.unlink()
+    done = ntkbayes("report", "out")
+    assert (done.code, done.out) == (0, "report: out/report.html\n")
+    assert path.read_text(encoding="utf-8") == before
+
+
+@pytest.mark.filterwarnings("always::ntkbayes.errors.DataWarning")
+def test_constant_column_is_a_warning(compare, birds):
+    birds["always"] = 7.0
+    done = compare(birds)
+    assert done.code == 0
+    assert re.search(r"^warning: constant columns \['always'\].*drop them$", done.err, re.MULTILINE)
+    assert done.err.count("warning") == 1
+
+
+def test_finished_laws_are_kept(compare, birds, monkeypatch):
+    compare(birds)
+    monkeypatch.setattr(MAP, "solve", lambda *_: pytest.fail("MAP is fitted again"))
+    done = compare(birds)
+    assert done.code == 0
+    assert "MAP, already fitted" in done.err
+
+
+def test_ctrl_c_exits_130_and_says_how_to_go_on(compare, birds, monkeypatch):
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(MAP, "solve", stop)
+    done = compare(birds)
+    assert done.code == 130
+    assert done.err.splitlines()[-1] == STOPPED
+
+
+def test_command_is_installed_and_ctrl_c_stops_it(tmp_path):
+    words = ["compare", "--data", "breast_cancer", "--laws", "nuts", "--draws", "100000"]
+    process = subprocess.Popen(
+        [COMMAND, *words, "--out", "out"],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    )
+    assert process.stderr is not None
+    assert process.stderr.readline() == "NUTS …\n"
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert "Traceback" not in err
+    assert err.splitlines()[-1] == STOPPED
+    assert process.returncode == 130
+
+
+# --- what does not, and what then helps -----------------------------------------------------------
+
+
+def changed(frame: pd.DataFrame, row: int, column: str, value: object) -> pd.DataFrame:
+    frame = frame.astype({column: object})
+    frame.loc[row, column] = value
+    return frame
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda b: changed(b, 3, "x_2", None), r"nan in row 3, column 'x_2'; drop such rows"),
+        (lambda b: changed(b, 3, "x_2", np.inf), r"inf in row 3, column 'x_2'; drop such rows"),
+        (lambda b: changed(b, 3, "x_2", "tall"), r"'x_2' holds 'tall' in row 3; encode it"),
+        (lambda b: b[:12], r"all labels are 'red kite'.*add points of another class"),
+        (lambda b: b[::40], r"all labels are 'red kite'.*add points of another class"),
+        (lambda b: b[:0], r"features are empty .*give at least one point"),
+        (lambda b: b[["Species name"]], r"no features: its only column is .*'Species name'"),
+        (lambda b: changed(b, 3, "Species name", None), r"1 target\(s\) are missing, in rows 3"),
+    ],
+)
+def test_data_no_model_could_learn_from_are_named(change, message, compare, birds):
+    assert re.search(message, compare(change(birds)).error)
+    assert not Path("out").exists()
+
+
+def test_missing_target_column_is_named_with_those_there_are(compare, birds):
+    error = compare(birds, target="species").error
+    assert "no column 'species'" in error
+    assert "did you mean 'Species name'?" in error
+
+
+def test_file_without_target_asks_for_it(ntkbayes, birds):
+    birds.to_csv("birds.csv")
+    error = ntkbayes("compare", "--data", "birds.csv", "--out", "out").error
+    assert error == "error: name the column of the labels in birds.csv with --target"
+
+
+def test_empty_file_is_named(ntkbayes):
+    Path("empty.csv").write_text("")
+    words = ("--data", "empty.csv", "--target", "y", "--out", "out")
+    assert "empty.csv is empty; it needs a header and rows" in ntkbayes("compare", *words).error
+
+
+def test_fewer_points_than_classes_are_refused(compare, birds):
+    error = compare(birds, "--train-size", 2).error
+    assert re.search("2 point|no class has two", error)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--data", "iriss"), r"unknown data set 'iriss'; known are: .*iris"),
+        (("--data", "brids.csv", "--target", "y"), r"no file brids\.csv; check the path"),
+        (("--data", "notes.txt", "--target", "y"), r"notes\.txt: known suffixes are \.csv"),
+        (("--data", "iris", "--laws", "map,laplce"), r"unknown law 'laplce'; known are: map"),
+        (("--data", "iris", "--laws", ","), r"no laws to compare; choose from map"),
+        (("--data", "iris", "--activation", "rleu"), r"unknown activation 'rleu'; known are: relu"),
+        (("--data", "iris", "--ridge", "-1"), r"ridge must be at least 0 and finite; got -1\.0"),
+        (("--data", "iris", "--ridge", "nan"), r"ridge must be at least 0 and finite; got nan"),
+        (("--data", "iris", "--ridge", "0", *QUICK), r"ridge"),
+        (("--data", "iris", "--smoothing", "1.5"), r"must lie in \[0, 1\], got 1\.5"),
+        (("--data", "iris", "--test-share", "1"), r"between 0 and 1, got 1\.0"),
+        (("--data", "iris", "--train-size", "1000"), r"1 to 150, got 1000"),
+        (("--data", "iris", "--seed", "-1"), r"seed must be at least 0 .* got -1"),
+        (("--data", "iris", "--draws", "0"), r"draws must be at least 4; got 0"),
+        (("--data", "iris", "--depth", "0"), r"depth must be .* at least 1; got 0"),
+        (("--data", "iris", "--out", "file.txt/x"), r"cannot write .* file\.txt/x.*--out"),
+        ((), r"either --data NAME or --model FILE; got neither"),
+        (("--data", "iris", "--model", "m.py"), r"got both --data iris and --model m\.py"),
+        (("--model", "m.py"), r"no model file m\.py"),
+        (("--model", "m.py", "--seed", "1", "--no-baselines"), r"leave out --seed, --baselines"),
+    ],
+)
+def test_wrong_words_are_named_with_the_remedy(words, message, ntkbayes):
+    Path("file.txt").write_text("in the way")
+    if "leave out" in message:
+        Path("m.py").write_text("raise AssertionError('not run')")
+    out = () if "--out" in words else ("--out", "out")
+    assert re.search(message, ntkbayes("compare", *words, *out).error)
+
+
+def test_folder_is_free_after_a_mistake(ntkbayes):
+    words = ("compare", "--data", "iris", "--train-size", "40", *QUICK, "--out", "out")
+    assert "ridge" in ntkbayes(*words, "--ridge", "0").error
+    assert ntkbayes(*words, "--ridge", "0.1").code == 0
+
+
+def test_broken_law_in_the_folder_is_named(compare, birds):
+    compare(birds)
+    path = storage.law_path(Path("out"), "MAP")
+    path.write_bytes(b"broken")
+    assert re.search(r"out/laws/map\.nc.*delete it and run again", compare(birds).error)
+    path.unlink()
+    assert compare(birds).code == 0
+
+
+def test_folder_of_another_study_is_named(compare, birds):
+    compare(birds)
+    error = compare(birds, "--ridge", 0.2).error
+    assert "out holds a study with other settings (differing in: prior)" in error
+    assert "choose another output folder" in error
+
+
+def test_report_of_no_comparison_says_how_to_make_one(ntkbayes):
+    Path("empty").mkdir()
+    for folder in ("empty", "missing"):
+        error = ntkbayes("report", folder).error
+        assert f"{folder} holds no finished comparison" in error
+        assert "ntkbayes compare" in error
+    assert list(Path("empty").iterdir()) == []
+
+
+def test_named_data_are_those_of_the_help(ntkbayes):
+    text = " ".join(ntkbayes("compare", "--help").out.split())
+    assert ", ".join(datasets.NAMES) in text

@@ -1,0 +1,258 @@
+"""A study is fitted law by law, goes on where it stopped, and is the same each time."""
+
+import dataclasses
+import json
+from functools import partial
+from pathlib import Path
+
+import jax
+import numpy as np
+import pandas as pd
+import pytest
+
+import ntkbayes as nb
+from ntkbayes import datasets, storage
+from ntkbayes.errors import ConfigurationError, StorageError, UnknownNameError
+from ntkbayes.laws import Method
+from ntkbayes.predictive import surface
+from ntkbayes.study import METHODS, Study, default_methods, describe, from_file
+
+MODELS = Path(__file__).parents[1] / "models"
+PRIOR = nb.NTKPrior(nb.networks.mlp(depth=1), ridge=0.1)
+
+
+def points(name: str = "iris", size: int = 60) -> nb.Dataset:
+    return datasets.load(name).subset(jax.random.key(0), size)
+
+
+def study(**changes: object) -> Study:
+    settings = {
+        "data": points(),
+        "prior": PRIOR,
+        "methods": default_methods(("map", "first-order", "laplace")),
+        "baselines": False,
+    }
+    return Study(**{**settings, **changes})
+
+
+def laws_in(folder: Path) -> set[str]:
+    return {path.stem for path in (folder / "laws").iterdir()}
+
+
+def table_without_seconds(folder: Path) -> pd.DataFrame:
+    return pd.read_csv(folder / "comparison.csv", dtype=str).drop(columns="seconds")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a study that ran through."""
+    folder = tmp_path_factory.mktemp("finished")
+    study().run(folder, command="ntkbayes compare --data iris")
+    return folder
+
+
+def forbid_fitting(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(self: Method, *_: object, **__: object) -> None:
+        raise AssertionError(f"{self.name} is fitted again")
+
+    monkeypatch.setattr(Method, "fit", fail)
+
+
+def interrupt_first_fit_of(kind: type[Method], monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Ctrl-C at the first fit of one kind. The list fills with what is fitted."""
+    whole, fitted = Method.fit, []
+
+    def fit(self: Method, *args: object, **options: object) -> object:
+        fitted.append(self.name)
+        if type(self) is kind and fitted.count(self.name) == 1:
+            raise KeyboardInterrupt
+        return whole(self, *args, **options)
+
+    monkeypatch.setattr(Method, "fit", fit)
+    return fitted
+
+
+def test_run_writes_report_table_and_laws(finished):
+    assert laws_in(finished) == {"map", "first-order", "laplace"}
+    assert "<html" in (finished / "report.html").read_text(encoding="utf-8")
+    assert list(table_without_seconds(finished)["law"]) == ["MAP", "first order", "Laplace"]
+    settings = json.loads((finished / "comparison.json").read_text())["settings"]
+    assert settings["command"] == "ntkbayes compare --data iris"
+    assert settings["versions"]["jax"] == jax.__version__
+
+
+def test_second_run_fits_nothing_and_finds_the_same(finished, monkeypatch):
+    before = (finished / "comparison.csv").read_bytes()
+    forbid_fitting(monkeypatch)
+    again = study().run(finished)
+    assert (finished / "comparison.csv").read_bytes() == before
+    pd.testing.assert_frame_equal(again.table(), storage.load(finished).table())
+
+
+def test_interrupted_run_goes_on_where_it_stopped(finished, tmp_path, monkeypatch):
+    fitted = interrupt_first_fit_of(nb.FirstOrder, monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        study().run(tmp_path)
+    assert laws_in(tmp_path) == {"map"}
+    assert not (tmp_path / "report.html").exists()
+    study().run(tmp_path)
+    assert fitted == ["MAP", "first order", "first order", "Laplace"]
+    pd.testing.assert_frame_equal(table_without_seconds(tmp_path), table_without_seconds(finished))
+
+
+def test_same_seed_same_table(finished, tmp_path):
+    study().run(tmp_path)
+    pd.testing.assert_frame_equal(table_without_seconds(tmp_path), table_without_seconds(finished))
+
+
+def test_draws_of_a_law_do_not_depend_on_the_other_laws(finished, tmp_path):
+    study(methods=default_methods(("laplace",))).run(tmp_path)
+    alone, among = storage.load(tmp_path), storage.load(finished)
+    np.testing.assert_array_equal(
+        alone.predictions["Laplace"].logits, among.predictions["Laplace"].logits
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"seed": 1}, "seed"),
+        ({"prior": nb.NTKPrior(nb.networks.mlp(depth=1), ridge=0.2)}, "prior"),
+        ({"smoothing": 0.1}, "smoothing"),
+        ({"data": points(size=50)}, "data digest, test points, training points"),
+        ({"methods": default_methods(("map",))}, "methods"),
+    ],
+)
+def test_folder_of_another_study_is_refused(changes, named, finished, monkeypatch):
+    forbid_fitting(monkeypatch)
+    before = laws_in(finished)
+    message = rf"other settings \(differing in: {named}\); choose another output folder"
+    with pytest.raises(StorageError, match=message):
+        study(**changes).run(finished)
+    assert laws_in(finished) == before
+
+
+def test_folder_with_laws_of_an_unknown_study_is_refused(tmp_path):
+    storage.prepare_folder(tmp_path)
+    (tmp_path / "laws" / "map.nc").write_bytes(b"")
+    with pytest.raises(StorageError, match="not known what study they belong to"):
+        study().run(tmp_path)
+
+
+def test_folder_of_an_unreadable_study_is_refused(tmp_path):
+    storage.prepare_folder(tmp_path)
+    (tmp_path / "laws" / "map.nc").write_bytes(b"")
+    (tmp_path / "study.json").write_bytes(b"\xff{")
+    with pytest.raises(StorageError, match=r"study\.json is not readable"):
+        study().run(tmp_path)
+
+
+def test_study_that_fails_before_its_first_law_does_not_keep_the_folder(tmp_path, monkeypatch):
+    interrupt_first_fit_of(nb.MAP, monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        study(seed=1).run(tmp_path)
+    study(methods=default_methods(("map",))).run(tmp_path)
+    assert laws_in(tmp_path) == {"map"}
+
+
+def test_plane_of_two_features_takes_no_more_draws_than_the_law_holds(tmp_path, monkeypatch):
+    monkeypatch.setattr("ntkbayes.study.surface", partial(surface, resolution=3))
+    methods = default_methods(("random-init",), num_draws=20)
+    found = study(data=points("moons"), methods=methods).run(tmp_path)
+    assert found.surfaces["random init"].probabilities.shape == (3, 3, 2)
+    assert "<html" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("names", [("MAP", "map"), ("a b", "a-b"), ("logistic regression",)])
+def test_laws_that_would_share_a_file_are_refused(names):
+    with pytest.raises(ConfigurationError, match="would be kept in the same file; rename one"):
+        study(methods={name: nb.MAP() for name in names}, baselines=True)
+
+
+def test_negative_seed_is_refused():
+    with pytest.raises(ConfigurationError, match=r"seed must be at least 0 .* got -1"):
+        study(seed=-1)
+
+
+def test_default_methods_are_of_every_kind():
+    assert tuple(map(type, default_methods().values())) == tuple(METHODS.values())
+    made = default_methods(("random-init", "nuts"), num_draws=7)
+    assert made["random init"].num_inits == made["NUTS"].num_samples == 7
+
+
+def test_bad_choices_of_laws_are_named():
+    with pytest.raises(UnknownNameError, match="unknown law 'laplce'; known are: map"):
+        default_methods(("laplce",))
+    with pytest.raises(ConfigurationError, match="no laws to compare; choose from map"):
+        default_methods(())
+    with pytest.raises(ConfigurationError, match="draws must be at least 4; got 3"):
+        default_methods(num_draws=3)
+
+
+# --- model files ----------------------------------------------------------------------------------
+
+LAWS = {
+    "binary": ["MAP", "random init", "first order", "Laplace", "NUTS"],
+    "multiclass": ["MAP", "random init", "random init, t = 10", "Laplace", "NUTS"],
+}
+
+
+# A few draws are too few for chains to have converged; here they need only run.
+@pytest.mark.filterwarnings("ignore::ntkbayes.errors.ConvergenceWarning")
+@pytest.mark.parametrize("name", LAWS)
+def test_model_file_runs_and_gives_its_laws(name, tmp_path):
+    model = from_file(MODELS / f"{name}.py")
+    assert list(model.methods) == LAWS[name]
+    sizes = {"num_inits": 8, "num_samples": 20, "num_warmup": 50, "num_chains": 2}
+    small = {
+        name: dataclasses.replace(method, **{k: v for k, v in sizes.items() if hasattr(method, k)})
+        for name, method in model.methods.items()
+    }
+    model = dataclasses.replace(model, data=points(model.data, 40), methods=small, baselines=False)
+    found = model.run(tmp_path)
+    assert list(found.predictions) == LAWS[name]
+    assert found.reference == "NUTS"
+    assert (tmp_path / "report.html").is_file()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("x = 1", "must define `study = .*`, but defines no study"),
+        ("study = 3", "its study is of type int"),
+        ("x = 1\ndef (", "line 2 is not Python: invalid syntax"),
+        ("\n\nimport missing_module", "line 3 failed: ModuleNotFoundError: .*missing_module"),
+        ("from ntkbayes import datasets\ndatasets.load('iriss')", "line 2 failed: .*'iriss'"),
+    ],
+)
+def test_broken_model_file_is_named_with_the_line(content, message, tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(content)
+    with pytest.raises(ConfigurationError, match=rf"mine\.py.*{message}"):
+        from_file(path)
+
+
+def test_model_file_that_is_none_is_named(tmp_path):
+    with pytest.raises(StorageError, match=r"no model file .*missing\.py"):
+        from_file(tmp_path / "missing.py")
+    (tmp_path / "notes.txt").write_text("study = 3")
+    with pytest.raises(ConfigurationError, match=r"notes\.txt is not a Python file"):
+        from_file(tmp_path / "notes.txt")
+
+
+# --- the record -----------------------------------------------------------------------------------
+
+
+def test_description_is_plain_json():
+    prior = nb.NTKPrior(
+        nb.networks.mlp(depth=2, activation=jax.numpy.tanh, skip=True), ridge=0.1, mean=np.ones(3)
+    )
+    told = describe(prior)
+    assert json.loads(json.dumps(told)) == told
+    assert told["ridge"] == 0.1
+    assert told["mean"] == [1.0, 1.0, 1.0]
+    for method in default_methods().values():
+        assert json.loads(json.dumps(describe(method))) == describe(method)
+    assert describe(nb.NUTS(progress=True)) == describe(nb.NUTS())
+    assert describe(nb.likelihood.Categorical()) == {"type": "Categorical"}
+    assert "object at 0x" not in json.dumps(told)  # an address would differ from run to run
