@@ -50,9 +50,10 @@ def test_import_is_light_and_leaves_jax_as_it_was():
 def test_import_takes_little_longer_than_jax():
     # Alternating, so that a machine that slows down meanwhile slows down both; the minimum of each,
     # since whatever else runs can only add.
-    runs = [(seconds_of("import jax"), seconds_of("import ntkbayes")) for _ in range(5)]
+    runs = [(seconds_of("import jax"), seconds_of("import ntkbayes")) for _ in range(3)]
     jax_alone, with_ntkbayes = (min(times) for times in zip(*runs, strict=True))
-    assert with_ntkbayes < jax_alone + 0.5
+    # Half a second where JAX takes 1.5 s (one idle core of 2026); a slower or busier machine is slower at both.
+    assert with_ntkbayes < jax_alone + 0.5 * max(1.0, jax_alone / 1.5)
 
 
 def test_version_is_that_of_the_installed_package():
