@@ -52,7 +52,7 @@ def test_import_takes_little_longer_than_jax():
     # since whatever else runs can only add.
     runs = [(seconds_of("import jax"), seconds_of("import ntkbayes")) for _ in range(3)]
     jax_alone, with_ntkbayes = (min(times) for times in zip(*runs, strict=True))
-    # Half a second where JAX takes 1.5 s (one idle core of 2026); a slower or busier machine is slower at both.
+    # Half a second where JAX itself takes 1.5 s; a busier or slower machine is slower at both.
     assert with_ntkbayes < jax_alone + 0.5 * max(1.0, jax_alone / 1.5)
 
 
