@@ -159,6 +159,6 @@ def _refuse_divergence(is_degenerate: bool) -> None:
         raise RidgeError(
             "with ridge = 0 and targets that give some class probability 0 (such as one-hot labels) "
             "training never ends: the logits, and with them the NTK, grow without bound as log t. "
-            "Use a ridge > 0, smooth the targets (data.smooth(0.1)), or stop at a finite "
-            "training_time"
+            "Use a ridge > 0, smooth the targets (data.smooth(0.1), --smoothing 0.1), or stop at a "
+            "finite training_time"
         )
