@@ -112,7 +112,7 @@ def show(everything: pd.DataFrame) -> None:
         for law in order:
             gap, spread = mean.loc[law, "gap"], error.loc[law, "gap"]
             word = "about right"
-            if abs(gap) > 2 * spread:
+            if not abs(gap) <= 2 * spread:  # a single split has no spread
                 word = "over-confident" if gap > 0 else "under-confident"
             print(f"  {law}: {word} (confidence − accuracy = {gap:+.3f} ± {spread:.3f})")
 
