@@ -164,9 +164,8 @@ def train(
         NotPositiveDefiniteError: Θ is not positive definite.
     """
     if ridge == 0:
-        alpha, f = _interpolate(likelihood, ntk, targets, initial[None])
-        error = float(jnp.max(jnp.abs(likelihood.residual(targets, f[0]))))
-        return TrainedPredictor(alpha[0], f[0], error, 0)
+        alpha, f, residual = _interpolate(likelihood, ntk, targets, initial[None])
+        return TrainedPredictor(alpha[0], f[0], float(residual[0]), 0)
     start = jnp.zeros_like(initial)
     a, f, residual, count = _newton(
         likelihood, ntk / ridge, targets, initial, tolerance, max_iterations, start
@@ -320,9 +319,8 @@ def train_many(
     """
     size = initials.shape[0]
     if ridge == 0:
-        alpha, f = _interpolate(likelihood, ntk, targets, initials)
-        errors = jax.vmap(lambda f: jnp.max(jnp.abs(likelihood.residual(targets, f))))(f)
-        return TrainedPredictors(alpha, errors, jnp.zeros(size, dtype=int))
+        alpha, _, residual = _interpolate(likelihood, ntk, targets, initials)
+        return TrainedPredictors(alpha, residual, jnp.zeros(size, dtype=int))
 
     gram = ntk / ridge
     curvature = likelihood.curvature(centre.logits)
@@ -338,8 +336,11 @@ def train_many(
         solved = _conjugate_gradients(
             likelihood, gram, targets, filled, start, preconditioner, tolerance, max_iterations
         )
-        solved = _finish(likelihood, gram, targets, filled, solved, tolerance, max_iterations)
-        parts.append([values[: part.shape[0]] for values in solved])
+        a, residual, counts = (values[: part.shape[0]] for values in solved)
+        solved = _finish(
+            likelihood, gram, targets, part, (a, residual, counts), tolerance, max_iterations
+        )
+        parts.append(solved)
         _require_convergence(
             float(jnp.max(solved[1])), tolerance, int(jnp.max(solved[2])), "training many draws"
         )
@@ -365,9 +366,12 @@ def _interpolate_with(
 
 def _interpolate(
     likelihood: Likelihood, ntk: Gram, targets: Logits, initials: Draws
-) -> tuple[Draws, Draws]:
-    """(3) of THEORY 3: gradient flow ends at zero residual, moving only where the likelihood is not
-    flat, so Θ α = interpolant − Π f0 with Π the projection off the flat directions."""
+) -> tuple[Draws, Draws, Float[Array, " draws"]]:
+    """α, logits and residual of each draw, by (3) of THEORY 3.
+
+    Gradient flow ends at zero residual, moving only where the likelihood is not flat, so
+    Θ α = interpolant − Π f0 with Π the projection off the flat directions.
+    """
     goal = likelihood.interpolant(targets)
     alpha, f = _interpolate_with(likelihood, interpolating_factor(ntk), ntk, goal, initials)
     residual = jax.vmap(lambda f: jnp.max(jnp.abs(likelihood.residual(targets, f))))(f)
@@ -377,7 +381,7 @@ def _interpolate(
             f"without ridge the network should reproduce its targets, but misses them by {worst:.2g}: "
             "Θ is too ill-conditioned (nearly duplicated points). Use a ridge > 0"
         )
-    return alpha, f
+    return alpha, f, residual
 
 
 def interpolating_factor(ntk: Gram) -> Gram:
