@@ -1,9 +1,7 @@
-"""Networks: `init(key, features) -> params`, `apply(params, features) -> logits`."""
+"""Fully connected networks in the NTK parameterisation."""
 
-import abc
 import itertools
 from collections.abc import Callable
-from typing import Any
 
 import equinox as eqx
 import jax
@@ -13,20 +11,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ntkbayes import activations
 from ntkbayes.activations import Activation
 from ntkbayes.errors import ConfigurationError
-
-Params = Any
-
-
-class Network(eqx.Module):
-    """A family of functions with a random initialisation."""
-
-    @abc.abstractmethod
-    def init(self, key: PRNGKeyArray, features: Float[Array, "n ..."]) -> Params:
-        """Random parameters θ0 for inputs shaped as `features`."""
-
-    @abc.abstractmethod
-    def apply(self, params: Params, features: Float[Array, "n ..."]) -> Float[Array, "n outputs"]:
-        """The logits f(features; params)."""
+from ntkbayes.networks.base import Network, Params
 
 
 class MLP(Network):
