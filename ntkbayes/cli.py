@@ -1,8 +1,11 @@
 """The command line: `ntkbayes compare`, `ntkbayes report`."""
 
 import math
+import os
 import shlex
+import signal
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Iterator
@@ -123,7 +126,7 @@ def compare(
             progress=sys.stderr.isatty(),
         )
     except KeyboardInterrupt:
-        _say("stopped; the same command goes on from the laws already finished")
+        _say(_STOPPED)
         raise typer.Exit(130) from None
     _print_table(comparison)
     print(f"report: {out / 'report.html'}")
@@ -202,13 +205,55 @@ def _print_table(comparison) -> None:  # type: ignore[no-untyped-def]
     Console().print(table)
 
 
+_STOPPED = "stopped; the same command goes on from the laws already finished"
+_GRACE = 3.0  # seconds
+
+
+@contextmanager
+def _stopping_at_once() -> Iterator[None]:
+    """Let Ctrl-C end the process even while compiled code runs, which Python does not interrupt:
+    a thread sees the signal at once, and waits for Python's own way of stopping no longer than
+    `_GRACE`. Files are moved to their places when whole, so none is left broken."""
+    seen, signalled = os.pipe()
+    os.set_blocking(signalled, False)
+    before = signal.set_wakeup_fd(signalled)
+
+    def watch() -> None:
+        while number := os.read(seen, 1):
+            if number[0] == signal.SIGINT:
+                time.sleep(_GRACE)
+                console.show_cursor(True)
+                _say(_STOPPED)
+                os._exit(130)
+        os.close(seen)
+
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        os.close(signalled)
+
+
 def main() -> None:
     """Entry point: errors are messages, not tracebacks."""
     warnings.showwarning = lambda message, *_args, **_kwargs: _say(
         f"warning: {message}", style="yellow"
     )
     try:
-        app()
+        with _stopping_at_once():
+            app()
     except NTKBayesError as error:
         _say(f"error: {error}", style="red")
         raise SystemExit(1) from None
+
+
+def run() -> None:
+    """`main` as a process of its own: one that was stopped amid a compilation ends without taking
+    the interpreter down first, at which JAX's threads may crash."""
+    try:
+        main()
+    except SystemExit as end:
+        if end.code == 130:
+            os._exit(130)
+        raise

@@ -4,6 +4,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -146,19 +147,25 @@ def test_ctrl_c_exits_130_and_says_how_to_go_on(compare, birds, monkeypatch):
     assert done.err.splitlines()[-1] == STOPPED
 
 
-def test_command_is_installed_and_ctrl_c_stops_it(tmp_path):
+@pytest.mark.parametrize("delay", [0, 20])  # while Python runs, and while compiled code does
+def test_command_is_installed_and_ctrl_c_stops_it(tmp_path, delay):
     words = ["compare", "--data", "breast_cancer", "--laws", "nuts", "--draws", "100000"]
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [COMMAND, *words, "--out", "out"],
         cwd=tmp_path,
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         text=True,
-    )
-    assert process.stderr is not None
-    assert process.stderr.readline() == "NUTS …\n"
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    ) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline() == "NUTS …\n"
+        time.sleep(delay)
+        process.send_signal(signal.SIGINT)
+        try:
+            _, err = process.communicate(timeout=60)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
     assert "Traceback" not in err
     assert err.splitlines()[-1] == STOPPED
     assert process.returncode == 130
