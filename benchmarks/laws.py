@@ -79,7 +79,7 @@ def main() -> None:
     random_init = info[f"random init ({draws})"]
     law = nb.RandomInit(num_inits=draws).solve(problem, key)
     alpha = law.alpha
-    initial = jnp.einsum("ij,sjc->sic", law.path_factor.lower, law.paths(key, None).whitened)
+    initial = law.g.values
     logits = problem.mean[None] + initial + jnp.einsum("ij,sjc->sic", problem.gram.ntk, alpha)
     residual = jax.vmap(lambda f: problem.likelihood.residual(problem.targets, f))(logits)
     worst = float(jnp.max(jnp.abs(alpha - residual / 0.1)))

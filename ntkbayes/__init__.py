@@ -11,7 +11,7 @@ from ntkbayes.comparison import Comparison, compare
 from ntkbayes.datasets import Dataset
 from ntkbayes.laws import MAP, NUTS, FirstOrder, Laplace, RandomInit
 from ntkbayes.predictive import Predictions, predict
-from ntkbayes.prior import NTKPrior
+from ntkbayes.prior import NTKPrior, linearise
 from ntkbayes.storage import load, save
 
 __version__ = "0.1.0"
@@ -34,6 +34,7 @@ __all__ = [
     "from_datatree",
     "kernels",
     "likelihood",
+    "linearise",
     "load",
     "networks",
     "predict",

@@ -4,6 +4,7 @@ All are log-concave in the logits f. Nothing is clipped. Shapes: targets and log
 """
 
 import abc
+from typing import ClassVar
 
 import equinox as eqx
 import jax
@@ -19,7 +20,12 @@ Stack = Float[Array, "*draws n classes"]
 
 
 class Likelihood(eqx.Module):
-    """log p(y | f), its derivatives in f, and what is special about its flat directions."""
+    """log p(y | f), its derivatives in f, and what is special about its flat directions.
+
+    `is_flat` says whether a constant added to all logits of a point changes nothing.
+    """
+
+    is_flat: ClassVar[bool] = False
 
     @abc.abstractmethod
     def encode(self, data: Dataset) -> Logits:
@@ -55,7 +61,9 @@ class ClassLikelihood(Likelihood):
 
 
 class Categorical(ClassLikelihood):
-    """Softmax of one logit a class. Adding a constant to all logits of a point changes nothing."""
+    """Softmax of one logit a class."""
+
+    is_flat: ClassVar[bool] = True
 
     def encode(self, data: Dataset) -> Logits:
         _require_classes(data)

@@ -9,22 +9,23 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, Shaped
 
 from ntkbayes.errors import ConfigurationError, RidgeError
-from ntkbayes.kernels import Kernel, KernelPair, analytic_kernel
+from ntkbayes.kernels import EmpiricalKernel, Kernel, KernelPair, analytic_kernel
 from ntkbayes.linalg import cholesky, require_float64
-from ntkbayes.networks import Network
+from ntkbayes.networks import Network, Params
 
 Features = Shaped[Array | np.ndarray, "n ..."]
 MeanFunction = Callable[[Features], Float[Array, "n classes"]]
 
 
 class NTKPrior(eqx.Module):
-    """Two Gaussian processes over the C logits, independent between logits (THEORY 6).
+    """Two Gaussian processes over the C logits (THEORY 6).
 
     * GP(mean, Θ/ridge), the prior of Bayes: its MAP is the trained shifted network;
     * GP(mean, K), the law of the network's function at initialisation.
 
     Args:
-        network: a `Network` whose analytic kernels are known, or a `Kernel`.
+        network: a `Network` whose analytic kernels are known, or a `Kernel`, such as the
+            `EmpiricalKernel` of a finite network.
         ridge: weight of ½‖θ − θ0‖² against the loss summed over points, ≥ 0. With ridge = 0 the
             prior of Bayes does not exist, and training ends only if every class has positive
             probability in every target.
@@ -53,19 +54,21 @@ class NTKPrior(eqx.Module):
         self.mean = mean if callable(mean) else jnp.asarray(mean, dtype=float)
 
     def gram(self, x: Features) -> KernelPair:
-        """K and Θ between all inputs: (n, n) each."""
+        """K and Θ between all inputs."""
+        require_float64()
+        x = _as_float64(x)
         return self.cross(x, x)
 
     def cross(
         self, x1: Shaped[Array | np.ndarray, "n1 ..."], x2: Shaped[Array | np.ndarray, "n2 ..."]
     ) -> KernelPair:
-        """K and Θ between two sets of inputs: (n1, n2) each."""
+        """K and Θ between two sets of inputs."""
         require_float64()
         cross = _cross if self.kernel.compiled else type(self.kernel).cross
         return cross(self.kernel, _as_float64(x1), _as_float64(x2))
 
     def diagonal(self, x: Features) -> KernelPair:
-        """K and Θ between each input and itself: (n,) each."""
+        """K and Θ between each input and itself."""
         require_float64()
         diagonal = _diagonal if self.kernel.compiled else type(self.kernel).diagonal
         return diagonal(self.kernel, _as_float64(x))
@@ -85,11 +88,16 @@ class NTKPrior(eqx.Module):
     def sample_initial(
         self, key: PRNGKeyArray, x: Features, *, num_draws: int, num_outputs: int
     ) -> Float[Array, "draws n classes"]:
-        """Functions at initialisation, drawn from GP(mean, K) jointly at all the inputs."""
+        """Functions at initialisation jointly at all the inputs: draws of GP(mean, K), or the mean
+        plus real networks at random parameters if the kernel is that of a finite network."""
+        require_float64()
+        x = _as_float64(x)
+        mean = self.mean_logits(x, num_outputs)[None]
+        functions = self.kernel.initial_functions(key, num_draws)
+        if functions is not None:
+            return mean + functions(x)
         factor = cholesky(self.gram(x).nngp, what="the NNGP Gram matrix")
-        noise = jax.random.normal(key, (num_draws, x.shape[0], num_outputs))
-        paths = jnp.einsum("ij,sjc->sic", factor.lower, noise)
-        return self.mean_logits(x, num_outputs)[None] + paths
+        return mean + factor.colour(jax.random.normal(key, (num_draws, *mean.shape[1:])))
 
     def require_ridge(self, who: str) -> None:
         """Raises RidgeError if ridge = 0."""
@@ -98,6 +106,51 @@ class NTKPrior(eqx.Module):
                 f"{who} needs a ridge > 0: with ridge = 0 the prior GP(mean, Θ/ridge) is infinitely "
                 "wide. Use NTKPrior(network, ridge=0.1), say"
             )
+
+
+def linearise(
+    network: Network,
+    params: Params,
+    *,
+    ridge: Float[Array, ""] | float,
+    anchor: Params | None = None,
+    max_rows: int = 5000,
+) -> NTKPrior:
+    """The prior of a finite network linearised at θ: f(x; θ) + J(x; θ)(θ' − θ), θ' ~ N(θ0, I/ridge).
+
+    With the θ that training towards θ0 ended in, Laplace is the linearised, generalised Gauss–Newton
+    Laplace posterior of the network (Khan et al. 2019; Immer et al. 2021). With θ = θ0, MAP is the
+    trained linearised network itself, from its own initial function.
+
+    Args:
+        network: any network.
+        params: θ, where it is linearised.
+        ridge: weight of ½‖θ' − θ0‖².
+        anchor: θ0, by default θ.
+        max_rows: see `EmpiricalKernel`.
+    """
+    kernel = EmpiricalKernel(network, params, max_rows=max_rows)
+    moved = None
+    if anchor is not None:
+        moved = jax.tree.map(lambda end, start: jnp.asarray(start) - end, kernel.params, anchor)
+    return NTKPrior(kernel, ridge=ridge, mean=LinearisedMean(network, kernel.params, moved))
+
+
+class LinearisedMean(eqx.Module):
+    """x ↦ f(x; θ) + J(x; θ) δ."""
+
+    network: Network
+    params: Params
+    step: Params | None
+
+    def __call__(self, features: Features) -> Float[Array, "n classes"]:
+        def apply(params: Params) -> Float[Array, "n classes"]:
+            return self.network.apply(params, _as_float64(features))
+
+        if self.step is None:
+            return apply(self.params)
+        value, tangent = jax.jvp(apply, (self.params,), (self.step,))
+        return value + tangent
 
 
 _cross = eqx.filter_jit(lambda kernel, x1, x2: kernel.cross(x1, x2))

@@ -23,6 +23,7 @@ CHECKED = [
     "ntkbayes.linalg",
     "ntkbayes.networks",
     "ntkbayes.predictive",
+    "ntkbayes.paths",
     "ntkbayes.prior",
     "ntkbayes.training",
 ]

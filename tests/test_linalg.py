@@ -9,7 +9,7 @@ from ntkbayes.errors import NotPositiveDefiniteError, PrecisionError
 from ntkbayes.linalg import (
     Conditional,
     Curvature,
-    CurvedInverse,
+    SharedInverse,
     cholesky,
     require_float64,
 )
@@ -186,7 +186,7 @@ def test_curved_inverse_equals_its_dense_matrix(diagonal, coupled, scale):
     expected = np.linalg.solve(whole, w)
     close = {"rtol": 1e-8, "atol": 1e-9 * max(1e-3, np.abs(expected).max())}
 
-    inverse = CurvedInverse.build(jnp.asarray(gram), Curvature(jnp.asarray(diagonal), coupled))
+    inverse = SharedInverse.build(jnp.asarray(gram), Curvature(jnp.asarray(diagonal), coupled))
     v = RNG.standard_normal(diagonal.shape)
     np.testing.assert_allclose(
         inverse.matvec(jnp.asarray(v)).ravel(), expected @ v.ravel(), **close
@@ -206,7 +206,7 @@ def test_curved_inverse_equals_its_dense_matrix(diagonal, coupled, scale):
 
 def test_curved_inverse_stays_finite_when_every_probability_is_zero_or_one():
     probabilities = np.eye(3)[np.arange(7) % 3]
-    inverse = CurvedInverse.build(jnp.asarray(GRAM), Curvature(jnp.asarray(probabilities), True))
+    inverse = SharedInverse.build(jnp.asarray(GRAM), Curvature(jnp.asarray(probabilities), True))
     # W = 0: nothing is known of the curvature, and nothing is conditioned on.
     np.testing.assert_allclose(inverse.matvec(jnp.ones((7, 3))), 0, atol=1e-12)
     np.testing.assert_allclose(inverse.log_determinant, 0, atol=1e-12)

@@ -1,6 +1,15 @@
 """Kernels: how initialisation spreads a network's function (NNGP) and how training moves it (NTK)."""
 
 from ntkbayes.kernels.analytic import MLPKernel
-from ntkbayes.kernels.base import FunctionKernel, Kernel, KernelPair, analytic_kernel
+from ntkbayes.kernels.base import FunctionKernel, Functions, Kernel, KernelPair, analytic_kernel
+from ntkbayes.kernels.finite import EmpiricalKernel
 
-__all__ = ["FunctionKernel", "Kernel", "KernelPair", "MLPKernel", "analytic_kernel"]
+__all__ = [
+    "EmpiricalKernel",
+    "FunctionKernel",
+    "Functions",
+    "Kernel",
+    "KernelPair",
+    "MLPKernel",
+    "analytic_kernel",
+]

@@ -3,11 +3,11 @@
 import abc
 from collections.abc import Callable
 from functools import singledispatch
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import equinox as eqx
 import jax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from ntkbayes.errors import ConfigurationError
 
@@ -15,13 +15,23 @@ Block = Float[Array, "n1 n2"]
 
 
 class KernelPair(NamedTuple):
-    """NNGP K and NTK Θ evaluated at the same inputs: two (n1, n2) blocks, or two (n,) diagonals.
+    """NNGP K and NTK Θ evaluated at the same inputs: two blocks (see `linalg.blocks`), or two diagonals.
 
-    Both are scalar kernels: the C logits of an infinitely wide network are independent and alike.
+    At infinite width both are scalar kernels, (n1, n2) with diagonals (n,): the C logits are
+    independent and alike. A finite network's NTK couples them, (n1 C, n2 C) or an operator with
+    diagonal (n, C, C), and its K is not known: None.
     """
 
-    nngp: Float[Array, "..."]
-    ntk: Float[Array, "..."]
+    nngp: Any
+    ntk: Any
+
+
+class Functions(eqx.Module):
+    """Random functions that can be evaluated at any inputs."""
+
+    @abc.abstractmethod
+    def __call__(self, features: Float[Array, "n ..."]) -> Float[Array, "draws n classes"]:
+        """Each function at the inputs."""
 
 
 class Kernel(eqx.Module):
@@ -39,6 +49,18 @@ class Kernel(eqx.Module):
     @abc.abstractmethod
     def diagonal(self, x: Float[Array, "n ..."]) -> KernelPair:
         """Both kernels between every input and itself."""
+
+    def num_outputs(self, x: Float[Array, "n ..."]) -> int | None:
+        """The number of logits, if the kernel is of so many and no other."""
+        return None
+
+    def initial_functions(self, key: PRNGKeyArray, num_draws: int) -> Functions | None:
+        """Random functions at initialisation, if they can be drawn without their covariance K."""
+        return None
+
+    def tangent_functions(self, key: PRNGKeyArray, num_draws: int) -> Functions | None:
+        """Random functions with covariance Θ, if they can be drawn without a factor of Θ."""
+        return None
 
 
 class FunctionKernel(Kernel):

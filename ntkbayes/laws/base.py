@@ -14,7 +14,8 @@ possibly dependent. What tells the laws apart is the process of g and how α ans
     NUTS          g ~ GP(0, Θ/ridge) given the data, by Markov chains      α = 0
 
 So functions are drawn jointly at any inputs, new ones included, by exact conditioning of g on its
-values at X: nothing is interpolated and no covariance over all logits is formed.
+values at X (see `paths`): nothing is interpolated and no covariance over all logits is formed. With
+the kernel of a finite network, g is a real network at initialisation, or J ε in its tangent space.
 """
 
 import abc
@@ -28,11 +29,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, Shaped
 
+from ntkbayes import paths
 from ntkbayes.datasets import Dataset
 from ntkbayes.errors import ConfigurationError, DataError
 from ntkbayes.kernels import KernelPair
 from ntkbayes.likelihood import Likelihood, default_likelihood
-from ntkbayes.linalg import CholeskyFactor, Conditional, Gram, Logits
+from ntkbayes.linalg import Block, Logits, apply
+from ntkbayes.paths import Path, Process
 from ntkbayes.prior import NTKPrior
 
 Draws = Float[Array, "draws n classes"]
@@ -45,9 +48,9 @@ class Info:
 
 
 class Paths(NamedTuple):
-    """Draws of (g, α): g(X) = L · whitened with L the Cholesky factor of g's Gram matrix."""
+    """Draws of (g, α); g is None for a law without it."""
 
-    whitened: Draws
+    g: Path | None
     alpha: Draws
 
 
@@ -68,7 +71,14 @@ class Problem(eqx.Module):
             likelihood = default_likelihood(data)
         targets = likelihood.encode(data)
         features = jnp.asarray(data.features)
-        mean = prior.mean_logits(features, targets.shape[1])
+        size = targets.shape[1]
+        known = prior.kernel.num_outputs(features)
+        if known not in (None, size):
+            raise ConfigurationError(
+                f"the network has {known} outputs, but {type(likelihood).__name__} takes {size} of "
+                f"these data; make the network with {size}, or choose another likelihood"
+            )
+        mean = prior.mean_logits(features, size)
         gram = prior.gram(features)
         return cls(prior, likelihood, features, targets, mean, gram, data.class_names)
 
@@ -77,9 +87,24 @@ class Problem(eqx.Module):
         return float(self.prior.ridge)
 
     @property
-    def prior_gram(self) -> Gram:
+    def num_outputs(self) -> int:
+        """C."""
+        return self.targets.shape[1]
+
+    @property
+    def prior_gram(self) -> Block:
         """P = Θ(X, X) / ridge."""
         return self.gram.ntk / self.ridge
+
+    @property
+    def initial_process(self) -> Process:
+        """The law of the initial function less its mean."""
+        return paths.initial_process(self.prior, self.features, self.gram, self.num_outputs)
+
+    @property
+    def tangent_process(self) -> Process:
+        """The prior of Bayes less its mean, GP(0, Θ/ridge)."""
+        return paths.tangent_process(self.prior, self.features, self.gram, self.num_outputs)
 
 
 class Law(abc.ABC):
@@ -103,15 +128,6 @@ class Law(abc.ABC):
     @abc.abstractmethod
     def paths(self, key: PRNGKeyArray, num_draws: int | None) -> Paths:
         """Draws of (g, α); all that are stored, or `default_draws`, if num_draws is None."""
-
-    @abc.abstractmethod
-    def path_kernel(self, pair: KernelPair) -> Float[Array, "..."]:
-        """The covariance of g out of K and Θ."""
-
-    @property
-    @abc.abstractmethod
-    def path_factor(self) -> CholeskyFactor | None:
-        """Cholesky factor of g's Gram matrix at X; None if there is no g."""
 
     @abc.abstractmethod
     def mean(self, features: Inputs) -> Float[Array, "m classes"]:
@@ -145,19 +161,20 @@ class Law(abc.ABC):
         if num_draws is not None and num_draws < 1:
             raise ConfigurationError(f"the number of draws must be at least 1; got {num_draws}")
         path_key, new_key = jax.random.split(key)
-        paths = self.paths(path_key, num_draws)
+        g, alpha = self.paths(path_key, num_draws)
         features = self._inputs(features)
-        cross = self.problem.prior.cross(features, self.problem.features)
-        size = self.problem.targets.shape[1]
-        logits = self.problem.prior.mean_logits(features, size)[None]
-        logits = logits + jnp.einsum("mn,snc->smc", cross.ntk, paths.alpha)
-        if self.path_factor is None:
-            return logits
-        new_gram = self.path_kernel(self.problem.prior.gram(features))
-        conditional = Conditional.build(self.path_factor, self.path_kernel(cross).T, new_gram)
-        noise = jax.random.normal(new_key, logits.shape)
-        logits += jnp.einsum("mn,snc->smc", conditional.projection, paths.whitened)
-        return logits + jnp.einsum("mk,skc->smc", conditional.root, noise)
+        logits = self._trained(features, alpha)
+        return logits if g is None else logits + g.at(new_key, features)
+
+    def _trained(
+        self, features: Inputs, alpha: Float[Array, "*draws n classes"]
+    ) -> Float[Array, "*draws m classes"]:
+        """mean(x) + Θ(x, X) α: all of a draw but g."""
+        prior = self.problem.prior
+        cross = prior.cross(features, self.problem.features)
+        mean = prior.mean_logits(features, self.problem.num_outputs)
+        trained = apply(cross.ntk, alpha)
+        return jnp.broadcast_to(mean, trained.shape) + trained
 
     def _inputs(self, features: Inputs) -> Float[Array, "m ..."]:
         known = self.problem.features
@@ -227,54 +244,34 @@ class Method[LawT: Law](eqx.Module):
 class SampledLaw(Law):
     """A law known by draws of (g, α): g is given at X, and exactly Gaussian away from it."""
 
-    def __init__(
-        self,
-        problem: Problem,
-        paths: Paths,
-        factor: CholeskyFactor,
-        info: Info,
-        num_chains: int = 1,
-    ):
+    def __init__(self, problem: Problem, g: Path, alpha: Draws, info: Info, num_chains: int = 1):
         self.problem = problem
+        self.g = g
+        self.alpha = alpha
         self.info = info
         self.num_chains = num_chains
-        self._paths = paths
-        self._factor = factor
-
-    @property
-    def path_factor(self) -> CholeskyFactor:
-        return self._factor
-
-    @property
-    def alpha(self) -> Draws:
-        """The weights α of every draw, (S, n, C)."""
-        return self._paths.alpha
 
     @property
     def num_draws(self) -> int:
-        return self._paths.whitened.shape[0]
+        return self.alpha.shape[0]
 
     def paths(self, key: PRNGKeyArray, num_draws: int | None) -> Paths:
         if num_draws is None or num_draws == self.num_draws:
-            return self._paths
+            return Paths(self.g, self.alpha)
         if not 0 < num_draws < self.num_draws:
             raise ConfigurationError(
                 f"the law holds {self.num_draws} draws, {num_draws} were asked for; fit it with more"
             )
         # Evenly spaced, so that every chain is represented alike.
         chosen = jnp.arange(num_draws) * self.num_draws // num_draws
-        return Paths(self._paths.whitened[chosen], self._paths.alpha[chosen])
+        return Paths(self.g.chosen(chosen), self.alpha[chosen])
 
-    def _given_draws(self, features: Inputs) -> tuple[Draws, Float[Array, " m"]]:
-        """Mean of f at the inputs given each draw, and the variance left to g."""
-        cross = self.problem.prior.cross(self.problem.features, features)
-        projection = self._factor.whiten(self.path_kernel(cross))
-        size = self.problem.targets.shape[1]
-        means = self.problem.prior.mean_logits(features, size)[None]
-        means = means + jnp.einsum("nm,snc->smc", projection, self._paths.whitened)
-        means = means + jnp.einsum("nm,snc->smc", cross.ntk, self._paths.alpha)
-        prior_variance = self.path_kernel(self.problem.prior.diagonal(features))
-        return means, jnp.maximum(prior_variance - jnp.sum(projection**2, axis=0), 0.0)
+    def _given_draws(
+        self, features: Float[Array, "m ..."]
+    ) -> tuple[Draws, Float[Array, "m classes classes"]]:
+        """Mean of f at the inputs given each draw, and the covariance left to g."""
+        means, left = self.g.given(features)
+        return self._trained(features, self.alpha) + means, left
 
     def mean(self, features: Inputs) -> Array:
         return jnp.mean(self._given_draws(self._inputs(features))[0], axis=0)
@@ -282,8 +279,7 @@ class SampledLaw(Law):
     def covariance(self, features: Inputs) -> Array:
         means, left = self._given_draws(self._inputs(features))
         centred = means - jnp.mean(means, axis=0)[None]
-        between = jnp.einsum("smc,smd->mcd", centred, centred) / (self.num_draws - 1)
-        return between + left[:, None, None] * jnp.eye(centred.shape[2])[None]
+        return jnp.einsum("smc,smd->mcd", centred, centred) / (self.num_draws - 1) + left
 
 
 def require_training_time(time: float) -> None:

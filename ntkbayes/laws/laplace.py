@@ -8,17 +8,25 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
-from ntkbayes.kernels import KernelPair
 from ntkbayes.laws.base import Draws, Info, Inputs, Method, Problem
 from ntkbayes.laws.gaussian import GaussianLaw
 from ntkbayes.likelihood import Likelihood
-from ntkbayes.linalg import CurvedInverse, Gram, Logits, cholesky
+from ntkbayes.linalg import (
+    Block,
+    CurvedInverse,
+    Logits,
+    apply,
+    curved_inverse,
+    dense,
+    output_blocks,
+)
 from ntkbayes.training import linearised
 
 
 @dataclass(frozen=True)
 class LaplaceInfo(Info):
-    """log_evidence: log q(y | X), in nats (R&W 3.44). residual: of the mode, max |ridge α − r(f)|, in
+    """log_evidence: log q(y | X), in nats (R&W 3.44); NaN where Θ is known by products alone, which
+    do not give its determinant. residual: of the mode, max |ridge α − r(f)|, in
     units of probability. num_iterations: Newton steps."""
 
     log_evidence: float
@@ -35,9 +43,6 @@ class LaplaceLaw(GaussianLaw):
 
     inverse: CurvedInverse
 
-    def path_kernel(self, pair: KernelPair) -> Array:
-        return pair.ntk / self.problem.ridge
-
     def response(self, key: PRNGKeyArray, g: Draws) -> Draws:
         noise = jax.random.normal(key, g.shape)
         problem = self.problem
@@ -45,14 +50,21 @@ class LaplaceLaw(GaussianLaw):
         return _laplace_response(*given, noise, g) / problem.ridge
 
     def covariance(self, features: Inputs) -> Array:
-        features = self._inputs(features)
-        prior, ridge = self.problem.prior, self.problem.ridge
-        cross = prior.cross(self.problem.features, features).ntk / ridge
-        variance = prior.diagonal(features).ntk / ridge
-        identity = jnp.eye(self.alpha.shape[1])
-        return variance[:, None, None] * identity[None] - _quadratic(self.inverse, cross)
+        problem, features = self.problem, self._inputs(features)
+        # A few inputs at a time, as their columns are formed even where Θ is not.
+        step = max(1, _COLUMN_NUMBERS // (problem.targets.size * problem.num_outputs))
+        parts = [self._covariance(features[i : i + step]) for i in range(0, len(features), step)]
+        return jnp.concatenate(parts)
+
+    def _covariance(self, features: Inputs) -> Array:
+        problem = self.problem
+        cross = dense(problem.prior.cross(problem.features, features).ntk) / problem.ridge
+        variance = problem.prior.diagonal(features).ntk / problem.ridge
+        prior = output_blocks(variance, problem.num_outputs)
+        return prior - _quadratic(self.inverse, cross)
 
 
+_COLUMN_NUMBERS = 2**24
 _quadratic = eqx.filter_jit(lambda inverse, k: inverse.quadratic(k))
 
 
@@ -60,7 +72,7 @@ _quadratic = eqx.filter_jit(lambda inverse, k: inverse.quadratic(k))
 def _laplace_response(
     likelihood: Likelihood,
     inverse: CurvedInverse,
-    gram: Gram,
+    gram: Block,
     logits: Logits,
     noise: Draws,
     g: Draws,
@@ -70,7 +82,7 @@ def _laplace_response(
 
     def one(noise: Logits, g: Logits) -> Logits:
         epsilon = curvature.root_matvec(noise)
-        return epsilon - inverse.matvec(g + gram @ epsilon)
+        return epsilon - inverse.matvec(g + apply(gram, epsilon))
 
     return jax.vmap(one)(noise, g)
 
@@ -96,13 +108,13 @@ class Laplace(Method[LaplaceLaw]):
             ridge=problem.ridge,
             tolerance=self.tolerance,
         )
-        inverse = eqx.filter_jit(CurvedInverse.build)(gram, likelihood.curvature(mode.logits))
+        inverse = curved_inverse(gram, likelihood.curvature(mode.logits))
         quadratic = problem.ridge * jnp.sum(mode.alpha * (mode.logits - problem.mean))
         log_evidence = (
             jnp.sum(likelihood.log_density(targets, mode.logits))
             - quadratic / 2
             - inverse.log_determinant / 2
         )
-        factor = cholesky(gram, what="the NTK Gram matrix")
         info = LaplaceInfo(float(log_evidence), mode.residual, mode.num_iterations)
-        return LaplaceLaw(problem, mode.alpha, mode.logits, inverse, factor, info)
+        process = problem.tangent_process
+        return LaplaceLaw(problem, mode.alpha, mode.logits, inverse, process, info)

@@ -11,11 +11,13 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ntkbayes.errors import ConfigurationError, ConvergenceWarning
-from ntkbayes.kernels import KernelPair
-from ntkbayes.laws.base import Info, Method, Paths, Problem, SampledLaw
+from ntkbayes.laws.base import Info, Method, Problem, SampledLaw
 from ntkbayes.likelihood import Likelihood
-from ntkbayes.linalg import CholeskyFactor, Gram, Logits, cholesky
+from ntkbayes.linalg import CholeskyFactor, Curvature, Gram, Logits, apply
+from ntkbayes.paths import conditioned_tangent_process
 from ntkbayes.training import linearised
+
+Roots = Float[Array, "classes n n"] | Float[Array, "rows rows"]
 
 
 @dataclass(frozen=True)
@@ -38,9 +40,6 @@ class NUTSLaw(SampledLaw):
     its values at X exactly."""
 
     sampling = "Markov chains"
-
-    def path_kernel(self, pair: KernelPair) -> Array:
-        return pair.ntk / self.problem.ridge
 
 
 class NUTS(Method[NUTSLaw]):
@@ -81,7 +80,10 @@ class NUTS(Method[NUTSLaw]):
         key = self._require_key(key)
         problem.prior.require_ridge("the posterior")
         start_key, run_key = jax.random.split(key)
-        factor = cholesky(problem.prior_gram, what="the NTK Gram matrix")
+        process = conditioned_tangent_process(
+            problem.prior, problem.features, problem.gram, problem.num_outputs
+        )
+        factor = process.factor
         mode, roots = _gaussian_guide(problem, factor)
 
         kernel = Kernel(
@@ -111,18 +113,17 @@ class NUTS(Method[NUTSLaw]):
             extra_fields=("diverging", "num_steps", "accept_prob", "adapt_state.step_size"),
         )
         standard = sampler.get_samples(group_by_chain=True)["standard"]
-        whitened = mode[None, None] + jnp.einsum("cij,ksjc->ksic", roots, standard)
+        whitened = mode[None, None] + _colour(roots, standard)
         info = self._diagnose(problem, factor, whitened, sampler.get_extra_fields(True))
         draws = whitened.reshape(-1, *whitened.shape[2:])
-        return NUTSLaw(problem, Paths(draws, jnp.zeros_like(draws)), factor, info, self.num_chains)
+        return NUTSLaw(problem, process.path(draws), jnp.zeros_like(draws), info, self.num_chains)
 
     def _diagnose(
         self, problem: Problem, factor: CholeskyFactor, whitened: Array, fields: dict
     ) -> NUTSInfo:
         from numpyro.diagnostics import effective_sample_size, split_gelman_rubin
 
-        paths = jnp.einsum("ij,ksjc->ksic", factor.lower, whitened)
-        seen = np.asarray(problem.likelihood.project(paths))
+        seen = np.asarray(problem.likelihood.project(factor.colour(whitened)))
         info = NUTSInfo(
             num_divergences=int(fields["diverging"].sum()),
             max_rhat=float(np.max(split_gelman_rubin(seen))),
@@ -148,39 +149,49 @@ def _model(
     mean: Logits,
     lower: Gram,
     mode: Logits,
-    roots: Float[Array, "classes n n"],
+    roots: Roots,
 ) -> None:
     """The whitened latent GP model, z ~ N(0, I), f = mean + L z, y ~ p(y | f), in the coordinates
-    ξ of z = ẑ + T_c ξ_c, in which the posterior is nearly standard normal."""
+    ξ of z = ẑ + T ξ, in which the posterior is nearly standard normal."""
     import numpyro
     from numpyro.distributions import ImproperUniform, constraints
 
     standard = numpyro.sample(
         "standard", ImproperUniform(constraints.real_matrix, (), event_shape=targets.shape)
     )
-    whitened = mode + jnp.einsum("cij,jc->ic", roots, standard)
+    whitened = mode + _colour(roots, standard)
     numpyro.factor("prior", -jnp.sum(whitened**2) / 2)
-    log_density = likelihood.log_density(targets, mean + lower @ whitened)
+    log_density = likelihood.log_density(targets, mean + apply(lower, whitened))
     numpyro.factor("likelihood", jnp.sum(log_density))
 
 
 @eqx.filter_jit
-def _roots(lower: Gram, weights: Logits) -> Float[Array, "classes n n"]:
-    """T_c with T_c T_cᵀ = (I + Lᵀ diag(w_c) L)⁻¹: the whitened Laplace posterior, classes apart."""
+def _roots(lower: Gram, curvature: Curvature) -> Roots:
+    """T with T Tᵀ = (I + Lᵀ W L)⁻¹, the whitened Laplace posterior: where the outputs share L, class by
+    class with the diagonal of W; in full where L couples them."""
 
-    def root(weight: Float[Array, " n"]) -> Gram:
-        identity = jnp.eye(len(weight), dtype=lower.dtype)
-        precision = identity + lower.T @ (weight[:, None] * lower)
-        factor = jnp.linalg.cholesky(precision)
+    def root(precision: Gram) -> Gram:
+        identity = jnp.eye(len(precision), dtype=precision.dtype)
+        factor = jnp.linalg.cholesky(identity + precision)
         return jax.scipy.linalg.solve_triangular(factor, identity, lower=True).T
 
-    return jax.lax.map(root, weights.T)
+    weights = curvature.matrix_diagonal
+    if lower.shape[0] == weights.shape[0]:
+        return jax.lax.map(lambda w: root(lower.T @ (w[:, None] * lower)), weights.T)
+    columns = lower.reshape(*weights.shape, -1)
+    curved = jax.vmap(curvature.matvec, 2, 2)(columns)
+    return root(lower.T @ curved.reshape(lower.shape))
 
 
-def _gaussian_guide(
-    problem: Problem, factor: CholeskyFactor
-) -> tuple[Logits, Float[Array, "classes n n"]]:
-    """Mode ẑ = Lᵀ a and class-wise root T of the covariance of the whitened latent."""
+def _colour(roots: Roots, v: Float[Array, "*draws n classes"]) -> Float[Array, "*draws n classes"]:
+    """T v."""
+    if roots.ndim == 2:
+        return apply(roots, v)
+    return jnp.einsum("cij,...jc->...ic", roots, v)
+
+
+def _gaussian_guide(problem: Problem, factor: CholeskyFactor) -> tuple[Logits, Roots]:
+    """Mode ẑ = Lᵀ a and root T of the covariance of the whitened latent."""
     mode = linearised.train(
         problem.likelihood,
         problem.gram.ntk,
@@ -188,6 +199,5 @@ def _gaussian_guide(
         problem.mean,
         ridge=problem.ridge,
     )
-    weights = problem.likelihood.curvature(mode.logits).matrix_diagonal
-    whitened = problem.ridge * factor.lower.T @ mode.alpha
-    return whitened, _roots(factor.lower, weights)
+    whitened = problem.ridge * apply(factor.lower.T, mode.alpha)
+    return whitened, _roots(factor.lower, problem.likelihood.curvature(mode.logits))

@@ -6,7 +6,6 @@ from typing import ClassVar
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
-from ntkbayes.kernels import KernelPair
 from ntkbayes.laws.base import Info, Inputs, Law, Method, Paths, Problem, require_training_time
 from ntkbayes.linalg import Logits
 from ntkbayes.prior import NTKPrior
@@ -32,22 +31,11 @@ class PointLaw(Law):
         self.logits = logits
         self.info = info
 
-    @property
-    def path_factor(self) -> None:
-        return None
-
-    def path_kernel(self, pair: KernelPair) -> Array:
-        return jnp.zeros_like(pair.nngp)
-
     def paths(self, key: PRNGKeyArray, num_draws: int | None) -> Paths:
-        alpha = jnp.broadcast_to(self.alpha[None], (num_draws or 1, *self.alpha.shape))
-        return Paths(jnp.zeros_like(alpha), alpha)
+        return Paths(None, jnp.broadcast_to(self.alpha[None], (num_draws or 1, *self.alpha.shape)))
 
     def mean(self, features: Inputs) -> Array:
-        features = self._inputs(features)
-        cross = self.problem.prior.cross(features, self.problem.features)
-        mean = self.problem.prior.mean_logits(features, self.alpha.shape[1])
-        return mean + cross.ntk @ self.alpha
+        return self._trained(self._inputs(features), self.alpha)
 
     def covariance(self, features: Inputs) -> Array:
         features = self._inputs(features)

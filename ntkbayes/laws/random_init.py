@@ -16,14 +16,13 @@ from ntkbayes.laws.base import (
     Info,
     Inputs,
     Method,
-    Paths,
     Problem,
     SampledLaw,
     require_training_time,
 )
-from ntkbayes.laws.gaussian import GaussianLaw, InterpolatingInverse
-from ntkbayes.likelihood import Categorical
-from ntkbayes.linalg import CurvedInverse, cholesky
+from ntkbayes.laws.gaussian import GaussianLaw
+from ntkbayes.linalg import Interpolation, SharedInverse
+from ntkbayes.paths import InitialProcess
 from ntkbayes.prior import NTKPrior
 from ntkbayes.training import flow, linearised
 
@@ -43,9 +42,6 @@ class RandomInitLaw(SampledLaw):
     """Trained predictors of independent initial functions g ~ GP(0, K)."""
 
     sampling = "independent initialisations"
-
-    def path_kernel(self, pair: KernelPair) -> Array:
-        return pair.nngp
 
 
 class RandomInit(Method[RandomInitLaw]):
@@ -74,15 +70,13 @@ class RandomInit(Method[RandomInitLaw]):
 
     def solve(self, problem: Problem, key: PRNGKeyArray | None) -> RandomInitLaw:
         key = self._require_key(key)
-        factor = cholesky(problem.gram.nngp, what="the NNGP Gram matrix")
-        whitened = jax.random.normal(key, (self.num_inits, *problem.targets.shape))
-        initials = problem.mean[None] + jnp.einsum("ij,sjc->sic", factor.lower, whitened)
-        trained = self._train(problem, initials)
+        g = problem.initial_process.draw(key, self.num_inits)
+        trained = self._train(problem, problem.mean[None] + g.values)
         counts = trained.num_iterations
         info = RandomInitInfo(
             float(jnp.max(trained.residual)), float(jnp.mean(counts)), int(jnp.max(counts))
         )
-        return RandomInitLaw(problem, Paths(whitened, trained.alpha), factor, info)
+        return RandomInitLaw(problem, g, trained.alpha, info)
 
     def _train(self, problem: Problem, initials: Draws) -> linearised.TrainedPredictors:
         given = (problem.likelihood, problem.gram.ntk, problem.targets)
@@ -114,12 +108,12 @@ class FirstOrderInfo(Info):
 class FirstOrderLaw(GaussianLaw):
     """δf*(x) = g(x) − P(x, X) B g(X): (4) of THEORY 5; for ridge = 0 with B/ridge → Θ⁻¹ ⊗ Π."""
 
-    def path_kernel(self, pair: KernelPair) -> Array:
-        return pair.nngp
+    inverse: SharedInverse | Interpolation
+    process: InitialProcess
 
     @property
     def _scale(self) -> float:
-        return 1 / self.problem.ridge if isinstance(self.inverse, CurvedInverse) else 1.0
+        return 1.0 if isinstance(self.inverse, Interpolation) else 1 / self.problem.ridge
 
     def response(self, key: PRNGKeyArray, g: Draws) -> Draws:
         return -self._scale * _matvecs(self.inverse, g)
@@ -128,18 +122,18 @@ class FirstOrderLaw(GaussianLaw):
         features = self._inputs(features)
         pair = self.problem.prior.cross(self.problem.features, features)
         variance = self.problem.prior.diagonal(features).nngp
-        arguments = (self.inverse, jnp.asarray(self._scale), self.path_factor.lower)
+        arguments = (self.inverse, jnp.asarray(self._scale), self.process.factor.lower)
         return _first_order_covariance(*arguments, pair, variance)
 
 
 @eqx.filter_jit
-def _matvecs(inverse: CurvedInverse | InterpolatingInverse, g: Draws) -> Draws:
+def _matvecs(inverse: SharedInverse | Interpolation, g: Draws) -> Draws:
     return jax.vmap(inverse.matvec)(g)
 
 
 @eqx.filter_jit
 def _first_order_covariance(
-    inverse: CurvedInverse | InterpolatingInverse,
+    inverse: SharedInverse | Interpolation,
     scale: Array,
     lower: Array,
     pair: KernelPair,
@@ -173,6 +167,12 @@ class FirstOrder(Method[FirstOrderLaw]):
 
     def solve(self, problem: Problem, key: PRNGKeyArray | None = None) -> FirstOrderLaw:
         likelihood, ridge = problem.likelihood, problem.ridge
+        process = problem.initial_process
+        if not isinstance(process, InitialProcess):
+            raise ConfigurationError(
+                "the first-order law needs the covariance of the initial functions, which is not known "
+                f"for {type(problem.prior.kernel).__name__}; use RandomInit, which draws them"
+            )
         centre = linearised.train(
             likelihood,
             problem.gram.ntk,
@@ -181,16 +181,11 @@ class FirstOrder(Method[FirstOrderLaw]):
             ridge=ridge,
             tolerance=self.tolerance,
         )
-        inverse: CurvedInverse | InterpolatingInverse
+        inverse: SharedInverse | Interpolation
         if ridge > 0:
             curvature = likelihood.curvature(centre.logits)
-            inverse = eqx.filter_jit(CurvedInverse.build)(problem.prior_gram, curvature)
+            inverse = eqx.filter_jit(SharedInverse.build)(problem.gram.ntk / ridge, curvature)
         else:
-            inverse = InterpolatingInverse(
-                linearised.interpolating_factor(problem.gram.ntk),
-                float(isinstance(likelihood, Categorical)),
-                problem.targets.shape[1],
-            )
-        factor = cholesky(problem.gram.nngp, what="the NNGP Gram matrix")
+            inverse = linearised.interpolator(likelihood, problem.gram.ntk, problem.targets)
         info = FirstOrderInfo(centre.residual, centre.num_iterations, ridge == 0)
-        return FirstOrderLaw(problem, centre.alpha, centre.logits, inverse, factor, info)
+        return FirstOrderLaw(problem, centre.alpha, centre.logits, inverse, process, info)

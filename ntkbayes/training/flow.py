@@ -17,7 +17,7 @@ from jaxtyping import Array, Float
 
 from ntkbayes.errors import ConfigurationError, ConvergenceError
 from ntkbayes.likelihood import Likelihood
-from ntkbayes.linalg import Gram, Logits
+from ntkbayes.linalg import Block, Logits, Operator, apply
 from ntkbayes.training.linearised import Draws, TrainedPredictor, TrainedPredictors, train
 
 MAX_JACOBIAN = 2000  # rows of a Jacobian that the implicit solver may factor
@@ -26,7 +26,7 @@ MAX_EXPLICIT_STEPS = 100_000
 
 def train_from(
     likelihood: Likelihood,
-    ntk: Gram,
+    ntk: Block,
     targets: Logits,
     initial: Logits,
     *,
@@ -43,12 +43,12 @@ def train_from(
     end = flow(likelihood, ntk, targets, initial[None], ridge=ridge, time=time)
     alpha = end.alpha[0]
     residual, steps = float(end.residual[0]), int(end.num_iterations[0])
-    return TrainedPredictor(alpha, initial + ntk @ alpha, residual, steps)
+    return TrainedPredictor(alpha, initial + apply(ntk, alpha), residual, steps)
 
 
 def flow(
     likelihood: Likelihood,
-    ntk: Gram,
+    ntk: Block,
     targets: Logits,
     initials: Draws,
     *,
@@ -83,25 +83,27 @@ def flow(
             f"the gradient-flow ODE was not solved up to time {time:g} for {int(jnp.sum(failed))} of "
             f"{len(failed)} initial functions; use a shorter training_time or a larger ridge"
         )
-    final = initials + jnp.einsum("ij,sjc->sic", ntk, alpha)
+    final = initials + apply(ntk, alpha)
     velocity = jax.vmap(lambda f: likelihood.residual(targets, f))(final) - ridge * alpha
     return TrainedPredictors(alpha, jnp.max(jnp.abs(velocity), axis=(1, 2)), steps)
 
 
 def _explicit_is_cheaper(
-    likelihood: Likelihood, ntk: Gram, targets: Logits, ridge: float, time: float
+    likelihood: Likelihood, ntk: Block, targets: Logits, ridge: float, time: float
 ) -> bool:
     """Count the operations of both solvers for one draw.
 
-    Explicit: 13 stages of 2 n² C operations; a step covers about 4 units of (time × fastest rate),
-    and accuracy asks for some hundred steps besides. Implicit: about 100 steps of one LU factorisation,
-    ⅔ (nC)³, a stage.
+    Explicit: 13 stages of 2 n² C operations (2 n² C² where outputs are coupled); a step covers about
+    4 units of (time × fastest rate), and accuracy asks for some hundred steps besides. Implicit: about
+    100 steps of one LU factorisation, ⅔ (nC)³, a stage.
     """
     size, num_outputs = targets.shape
     curvature = likelihood.curvature(jnp.zeros_like(targets)).matrix_diagonal
-    rate = 2 * float(jnp.max(curvature)) * float(jnp.linalg.eigvalsh(ntk)[-1]) + ridge
+    spectrum = jnp.linalg.eigvalsh(ntk.surrogate if isinstance(ntk, Operator) else ntk)
+    rate = 2 * float(jnp.max(curvature)) * float(spectrum[-1]) + ridge
     steps = 100 + time * rate / 4
-    explicit = steps * 13 * 2 * size**2 * num_outputs
+    is_shared = not isinstance(ntk, Operator) and ntk.shape[0] == size
+    explicit = steps * 13 * 2 * size**2 * (num_outputs if is_shared else num_outputs**2)
     implicit = 100 * 5 * 2 / 3 * (size * num_outputs) ** 3
     if targets.size <= MAX_JACOBIAN and (explicit > implicit or steps > MAX_EXPLICIT_STEPS / 2):
         return False
@@ -117,7 +119,7 @@ def _explicit_is_cheaper(
 @eqx.filter_jit
 def _explicit(
     likelihood: Likelihood,
-    ntk: Gram,
+    ntk: Block,
     targets: Logits,
     initials: Draws,
     ridge: Float[Array, ""],
@@ -129,7 +131,7 @@ def _explicit(
     residual = jax.vmap(lambda f: likelihood.residual(targets, f))
 
     def velocity(t: Array, alpha: Draws, args: None) -> Draws:
-        return residual(initials + jnp.einsum("ij,sjc->sic", ntk, alpha)) - ridge * alpha
+        return residual(initials + apply(ntk, alpha)) - ridge * alpha
 
     def worst_draw(error: Draws) -> Array:
         return jnp.sqrt(jnp.max(jnp.mean(error**2, axis=(1, 2))))
@@ -152,7 +154,7 @@ def _explicit(
 @eqx.filter_jit
 def _implicit(
     likelihood: Likelihood,
-    ntk: Gram,
+    ntk: Block,
     targets: Logits,
     initials: Draws,
     ridge: Float[Array, ""],
@@ -163,7 +165,7 @@ def _implicit(
 
     def solve(initial: Logits) -> tuple[Logits, Array, Array]:
         def velocity(t: Array, alpha: Logits, args: None) -> Logits:
-            return likelihood.residual(targets, initial + ntk @ alpha) - ridge * alpha
+            return likelihood.residual(targets, initial + apply(ntk, alpha)) - ridge * alpha
 
         solution = diffrax.diffeqsolve(
             diffrax.ODETerm(velocity),

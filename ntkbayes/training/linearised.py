@@ -9,9 +9,11 @@ Inside this module P = Θ/ridge and a = ridge · α. Stationarity reads a = r(f)
 the likelihood (for cross-entropy Y − σ(f)), so the *residual* reported, max |a − r(f)|, is in units
 of probability and comparable between problems.
 
-Shapes: n points, C logits, S initial functions.
+Shapes: n points, C logits, S initial functions. Θ(X, X) is any block of `linalg.blocks`: (n, n) where
+the outputs share it, as at infinite width; (nC, nC) or an operator where a finite network couples them.
 """
 
+import abc
 from collections.abc import Callable
 
 import equinox as eqx
@@ -19,9 +21,21 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Shaped
 
-from ntkbayes.errors import ConvergenceError
+from ntkbayes.errors import ConfigurationError, ConvergenceError
 from ntkbayes.likelihood import Likelihood
-from ntkbayes.linalg import CurvedInverse, Gram, Logits, cholesky
+from ntkbayes.linalg import (
+    Block,
+    CoupledInverse,
+    Curvature,
+    CurvedInverse,
+    Gram,
+    Interpolation,
+    Logits,
+    Operator,
+    apply,
+    curved_inverse,
+    interpolation,
+)
 
 Draws = Float[Array, "draws n classes"]
 
@@ -104,7 +118,7 @@ def _line_search(
 @eqx.filter_jit
 def _newton(
     likelihood: Likelihood,
-    gram: Gram,
+    gram: Block,
     targets: Logits,
     initial: Logits,
     tolerance: float,
@@ -118,16 +132,16 @@ def _newton(
     def update(state: tuple) -> tuple:
         a, f, _, count = state
         gradient = a - likelihood.residual(targets, f)
-        inverse = CurvedInverse.build(gram, likelihood.curvature(f))
-        da = -(gradient - inverse.matvec(gram @ gradient))
-        df = gram @ da
+        inverse = curved_inverse(gram, likelihood.curvature(f))
+        da = -(gradient - inverse.matvec(apply(gram, gradient)))
+        df = apply(gram, da)
         # a and f − f0 = P a move together, so the slope of ½ aᵀ(f − f0) is aᵀ df.
         slopes = (jnp.sum(gradient * df), jnp.sum(a * df), jnp.sum(da * df))
         t, _ = _line_search(likelihood, targets, f, df, *slopes)
         return assess(a + t * da, count + 1)
 
     def assess(a: Logits, count: Int[Array, ""] | int) -> tuple:
-        f = initial + gram @ a
+        f = initial + apply(gram, a)
         return a, f, jnp.max(jnp.abs(a - likelihood.residual(targets, f))), jnp.asarray(count)
 
     return jax.lax.while_loop(unfinished, update, assess(start, 0))
@@ -135,7 +149,7 @@ def _newton(
 
 def train(
     likelihood: Likelihood,
-    ntk: Gram,
+    ntk: Block,
     targets: Logits,
     initial: Logits,
     *,
@@ -146,12 +160,13 @@ def train(
     """The trained predictor from one initial function, for any ridge ≥ 0 and infinite time.
 
     Ridge > 0: Newton's method on the strictly convex loss (R&W algorithm 3.3) with a line search,
-    which converges from everywhere; undamped it does not. One step costs O(C n³).
+    which converges from everywhere; undamped it does not. One step costs O(C n³) where the outputs
+    share Θ, O((nC)³) where they do not, and some dozen products with an operator.
     Ridge = 0: the closed form of THEORY 3.
 
     Args:
         likelihood: how targets follow from logits.
-        ntk: Θ(X, X), (n, n).
+        ntk: Θ(X, X).
         targets: as the likelihood encodes them, (n, C).
         initial: f0(X), (n, C).
         ridge: weight of ½‖θ − θ0‖².
@@ -161,6 +176,7 @@ def train(
     Raises:
         ConvergenceError: the residual stayed above the tolerance.
         RidgeError: ridge = 0 and degenerate targets.
+        ConfigurationError: ridge = 0 and Θ is an operator.
         NotPositiveDefiniteError: Θ is not positive definite.
     """
     if ridge == 0:
@@ -178,16 +194,24 @@ def train(
 
 
 class Preconditioner(eqx.Module):
-    """Σ_c = (P⁻¹ + diag w_c)⁻¹ for each logit: the posterior covariance at the centre of the law.
+    """Σ = (P⁻¹ + W)⁻¹, the posterior covariance at the centre of the law, or an approximation."""
 
-    w is the diagonal of the likelihood's curvature at the predictor trained from the mean.
+    @abc.abstractmethod
+    def apply(self, gradients: Draws, project: Callable) -> tuple[Draws, Draws]:
+        """v ≈ Σ g and z = P⁻¹ v: a step in f, and the one in a that causes it."""
+
+
+class SharedPreconditioner(Preconditioner):
+    """Σ_c = (P_s⁻¹ + diag w_c)⁻¹ for each logit apart, where the outputs share P_s.
+
+    w is the diagonal of the likelihood's curvature.
     """
 
     covariances: Float[Array, "classes n n"]
     weights: Logits
 
     @classmethod
-    def build(cls, gram: Gram, weights: Logits) -> "Preconditioner":
+    def build(cls, gram: Gram, weights: Logits) -> "SharedPreconditioner":
         def covariance(weight: Float[Array, " n"]) -> Gram:
             scale = jnp.sqrt(weight)
             inner = scale[:, None] * gram * scale[None, :]
@@ -198,16 +222,53 @@ class Preconditioner(eqx.Module):
         return cls(jax.lax.map(covariance, weights.T), weights)
 
     def apply(self, gradients: Draws, project: Callable) -> tuple[Draws, Draws]:
-        """v = Π Σ Π g and P⁻¹ v = Π (Π g − w Σ Π g): a step in f and in a for one product."""
+        """v = Π Σ Π g and z = Π (Π g − w Σ Π g), for one product."""
         gradients = project(gradients)
         moved = jnp.einsum("cij,sjc->sic", self.covariances, gradients)
         return project(moved), project(gradients - self.weights[None] * moved)
 
 
+class CoupledPreconditioner(Preconditioner):
+    """Σ itself, where the outputs are coupled."""
+
+    covariance: Gram
+    curvature: Curvature
+
+    @classmethod
+    def build(cls, gram: Gram, curvature: Curvature) -> "CoupledPreconditioner":
+        half = CoupledInverse.build(gram, curvature).root @ gram
+        return cls(gram - half.T @ half, curvature)
+
+    def apply(self, gradients: Draws, project: Callable) -> tuple[Draws, Draws]:
+        moved = apply(self.covariance, gradients)
+        return moved, gradients - jax.vmap(self.curvature.matvec)(moved)
+
+
+class SurrogatePreconditioner(Preconditioner):
+    """z by way of an operator's surrogate, v by a product with the operator."""
+
+    gram: Operator
+    surrogate: SharedPreconditioner
+
+    def apply(self, gradients: Draws, project: Callable) -> tuple[Draws, Draws]:
+        _, z = self.surrogate.apply(gradients, project)
+        return apply(self.gram, z), z
+
+
+@eqx.filter_jit
+def _preconditioner(gram: Block, curvature: Curvature) -> Preconditioner:
+    if isinstance(gram, Operator):
+        shared = SharedPreconditioner.build(gram.surrogate, curvature.matrix_diagonal)
+        return SurrogatePreconditioner(gram, shared)
+    if gram.shape[0] == curvature.diagonal.shape[0]:
+        return SharedPreconditioner.build(gram, curvature.matrix_diagonal)
+    return CoupledPreconditioner.build(gram, curvature)
+
+
 @eqx.filter_jit
 def _conjugate_gradients(
     likelihood: Likelihood,
-    gram: Gram,
+    gram: Block,
     targets: Logits,
     initial: Draws,
     start: Draws,
@@ -247,19 +308,19 @@ def _conjugate_gradients(
         df, da = jnp.where(uphill, -new_v, df), jnp.where(uphill, -new_z, da)
         return a, f, new, new_v, df, da, counts + active, count + 1
 
-    f = initial + jnp.einsum("ij,sjc->sic", gram, start)
+    f = initial + apply(gram, start)
     gradient = start - residual_of(f)
     v, z = preconditioner.apply(gradient, likelihood.project)
     counts = jnp.zeros(initial.shape[0], dtype=int)
     state = (start, f, gradient, v, -v, -z, counts, 0)
     a, *_, counts, _ = jax.lax.while_loop(unfinished, update, state)
-    f = initial + jnp.einsum("ij,sjc->sic", gram, a)  # afresh: no round-off of many updates
+    f = initial + apply(gram, a)  # afresh: no round-off of many updates
     return a, jnp.max(jnp.abs(a - residual_of(f)), axis=(1, 2)), counts
 
 
 def _finish(
     likelihood: Likelihood,
-    gram: Gram,
+    gram: Block,
     targets: Logits,
     initial: Draws,
     solved: tuple[Draws, Array, Array],
@@ -287,7 +348,7 @@ def _first_order_start(inverse: CurvedInverse, centre: Logits, offsets: Draws) -
 
 def train_many(
     likelihood: Likelihood,
-    ntk: Gram,
+    ntk: Block,
     targets: Logits,
     initials: Draws,
     centre: TrainedPredictor,
@@ -324,8 +385,8 @@ def train_many(
 
     gram = ntk / ridge
     curvature = likelihood.curvature(centre.logits)
-    inverse = eqx.filter_jit(CurvedInverse.build)(gram, curvature)
-    preconditioner = eqx.filter_jit(Preconditioner.build)(gram, curvature.matrix_diagonal)
+    inverse = curved_inverse(gram, curvature)
+    preconditioner = _preconditioner(gram, curvature)
     block = max(1, min(size, _BLOCK_NUMBERS // max(1, initials[0].size)))
     parts = []
     for begin in range(0, size, block):
@@ -357,23 +418,22 @@ _BLOCK_NUMBERS = 2**16  # numbers in one (S, n, C) array: 512 KiB, so that its l
 
 @eqx.filter_jit
 def _interpolate_with(
-    likelihood: Likelihood, lower: Gram, ntk: Gram, goal: Logits, initials: Draws
+    inverse: Interpolation, ntk: Block, goal: Logits, initials: Draws
 ) -> tuple[Draws, Draws]:
-    differences = goal[None] - likelihood.project(initials)
-    alpha = jax.vmap(lambda d: jax.scipy.linalg.cho_solve((lower, True), d))(differences)
-    return alpha, initials + jnp.einsum("ij,sjc->sic", ntk, alpha)
+    alpha = jax.vmap(inverse.matvec)(goal[None] - initials)
+    return alpha, initials + apply(ntk, alpha)
 
 
 def _interpolate(
-    likelihood: Likelihood, ntk: Gram, targets: Logits, initials: Draws
+    likelihood: Likelihood, ntk: Block, targets: Logits, initials: Draws
 ) -> tuple[Draws, Draws, Float[Array, " draws"]]:
     """α, logits and residual of each draw, by (3) of THEORY 3.
 
-    Gradient flow ends at zero residual, moving only where the likelihood is not flat, so
-    Θ α = interpolant − Π f0 with Π the projection off the flat directions.
+    Gradient flow ends at zero residual, moving only where the likelihood is not flat.
     """
     goal = likelihood.interpolant(targets)
-    alpha, f = _interpolate_with(likelihood, interpolating_factor(ntk), ntk, goal, initials)
+    inverse = interpolator(likelihood, ntk, targets)
+    alpha, f = _interpolate_with(inverse, ntk, goal, initials)
     residual = jax.vmap(lambda f: jnp.max(jnp.abs(likelihood.residual(targets, f))))(f)
     worst = float(jnp.max(residual))
     if not worst <= 1e-6:
@@ -384,13 +444,20 @@ def _interpolate(
     return alpha, f, residual
 
 
-def interpolating_factor(ntk: Gram) -> Gram:
-    """Lower Cholesky factor of Θ, for training without ridge.
+def interpolator(likelihood: Likelihood, ntk: Block, targets: Logits) -> Interpolation:
+    """Q with α = Q (interpolant − f0), for training without ridge.
 
     Raises:
         NotPositiveDefiniteError: Θ is singular.
+        ConfigurationError: Θ is an operator.
     """
-    return cholesky(ntk, what="the NTK Gram matrix").lower
+    if isinstance(ntk, Operator):
+        raise ConfigurationError(
+            f"training without ridge factors Θ, of {targets.size} rows: use a ridge > 0, fewer points, "
+            "or a kernel with a larger max_rows"
+        )
+    size, num_outputs = targets.shape
+    return interpolation(ntk, is_flat=likelihood.is_flat, num_outputs=num_outputs, num_points=size)
 
 
 def _require_convergence(residual: float, tolerance: float, count: int, who: str) -> None:

@@ -1,0 +1,311 @@
+"""The empirical NTK Θ(x, x') = J(x; θ) J(x'; θ)ᵀ of any network at given parameters.
+
+The Jacobian is not formed where the network's structure makes that unnecessary: the share of a
+linear layer follows from its inputs and the signals back-propagated to its output. The layers are
+found from what the network computes (`structure`), each by the cheaper of two contractions
+(`contractions`), in blocks of points that keep to a bound on memory (`plan`). Where there is no
+structure explicit derivatives take over, so that the result is exact for every network.
+
+A faster relative of these sums is Novak, Sohl-Dickstein & Schoenholz, "Fast finite width neural
+tangent kernel" (2022), who add structure within layers; here it is looked for between positions.
+
+Shapes: n points, C logits.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from ntkbayes.errors import UnknownNameError
+from ntkbayes.kernels.contractions import (
+    CLASS_DIAGONAL,
+    DIAGONAL,
+    FULL,
+    TRACED,
+    Contraction,
+    Form,
+    Gradients,
+    Grams,
+    Kept,
+)
+from ntkbayes.kernels.plan import Passes, Plan, Task, choose, make_plan, peak_bytes
+from ntkbayes.kernels.structure import Structure, find_structure
+from ntkbayes.networks import Network, Params
+
+Features = Array | np.ndarray
+
+
+class EmpiricalNTK(eqx.Module):
+    """Θ(x, x') = J(x; θ) J(x'; θ)ᵀ, a C × C block for each pair of points.
+
+    All forms have the precision of parameters and features, and may be used under `jax.jit` and
+    under `jax.vmap` over the parameters. x2 = None stands for x2 = x1.
+
+    Attributes:
+        network, params: what is differentiated, and where.
+        max_bytes: bound on temporary arrays and inputs together, beside the result (for each member
+            where parameters are vmapped). Less memory may mean more passes through the network.
+
+    Raises (all forms):
+        ConfigurationError: a single pair of points needs more than `max_bytes`; or network,
+            parameters and features do not fit together (`networks.require_sound`).
+    """
+
+    network: Network
+    params: Params
+    max_bytes: int = eqx.field(static=True, default=2**30)
+
+    def full(
+        self, x1: Features, x2: Features | None = None
+    ) -> Float[Array, "n1 n2 classes classes"]:
+        """Θ: entry [i, j, c, d] is ⟨∂f_c(x1_i)/∂θ, ∂f_d(x2_j)/∂θ⟩."""
+        return self._evaluate(FULL, x1, x2)
+
+    def class_diagonal(
+        self, x1: Features, x2: Features | None = None
+    ) -> Float[Array, "n1 n2 classes"]:
+        """Θ for each logit with itself: entry [i, j, c] is that of `full` at [i, j, c, c]."""
+        return self._evaluate(CLASS_DIAGONAL, x1, x2)
+
+    def traced(self, x1: Features, x2: Features | None = None) -> Float[Array, "n1 n2"]:
+        """The mean of `class_diagonal` over classes: Θ_s with Θ_s ⊗ I_C nearest to Θ."""
+        total = self._evaluate(TRACED, x1, x2)
+        return total / self._num_classes(jnp.asarray(x1))
+
+    def diagonal(self, x: Features) -> Float[Array, "n classes classes"]:
+        """Θ(x, x) of each point."""
+        return self._evaluate(DIAGONAL, x, None)
+
+    def product(
+        self, x1: Features, x2: Features, v: Float[Array, "n2 classes"]
+    ) -> Float[Array, "n1 classes"]:
+        """Θ(x1, x2) v = J(x1) J(x2)ᵀ v: one backward pass at x2 and one forward pass at x1.
+
+        All points at once: `max_bytes` has no say here.
+        """
+        self._require_sound(x1)
+        self._require_sound(x2)
+        return _product(self, jnp.asarray(x1), jnp.asarray(x2), v)
+
+    def plan(self, x1: Features, x2: Features | None = None, *, form: str = "full") -> Plan:
+        """What is done for each parameter, with operations and bytes; nothing is evaluated.
+
+        Args:
+            form: "full", "class_diagonal", "traced" or "diagonal".
+
+        Raises:
+            UnknownNameError: there is no such form.
+        """
+        forms = {known.name: known for known in (FULL, CLASS_DIAGONAL, TRACED, DIAGONAL)}
+        if form not in forms:
+            raise UnknownNameError("form", form, list(forms))
+        self._require_sound(x1)
+        second = None if x2 is None else jnp.asarray(x2)
+        return _Computation(self, forms[form], jnp.asarray(x1), second).plan
+
+    def _evaluate(self, form: Form, x1: Features, x2: Features | None) -> Array:
+        self._require_sound(x1)
+        if x2 is not None:
+            self._require_sound(x2)
+        return _run(self, form, jnp.asarray(x1), None if x2 is None else jnp.asarray(x2))
+
+    def _require_sound(self, x: Features) -> None:
+        pass
+
+    def _num_classes(self, x: Array) -> int:
+        return jax.eval_shape(self.network.apply, self.params, x[:1]).shape[1]
+
+
+@eqx.filter_jit
+def _run(ntk: EmpiricalNTK, form: Form, x1: Array, x2: Array | None) -> Array:
+    return _Computation(ntk, form, x1, x2).run()
+
+
+@eqx.filter_jit
+def _product(ntk: EmpiricalNTK, x1: Array, x2: Array, v: Array) -> Array:
+    theta, rest = eqx.partition(ntk.params, eqx.is_inexact_array)
+
+    def at(x: Array) -> Callable[[Any], Array]:
+        return lambda theta: ntk.network.apply(eqx.combine(theta, rest), x)
+
+    logits, pull = jax.vjp(at(x2), theta)
+    (step,) = pull(v.astype(logits.dtype))
+    return jax.jvp(at(x1), (theta,), (step,))[1]
+
+
+class _Computation:
+    """One form of Θ between given points: found, planned, and run, within one trace of JAX."""
+
+    def __init__(self, ntk: EmpiricalNTK, form: Form, x1: Array, x2: Array | None):
+        theta, rest = eqx.partition(ntk.params, eqx.is_inexact_array)
+        paths, tree = jax.tree_util.tree_flatten_with_path(theta)
+        names = [jax.tree_util.keystr(path) or "θ" for path, _ in paths]
+        self.leaves = [jnp.asarray(leaf) for _, leaf in paths]
+
+        def logits(leaves: list[Array], x: Array) -> Float[Array, " classes"]:
+            params = eqx.combine(jax.tree.unflatten(tree, leaves), rest)
+            return ntk.network.apply(params, x[None])[0]
+
+        self.x1, self.x2 = x1, x1 if x2 is None else x2
+        self.symmetric = x2 is None
+        self.form = form
+        point = jax.ShapeDtypeStruct(x1.shape[1:], x1.dtype)
+        self.structure: Structure = find_structure(logits, [_like(v) for v in self.leaves], point)
+        (output,) = self.structure.program.out_avals
+        self.num_classes, self.dtype = output.shape[0], output.dtype
+        task = Task(
+            form=form,
+            num_rows=len(self.x1),
+            num_columns=len(self.x2),
+            symmetric=self.symmetric,
+            num_classes=self.num_classes,
+            itemsize=self.dtype.itemsize,
+        )
+        self.ways: tuple[Contraction, ...] = choose(
+            self.structure, [leaf.size for leaf in self.leaves], task
+        )
+        given = [*self.leaves, self.x1] if self.symmetric else [*self.leaves, self.x1, self.x2]
+        self.plan = make_plan(
+            task,
+            self.ways,
+            self._measure_passes(point),
+            names=names,
+            num_bytes_given=sum(v.nbytes for v in given),
+            max_bytes=ntk.max_bytes,
+        )
+
+    # --- through the network ---
+
+    def keep(self, x: Array) -> list[Kept]:
+        """What each contraction needs of one point: a forward pass and C backward ones."""
+        structure, leaves = self.structure, self.leaves
+
+        def tapped(deltas: list[Array], loose: list[Array]) -> tuple[Array, list[Array]]:
+            merged = list(leaves)
+            for leaf, value in zip(structure.loose, loose, strict=True):
+                merged[leaf] = value
+            return structure.tapped(merged, x, deltas)
+
+        zeros = [jnp.zeros(v.tap.aval.shape, v.tap.aval.dtype) for v in structure.layers]
+        _, pull, activations = jax.vjp(
+            tapped, zeros, [leaves[leaf] for leaf in structure.loose], has_aux=True
+        )
+        deltas, jacobians = jax.vmap(pull)(jnp.eye(self.num_classes, dtype=self.dtype))
+        kept: list[Kept] = []
+        for way, a, delta in zip(self.ways, activations, deltas, strict=False):
+            assert isinstance(way, Grams | Gradients)
+            kept.append(way.keep(a, way.layer.signals(delta)))
+        return kept + [(jacobian.reshape(self.num_classes, -1),) for jacobian in jacobians]
+
+    def keep_all(self, points: Array) -> list[Kept]:
+        """The same for many points, a chunk of them at a time."""
+        return _in_chunks(jax.vmap(self.keep), points, self.plan.chunk)
+
+    def _measure_passes(self, point: jax.ShapeDtypeStruct) -> Passes:
+        """Temporary memory of `keep`, from programs for one and for two points."""
+        one, two = (
+            peak_bytes(jax.make_jaxpr(jax.vmap(self.keep))(_like_many(point, n))) for n in (1, 2)
+        )
+        return Passes(fixed=max(0, 2 * one - two), each=two - one)
+
+    # --- blocks ---
+
+    def contract(self, left: list[Kept], right: list[Kept]) -> Array:
+        total: Array | float = 0.0
+        for way, one, other in zip(self.ways, left, right, strict=True):
+            total = total + way.share(self.form, one, other)
+        return jnp.asarray(total)
+
+    def run(self) -> Array:
+        plan = self.plan
+        if not self.ways:
+            sizes = {"i": plan.num_rows, "j": plan.num_columns}
+            shape = [sizes.get(axis, self.num_classes) for axis in self.form.result]
+            return jnp.zeros(shape, self.dtype)
+        if self.form.points == "i":
+            return _in_chunks(self.contract_alone, self.x1, plan.rows)
+        if not plan.holds_all:
+            return self.run_blocks(
+                lambda first: self.keep_all(_slice(self.x1, first, plan.rows)),
+                lambda first: self.keep_all(_slice(self.x2, first, plan.columns)),
+            )
+        right = self.keep_all(self.x2)
+        left = right if self.symmetric else self.keep_all(self.x1)
+        if (plan.rows, plan.columns) == (plan.num_rows, plan.num_columns):
+            return self.contract(left, right)
+        return self.run_blocks(
+            lambda first: _slice(left, first, plan.rows),
+            lambda first: _slice(right, first, plan.columns),
+        )
+
+    def contract_alone(self, points: Array) -> Array:
+        kept = jax.vmap(self.keep)(points)
+        return self.contract(kept, kept)
+
+    def run_blocks(
+        self, rows: Callable[[Array], list[Kept]], columns: Callable[[Array], list[Kept]]
+    ) -> Array:
+        """Block after block, from what is kept of the rows and columns that begin at a point.
+
+        Blocks at the end begin earlier rather than being smaller. In the symmetric case, blocks
+        below the diagonal are the transposes of those above.
+        """
+        plan = self.plan
+        last_row, last_column = plan.num_rows - plan.rows, plan.num_columns - plan.columns
+
+        def row(k: Array, result: Array) -> Array:
+            i = jnp.minimum(k * plan.rows, last_row)
+            left = rows(i)
+
+            def column(m: Array, result: Array) -> Array:
+                j = jnp.minimum(m * plan.columns, last_column)
+                block = self.contract(left, columns(j))
+                rest = (0,) * (block.ndim - 2)
+                if self.symmetric:
+                    mirrored = jnp.transpose(block, (1, 0, *reversed(range(2, block.ndim))))
+                    result = jax.lax.dynamic_update_slice(result, mirrored, (j, i, *rest))
+                return jax.lax.dynamic_update_slice(result, block, (i, j, *rest))
+
+            first = k if self.symmetric else 0
+            return jax.lax.fori_loop(first, -(-plan.num_columns // plan.columns), column, result)
+
+        sizes = {"i": plan.num_rows, "j": plan.num_columns}
+        shape = [sizes.get(axis, self.num_classes) for axis in self.form.result]
+        empty = jnp.zeros(shape, self.dtype)
+        return jax.lax.fori_loop(0, -(-plan.num_rows // plan.rows), row, empty)
+
+
+def _slice[Tree](tree: Tree, first: Array, size: int) -> Tree:
+    return jax.tree.map(lambda v: jax.lax.dynamic_slice_in_dim(v, first, size), tree)
+
+
+def _in_chunks[Result](function: Callable[[Array], Result], x: Array, size: int) -> Result:
+    """function(x), `size` points at a time; the last chunk begins earlier if it has to."""
+    if size >= len(x):
+        return function(x)
+
+    def step(k: Array, result: Result) -> Result:
+        first = jnp.minimum(k * size, len(x) - size)
+        part = function(_slice(x, first, size))
+        return jax.tree.map(
+            lambda whole, piece: jax.lax.dynamic_update_slice_in_dim(whole, piece, first, 0),
+            result,
+            part,
+        )
+
+    shapes = jax.eval_shape(function, x[:size])
+    empty = jax.tree.map(lambda like: jnp.zeros((len(x), *like.shape[1:]), like.dtype), shapes)
+    return jax.lax.fori_loop(0, -(-len(x) // size), step, empty)
+
+
+def _like(value: Array) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(value.shape, value.dtype)
+
+
+def _like_many(point: jax.ShapeDtypeStruct, number: int) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct((number, *point.shape), point.dtype)

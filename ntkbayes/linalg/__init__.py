@@ -1,0 +1,41 @@
+"""The only Cholesky factors, the only jitter, and the structured matrices of GP classification.
+
+Shapes: n points, C outputs, S draws. P is the prior covariance of the (n, C) logits and W their
+(nC, nC) likelihood curvature, block diagonal over points. Where P = P_s ⊗ I_C no matrix of size
+nC × nC is ever formed: memory O(C n²), time O(C n³).
+"""
+
+from ntkbayes.linalg.blocks import Block, Gram, Logits, Operator, apply, dense, output_blocks
+from ntkbayes.linalg.cholesky import CholeskyFactor, Conditional, cholesky, require_float64
+from ntkbayes.linalg.curved import (
+    CoupledInverse,
+    Curvature,
+    CurvedInverse,
+    Interpolation,
+    IterativeInverse,
+    SharedInverse,
+    curved_inverse,
+    interpolation,
+)
+
+__all__ = [
+    "Block",
+    "CholeskyFactor",
+    "Conditional",
+    "CoupledInverse",
+    "Curvature",
+    "CurvedInverse",
+    "Gram",
+    "Interpolation",
+    "IterativeInverse",
+    "Logits",
+    "Operator",
+    "SharedInverse",
+    "apply",
+    "cholesky",
+    "curved_inverse",
+    "dense",
+    "interpolation",
+    "output_blocks",
+    "require_float64",
+]

@@ -1,0 +1,107 @@
+"""Cholesky factors of Gram matrices, and conditioning by them."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.scipy.linalg import cho_solve, solve_triangular
+from jaxtyping import Array, Float
+
+from ntkbayes.errors import NotPositiveDefiniteError, PrecisionError
+from ntkbayes.linalg.blocks import Gram, apply
+
+
+def require_float64() -> None:
+    """Raises PrecisionError unless JAX is in float64."""
+    if not jax.config.read("jax_enable_x64"):
+        raise PrecisionError(
+            "ntkbayes solves in float64, which JAX turns off by default; call "
+            'jax.config.update("jax_enable_x64", True) before anything else uses JAX'
+        )
+
+
+class CholeskyFactor(eqx.Module):
+    """gram + jitter · I = lower lowerᵀ, of a Gram matrix shared by the outputs or coupling them."""
+
+    lower: Gram
+    jitter: float = eqx.field(static=True)
+
+    def colour(self, z: Float[Array, "*draws n classes"]) -> Float[Array, "*draws n classes"]:
+        """lower z: from white noise to draws of the logits."""
+        return apply(self.lower, z)
+
+    def solve(self, rhs: Float[Array, "rows m"]) -> Float[Array, "rows m"]:
+        return cho_solve((self.lower, True), rhs)
+
+    def whiten(self, rhs: Float[Array, "rows m"]) -> Float[Array, "rows m"]:
+        """lower⁻¹ rhs."""
+        return solve_triangular(self.lower, rhs, lower=True)
+
+
+_raw_cholesky = jax.jit(jnp.linalg.cholesky)
+
+
+def cholesky(gram: Gram, *, what: str = "the Gram matrix") -> CholeskyFactor:
+    """The factor of a positive semi-definite matrix.
+
+    Jitter starts at round-off, 10 n ε times the mean diagonal (about 1e-12), so that duplicated
+    points work, and grows tenfold as long as the factorisation fails, to 1e-8 at most.
+
+    Raises:
+        NotPositiveDefiniteError: the matrix has a negative eigenvalue beyond that, or is not finite.
+    """
+    size = gram.shape[0]
+    scale = float(jnp.mean(jnp.diagonal(gram))) if size else 1.0
+    if not np.isfinite(scale) or scale < 0:
+        raise NotPositiveDefiniteError(f"{what} has a mean diagonal of {scale}")
+    scale = scale or 1.0
+    relative = 10 * size * float(np.finfo(gram.dtype).eps)
+    while True:
+        jitter = relative * scale
+        lower = _raw_cholesky(gram + jitter * jnp.eye(size, dtype=gram.dtype))
+        if bool(jnp.all(jnp.isfinite(lower))):
+            return CholeskyFactor(lower, jitter)
+        relative *= 10
+        if relative > 1e-8:
+            break
+    if not bool(jnp.all(jnp.isfinite(gram))):
+        raise NotPositiveDefiniteError(f"{what} contains NaN or infinity")
+    smallest = float(jnp.linalg.eigvalsh(gram)[0])
+    raise NotPositiveDefiniteError(
+        f"{what} is not positive definite: its smallest eigenvalue is {smallest:.3g}, its mean "
+        f"diagonal {scale:.3g}. Check that the kernel is symmetric and positive definite"
+    )
+
+
+class Conditional(eqx.Module):
+    """A centred GP path at new inputs, given its whitened values z at old ones: path = L z.
+
+    At the new inputs it is N(projection z, root rootᵀ): exact conditioning (R&W 2.19). Rows and
+    columns are points, or points and outputs, as in the blocks it is built from.
+    """
+
+    projection: Float[Array, "m n"]
+    root: Float[Array, "m m"]
+
+    def draw(
+        self, whitened: Float[Array, "draws n classes"], noise: Float[Array, "draws m classes"]
+    ) -> Float[Array, "draws m classes"]:
+        """The path at the new inputs, for white noise there."""
+        return apply(self.projection, whitened) + apply(self.root, noise)
+
+    @classmethod
+    def build(
+        cls, factor: CholeskyFactor, cross: Float[Array, "n m"], gram: Float[Array, "m m"]
+    ) -> "Conditional":
+        """From the factor at the old inputs, the cross-covariance and the new inputs' Gram."""
+        projection = factor.whiten(cross).T
+        remainder = gram - projection @ projection.T
+        remainder = _restore_positivity(remainder, jnp.diagonal(gram))
+        return cls(projection, cholesky(remainder, what="the conditional covariance").lower)
+
+
+def _restore_positivity(covariance: Gram, prior_variance: Float[Array, " rows"]) -> Gram:
+    """Add the round-off that a difference of two covariances can have lost."""
+    size = covariance.shape[0]
+    lost = 1e-11 * jnp.mean(prior_variance)
+    return (covariance + covariance.T) / 2 + lost * jnp.eye(size, dtype=covariance.dtype)

@@ -1,0 +1,276 @@
+"""The likelihood's curvature W, and inverses of the prior covariance P curved by it."""
+
+import abc
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax.scipy.linalg import cho_solve, solve_triangular
+from jaxtyping import Array, Float
+
+from ntkbayes.linalg.blocks import Block, Gram, Logits, Operator
+from ntkbayes.linalg.cholesky import cholesky
+
+
+class Curvature(eqx.Module):
+    """W = −∂² log p / ∂f², block diagonal over points, as diag(D), or diag(D) − D Dᵀ if coupled.
+
+    The coupled form is softmax's, with D the class probabilities (R&W 3.38).
+    """
+
+    diagonal: Logits
+    coupled: bool = eqx.field(static=True)
+
+    def matvec(self, v: Logits) -> Logits:
+        """W v."""
+        product = self.diagonal * v
+        if self.coupled:
+            product -= self.diagonal * jnp.sum(product, axis=1, keepdims=True)
+        return product
+
+    def root_matvec(self, v: Logits) -> Logits:
+        """S v for a square root S Sᵀ = W."""
+        root = jnp.sqrt(self.diagonal)
+        if not self.coupled:
+            return root * v
+        return root * v - self.diagonal * jnp.sum(root * v, axis=1, keepdims=True)
+
+    def root_transpose_matvec(self, v: Logits) -> Logits:
+        """Sᵀ v."""
+        root = jnp.sqrt(self.diagonal)
+        if not self.coupled:
+            return root * v
+        return root * (v - jnp.sum(self.diagonal * v, axis=1, keepdims=True))
+
+    @property
+    def root_blocks(self) -> Float[Array, "n classes classes"]:
+        """S, point by point."""
+        columns = jnp.eye(self.diagonal.shape[1], dtype=self.diagonal.dtype)
+
+        def column(unit: Float[Array, " classes"]) -> Logits:
+            return self.root_matvec(jnp.broadcast_to(unit[None], self.diagonal.shape))
+
+        return jax.vmap(column, out_axes=2)(columns)
+
+    @property
+    def matrix_diagonal(self) -> Logits:
+        """The diagonal of W."""
+        return self.diagonal * (1 - self.diagonal) if self.coupled else self.diagonal
+
+
+class CurvedInverse(eqx.Module):
+    """B = (P + W⁻¹)⁻¹, the operator behind every formula of Laplace and the first-order law.
+
+    Finite where W is singular: (I + W P)⁻¹ = I − B P.
+
+    Attributes:
+        log_determinant: log det(I + W P); NaN if it is not known.
+    """
+
+    log_determinant: eqx.AbstractVar[Float[Array, ""]]
+
+    @abc.abstractmethod
+    def matvec(self, v: Logits) -> Logits:
+        """B v."""
+
+    @abc.abstractmethod
+    def quadratic(self, k: Float[Array, "rows columns"]) -> Float[Array, "m classes classes"]:
+        """k_jᵀ B k_j for the columns k_j of a block that belong to one input (R&W algorithm 3.4)."""
+
+
+@eqx.filter_jit
+def curved_inverse(gram: Block, curvature: Curvature) -> CurvedInverse:
+    """B, by the way that suits the kind of P."""
+    if isinstance(gram, Operator):
+        return IterativeInverse.build(gram, curvature)
+    if gram.shape[0] == curvature.diagonal.shape[0]:
+        return SharedInverse.build(gram, curvature)
+    return CoupledInverse.build(gram, curvature)
+
+
+class SharedInverse(CurvedInverse):
+    """B for P = P_s ⊗ I, without a matrix of size nC × nC. O(C n³) operations, O(C n²) memory.
+
+    With E_c = D_c^½ (I + D_c^½ P_s D_c^½)⁻¹ D_c^½ = V_cᵀ V_c for class c and M = Σ_c E_c,
+    B = E − E R M⁻¹ Rᵀ E where R stacks C identities (R&W 3.46–3.48); without the second term if the
+    classes are not coupled.
+    """
+
+    log_determinant: Float[Array, ""]
+    roots: Float[Array, "classes n n"]
+    coupling: Float[Array, "n n"] | None
+
+    @classmethod
+    def build(cls, gram: Gram, curvature: Curvature) -> "SharedInverse":
+        def root(diagonal: Float[Array, " n"]) -> tuple[Gram, Float[Array, ""]]:
+            scale = jnp.sqrt(diagonal)
+            inner = scale[:, None] * gram * scale[None, :]
+            lower = jnp.linalg.cholesky(inner + jnp.eye(len(scale), dtype=gram.dtype))
+            return (
+                solve_triangular(lower, jnp.diag(scale), lower=True),
+                jnp.sum(jnp.log(jnp.diagonal(lower))),
+            )
+
+        roots, log_roots = jax.lax.map(root, curvature.diagonal.T)
+        log_determinant = 2 * jnp.sum(log_roots)
+        if not curvature.coupled:
+            return cls(log_determinant, roots, None)
+        total = jnp.einsum("cki,ckj->ij", roots, roots)
+        lower = jnp.linalg.cholesky(total)
+        log_determinant += 2 * jnp.sum(jnp.log(jnp.diagonal(lower)))
+        return cls(log_determinant, roots, lower)
+
+    def matvec(self, v: Logits) -> Logits:
+        local = self._local(v.T)
+        if self.coupling is None:
+            return local.T
+        shared = cho_solve((self.coupling, True), jnp.sum(local, axis=0))
+        return (local - self._local(jnp.broadcast_to(shared, v.T.shape))).T
+
+    def quadratic(self, k: Float[Array, "n m"]) -> Float[Array, "m classes classes"]:
+        half = self.roots @ k[None]
+        diagonal = jnp.sum(half**2, axis=1)
+        blocks = jax.vmap(jnp.diag)(diagonal.T)
+        coupling = self.coupling
+        if coupling is None:
+            return blocks
+        local = jnp.einsum("cki,ckm->cim", self.roots, half)
+        white = jax.vmap(lambda u: solve_triangular(coupling, u, lower=True))(local)
+        return blocks - jnp.einsum("cim,dim->mcd", white, white)
+
+    def columns(self, k: Float[Array, "n m"]) -> Float[Array, "m classes n classes"]:
+        """B (k_j ⊗ I) for each column: [j, c, i, d] is entry ((i, d), c)."""
+        size = self.roots.shape[0]
+        local = jnp.einsum("cki,ckm->cim", self.roots, self.roots @ k[None])
+        blocks = jnp.einsum("cim,cd->mcid", local, jnp.eye(size, dtype=k.dtype))
+        coupling = self.coupling
+        if coupling is None:
+            return blocks
+        shared = jax.vmap(lambda u: cho_solve((coupling, True), u))(local)
+        spread = jnp.einsum("dki,dkj,cjm->mcid", self.roots, self.roots, shared)
+        return blocks - spread
+
+    def _local(self, v: Float[Array, "classes n"]) -> Float[Array, "classes n"]:
+        """E v."""
+        return jnp.einsum("cki,ck->ci", self.roots, jnp.einsum("ckj,cj->ck", self.roots, v))
+
+
+class CoupledInverse(CurvedInverse):
+    """B = Vᵀ V for a dense P of nC × nC that couples the outputs, with V = L⁻¹ Sᵀ, S Sᵀ = W and
+    L Lᵀ = I + Sᵀ P S. O((nC)³) operations."""
+
+    log_determinant: Float[Array, ""]
+    root: Float[Array, "rows rows"]
+    num_outputs: int = eqx.field(static=True)
+
+    @classmethod
+    def build(cls, gram: Gram, curvature: Curvature) -> "CoupledInverse":
+        blocks = curvature.root_blocks
+        n, size, _ = blocks.shape
+        inner = gram.reshape(n, size, n, size)
+        inner = jnp.einsum("icp,icjd,jdq->ipjq", blocks, inner, blocks).reshape(gram.shape)
+        lower = jnp.linalg.cholesky(inner + jnp.eye(n * size, dtype=gram.dtype))
+        transposed = jnp.einsum("icp,ij->ipjc", blocks, jnp.eye(n, dtype=gram.dtype))
+        root = solve_triangular(lower, transposed.reshape(gram.shape), lower=True)
+        return cls(2 * jnp.sum(jnp.log(jnp.diagonal(lower))), root, size)
+
+    def matvec(self, v: Logits) -> Logits:
+        return (self.root.T @ (self.root @ v.reshape(-1))).reshape(v.shape)
+
+    def quadratic(self, k: Float[Array, "rows columns"]) -> Float[Array, "m classes classes"]:
+        half = (self.root @ k).reshape(self.root.shape[0], -1, self.num_outputs)
+        return jnp.einsum("nmc,nmd->mcd", half, half)
+
+
+class IterativeInverse(CurvedInverse):
+    """B for a P known by its products: B = S (I + Sᵀ P S)⁻¹ Sᵀ by conjugate gradients.
+
+    The preconditioner is the same inverse for the surrogate P_s ⊗ I of P, which a wide network's
+    kernel approaches: (I + Sᵀ P_s S)⁻¹ = I − Sᵀ (P_s − P_s B_s P_s) S.
+    """
+
+    log_determinant: Float[Array, ""]
+    gram: Operator
+    surrogate: Gram
+    surrogate_inverse: SharedInverse
+    curvature: Curvature
+
+    @classmethod
+    def build(cls, gram: Operator, curvature: Curvature) -> "IterativeInverse":
+        surrogate = gram.surrogate
+        inverse = SharedInverse.build(surrogate, curvature)
+        unknown = jnp.full((), jnp.nan, dtype=surrogate.dtype)
+        return cls(unknown, gram, surrogate, inverse, curvature)
+
+    def matvec(self, v: Logits) -> Logits:
+        s, s_transposed = self.curvature.root_matvec, self.curvature.root_transpose_matvec
+
+        def system(u: Logits) -> Logits:
+            return u + s_transposed(self.gram.matvec(s(u)))
+
+        def precondition(u: Logits) -> Logits:
+            moved = self.surrogate @ s(u)
+            moved = moved - self.surrogate @ self.surrogate_inverse.matvec(moved)
+            return u - s_transposed(moved)
+
+        solution, _ = jax.scipy.sparse.linalg.cg(
+            system, s_transposed(v), tol=1e-10, maxiter=1000, M=precondition
+        )
+        return s(solution)
+
+    def quadratic(self, k: Float[Array, "rows columns"]) -> Float[Array, "m classes classes"]:
+        n, size = self.curvature.diagonal.shape
+        columns = k.reshape(n, size, -1, size)
+        solved = jax.vmap(jax.vmap(self.matvec, 2, 2), 3, 3)(columns)
+        return jnp.einsum("ncjp,ncjq->jpq", columns, solved)
+
+
+# --- training without ridge -----------------------------------------------------------------------
+
+
+class Interpolation(eqx.Module):
+    """Q with α = Q (interpolant − f0): what B / ridge becomes as the ridge goes to 0 (THEORY 3).
+
+    Q = Θ⁻¹ − Θ⁻¹ F (Fᵀ Θ⁻¹ F)⁻¹ Fᵀ Θ⁻¹, with F the directions in which the likelihood is flat, one
+    a point: equal logits for softmax, none otherwise. For Θ = Θ_s ⊗ I_C it is Θ_s⁻¹ ⊗ (I − 1 1ᵀ/C).
+    """
+
+    lower: Gram
+    flat: Float[Array, "n n"] | None
+    is_flat: bool = eqx.field(static=True)
+    num_outputs: int = eqx.field(static=True)
+
+    def matvec(self, v: Logits) -> Logits:
+        """Q v."""
+        if self.lower.shape[0] == v.shape[0]:
+            return cho_solve((self.lower, True), v @ self._projection)
+        solved = cho_solve((self.lower, True), v.reshape(-1)).reshape(v.shape)
+        if self.flat is None:
+            return solved
+        shift = cho_solve((self.flat, True), jnp.sum(solved, axis=1))
+        spread = jnp.broadcast_to(shift[:, None], v.shape).reshape(-1)
+        return solved - cho_solve((self.lower, True), spread).reshape(v.shape)
+
+    def columns(self, k: Float[Array, "n m"]) -> Float[Array, "m classes n classes"]:
+        """Q (k_j ⊗ I) for each column of a block shared by the outputs."""
+        return jnp.einsum("im,cd->mcid", cho_solve((self.lower, True), k), self._projection)
+
+    @property
+    def _projection(self) -> Float[Array, "classes classes"]:
+        size = self.num_outputs
+        return jnp.eye(size) - self.is_flat / size * jnp.ones((size, size))
+
+
+def interpolation(ntk: Gram, *, is_flat: bool, num_outputs: int, num_points: int) -> Interpolation:
+    """Q for the NTK of the training points, shared by the outputs or coupling them.
+
+    Raises:
+        NotPositiveDefiniteError: Θ is singular.
+    """
+    lower = cholesky(ntk, what="the NTK Gram matrix").lower
+    flat = None
+    if is_flat and ntk.shape[0] != num_points:
+        ones = jnp.kron(jnp.eye(num_points, dtype=ntk.dtype), jnp.ones((num_outputs, 1)))
+        half = solve_triangular(lower, ones, lower=True)
+        flat = cholesky(half.T @ half, what="the NTK of the class means").lower
+    return Interpolation(lower, flat, is_flat, num_outputs)

@@ -1,0 +1,250 @@
+"""Laws whose kernel couples the outputs: that of a finite network, formed or known by products."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from oracles import gp_classification as oracle
+from scipy.optimize import minimize
+
+import ntkbayes as nb
+from ntkbayes.errors import ConfigurationError
+from ntkbayes.kernels import EmpiricalKernel, Kernel, KernelPair, analytic_kernel
+
+KEY = jax.random.key(3)
+NEW = np.array([[0.0, 0.0], [1.5, 0.3], [-1.0, 2.0], [6.0, -6.0]])
+RIDGE = 0.3
+NETWORK = nb.networks.mlp(depth=1, activation="erf", bias_std=0.5, width=12, num_outputs=3)
+
+
+def data_of(classes=3, count=15):
+    features, labels = oracle.blobs(7, count, classes)
+    return nb.Dataset(features, labels, class_names=range(classes))
+
+
+DATA = data_of()
+START = NETWORK.init(KEY, jnp.asarray(DATA.features))
+
+
+class Spread(Kernel):
+    """Another kernel, written as one that couples the outputs: Θ ⊗ I."""
+
+    kernel: Kernel
+    size: int
+
+    def _spread(self, pair):
+        identity = jnp.eye(self.size)
+        return KernelPair(*(jnp.kron(part, identity) for part in pair))
+
+    def cross(self, x1, x2):
+        return self._spread(self.kernel.cross(x1, x2))
+
+    def diagonal(self, x):
+        def blocks(part):
+            return part[:, None, None] * jnp.eye(self.size)[None]
+
+        return KernelPair(*(blocks(part) for part in self.kernel.diagonal(x)))
+
+
+SHARED = analytic_kernel(nb.networks.mlp(depth=1, weight_std=1.5, bias_std=0.5))
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize("ridge", [0.0, RIDGE])
+def test_a_kernel_shared_by_the_outputs_gives_the_same_laws_written_as_coupling_them(
+    classes, ridge
+):
+    data = data_of(classes)
+    data = data if ridge else data.smooth(0.1)
+    size = 1 if classes == 2 else classes
+    shared, coupled = (nb.NTKPrior(k, ridge=ridge) for k in (SHARED, Spread(SHARED, size)))
+    methods = [nb.MAP(), nb.RandomInit(num_inits=20, tolerance=1e-10)]
+    if ridge:
+        methods += [nb.Laplace()]
+    for method in methods:
+        one, other = (method.fit(prior, data, key=KEY) for prior in (shared, coupled))
+        np.testing.assert_allclose(one.mean(NEW), other.mean(NEW), atol=1e-7)
+        np.testing.assert_allclose(one.covariance(NEW), other.covariance(NEW), atol=1e-7)
+        np.testing.assert_allclose(one.sample(KEY, NEW, 20), other.sample(KEY, NEW, 20), atol=1e-4)
+    if ridge:
+        evidence = one.info.log_evidence, other.info.log_evidence
+        np.testing.assert_allclose(*evidence, rtol=1e-10)
+
+
+def test_finite_training_time_is_the_same_written_as_coupling():
+    shared, coupled = (nb.NTKPrior(k, ridge=RIDGE) for k in (SHARED, Spread(SHARED, 3)))
+    laws = [nb.MAP(training_time=2.0).fit(prior, DATA) for prior in (shared, coupled)]
+    np.testing.assert_allclose(laws[0].mean(NEW), laws[1].mean(NEW), atol=1e-6)
+
+
+# --- the generalised Gauss–Newton Laplace of a trained network ------------------------------------
+
+
+def flat_network(network, start):
+    flat, unravel = jax.flatten_util.ravel_pytree(start)
+    return flat, unravel, lambda theta, x: network.apply(unravel(theta), jnp.asarray(x))
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """The optimum of the loss (1), by SciPy's trust region with exact derivatives."""
+    start, unravel, apply = flat_network(NETWORK, START)
+
+    def loss(theta):
+        cross_entropy = -jnp.sum(DATA.targets * jax.nn.log_softmax(apply(theta, DATA.features)))
+        return cross_entropy + RIDGE / 2 * jnp.sum((theta - start) ** 2)
+
+    found = minimize(
+        jax.jit(loss),
+        np.asarray(start),
+        jac=jax.jit(jax.grad(loss)),
+        hess=jax.jit(jax.hessian(loss)),
+        method="trust-exact",
+        options={"gtol": 1e-11, "maxiter": 500},
+    )
+    assert np.abs(jax.grad(loss)(found.x)).max() < 1e-9
+    return jnp.asarray(found.x), unravel, apply
+
+
+def test_laplace_at_a_trained_network_is_its_gauss_newton_laplace_in_weight_space(trained):
+    theta, unravel, apply = trained
+    prior = nb.linearise(NETWORK, unravel(theta), ridge=RIDGE, anchor=START)
+    law = nb.Laplace().fit(prior, DATA)
+    jacobian, at_new = (np.asarray(jax.jacrev(apply)(theta, x)) for x in (DATA.features, NEW))
+    p = np.asarray(jax.nn.softmax(apply(theta, DATA.features)))
+    precision = RIDGE * np.eye(len(theta))
+    for j, q in zip(jacobian, p, strict=True):
+        precision += j.T @ (np.diag(q) - np.outer(q, q)) @ j
+    expected = np.einsum("mcp,pq,mdq->mcd", at_new, np.linalg.inv(precision), at_new)
+    np.testing.assert_allclose(law.mean(NEW), apply(theta, NEW), atol=1e-8)
+    np.testing.assert_allclose(law.covariance(NEW), expected, atol=1e-8)
+    evidence = (
+        np.sum(DATA.targets * np.log(p))
+        - RIDGE / 2 * np.sum((np.asarray(theta) - jax.flatten_util.ravel_pytree(START)[0]) ** 2)
+        + len(theta) / 2 * np.log(RIDGE)
+        - np.linalg.slogdet(precision)[1] / 2
+    )
+    np.testing.assert_allclose(law.info.log_evidence, evidence, rtol=1e-8)
+
+
+# --- formed, and known by products ---------------------------------------------------------------
+
+
+@pytest.fixture(scope="module", params=["MAP", "Laplace", "random init"])
+def both_ways(request):
+    method = {
+        "MAP": nb.MAP(tolerance=1e-9),
+        "Laplace": nb.Laplace(tolerance=1e-9),
+        "random init": nb.RandomInit(num_inits=10),
+    }[request.param]
+    laws = []
+    for max_rows in (5000, 1):
+        prior = nb.NTKPrior(EmpiricalKernel(NETWORK, START, max_rows=max_rows), ridge=RIDGE)
+        laws.append(method.fit(prior, DATA, key=KEY))
+    return request.param, *laws
+
+
+def test_products_alone_give_the_law_of_the_formed_kernel(both_ways):
+    _, formed, iterated = both_ways
+    np.testing.assert_allclose(formed.mean(NEW), iterated.mean(NEW), atol=1e-6)
+    np.testing.assert_allclose(formed.covariance(NEW), iterated.covariance(NEW), atol=1e-6)
+    draws = [law.sample(KEY, NEW, 8) for law in (formed, iterated)]
+    np.testing.assert_allclose(*draws, atol=1e-6)
+
+
+def test_evidence_is_unknown_without_a_factor(both_ways):
+    name, formed, iterated = both_ways
+    if name == "Laplace":
+        assert np.isfinite(formed.info.log_evidence)
+        assert np.isnan(iterated.info.log_evidence)
+
+
+def test_draws_are_real_networks_trained_in_the_tangent_space(both_ways):
+    name, law, _ = both_ways
+    if name != "random init":
+        return
+    keys = jax.random.split(KEY, 10)
+    jacobians = [
+        jax.jacrev(lambda theta, x=x: flat_network(NETWORK, START)[2](theta, x))(
+            flat_network(NETWORK, START)[0]
+        )
+        for x in (DATA.features, NEW)
+    ]
+    ntk, cross = (np.einsum("icp,jdp->icjd", j, jacobians[0]) for j in jacobians)
+    for key, alpha, at_new in zip(keys, law.alpha, law.sample(KEY, NEW), strict=True):
+        initial = NETWORK.init(key, jnp.asarray(DATA.features))
+        f = NETWORK.apply(initial, jnp.asarray(DATA.features)) + np.einsum(
+            "icjd,jd->ic", ntk, alpha
+        )
+        np.testing.assert_allclose(DATA.targets - jax.nn.softmax(f), RIDGE * alpha, atol=1e-7)
+        expected = NETWORK.apply(initial, jnp.asarray(NEW)) + np.einsum("icjd,jd->ic", cross, alpha)
+        np.testing.assert_allclose(at_new, expected, atol=1e-9)
+
+
+def test_laplace_draws_in_the_tangent_space_have_its_moments():
+    law = nb.Laplace().fit(nb.NTKPrior(EmpiricalKernel(NETWORK, START), ridge=RIDGE), DATA)
+    draws = np.asarray(law.sample(KEY, NEW, 4000)).reshape(4000, -1)
+    centred = draws - np.asarray(law.mean(NEW)).reshape(-1)
+    for i in range(len(NEW)):
+        part = centred[:, 3 * i : 3 * i + 3]
+        covariance = np.asarray(law.covariance(NEW))[i]
+        products = part[:, :, None] * part[:, None, :]
+        errors = (products.mean(0) - covariance) / (products.std(0) / np.sqrt(4000))
+        assert np.abs(errors).max() < 4.5
+
+
+def test_nuts_with_coupled_outputs_is_gaussian_process_regression_for_real_targets():
+    rng = np.random.default_rng(0)
+    data = nb.Dataset.real(DATA.features[:6], rng.standard_normal((6, 3)))
+    prior = nb.NTKPrior(EmpiricalKernel(NETWORK, START), ridge=RIDGE)
+    likelihood = nb.likelihood.Normal(0.5)
+    law = nb.NUTS(num_samples=1000, num_warmup=300, num_chains=2).fit(
+        prior, data, key=KEY, likelihood=likelihood
+    )
+    exact = nb.Laplace().fit(prior, data, likelihood=likelihood)
+    variance = np.asarray(exact.variance(NEW))
+    effective = law.info.min_ess
+    assert effective > 200
+    errors = (np.asarray(law.mean(NEW)) - np.asarray(exact.mean(NEW))) / np.sqrt(
+        variance / effective
+    )
+    assert np.abs(errors).max() < 4.5
+    ratio = np.asarray(law.variance(NEW)) / variance
+    assert np.abs(ratio - 1).max() < 4.5 * np.sqrt(2 / effective)
+
+
+def test_training_without_ridge_reproduces_the_targets_and_keeps_the_flat_directions():
+    # THEORY (3): with coupled outputs the mean over classes moves, by what Θ couples.
+    data = data_of().smooth(0.1)
+    wide = nb.networks.mlp(depth=1, activation="erf", bias_std=0.5, width=64, num_outputs=3)
+    start = wide.init(KEY, jnp.asarray(data.features))
+    prior = nb.linearise(wide, start, ridge=0.0)
+    law = nb.MAP().fit(prior, data)
+    trained = np.asarray(law.mean(data.features))
+    np.testing.assert_allclose(jax.nn.softmax(trained), data.targets, atol=1e-7)
+    np.testing.assert_allclose(np.sum(law.alpha, axis=1), 0, atol=1e-7)
+
+
+# --- refusals ------------------------------------------------------------------------------------
+
+
+def test_a_network_with_other_outputs_than_the_data_is_refused():
+    prior = nb.NTKPrior(EmpiricalKernel(NETWORK, START), ridge=RIDGE)
+    with pytest.raises(
+        ConfigurationError, match="the network has 3 outputs, but Bernoulli takes 1"
+    ):
+        nb.MAP().fit(prior, data_of(2))
+
+
+def test_the_first_order_law_of_a_finite_network_is_refused():
+    prior = nb.NTKPrior(EmpiricalKernel(NETWORK, START), ridge=RIDGE)
+    with pytest.raises(ConfigurationError, match="use RandomInit, which draws them"):
+        nb.FirstOrder().fit(prior, DATA)
+
+
+def test_laws_that_need_a_factor_refuse_a_kernel_known_by_products():
+    kernel = EmpiricalKernel(NETWORK, START, max_rows=1)
+    with pytest.raises(ConfigurationError, match="45 rows, more than the kernel's max_rows"):
+        nb.NUTS().fit(nb.NTKPrior(kernel, ridge=RIDGE), DATA, key=KEY)
+    with pytest.raises(ConfigurationError, match="of 45 rows: use a ridge > 0"):
+        nb.MAP().fit(nb.NTKPrior(kernel, ridge=0.0), data_of().smooth(0.1))
