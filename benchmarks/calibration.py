@@ -41,7 +41,7 @@ def split(name: str, seed: int) -> tuple[nb.Dataset, nb.Dataset]:
 def run(name: str, seed: int, with_nuts: bool) -> pd.DataFrame:
     train, test = split(name, seed)
     prior = nb.NTKPrior(nb.networks.mlp(depth=2, weight_std=1.5, bias_std=0.1), ridge=RIDGE)
-    samples = 60 if name == "digits" else 1000
+    samples = 150 if name == "digits" else 1000
     methods = {
         "MAP": nb.MAP(),
         "random init": nb.RandomInit(num_inits=1000),

@@ -13,7 +13,6 @@ Shapes: n points, C logits, S initial functions. Θ(X, X) is any block of `linal
 the outputs share it, as at infinite width; (nC, nC) or an operator where a finite network couples them.
 """
 
-import abc
 from collections.abc import Callable
 
 import equinox as eqx
@@ -25,10 +24,7 @@ from ntkbayes.errors import ConfigurationError, ConvergenceError
 from ntkbayes.likelihood import Likelihood
 from ntkbayes.linalg import (
     Block,
-    CoupledInverse,
-    Curvature,
     CurvedInverse,
-    Gram,
     Interpolation,
     Logits,
     Operator,
@@ -36,6 +32,7 @@ from ntkbayes.linalg import (
     curved_inverse,
     interpolation,
 )
+from ntkbayes.training.preconditioner import Preconditioner, preconditioner_of
 
 Draws = Float[Array, "draws n classes"]
 
@@ -193,78 +190,6 @@ def train(
 # --- ridge > 0, many initial functions: one preconditioner, matrix products -----------------------
 
 
-class Preconditioner(eqx.Module):
-    """Σ = (P⁻¹ + W)⁻¹, the posterior covariance at the centre of the law, or an approximation."""
-
-    @abc.abstractmethod
-    def apply(self, gradients: Draws, project: Callable) -> tuple[Draws, Draws]:
-        """v ≈ Σ g and z = P⁻¹ v: a step in f, and the one in a that causes it."""
-
-
-class SharedPreconditioner(Preconditioner):
-    """Σ_c = (P_s⁻¹ + diag w_c)⁻¹ for each logit apart, where the outputs share P_s.
-
-    w is the diagonal of the likelihood's curvature.
-    """
-
-    covariances: Float[Array, "classes n n"]
-    weights: Logits
-
-    @classmethod
-    def build(cls, gram: Gram, weights: Logits) -> "SharedPreconditioner":
-        def covariance(weight: Float[Array, " n"]) -> Gram:
-            scale = jnp.sqrt(weight)
-            inner = scale[:, None] * gram * scale[None, :]
-            lower = jnp.linalg.cholesky(inner + jnp.eye(len(scale), dtype=gram.dtype))
-            half = jax.scipy.linalg.solve_triangular(lower, scale[:, None] * gram, lower=True)
-            return gram - half.T @ half
-
-        return cls(jax.lax.map(covariance, weights.T), weights)
-
-    def apply(self, gradients: Draws, project: Callable) -> tuple[Draws, Draws]:
-        """v = Π Σ Π g and z = Π (Π g − w Σ Π g), for one product."""
-        gradients = project(gradients)
-        moved = jnp.einsum("cij,sjc->sic", self.covariances, gradients)
-        return project(moved), project(gradients - self.weights[None] * moved)
-
-
-class CoupledPreconditioner(Preconditioner):
-    """Σ itself, where the outputs are coupled."""
-
-    covariance: Gram
-    curvature: Curvature
-
-    @classmethod
-    def build(cls, gram: Gram, curvature: Curvature) -> "CoupledPreconditioner":
-        half = CoupledInverse.build(gram, curvature).root @ gram
-        return cls(gram - half.T @ half, curvature)
-
-    def apply(self, gradients: Draws, project: Callable) -> tuple[Draws, Draws]:
-        moved = apply(self.covariance, gradients)
-        return moved, gradients - jax.vmap(self.curvature.matvec)(moved)
-
-
-class SurrogatePreconditioner(Preconditioner):
-    """z by way of an operator's surrogate, v by a product with the operator."""
-
-    gram: Operator
-    surrogate: SharedPreconditioner
-
-    def apply(self, gradients: Draws, project: Callable) -> tuple[Draws, Draws]:
-        _, z = self.surrogate.apply(gradients, project)
-        return apply(self.gram, z), z
-
-
-@eqx.filter_jit
-def _preconditioner(gram: Block, curvature: Curvature) -> Preconditioner:
-    if isinstance(gram, Operator):
-        shared = SharedPreconditioner.build(gram.surrogate, curvature.matrix_diagonal)
-        return SurrogatePreconditioner(gram, shared)
-    if gram.shape[0] == curvature.diagonal.shape[0]:
-        return SharedPreconditioner.build(gram, curvature.matrix_diagonal)
-    return CoupledPreconditioner.build(gram, curvature)
-
-
 @eqx.filter_jit
 def _conjugate_gradients(
     likelihood: Likelihood,
@@ -386,7 +311,7 @@ def train_many(
     gram = ntk / ridge
     curvature = likelihood.curvature(centre.logits)
     inverse = curved_inverse(gram, curvature)
-    preconditioner = _preconditioner(gram, curvature)
+    preconditioner = preconditioner_of(gram, curvature)
     block = max(1, min(size, _BLOCK_NUMBERS // max(1, initials[0].size)))
     parts = []
     for begin in range(0, size, block):
