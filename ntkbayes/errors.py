@@ -39,6 +39,14 @@ class ConvergenceError(NTKBayesError, ArithmeticError):
     """An iteration that stopped before its residual was small enough."""
 
 
+class DivergenceError(NTKBayesError, ArithmeticError):
+    """Training whose loss became NaN or infinite. `state` is the last one that was sound."""
+
+    def __init__(self, message: str, *, state: object = None):
+        super().__init__(message)
+        self.state = state
+
+
 class StorageError(NTKBayesError, OSError):
     """A file or folder that cannot be read or written, or is not what it should be."""
 

@@ -43,6 +43,11 @@ class Likelihood(eqx.Module):
     def curvature(self, logits: Logits) -> Curvature:
         """W = −∂² log p / ∂f²."""
 
+    @property
+    @abc.abstractmethod
+    def curvature_bound(self) -> float:
+        """The largest eigenvalue that W can have at any logits."""
+
     @abc.abstractmethod
     def interpolant(self, targets: Logits) -> Logits:
         """The logits of zero residual, for training without ridge. Raises RidgeError if infinite."""
@@ -78,6 +83,10 @@ class Categorical(ClassLikelihood):
     def curvature(self, logits: Logits) -> Curvature:
         return Curvature(jax.nn.softmax(logits, axis=1), coupled=True)
 
+    @property
+    def curvature_bound(self) -> float:
+        return 0.5  # diag(p) − p pᵀ at p = (½, ½, 0, …)
+
     def interpolant(self, targets: Logits) -> Logits:
         _refuse_divergence(bool(jnp.any(targets <= 0)))
         return self.project(jnp.log(targets))
@@ -112,6 +121,10 @@ class Bernoulli(ClassLikelihood):
         tail = jnp.exp(-jnp.abs(logits))
         return Curvature(tail / (1 + tail) ** 2, coupled=False)
 
+    @property
+    def curvature_bound(self) -> float:
+        return 0.25
+
     def interpolant(self, targets: Logits) -> Logits:
         _refuse_divergence(bool(jnp.any((targets <= 0) | (targets >= 1))))
         return jnp.log(targets) - jnp.log1p(-targets)
@@ -145,6 +158,10 @@ class Normal(Likelihood):
 
     def curvature(self, logits: Logits) -> Curvature:
         return Curvature(jnp.full_like(logits, 1 / self.noise_std**2), coupled=False)
+
+    @property
+    def curvature_bound(self) -> float:
+        return 1 / self.noise_std**2
 
     def interpolant(self, targets: Logits) -> Logits:
         return targets

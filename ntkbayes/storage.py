@@ -15,8 +15,6 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +23,7 @@ import numpy as np
 from ntkbayes.bridges.arviz import from_datatree, to_datatree
 from ntkbayes.comparison import Comparison
 from ntkbayes.errors import StorageError
+from ntkbayes.files import write_atomically
 from ntkbayes.linalg import require_float64
 from ntkbayes.predictive import Predictions, Surface
 
@@ -41,38 +40,21 @@ _SURFACE_DIMENSIONS = {
 }
 
 
-def prepare_folder(folder: Path) -> None:
-    """Make a folder, and make sure that it can be written to.
+def prepare_folder(folder: Path, inside: str = "laws") -> None:
+    """Make a folder with another inside, and make sure that it can be written to.
 
     Raises:
         StorageError: it cannot.
     """
     try:
-        (folder / "laws").mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder / "laws"):
+        (folder / inside).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder / inside):
             pass
     except OSError as error:
         raise StorageError(
             f"cannot write to the output folder {folder}: {error.strerror or error}; "
             "choose another with --out"
         ) from error
-
-
-def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a file beside `path`, then move it there.
-
-    Raises:
-        StorageError: the disk is full, or the folder cannot be written to. `path` is as it was.
-    """
-    part = path.with_name(f".{path.name}.part")
-    try:
-        write(part)
-        os.replace(part, path)
-    except OSError as error:
-        raise StorageError(f"could not write {path}: {error.strerror or error}") from error
-    finally:
-        with suppress(OSError):
-            part.unlink()
 
 
 def write_text(path: Path, text: str) -> None:

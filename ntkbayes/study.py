@@ -138,7 +138,7 @@ class Study:
         train, test = data.split(split_key, test_share=self.test_share)
         settings = self._settings(data, train, test)
         storage.prepare_folder(folder)
-        _claim(folder, settings)
+        claim(folder, settings, finished="laws/*.nc")
 
         parts: dict[str, Part] = {}
         for name, obtain in self._jobs(train, test, fit_key, draw_key, progress):
@@ -192,10 +192,9 @@ class Study:
             yield name, lambda fit=baseline, key=key: (fit(train, test, key=key), None, None)  # type: ignore[misc]
 
     def _settings(self, data: Dataset, train: Dataset, test: Dataset) -> dict[str, object]:
-        digest = hashlib.sha256(data.features.tobytes() + data.targets.tobytes()).hexdigest()
         return {
             "data": data.name,
-            "data digest": digest[:16],
+            "data digest": digest(data),
             "training points": train.num_points,
             "test points": test.num_points,
             "features": train.num_features,
@@ -229,17 +228,26 @@ def _evaluate(
     )
 
 
-def _claim(folder: Path, settings: Mapping[str, object]) -> None:
-    """Make sure that the folder belongs to this study, so that no other's results are mixed in."""
+def claim(folder: Path, settings: Mapping[str, object], *, finished: str) -> None:
+    """Make sure that the folder belongs to this study, so that no other's results are mixed in.
+
+    Args:
+        folder: of the study.
+        settings: that its results depend on, plain data.
+        finished: a pattern of its results' files; a folder without any is anyone's.
+
+    Raises:
+        StorageError: the folder holds another study.
+    """
     path = folder / "study.json"
     text = json.dumps(settings, indent=2, sort_keys=True, default=str) + "\n"
-    if not any((folder / "laws").glob("*.nc")):
-        storage.write_text(path, text)  # a study that failed before its first law has no claim
+    if not any(folder.glob(finished)):
+        storage.write_text(path, text)  # a study that failed before its first result has no claim
         return
     if not path.is_file():
         raise StorageError(
-            f"{folder} holds laws of which it is not known what study they belong to; choose "
-            "another output folder"
+            f"{folder} holds {finished.partition('/')[0]} of which it is not known what study they "
+            "belong to; choose another output folder"
         )
     found = path.read_text(encoding="utf-8", errors="replace")
     if found != text:
@@ -248,6 +256,12 @@ def _claim(folder: Path, settings: Mapping[str, object]) -> None:
             f"{folder} holds a study with other settings ({changed}); choose another output folder, "
             "or delete that one"
         )
+
+
+def digest(data: Dataset) -> str:
+    """Tells data sets apart by their values."""
+    values = data.features.tobytes() + data.targets.tobytes()
+    return hashlib.sha256(values).hexdigest()[:16]
 
 
 def _differences(old: str, new: str) -> str:

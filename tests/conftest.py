@@ -15,10 +15,13 @@ from jaxtyping import install_import_hook
 
 CHECKED = [
     "ntkbayes.activations",
+    "ntkbayes.bridges.equinox",
+    "ntkbayes.bridges.flax",
     "ntkbayes.comparison",
     "ntkbayes.datasets",
     "ntkbayes.kernels",
     "ntkbayes.laws",
+    "ntkbayes.lazy",
     "ntkbayes.likelihood",
     "ntkbayes.linalg",
     "ntkbayes.networks",

@@ -1,6 +1,19 @@
 """Networks: `init(key, features) -> params`, `apply(params, features) -> logits`."""
 
-from ntkbayes.networks.base import Network, Params
+from ntkbayes.networks.base import FunctionNetwork, Network, Params, from_functions, require_sound
+from ntkbayes.networks.cnn import CNN, cnn, flatten, global_average
 from ntkbayes.networks.mlp import MLP, mlp
 
-__all__ = ["MLP", "Network", "Params", "mlp"]
+__all__ = [
+    "CNN",
+    "MLP",
+    "FunctionNetwork",
+    "Network",
+    "Params",
+    "cnn",
+    "flatten",
+    "from_functions",
+    "global_average",
+    "mlp",
+    "require_sound",
+]

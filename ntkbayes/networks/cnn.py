@@ -1,0 +1,119 @@
+"""Small convolutional networks in the NTK parameterisation."""
+
+import math
+from collections.abc import Callable
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from ntkbayes import activations
+from ntkbayes.activations import Activation
+from ntkbayes.errors import ConfigurationError, DataError
+from ntkbayes.networks.base import Network, Params
+
+
+def global_average(images: Float[Array, "n h w c"]) -> Float[Array, "n c"]:
+    """The mean over positions of each channel."""
+    return images.mean(axis=(1, 2))
+
+
+def flatten(images: Float[Array, "n h w c"]) -> Float[Array, "n d"]:
+    """Every position of every channel, in one row."""
+    return images.reshape(len(images), -1)
+
+
+class CNN(Network):
+    """Convolutions (stride 1, SAME padding), each followed by φ; then `gather`, and a Dense readout.
+
+    Each layer is x ↦ weight_std · W x / √fan_in + bias_std · b with W, b ~ N(0, 1) entrywise (the
+    NTK parameterisation); fan_in is kernel_size² · channels for a convolution W.
+    """
+
+    activation: Activation
+    weight_std: Float[Array, ""] | float
+    bias_std: Float[Array, ""] | float
+    gather: Callable = eqx.field(static=True)
+    channels: tuple[int, ...] = eqx.field(static=True)
+    kernel_size: int = eqx.field(static=True)
+    num_outputs: int = eqx.field(static=True)
+
+    def init(self, key: PRNGKeyArray, features: Float[Array, "n h w c"]) -> Params:
+        if features.ndim != 4:
+            raise DataError(f"images must be (n, height, width, channels); got {features.shape}")
+        size, fan_in = self.kernel_size, features.shape[3]
+        shapes: list[tuple[int, ...]] = []
+        for fan_out in self.channels:
+            shapes.append((size, size, fan_in, fan_out))
+            fan_in = fan_out
+        image = jax.ShapeDtypeStruct((1, *features.shape[1:3], fan_in), features.dtype)
+        shapes.append((jax.eval_shape(self.gather, image).shape[1], self.num_outputs))
+        params = []
+        for shape in shapes:
+            key, weight_key, bias_key = jax.random.split(key, 3)
+            weight = jax.random.normal(weight_key, shape, features.dtype)
+            params.append((weight, jax.random.normal(bias_key, shape[-1:], features.dtype)))
+        return params
+
+    def apply(self, params: Params, features: Float[Array, "n h w c"]) -> Float[Array, "n outputs"]:
+        *convolutions, (weight, bias) = params
+        x = features
+        for kernel, shift in convolutions:
+            moved = jax.lax.conv_general_dilated(
+                x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+            )
+            scale = self.weight_std / math.sqrt(math.prod(kernel.shape[:3]))
+            x = self.activation(scale * moved + self.bias_std * shift[None, None, None, :])
+        x = self.gather(x)
+        scale = self.weight_std / math.sqrt(x.shape[1])
+        return scale * jnp.matmul(x, weight) + self.bias_std * bias[None, :]
+
+
+def cnn(
+    *,
+    channels: tuple[int, ...] = (16, 16),
+    kernel_size: int = 3,
+    activation: str | Activation | Callable = "relu",
+    weight_std: Float[Array, ""] | float = 1.5,
+    bias_std: Float[Array, ""] | float = 0.1,
+    gather: Callable = global_average,
+    num_outputs: int = 1,
+) -> CNN:
+    """A small convolutional network on images (n, height, width, channels).
+
+    Args:
+        channels: channels of each convolution, each ≥ 1.
+        kernel_size: height and width, in pixels, of the convolutions' windows.
+        activation: one of `activations.NAMES`, an `Activation`, or any elementwise JAX function.
+        weight_std: standard deviation of the weights before division by √fan_in, > 0.
+        bias_std: standard deviation of the biases, ≥ 0.
+        gather: images (n, h, w, c) to rows (n, d) before the readout: `global_average`, `flatten`.
+        num_outputs: logits.
+
+    Raises:
+        ConfigurationError: a number is outside its range.
+        UnknownNameError: there is no such activation.
+    """
+    if len(channels) < 1:
+        raise ConfigurationError("channels must name at least one convolution; got none")
+    for name, value in (
+        *(("channels", count) for count in channels),
+        ("kernel_size", kernel_size),
+        ("num_outputs", num_outputs),
+    ):
+        if int(value) != value or value < 1:
+            raise ConfigurationError(f"{name} must be a whole number of at least 1; got {value!r}")
+    if isinstance(weight_std, int | float) and not 0 < weight_std < float("inf"):
+        raise ConfigurationError(f"weight_std must be positive and finite; got {weight_std!r}")
+    if isinstance(bias_std, int | float) and not 0 <= bias_std < float("inf"):
+        raise ConfigurationError(f"bias_std must be at least 0 and finite; got {bias_std!r}")
+    return CNN(
+        activation=activations.get(activation),
+        weight_std=float(weight_std) if isinstance(weight_std, int) else weight_std,
+        bias_std=float(bias_std) if isinstance(bias_std, int) else bias_std,
+        gather=gather,
+        channels=tuple(channels),
+        kernel_size=kernel_size,
+        num_outputs=num_outputs,
+    )

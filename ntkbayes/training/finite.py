@@ -1,0 +1,401 @@
+"""Training of real networks by gradient descent on the loss (1) of THEORY:
+
+    L(θ) = −Σ_i log p(y_i | f(x_i; θ) + offset_i) + ridge/2 ‖θ − θ0‖²
+
+summed over the data. K networks, one an initialisation, train side by side; their parameters are
+stacked along a leading axis. The precision is that of the parameters and features, and step
+sizes are in units in which gradient flow is dθ/dt = −∇L: k steps of size η are a training time η k.
+
+Shapes: K networks, n points, C logits.
+"""
+
+import hashlib
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float, Int, PRNGKeyArray, Shaped
+from tqdm.auto import tqdm
+
+from ntkbayes.errors import ConfigurationError, DivergenceError, StorageError
+from ntkbayes.files import write_atomically
+from ntkbayes.likelihood import Likelihood
+from ntkbayes.networks import Network, Params, require_sound
+
+Offset = Float[Array, "networks n classes"]
+Features = Float[Array, "n ..."]
+Targets = Float[Array, "n classes"]
+
+
+class State(eqx.Module):
+    """Where the training of K networks stands.
+
+    Attributes:
+        params: θ of each, stacked.
+        anchors: θ0 of each, which the ridge pulls towards.
+        offset: what is added to the logits at the training points.
+        optimizer: the optimiser's own state, None for plain gradient descent.
+        key: of the mini-batches.
+        step: steps taken.
+    """
+
+    params: Params
+    anchors: Params
+    offset: Offset
+    optimizer: Any
+    key: Shaped[Array, "..."]
+    step: Int[Array, ""]
+
+
+class Trainer(eqx.Module):
+    """How networks are trained.
+
+    Args:
+        network: any network.
+        likelihood: how logits give rise to targets.
+        ridge: weight of ½‖θ − θ0‖², ≥ 0.
+        step_size: η of plain gradient descent, see `stable_step_size`. An optimiser has its own.
+        optimizer: an optax optimiser instead of plain gradient descent.
+        batch_size: points a step; None for all. The gradient of a batch, scaled by n / batch_size,
+            is an unbiased estimate of the whole.
+
+    Raises:
+        ConfigurationError: a setting is outside its range.
+    """
+
+    network: Network
+    likelihood: Likelihood
+    ridge: float
+    step_size: float
+    optimizer: optax.GradientTransformation | None = eqx.field(static=True, default=None)
+    batch_size: int | None = eqx.field(static=True, default=None)
+
+    def __check_init__(self) -> None:
+        if not 0 <= self.ridge < float("inf"):
+            raise ConfigurationError(f"the ridge must be at least 0 and finite; got {self.ridge!r}")
+        if not 0 < self.step_size < float("inf"):
+            raise ConfigurationError(
+                f"the step size must be positive and finite; got {self.step_size!r}"
+            )
+        if self.batch_size is not None and self.batch_size < 1:
+            raise ConfigurationError(f"batch_size must be at least 1; got {self.batch_size!r}")
+
+    def start(
+        self,
+        params: Params,
+        targets: Targets,
+        *,
+        offset: Offset | None = None,
+        key: PRNGKeyArray | None = None,
+    ) -> State:
+        """The state before the first step.
+
+        Args:
+            params: θ0 of each network, stacked.
+            targets: as the likelihood encodes them.
+            offset: added to the logits at the training points, such as that of `shift`.
+            key: of the mini-batches.
+
+        Raises:
+            ConfigurationError: mini-batches without a key, or larger than the data.
+        """
+        count = jax.tree.leaves(params)[0].shape[0]
+        if self.batch_size is not None and key is None:
+            raise ConfigurationError("mini-batches are random: give key=jax.random.key(0)")
+        if self.batch_size is not None and self.batch_size > len(targets):
+            raise ConfigurationError(
+                f"batch_size is {self.batch_size}, but there are {len(targets)} points"
+            )
+        params = jax.tree.map(jnp.asarray, params)
+        if offset is None:
+            offset = jnp.zeros((count, *targets.shape), targets.dtype)
+        own = None if self.optimizer is None else jax.vmap(self.optimizer.init)(params)
+        key = jax.random.key(0) if key is None else key
+        return State(params, params, offset, own, key, jnp.zeros((), int))
+
+    def advance(self, state: State, features: Features, targets: Targets, num_steps: int) -> State:
+        """The state after more steps, compiled once for all numbers of them.
+
+        Raises:
+            DivergenceError: the loss became NaN or infinite; says at which step, and carries
+                the state given as `state`.
+        """
+        given = (jnp.asarray(self.ridge), jnp.asarray(self.step_size), jnp.asarray(num_steps))
+        end, failed = _advance(self, *given, state, features, targets)
+        if int(failed) >= 0:
+            raise DivergenceError(
+                f"the loss is not finite any more at step {int(failed)}: use a smaller step size "
+                f"than {self.step_size:g} (`stable_step_size`), or float64 parameters and features",
+                state=state,
+            )
+        return end
+
+    def run(
+        self,
+        state: State,
+        features: Features,
+        targets: Targets,
+        *,
+        num_steps: int,
+        checkpoint: str | Path | None = None,
+        every: int = 1000,
+        progress: bool = False,
+    ) -> State:
+        """The state after `num_steps` steps in all, going on from a checkpoint if there is one.
+
+        Args:
+            state: from `start`.
+            checkpoint: file that holds the state, written every so many steps. A run that was
+                interrupted, called again with the same arguments, ends with the same parameters.
+            every: steps between checkpoints, and between updates of the progress bar.
+            progress: show a progress bar.
+
+        Raises:
+            ConfigurationError: the network, parameters and features do not fit together, or
+                the step size makes gradient descent diverge.
+            DivergenceError: the loss became NaN or infinite.
+            StorageError: the checkpoint is of another network, of other data or settings, or broken.
+        """
+        one = jax.tree.map(lambda leaf: leaf[0], state.params)
+        require_sound(self.network, one, features)
+        if self.optimizer is None:
+            self._require_stable(state, features)
+        path = None if checkpoint is None else Path(checkpoint)
+        mark = "" if path is None else self._fingerprint(state, features, targets)
+        if path is not None and path.exists():
+            state = _load(path, state, mark)
+        with tqdm(
+            total=num_steps, initial=int(state.step), desc="training", disable=not progress
+        ) as bar:
+            while int(state.step) < num_steps:
+                count = min(every, num_steps - int(state.step))
+                state = self.advance(state, features, targets, count)
+                if path is not None:
+                    _save(path, state, mark)
+                bar.update(count)
+        return state
+
+    def loss(
+        self,
+        params: Params,
+        anchor: Params,
+        offset: Float[Array, "n classes"],
+        features: Features,
+        targets: Targets,
+    ) -> Float[Array, ""]:
+        """(1) for one network, in nats."""
+        return _loss(self, jnp.asarray(self.ridge), 1.0, params, anchor, offset, features, targets)
+
+    def _require_stable(self, state: State, features: Features) -> None:
+        largest = largest_eigenvalue(self.network, state.anchors, features)
+        limit = 2 / (self.likelihood.curvature_bound * largest + self.ridge)
+        batch = self.batch_size or len(features)
+        if self.step_size > limit * batch / len(features):
+            raise ConfigurationError(
+                f"a step size of {self.step_size:g} makes gradient descent diverge: with the NTK's "
+                f"largest eigenvalue {largest:.4g} and ridge {self.ridge:g} the limit is {limit:.3g}"
+                + (f" times {batch}/{len(features)} for the batches" if self.batch_size else "")
+                + ". Use `stable_step_size`, or a smaller ridge"
+            )
+
+    def _fingerprint(self, state: State, features: Features, targets: Targets) -> str:
+        """What a checkpoint must agree with, as JSON."""
+        named = jax.tree_util.tree_flatten_with_path(state.anchors)[0]
+        return json.dumps(
+            {
+                "parameters": [
+                    f"{jax.tree_util.keystr(path)} {leaf.dtype}{list(leaf.shape)}"
+                    for path, leaf in named
+                ],
+                "initialisation": _digest(*(leaf for _, leaf in named)),
+                "data": _digest(features, targets, state.offset),
+                "likelihood": repr(self.likelihood),
+                "ridge": self.ridge,
+                "step size": self.step_size,
+                "batch size": self.batch_size,
+                "optimiser": str(jax.tree.structure(state.optimizer)),
+            },
+            indent=2,
+        )
+
+
+def shift(
+    network: Network, params: Params, features: Features, mean: Float[Array, "..."] | float = 0.0
+) -> Offset:
+    """m − f(x; θ0) of each network: the offset of the shifted network f − f0 + m, at any inputs."""
+    initial = jax.vmap(lambda p: network.apply(p, features))(params)
+    return jnp.asarray(mean, initial.dtype) - initial
+
+
+# --- step size -----------------------------------------------------------------------------------
+
+
+def largest_eigenvalue(
+    network: Network, params: Params, features: Features, *, num_products: int = 40
+) -> float:
+    """λ_max of the NTK at the points, the largest of all networks, by power iteration with J Jᵀ.
+
+    A lower bound, mostly to a few parts in a thousand.
+    """
+    return float(jnp.max(_power_iteration(network, params, features, num_products)))
+
+
+@eqx.filter_jit
+def _power_iteration(
+    network: Network, params: Params, features: Features, num_products: int
+) -> Float[Array, " networks"]:
+    def member(params: Params) -> Float[Array, ""]:
+        logits, push = jax.linearize(lambda p: network.apply(p, features), params)
+        pull = jax.linear_transpose(push, params)
+        start = jax.random.normal(jax.random.key(0), logits.shape, logits.dtype)
+
+        def product(_: Int[Array, ""], carry: tuple) -> tuple:
+            v, _ = carry
+            moved = push(pull(v / jnp.linalg.norm(v))[0])
+            return moved, jnp.linalg.norm(moved)
+
+        zero = jnp.zeros((), logits.dtype)
+        return jax.lax.fori_loop(0, num_products, product, (start, zero))[1]
+
+    return jax.lax.map(member, params)
+
+
+def stable_step_size(
+    network: Network, params: Params, features: Features, likelihood: Likelihood, ridge: float
+) -> float:
+    """η = 1 / (κ λ_max + ridge), half the largest step at which gradient descent is stable.
+
+    κ bounds the likelihood's curvature and λ_max is the largest eigenvalue of the NTK at the points,
+    over all networks: in the lazy regime the Hessian of the loss is at most κ λ_max + ridge, and
+    gradient descent is stable below 2 over that. The factor leaves room for the NTK to grow.
+    """
+    largest = largest_eigenvalue(network, params, features)
+    return 1 / (likelihood.curvature_bound * largest + ridge)
+
+
+# --- steps ---------------------------------------------------------------------------------------
+
+
+def _loss(
+    trainer: Trainer,
+    ridge: Float[Array, ""],
+    weight: float,
+    params: Params,
+    anchor: Params,
+    offset: Float[Array, "n classes"],
+    features: Features,
+    targets: Targets,
+) -> Float[Array, ""]:
+    """`weight` times the loss of the points, and the ridge."""
+    logits = trainer.network.apply(params, features) + offset
+    data = -jnp.sum(trainer.likelihood.log_density(targets, logits))
+    moved = jax.tree.map(lambda p, a: jnp.sum((p - a) ** 2), params, anchor)
+    return weight * data + ridge.astype(data.dtype) / 2 * sum(jax.tree.leaves(moved))
+
+
+@eqx.filter_jit
+def _advance(
+    trainer: Trainer,
+    ridge: Float[Array, ""],
+    step_size: Float[Array, ""],
+    num_steps: Int[Array, ""],
+    state: State,
+    features: Features,
+    targets: Targets,
+) -> tuple[State, Int[Array, ""]]:
+    size, batch = len(targets), trainer.batch_size
+
+    def slopes(state: State) -> tuple[Float[Array, " networks"], Params]:
+        x, y, offset, weight = features, targets, state.offset, 1.0
+        if batch is not None:
+            chosen = _batch(state.key, state.step, size, batch)
+            x, y, offset, weight = x[chosen], y[chosen], offset[:, chosen], size / batch
+
+        def member(p: Params, a: Params, o: Array) -> tuple[Array, Params]:
+            return jax.value_and_grad(lambda p: _loss(trainer, ridge, weight, p, a, o, x, y))(p)
+
+        return jax.vmap(member)(state.params, state.anchors, offset)
+
+    def update(carry: tuple) -> tuple:
+        state, _, done = carry
+        loss, gradients = slopes(state)
+        own = state.optimizer
+        if trainer.optimizer is None:
+            params = jax.tree.map(
+                lambda p, g: p - step_size.astype(p.dtype) * g, state.params, gradients
+            )
+        else:
+            updates, own = jax.vmap(trainer.optimizer.update)(gradients, own, state.params)
+            params = optax.apply_updates(state.params, updates)
+        failed = jnp.where(jnp.all(jnp.isfinite(loss)), -1, state.step)
+        moved = State(params, state.anchors, state.offset, own, state.key, state.step + 1)
+        return moved, failed, done + 1
+
+    def unfinished(carry: tuple) -> Array:
+        _, failed, done = carry
+        return (failed < 0) & (done < num_steps)
+
+    start = (state, jnp.full((), -1, state.step.dtype), jnp.zeros((), num_steps.dtype))
+    end, failed, _ = jax.lax.while_loop(unfinished, update, start)
+    finite = jnp.array([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(end.params)])
+    return end, jnp.where((failed < 0) & ~jnp.all(finite), end.step, failed)
+
+
+def _batch(key: Array, step: Array, size: int, batch: int) -> Int[Array, " batch"]:
+    """Points of a step: every epoch goes through a random order, and leaves out what is over."""
+    per_epoch = size // batch
+    order = jax.random.permutation(jax.random.fold_in(key, step // per_epoch), size)
+    return jax.lax.dynamic_slice_in_dim(order, step % per_epoch * batch, batch)
+
+
+# --- checkpoints ---------------------------------------------------------------------------------
+
+
+def _digest(*arrays: Array) -> str:
+    whole = hashlib.sha256()
+    for array in arrays:
+        whole.update(np.ascontiguousarray(array).tobytes())
+    return whole.hexdigest()[:16]
+
+
+def _numbers(state: State) -> list[Array]:
+    plain = eqx.tree_at(lambda s: s.key, state, jax.random.key_data(state.key))
+    return jax.tree.leaves(plain)
+
+
+def _save(path: Path, state: State, mark: str) -> None:
+    arrays = {f"leaf{i}": np.asarray(leaf) for i, leaf in enumerate(_numbers(state))}
+
+    def write(part: Path) -> None:
+        with part.open("wb") as file:
+            np.savez(file, mark=np.array(mark), **arrays)
+
+    write_atomically(path, write)
+
+
+def _load(path: Path, like: State, mark: str) -> State:
+    try:
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
+            found = str(file["mark"])
+            leaves = [file[f"leaf{i}"] for i in range(len(file.files) - 1)]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise StorageError(
+            f"{path} is not a readable checkpoint ({error}); delete it and run again"
+        ) from error
+    if found != mark:
+        before, now = json.loads(found), json.loads(mark)
+        names = ", ".join(name for name in now if before.get(name) != now[name])
+        raise StorageError(
+            f"{path} is a checkpoint of another training (it differs in: {names}); delete it, or "
+            "choose another file"
+        )
+    plain = eqx.tree_at(lambda s: s.key, like, jax.random.key_data(like.key))
+    arrays = [jnp.asarray(leaf) for leaf in leaves]
+    loaded = jax.tree.unflatten(jax.tree.structure(plain), arrays)
+    return eqx.tree_at(lambda s: s.key, loaded, jax.random.wrap_key_data(loaded.key))
