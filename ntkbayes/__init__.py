@@ -5,11 +5,20 @@
 All solves are in float64: call `jax.config.update("jax_enable_x64", True)` first.
 """
 
-from ntkbayes import activations, calibration, datasets, distances, kernels, likelihood, networks
+from ntkbayes import (
+    activations,
+    calibration,
+    datasets,
+    distances,
+    kernels,
+    lazy,
+    likelihood,
+    networks,
+)
 from ntkbayes.bridges.arviz import from_datatree, to_datatree
 from ntkbayes.comparison import Comparison, compare
 from ntkbayes.datasets import Dataset
-from ntkbayes.laws import MAP, NUTS, FirstOrder, Laplace, RandomInit
+from ntkbayes.laws import MAP, NUTS, FiniteEnsemble, FirstOrder, Laplace, RandomInit
 from ntkbayes.predictive import Predictions, predict
 from ntkbayes.prior import NTKPrior, linearise
 from ntkbayes.storage import load, save
@@ -21,6 +30,7 @@ __all__ = [
     "NUTS",
     "Comparison",
     "Dataset",
+    "FiniteEnsemble",
     "FirstOrder",
     "Laplace",
     "NTKPrior",
@@ -33,6 +43,7 @@ __all__ = [
     "distances",
     "from_datatree",
     "kernels",
+    "lazy",
     "likelihood",
     "linearise",
     "load",

@@ -2,10 +2,12 @@
 
 from ntkbayes.kernels.analytic import MLPKernel
 from ntkbayes.kernels.base import FunctionKernel, Functions, Kernel, KernelPair, analytic_kernel
+from ntkbayes.kernels.empirical import EmpiricalNTK
 from ntkbayes.kernels.finite import EmpiricalKernel
 
 __all__ = [
     "EmpiricalKernel",
+    "EmpiricalNTK",
     "FunctionKernel",
     "Functions",
     "Kernel",

@@ -124,7 +124,7 @@ class Jacobian(Contraction):
 
 @dataclass(frozen=True)
 class Gradients(Contraction):
-    """Gradients of every logit with respect to a layer's weight, (n, C, G K O)."""
+    """Gradients of every logit with respect to a layer's weight, (n, C, G O K)."""
 
     layer: Layer
     how = "per-point gradients"
@@ -152,8 +152,8 @@ class Gradients(Contraction):
         return _inner_products(form, left[0], right[0])
 
     def keep(self, activations: Array, signals: Array) -> Kept:
-        """The gradients of one point, (C, G K O)."""
-        gradients = jnp.einsum("gtk,cgto->cgko", activations, signals)
+        """The gradients of one point, (C, G O K)."""
+        gradients = jnp.einsum("cgto,gtk->cgok", signals, activations)
         return (gradients.reshape(signals.shape[0], -1),)
 
 
@@ -184,9 +184,8 @@ class Grams(Contraction):
 
     def moved(self, size: Size) -> int:
         entries = 1 + size.form.entries(size.num_classes)
-        return (
-            2 * size.num_pairs * self._meetings * entries
-            + size.num_points * self.kept(size.num_classes)
+        return 2 * size.num_pairs * self._meetings * entries + size.num_points * self.kept(
+            size.num_classes
         )
 
     def share(self, form: Form, left: Kept, right: Kept) -> Array:
@@ -206,8 +205,12 @@ class Grams(Contraction):
             signals = jnp.einsum(f"{form.left}go,{form.right}gso->gs{form.result}", delta, epsilon)
             return total + jnp.sum(inputs[spread] * signals, axis=(0, 1)), None
 
-        shape = [dict(zip(form.left + form.right, (*delta.shape[:2], *epsilon.shape[:2]),
-                          strict=True))[axis] for axis in form.result]
+        shape = [
+            dict(zip(form.left + form.right, (*delta.shape[:2], *epsilon.shape[:2]), strict=True))[
+                axis
+            ]
+            for axis in form.result
+        ]
         start = jnp.zeros(shape, jnp.result_type(delta, epsilon))
         positions = jnp.moveaxis(a, 2, 0), jnp.moveaxis(delta, 3, 0)
         return jax.lax.scan(meet, start, positions)[0]

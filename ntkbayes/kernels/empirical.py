@@ -13,7 +13,6 @@ Shapes: n points, C logits.
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import equinox as eqx
 import jax
@@ -34,8 +33,8 @@ from ntkbayes.kernels.contractions import (
     Kept,
 )
 from ntkbayes.kernels.plan import Passes, Plan, Task, choose, make_plan, peak_bytes
-from ntkbayes.kernels.structure import Structure, find_structure
-from ntkbayes.networks import Network, Params
+from ntkbayes.kernels.structure import Structure, aval, find_structure
+from ntkbayes.networks import Network, Params, require_sound
 
 Features = Array | np.ndarray
 
@@ -53,7 +52,7 @@ class EmpiricalNTK(eqx.Module):
 
     Raises (all forms):
         ConfigurationError: a single pair of points needs more than `max_bytes`; or network,
-            parameters and features do not fit together (`networks.require_sound`).
+            parameters and features do not fit together (`require_sound`; not under `jax.jit`).
     """
 
     network: Network
@@ -74,8 +73,7 @@ class EmpiricalNTK(eqx.Module):
 
     def traced(self, x1: Features, x2: Features | None = None) -> Float[Array, "n1 n2"]:
         """The mean of `class_diagonal` over classes: Θ_s with Θ_s ⊗ I_C nearest to Θ."""
-        total = self._evaluate(TRACED, x1, x2)
-        return total / self._num_classes(jnp.asarray(x1))
+        return self._evaluate(TRACED, x1, x2)
 
     def diagonal(self, x: Features) -> Float[Array, "n classes classes"]:
         """Θ(x, x) of each point."""
@@ -88,9 +86,7 @@ class EmpiricalNTK(eqx.Module):
 
         All points at once: `max_bytes` has no say here.
         """
-        self._require_sound(x1)
-        self._require_sound(x2)
-        return _product(self, jnp.asarray(x1), jnp.asarray(x2), v)
+        return _product(self, self._sound(x1), self._sound(x2), v)
 
     def plan(self, x1: Features, x2: Features | None = None, *, form: str = "full") -> Plan:
         """What is done for each parameter, with operations and bytes; nothing is evaluated.
@@ -104,21 +100,18 @@ class EmpiricalNTK(eqx.Module):
         forms = {known.name: known for known in (FULL, CLASS_DIAGONAL, TRACED, DIAGONAL)}
         if form not in forms:
             raise UnknownNameError("form", form, list(forms))
-        self._require_sound(x1)
-        second = None if x2 is None else jnp.asarray(x2)
-        return _Computation(self, forms[form], jnp.asarray(x1), second).plan
+        second = None if x2 is None else self._sound(x2)
+        return _Computation(self, forms[form], self._sound(x1), second).plan
 
     def _evaluate(self, form: Form, x1: Features, x2: Features | None) -> Array:
-        self._require_sound(x1)
-        if x2 is not None:
-            self._require_sound(x2)
-        return _run(self, form, jnp.asarray(x1), None if x2 is None else jnp.asarray(x2))
+        return _run(self, form, self._sound(x1), None if x2 is None else self._sound(x2))
 
-    def _require_sound(self, x: Features) -> None:
-        pass
-
-    def _num_classes(self, x: Array) -> int:
-        return jax.eval_shape(self.network.apply, self.params, x[:1]).shape[1]
+    def _sound(self, x: Features) -> Array:
+        """The features as an array; checked with network and parameters unless traced by JAX."""
+        points = jnp.asarray(x)
+        if not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((self, points))):
+            require_sound(self.network, self.params, points)
+        return points
 
 
 @eqx.filter_jit
@@ -128,28 +121,24 @@ def _run(ntk: EmpiricalNTK, form: Form, x1: Array, x2: Array | None) -> Array:
 
 @eqx.filter_jit
 def _product(ntk: EmpiricalNTK, x1: Array, x2: Array, v: Array) -> Array:
-    theta, rest = eqx.partition(ntk.params, eqx.is_inexact_array)
+    def at(x: Array) -> Callable[[Params], Array]:
+        return lambda params: ntk.network.apply(params, x)
 
-    def at(x: Array) -> Callable[[Any], Array]:
-        return lambda theta: ntk.network.apply(eqx.combine(theta, rest), x)
-
-    logits, pull = jax.vjp(at(x2), theta)
+    logits, pull = jax.vjp(at(x2), ntk.params)
     (step,) = pull(v.astype(logits.dtype))
-    return jax.jvp(at(x1), (theta,), (step,))[1]
+    return jax.jvp(at(x1), (ntk.params,), (step,))[1]
 
 
 class _Computation:
     """One form of Θ between given points: found, planned, and run, within one trace of JAX."""
 
     def __init__(self, ntk: EmpiricalNTK, form: Form, x1: Array, x2: Array | None):
-        theta, rest = eqx.partition(ntk.params, eqx.is_inexact_array)
-        paths, tree = jax.tree_util.tree_flatten_with_path(theta)
+        paths, tree = jax.tree_util.tree_flatten_with_path(ntk.params)
         names = [jax.tree_util.keystr(path) or "θ" for path, _ in paths]
         self.leaves = [jnp.asarray(leaf) for _, leaf in paths]
 
         def logits(leaves: list[Array], x: Array) -> Float[Array, " classes"]:
-            params = eqx.combine(jax.tree.unflatten(tree, leaves), rest)
-            return ntk.network.apply(params, x[None])[0]
+            return ntk.network.apply(jax.tree.unflatten(tree, leaves), x[None])[0]
 
         self.x1, self.x2 = x1, x1 if x2 is None else x2
         self.symmetric = x2 is None
@@ -191,7 +180,7 @@ class _Computation:
                 merged[leaf] = value
             return structure.tapped(merged, x, deltas)
 
-        zeros = [jnp.zeros(v.tap.aval.shape, v.tap.aval.dtype) for v in structure.layers]
+        zeros = [jnp.zeros(aval(v.tap).shape, aval(v.tap).dtype) for v in structure.layers]
         _, pull, activations = jax.vjp(
             tapped, zeros, [leaves[leaf] for leaf in structure.loose], has_aux=True
         )
@@ -219,7 +208,8 @@ class _Computation:
         total: Array | float = 0.0
         for way, one, other in zip(self.ways, left, right, strict=True):
             total = total + way.share(self.form, one, other)
-        return jnp.asarray(total)
+        total = jnp.asarray(total)
+        return total / self.num_classes if self.form is TRACED else total
 
     def run(self) -> Array:
         plan = self.plan

@@ -16,7 +16,7 @@ from ntkbayes.kernels.contractions import (
     Size,
     choices,
 )
-from ntkbayes.kernels.structure import Layer, Structure
+from ntkbayes.kernels.structure import Layer, Structure, aval
 
 
 @dataclass(frozen=True)
@@ -299,4 +299,4 @@ def _peak(jaxpr: Jaxpr) -> int:
 
 
 def _num_bytes(var: Var) -> int:
-    return var.aval.size * var.aval.dtype.itemsize
+    return aval(var).size * aval(var).dtype.itemsize

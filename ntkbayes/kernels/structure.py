@@ -18,7 +18,7 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -30,7 +30,12 @@ from jaxtyping import Array, Float
 Atom = Var | Literal
 Scales = tuple[tuple[str, Atom], ...]  # multiplications and divisions by numbers
 
-_CALLS = {"jit": "jaxpr", "pjit": "jaxpr", "closed_call": "call_jaxpr", "checkpoint": "jaxpr"}
+_CALLS = {"jit": "jaxpr", "pjit": "jaxpr", "closed_call": "call_jaxpr", "remat2": "jaxpr"}
+
+
+def aval(atom: Atom) -> Any:
+    """What is known of a value before it is: its `shape`, `size` and `dtype`."""
+    return atom.aval
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,7 @@ class Layer:
         equation: what multiplies the weight and its inputs.
         side: which operand of the equation the weight is.
         tap: the layer's output, bias included, where the signals δ are taken.
+        path: equations that rearrange the result of `equation` before the tap.
         scales, bias_scales: numbers that multiply weight and bias on their way to the tap.
         groups, positions, inputs, outputs: G, T, K (with the bias' row) and O.
     """
@@ -53,6 +59,7 @@ class Layer:
     equation: JaxprEqn
     side: int
     tap: Var
+    path: tuple[JaxprEqn, ...]
     scales: Scales
     bias_scales: Scales
     groups: int
@@ -64,13 +71,15 @@ class Layer:
     def leaves(self) -> tuple[int, ...]:
         return (self.weight,) if self.bias is None else (self.weight, self.bias)
 
-    def signals(self, delta: Array) -> Float[Array, "*classes groups positions outputs"]:
-        """δ, shaped (..., *tap.shape), with positions and outputs apart."""
+    def signals(
+        self, deltas: Float[Array, "classes ..."]
+    ) -> Float[Array, "classes groups positions outputs"]:
+        """δ at the tap, with positions and outputs apart."""
+        (result,) = self.equation.outvars
+        like = jax.ShapeDtypeStruct(aval(result).shape, deltas.dtype)
+        back = jax.linear_transpose(lambda y: _follow(self.path, y), like)
         arrange = _arrange_signals(self.equation, self.side)
-        lead = delta.shape[: delta.ndim - self.tap.aval.ndim]
-        flat = delta.reshape(-1, *self.tap.aval.shape)
-        shape = (*lead, self.groups, self.positions, self.outputs)
-        return jax.vmap(arrange)(flat).reshape(shape)
+        return jax.vmap(lambda delta: arrange(*back(delta)))(deltas)
 
     def activations(self, read: Callable[[Atom], Any]) -> Float[Array, "groups positions inputs"]:
         """The inputs a of the weight and, for a bias, one constant more."""
@@ -169,7 +178,7 @@ def _inline(program: ClosedJaxpr) -> ClosedJaxpr:
                 _write(values, equation, run(body, (), operands))
         return [read(atom) for atom in jaxpr.outvars]
 
-    avals = [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in program.jaxpr.invars]
+    avals = [jax.ShapeDtypeStruct(aval(v).shape, aval(v).dtype) for v in program.jaxpr.invars]
     return jax.make_jaxpr(lambda *xs: run(program.jaxpr, program.consts, xs))(*avals)
 
 
@@ -211,7 +220,7 @@ class _Graph:
         left, right = equation.invars
         for rest, scale in ((left, right), (right, left))[: 1 if name == "div" else 2]:
             scale = self._unspread(scale)
-            if scale.aval.size == 1 and not self.influence_of(scale) and self.influence_of(rest):
+            if aval(scale).size == 1 and not self.influence_of(scale) and self.influence_of(rest):
                 return rest, ((name, scale),)
         return None
 
@@ -220,7 +229,7 @@ class _Graph:
         maker = self.makers.get(atom) if isinstance(atom, Var) else None
         if maker is not None and maker.primitive.name == "broadcast_in_dim":
             source = maker.invars[0]
-            return source if source.aval.size == 1 else atom
+            return source if aval(source).size == 1 else atom
         return atom
 
     def origin(self, atom: Atom) -> tuple[int, Scales, list[JaxprEqn]] | None:
@@ -250,7 +259,7 @@ class _Graph:
 def _rearranges(equation: JaxprEqn) -> bool:
     """Whether every entry of the result is one of the argument."""
     if equation.primitive.name == "convert_element_type":
-        kinds = equation.invars[0].aval.dtype, equation.outvars[0].aval.dtype
+        kinds = aval(equation.invars[0]).dtype, aval(equation.outvars[0]).dtype
         return all(jnp.issubdtype(kind, jnp.floating) for kind in kinds)
     return equation.primitive.name in ("reshape", "transpose", "squeeze", "broadcast_in_dim")
 
@@ -278,14 +287,14 @@ def _layer_at(graph: _Graph, equation: JaxprEqn, side: int) -> Layer | None:
     if found is None:
         return None
     weight, scales, path = found
-    repeats = any(math.prod(e.outvars[0].aval.shape) != e.invars[0].aval.size for e in path)
+    repeats = any(aval(step.outvars[0]).size != aval(step.invars[0]).size for step in path)
     if repeats or graph.influence_of(other) >> weight & 1:
         return None
 
-    inputs = jax.eval_shape(lambda a: _arrange_inputs(equation, a, side), _like(other.aval))
+    inputs = jax.eval_shape(lambda a: _arrange_inputs(equation, a, side), _like(aval(other)))
     groups, positions, num_inputs = inputs.shape
     (tap,) = equation.outvars
-    outputs = tap.aval.size // (groups * positions)
+    outputs = aval(tap).size // (groups * positions)
     alone = Layer(
         weight=weight,
         bias=None,
@@ -293,6 +302,7 @@ def _layer_at(graph: _Graph, equation: JaxprEqn, side: int) -> Layer | None:
         equation=equation,
         side=side,
         tap=tap,
+        path=(),
         scales=scales,
         bias_scales=(),
         groups=groups,
@@ -306,63 +316,67 @@ def _layer_at(graph: _Graph, equation: JaxprEqn, side: int) -> Layer | None:
 def _with_bias(graph: _Graph, layer: Layer) -> Layer | None:
     """The layer and the bias that is added to its output, times a number perhaps."""
     output, scales = layer.tap, layer.scales
+    path: tuple[JaxprEqn, ...] = ()
     while graph.uses[output] == 1 and output in graph.users:
         user = graph.users[output]
         split = graph.split_scale(user)
         if split is not None and split[0] is output:
             output, scales = user.outvars[0], scales + split[1]
-            continue
-        if user.primitive.name != "add":
-            return None
-        left, right = user.invars
-        found = graph.origin(right if left is output else left)
-        if found is None or user.outvars[0].aval.shape != layer.tap.aval.shape:
-            return None
-        bias, bias_scales, path = found
-        inputs_see_bias = graph.influence_of(layer.equation.invars[1 - layer.side]) >> bias & 1
-        leaf = next(var for var, i in graph.leaves.items() if i == bias)
-        if inputs_see_bias or not _is_one_row(layer, leaf, path):
-            return None
-        return Layer(
-            weight=layer.weight,
-            bias=bias,
-            kind=layer.kind,
-            equation=layer.equation,
-            side=layer.side,
-            tap=user.outvars[0],
-            scales=scales,
-            bias_scales=bias_scales,
-            groups=layer.groups,
-            positions=layer.positions,
-            inputs=layer.inputs + 1,
-            outputs=layer.outputs,
-        )
-    return None
-
-
-def _is_one_row(layer: Layer, leaf: Var, path: list[JaxprEqn]) -> bool:
-    """Whether every position gets the bias' entries alike, each for one output: follow them."""
-    entries = np.arange(leaf.aval.size).reshape(leaf.aval.shape)
-    for equation in path:
-        shape = equation.outvars[0].aval.shape
-        if equation.primitive.name == "transpose":
-            entries = entries.transpose(equation.params["permutation"])
-        elif equation.primitive.name == "broadcast_in_dim":
-            spread = [1] * len(shape)
-            for size, axis in zip(
-                entries.shape, equation.params["broadcast_dimensions"], strict=True
-            ):
-                spread[axis] = size
-            entries = np.broadcast_to(entries.reshape(spread), shape)
+        elif _moves(user):
+            output, path = user.outvars[0], (*path, user)
+        elif user.primitive.name in ("add", "sub"):  # signs square away
+            break
         else:
-            entries = entries.reshape(shape)
-    if entries.shape != layer.tap.aval.shape:
-        return False
+            return None
+    else:
+        return None
+
+    left, right = user.invars
+    found = graph.origin(right if left is output else left)
+    if found is None or aval(user.outvars[0]).shape != aval(output).shape:
+        return None
+    bias, bias_scales, way = found
+    if graph.influence_of(layer.equation.invars[1 - layer.side]) >> bias & 1:
+        return None
+    biased = replace(
+        layer,
+        bias=bias,
+        tap=user.outvars[0],
+        path=path,
+        scales=scales,
+        bias_scales=bias_scales,
+        inputs=layer.inputs + 1,
+    )
+    return biased if _is_one_row(biased, way) else None
+
+
+def _is_one_row(layer: Layer, way: list[JaxprEqn]) -> bool:
+    """Whether every position gets the bias' entries alike, each for one output.
+
+    Found by following numbers instead of the entries (below 2²⁴, float32 counts exactly).
+    """
+    start = aval(way[0].invars[0]) if way else aval(layer.tap)
     with jax.ensure_compile_time_eval():
-        arrange = _arrange_signals(layer.equation, layer.side)
-        rows = np.asarray(arrange(jnp.asarray(entries)))
-    once = np.unique(rows[:, 0]).size == rows[:, 0].size == leaf.aval.size
+        numbers = jnp.arange(start.size, dtype=jnp.float32).reshape(start.shape)
+        spread = jnp.broadcast_to(_follow(way, numbers), aval(layer.tap).shape)
+        rows = np.asarray(layer.signals(spread[None]))[0]
+    once = np.unique(rows[:, 0]).size == rows[:, 0].size == start.size
     return bool(once and (rows == rows[:, :1]).all())
+
+
+def _follow(path: Sequence[JaxprEqn], value: Array) -> Array:
+    """The value that rearrangements make of another, in its precision."""
+    for equation in path:
+        if equation.primitive.name != "convert_element_type":
+            value = _bind(equation, [value])
+    return value
+
+
+def _moves(equation: JaxprEqn) -> bool:
+    """Whether the result is the argument's entries in another order, none of them twice."""
+    sizes = aval(equation.invars[0]).size if equation.invars else 0, aval(equation.outvars[0]).size
+    is_conversion = equation.primitive.name == "convert_element_type"
+    return sizes[0] == sizes[1] and _rearranges(equation) and not is_conversion
 
 
 def _like(aval: Any) -> jax.ShapeDtypeStruct:
@@ -392,7 +406,7 @@ def _arrange_signals(equation: JaxprEqn, side: int) -> Callable[[Array], Array]:
         return arrange
 
     contract, batch = equation.params["dimension_numbers"]
-    left = equation.invars[0].aval.shape
+    left = aval(equation.invars[0]).shape
     groups = math.prod(left[axis] for axis in batch[0])
     first = math.prod(left) // groups // math.prod(left[axis] for axis in contract[0])
 
@@ -416,15 +430,13 @@ def _patches(equation: JaxprEqn, a: Array) -> Float[Array, "groups positions inp
     edges = [(*edge, gap) for edge, gap in zip(options["padding"], inner, strict=True)]
     a = jax.lax.pad(a, jnp.zeros((), a.dtype), [(0, 0, 0), *edges, (0, 0, 0)])
 
-    window = [equation.invars[1].aval.shape[axis] for axis in numbers.rhs_spec[2:]]
-    sizes = [equation.outvars[0].aval.shape[axis] for axis in numbers.out_spec[2:]]
+    window = [aval(equation.invars[1]).shape[axis] for axis in numbers.rhs_spec[2:]]
+    sizes = [aval(equation.outvars[0]).shape[axis] for axis in numbers.out_spec[2:]]
     strides = options["window_strides"]
     seen = []
     for offset in itertools.product(*map(range, window)):
         starts = [i * step for i, step in zip(offset, options["rhs_dilation"], strict=True)]
-        ends = [
-            i + (n - 1) * step + 1 for i, n, step in zip(starts, sizes, strides, strict=True)
-        ]
+        ends = [i + (n - 1) * step + 1 for i, n, step in zip(starts, sizes, strides, strict=True)]
         whole = a.shape[0], a.shape[-1]
         seen.append(
             jax.lax.slice(a, (0, *starts, 0), (whole[0], *ends, whole[1]), (1, *strides, 1))

@@ -12,7 +12,9 @@ from oracles import gp_classification as oracle
 import ntkbayes as nb
 from ntkbayes.errors import ConfigurationError, DataError, RidgeError
 
-NETWORK = nb.networks.mlp(depth=1, activation="relu", weight_std=1.5, bias_std=0.5)
+NETWORK = nb.networks.mlp(
+    depth=1, activation="relu", weight_std=1.5, bias_std=0.5, width=32, num_outputs=1
+)
 PRIOR = nb.NTKPrior(NETWORK, ridge=0.5)
 KEY = jax.random.key(0)
 NEW = np.array([[0.0, 0.0], [1.5, 0.3], [-1.0, 2.0], [6.0, -6.0]])
@@ -23,9 +25,11 @@ METHODS = {
     "Laplace": nb.Laplace(),
     "random init": nb.RandomInit(num_inits=200),
     "NUTS": nb.NUTS(num_samples=200, num_warmup=200, num_chains=2),
+    "finite ensemble": nb.FiniteEnsemble(network=NETWORK, num_networks=100),
 }
 GAUSSIAN = ("first order", "Laplace")
-STORED = {"random init": 200, "NUTS": 400}
+STORED = {"random init": 200, "NUTS": 400, "finite ensemble": 100}
+SAMPLED_INITIALISATIONS = ("random init", "finite ensemble")
 RIDGELESS = ("MAP", "first order", "random init")
 
 
@@ -37,17 +41,25 @@ def data_of(classes, count=24):
 DATA = {"binary": data_of(2), "3 classes": data_of(3)}
 
 
-def fast(name):
+def method(name, kind):
+    """The method, with a network of as many outputs as the data take where it trains one."""
+    if name != "finite ensemble":
+        return METHODS[name]
+    network = dataclasses.replace(NETWORK, num_outputs=1 if kind == "binary" else 3)
+    return dataclasses.replace(METHODS[name], network=network)
+
+
+def fast(name, kind="binary"):
     """The method with as little work as it allows, for data that are unusual."""
     if name == "NUTS":
         return nb.NUTS(num_samples=400, num_warmup=100, num_chains=1)
-    return nb.RandomInit(num_inits=50) if name == "random init" else METHODS[name]
+    return nb.RandomInit(num_inits=50) if name == "random init" else method(name, kind)
 
 
 @pytest.fixture(scope="module", params=itertools.product(METHODS, DATA), ids="-".join)
 def fitted(request):
     name, kind = request.param
-    return name, kind, METHODS[name].fit(PRIOR, DATA[kind], key=KEY)
+    return name, kind, method(name, kind).fit(PRIOR, DATA[kind], key=KEY)
 
 
 every_method = pytest.mark.parametrize("name", METHODS)
@@ -71,7 +83,7 @@ def test_a_fit_is_deterministic(fitted):
     name, kind, law = fitted
     if name == "NUTS" and kind == "3 classes":
         return  # compiling once more is enough
-    again = METHODS[name].fit(PRIOR, DATA[kind], key=KEY)
+    again = method(name, kind).fit(PRIOR, DATA[kind], key=KEY)
     np.testing.assert_array_equal(law.mean(NEW), again.mean(NEW))
     np.testing.assert_array_equal(law.sample(KEY, NEW), again.sample(KEY, NEW))
     assert law.info == again.info
@@ -240,7 +252,7 @@ def test_one_point_is_enough_if_the_classes_are_named(name):
     data = nb.Dataset([[1.0, 0.5]], ["b"], class_names=["a", "b"])
     law = fast(name).fit(PRIOR, data, key=KEY)
     mean = finite_at(law, np.array([[1.0, 0.5], [0.9, 0.5]]))
-    if name != "random init":  # there it is up to 50 initial functions
+    if name not in SAMPLED_INITIALISATIONS:  # there it is up to few initial functions
         assert (mean > 0).all()
 
 
@@ -314,7 +326,7 @@ def test_methods_that_draw_need_a_key(name):
 @pytest.mark.parametrize("kind", DATA)
 def test_one_hot_targets_without_ridge_are_refused(name, kind):
     with pytest.raises(RidgeError, match="ridge"):
-        fast(name).fit(nb.NTKPrior(NETWORK, ridge=0.0), DATA[kind], key=KEY)
+        fast(name, kind).fit(nb.NTKPrior(NETWORK, ridge=0.0), DATA[kind], key=KEY)
 
 
 @pytest.mark.parametrize("name", ["Laplace", "NUTS"])
@@ -338,6 +350,8 @@ def test_a_ridge_that_is_no_ridge_is_refused(ridge):
         lambda: nb.NUTS(num_samples=3),
         lambda: nb.NUTS(num_warmup=0),
         lambda: nb.NUTS(num_chains=0),
+        lambda: nb.FiniteEnsemble(network=NETWORK, num_networks=1),
+        lambda: nb.FiniteEnsemble(network=NETWORK, training_time=-1.0),
     ],
 )
 def test_settings_outside_their_range_are_refused(configure):

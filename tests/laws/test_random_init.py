@@ -1,7 +1,6 @@
 """The random-init law and its first-order Gaussian (THEORY 5 and 6; oracles 5 and 6)."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from oracles import gp_classification as oracle

@@ -1,0 +1,416 @@
+"""The empirical NTK against explicit Jacobians, the analytic kernel, and its promises on memory."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ntkbayes import networks
+from ntkbayes.errors import ConfigurationError, UnknownNameError
+from ntkbayes.kernels import EmpiricalNTK, analytic_kernel
+from ntkbayes.kernels.contractions import (
+    CLASS_DIAGONAL,
+    DIAGONAL,
+    FULL,
+    TRACED,
+    Gradients,
+    Grams,
+)
+from ntkbayes.kernels.empirical import _Computation
+from ntkbayes.networks import Network
+
+
+class Plain(Network):
+    """A network from a function of parameters and features; its parameters are given."""
+
+    function: object = eqx.field(static=True)
+
+    def init(self, key, features):
+        raise NotImplementedError
+
+    def apply(self, params, features):
+        return self.function(params, features)
+
+
+def normal(seed, *shape):
+    return jnp.asarray(np.random.default_rng(seed).normal(size=shape))
+
+
+def weights(*shapes):
+    draws = (np.random.default_rng(10 + i).normal(size=shape) for i, shape in enumerate(shapes))
+    return [jnp.asarray(draw / np.sqrt(len(draw))) for draw in draws]
+
+
+def convolve(x, w, strides=(1, 1), padding="SAME", **options):
+    numbers = ("NHWC", "HWIO", "NHWC")
+    return jax.lax.conv_general_dilated(
+        x, w, strides, padding, dimension_numbers=numbers, **options
+    )
+
+
+# Each: function, parameters, shape of a point, and the leaves that are in no layer.
+GRAM, GRADIENTS, JACOBIAN = "input Gram ∘ signal Gram", "per-point gradients", "explicit Jacobian"
+CASES = {}
+
+
+def case(params, point, loose=()):
+    def register(function):
+        CASES[function.__name__] = (function, params, point, loose)
+        return function
+
+    return register
+
+
+@case({"w": normal(1, 3, 4), "b": normal(2, 4), "v": normal(3, 4, 2)}, (3,))
+def dense(p, x):
+    return jax.nn.relu(1.5 * (x @ p["w"]) / jnp.sqrt(3) + 0.1 * p["b"][None]) @ p["v"]
+
+
+@case(tuple(weights((3, 4), (4, 4), (4, 2), (2,))), (3,))
+def skip(p, x):
+    h = jnp.tanh(x @ p[0])
+    return (h + jnp.tanh(h @ p[1].T / 2)) @ p[2] - p[3][None]
+
+
+@case(weights((3,), (1, 3)), (3,), ["[0]"])
+def single_logit(p, x):
+    return jnp.einsum("nd,cd->nc", x * p[0][None], p[1])
+
+
+@case(weights((3, 3, 2, 3), (3,), (48, 2)), (4, 4, 2))
+def conv_flatten(p, x):
+    h = jax.nn.relu(convolve(x, p[0]) + p[1][None, None, None])
+    return h.reshape(len(h), -1) @ p[2]
+
+
+@case(weights((2, 3, 2, 3), (3,), (2, 2, 3, 4), (4, 2)), (6, 7, 2))
+def conv_pooling(p, x):
+    h = jnp.tanh(convolve(x, p[0], (2, 1), "VALID", rhs_dilation=(1, 2)) + p[1][None, None, None])
+    h = jax.nn.gelu(convolve(h, p[2], padding=((1, 0), (0, 2)), lhs_dilation=(1, 2)))
+    return jnp.mean(h, (1, 2)) @ p[3]
+
+
+@case(weights((2, 2, 1, 4), (4,), (2, 2, 2, 4), (4, 3)), (4, 3, 2))
+def conv_groups(p, x):
+    h = jnp.tanh(convolve(x, p[0] * 0.5, feature_group_count=2) + p[1].reshape(1, 1, 1, 4))
+    h = jnp.tanh(convolve(h, p[2], feature_group_count=2))
+    return jnp.max(h, (1, 2)) @ p[3]
+
+
+@case(weights((4, 2, 3), (4, 2, 3), (4, 6), (2, 3, 4), (4, 2)), (5, 4))
+def attention(p, x):
+    query, key = (jnp.einsum("nte,ehd->nthd", x, w) for w in p[:2])
+    value = jnp.reshape(x @ p[2], (*x.shape[:2], 2, 3))
+    weight = jax.nn.softmax(jnp.einsum("nthd,nshd->nhts", query, key) / 3**0.5)
+    mixed = jnp.einsum("nhts,nshd,hde->nte", weight, value, p[3])
+    return jnp.mean(x + mixed, 1) @ p[4]
+
+
+@case(weights((3, 2, 4), (3, 4), (12, 2)), (3, 2))
+def batched_weights(p, x):
+    h = jnp.tanh(jnp.einsum("nbk,bko->nbo", x, p[0]) + p[1][None])
+    return h.reshape(len(h), 12) @ p[2]
+
+
+@case(weights((3, 4), (4, 2)), (3,), ["[0]"])
+def tied_weights(p, x):
+    h = jnp.tanh(jnp.tanh(x @ p[0]) @ p[0].T)
+    return jnp.tanh(h @ p[0]) @ p[1]
+
+
+@case(weights((2, 3), (3, 3), (3, 2)), (4, 2), ["[0]", "[1]"])
+def recurrence(p, x):
+    def step(h, x):
+        return jnp.tanh(h @ p[1] + x @ p[0]), None
+
+    h, _ = jax.lax.scan(step, jnp.zeros((len(x), 3)), x.transpose(1, 0, 2))
+    return h @ p[2]
+
+
+@case(weights((3, 4), (4,), (4,), (4, 2)), (3,), ["[1]", "[2]"])
+def layer_norm(p, x):
+    h = x @ p[0]
+    h = (h - h.mean(1, keepdims=True)) / jnp.sqrt(h.var(1, keepdims=True) + 1e-3)
+    return jax.nn.relu(p[1][None] * h + p[2][None]) @ p[3]
+
+
+@case(weights((5, 4), (4, 3)), (6,), ["[0]"])
+def embedding(p, x):
+    tokens = jnp.floor(2 * jnp.abs(x)).astype(int) % 5
+    return jnp.mean(p[0][tokens], 1) @ p[1]
+
+
+@case([*weights((3, 4), (4, 2)), normal(8, 7)], (3,))
+def unused(p, x):
+    return jnp.tanh(x @ p[0]) @ p[1] * 2
+
+
+@case(weights((3, 3), (3, 3), (3, 2), (2,)), (3,), ["[3]"])
+def weights_of_weights(p, x):
+    """A product of two weights; an integer constant; a bias that the layer's input knows too."""
+    h = jnp.tanh((x * jnp.arange(3)[None]) @ (p[0] @ p[1]))
+    return (h + jnp.sum(p[3])) @ p[2] + p[3][None]
+
+
+@case(weights((3, 3), (3, 2)), (3,), ["[0]"])
+def own_derivative(p, x):
+    """The rule, twice the derivative, is what must count."""
+
+    @jax.custom_vjp
+    def f(w, x):
+        return x @ w
+
+    f.defvjp(lambda w, x: (x @ w, (w, x)), lambda s, g: (2 * s[1].T @ g, g @ s[0].T))
+    return jax.checkpoint(lambda w, h: jnp.tanh(h) @ w)(p[1], f(p[0], x))
+
+
+def build(name, max_bytes=2**30):
+    function, params, point, _ = CASES[name]
+    return (
+        EmpiricalNTK(Plain(function), params, max_bytes),
+        normal(5, 4, *point),
+        normal(6, 3, *point),
+    )
+
+
+def explicit(ntk, x1, x2):
+    """Θ by definition: (n1, n2, C, C)."""
+
+    def jacobian(x):
+        leaves = jax.tree.leaves(jax.jacrev(lambda p: ntk.network.apply(p, x))(ntk.params))
+        return jnp.concatenate([leaf.reshape(*leaf.shape[:2], -1) for leaf in leaves], 2)
+
+    return jnp.einsum("icp,jdp->ijcd", jacobian(x1), jacobian(x2))
+
+
+def quickly(function, *arguments):
+    """function(*arguments), compiled with little effort, which is most of these tests' time."""
+    options = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+    return jax.jit(function, compiler_options=options)(*arguments)
+
+
+def assert_close(actual, expected, rtol=1e-12):
+    assert actual.shape == expected.shape
+    assert actual.dtype == expected.dtype
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=rtol * np.abs(expected).max())
+
+
+def forms(ntk, x1, x2):
+    return ntk.full(x1, x2), ntk.class_diagonal(x1, x2), ntk.traced(x1, x2), ntk.diagonal(x1)
+
+
+# ------------------------------------------------------------------ values
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_full_form_is_the_explicit_jacobian_product(name):
+    ntk, x1, x2 = build(name)
+
+    def both(params, x1, x2):
+        tangent = EmpiricalNTK(ntk.network, params)
+        return tangent.full(x1, x2), explicit(tangent, x1, x2)
+
+    assert_close(*quickly(both, ntk.params, x1, x2))
+
+
+@pytest.mark.parametrize("name", ["conv_pooling", "tied_weights"])
+def test_other_forms_are_entries_of_the_full_form(name):
+    ntk, x1, _ = build(name)
+    full, class_diagonal, traced, diagonal = quickly(
+        lambda p, x: forms(EmpiricalNTK(ntk.network, p), x, None), ntk.params, x1
+    )
+    assert_close(class_diagonal, jnp.einsum("ijcc->ijc", full))
+    assert_close(traced, jnp.einsum("ijcc->ij", full) / full.shape[-1])
+    assert_close(diagonal, jnp.einsum("iicd->icd", full))
+
+
+@pytest.mark.parametrize("form", [FULL, CLASS_DIAGONAL, TRACED, DIAGONAL], ids=lambda f: f.name)
+def test_both_contractions_of_a_layer_are_the_same_sum(form):
+    """Of a grouped convolution: G = 2, T = 12. The sum is written out with every index."""
+    ntk, x, _ = build("conv_groups")
+    computation = _Computation(ntk, form, x, None)
+    layer = computation.structure.layers[1]
+    size = layer.groups, layer.positions
+    assert size == (2, 12)
+    a = normal(0, 3, *size, layer.inputs)
+    delta = normal(1, 3, 2, *size, layer.outputs)
+    written = f"{form.left[0]}gtk,{form.right[0]}gsk,{form.left}gto,{form.right}gso->{form.result}"
+    expected = np.einsum(written, a, a, delta, delta, optimize=True)
+    for way in (Grams(layer), Gradients(layer)):
+
+        def share(a, delta, way=way):
+            kept = jax.vmap(way.keep)(a, delta)
+            return way.share(form, kept, kept)
+
+        assert_close(quickly(share, a, delta), jnp.asarray(expected))
+
+
+def test_product_is_that_with_the_full_form():
+    ntk, x1, x2 = build("skip")
+    v = normal(9, 3, 2)
+    expected = jnp.einsum("ijcd,jd->ic", ntk.full(x1, x2), v)
+    assert_close(ntk.product(x1, x2, v), expected)
+
+
+@pytest.mark.parametrize("max_bytes", [2**30, 4000])
+def test_kernels_of_an_ensemble_are_those_of_its_members(max_bytes):
+    ntk, x, _ = build("dense")
+    members = jax.tree.map(lambda leaf: jnp.stack([leaf, 2 * leaf, -leaf]), ntk.params)
+    together = quickly(jax.vmap(lambda p: EmpiricalNTK(ntk.network, p, max_bytes).full(x)), members)
+    for k in range(3):
+        member = EmpiricalNTK(ntk.network, jax.tree.map(lambda leaf, k=k: leaf[k], members))
+        assert_close(together[k], member.full(x))
+
+
+def test_precision_is_that_of_parameters_and_features():
+    ntk, x, _ = build("dense")
+    single = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), ntk.params)
+    result = EmpiricalNTK(ntk.network, single).full(np.asarray(x, np.float32))
+    assert result.dtype == jnp.float32
+    np.testing.assert_allclose(result, ntk.full(x), rtol=0, atol=1e-5 * float(jnp.max(result)))
+
+
+def test_parameters_may_be_a_module():
+    leaves, static = eqx.partition(
+        eqx.nn.MLP(3, 2, 4, 1, key=jax.random.key(0)), eqx.is_inexact_array
+    )
+    ntk = EmpiricalNTK(Plain(lambda p, x: jax.vmap(eqx.combine(p, static))(x)), leaves)
+    x = normal(0, 3, 3)
+    assert_close(ntk.full(x), quickly(lambda x: explicit(ntk, x, x), x))
+    assert [step.how for step in ntk.plan(x).steps] == [GRAM, GRAM]
+
+
+def test_one_point_is_enough():
+    ntk, x, _ = build("single_logit")
+    assert_close(ntk.full(x[:1]), ntk.full(x)[:1, :1])
+
+
+def test_without_parameters_nothing_moves():
+    ntk = EmpiricalNTK(Plain(lambda p, x: x), [normal(0, 2)])
+    assert not ntk.full(normal(1, 3, 2)).any()
+    assert "no influence" in str(ntk.plan(normal(1, 3, 2)))
+
+
+# ------------------------------------------------------------------ blocks and memory
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_blocks_change_nothing(symmetric):
+    """From blocks of everything to single pairs of points, signals held and not."""
+    ntk, *_ = build("dense")
+    x1, x2 = normal(0, 39, 3), None if symmetric else normal(1, 33, 3)
+    expected = ntk.full(x1, x2)
+    seen = set()
+    for max_bytes in (2**16, 6_000):
+        bounded = EmpiricalNTK(ntk.network, ntk.params, max_bytes)
+        plan = bounded.plan(x1, x2)
+        seen.add((plan.rows, plan.holds_all))
+        assert_close(bounded.full(x1, x2), expected)
+    assert len(seen) == 2
+    assert {holds for _, holds in seen} == {True, False}
+
+
+@pytest.mark.parametrize("form", ["full", "traced", "diagonal"])
+def test_memory_stays_below_the_bound_where_jacobians_need_ten_times_as_much(form):
+    network = networks.mlp(depth=2, width=256, num_outputs=4)
+    x = normal(0, 64, 8)
+    params = network.init(jax.random.key(1), x)
+    bound = 4 * 2**20
+    ntk = EmpiricalNTK(network, params, bound)
+
+    def compiled(function):
+        return jax.jit(function).lower(params, x).compile().memory_analysis()
+
+    memory = compiled(lambda p, x: getattr(EmpiricalNTK(network, p, bound), form)(x))
+    assert (
+        memory.temp_size_in_bytes + memory.argument_size_in_bytes
+        <= ntk.plan(x, form=form).num_bytes
+    )
+    assert ntk.plan(x, form=form).num_bytes <= bound
+    jacobian = 64 * 4 * sum(leaf.nbytes for leaf in jax.tree.leaves(params))
+    assert jacobian > 10 * bound
+
+
+def test_a_bound_too_small_for_a_pair_of_points_is_refused():
+    ntk, x, _ = build("conv_flatten")
+    ntk = EmpiricalNTK(ntk.network, ntk.params, 2000)
+    with pytest.raises(ConfigurationError, match=r"max_bytes is 2000, but .* needs \d+ bytes"):
+        ntk.full(x)
+
+
+def test_parameters_that_are_not_finite_are_refused():
+    ntk, x, _ = build("dense")
+    broken = EmpiricalNTK(ntk.network, ntk.params | {"b": jnp.full(4, jnp.nan)})
+    for evaluate in (broken.full, broken.traced, broken.diagonal, broken.plan):
+        with pytest.raises(ConfigurationError):
+            evaluate(x)
+
+
+# ------------------------------------------------------------------ plan
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_only_what_is_not_linear_needs_an_explicit_jacobian(name):
+    ntk, x, _ = build(name)
+    explicit = [step for step in ntk.plan(x).steps if step.how == JACOBIAN]
+    assert [name for step in explicit for name in step.parameters] == list(CASES[name][3])
+
+
+def test_grams_are_for_large_weights_and_gradients_for_many_positions():
+    shapes = (3, 3, 8, 8), (512, 64), (64, 3)
+
+    def function(p, x):
+        return jnp.tanh(jnp.tanh(convolve(x, p[0]).reshape(len(x), -1)) @ p[1]) @ p[2]
+
+    ntk = EmpiricalNTK(Plain(function), weights(*shapes))
+    plan = ntk.plan(normal(0, 20, 8, 8, 8))
+    assert [step.how for step in plan.steps] == [GRADIENTS, GRAM, GRAM]
+    assert all(f"{way}  " in str(plan) for way in (GRADIENTS, GRAM))
+
+
+def test_dense_layers_and_their_biases_are_one_step():
+    network = networks.mlp(depth=2, width=5, num_outputs=2, skip=True)
+    x = normal(0, 3, 4)
+    plan = EmpiricalNTK(network, network.init(jax.random.key(0), x)).plan(x)
+    expected = [(f"[{layer}][0]", f"[{layer}][1]") for layer in range(3)]
+    assert [step.parameters for step in plan.steps] == expected
+
+
+def test_operations_are_counted():
+    """n = 3, C = 2, one dense layer 4 → 5 and its bias: Grams of 5 and 5, and their product."""
+    weight, bias, readout = normal(0, 4, 5), normal(1, 5), normal(2, 5, 2)
+    ntk = EmpiricalNTK(Plain(lambda p, x: (x @ p[0] + p[1][None]) @ readout), [weight, bias])
+    (step,) = ntk.plan(normal(3, 3, 4)).steps
+    assert step.operations == 2 * 9 * (5 + 4 * 5 + 4)
+
+
+def test_an_unknown_form_is_refused():
+    ntk, x, _ = build("dense")
+    with pytest.raises(UnknownNameError, match="known are: full, class_diagonal"):
+        ntk.plan(x, form="trace")
+
+
+# ------------------------------------------------------------------ infinite width
+
+
+def test_wide_networks_have_the_analytic_kernel_at_rate_one_over_root_width():
+    """Oracle 1 of THEORY 8. Over 16 seeds each mean distance is known to about 10 %."""
+    x = normal(0, 4, 3)
+
+    def distance(width):
+        network = networks.mlp(depth=2, width=width, num_outputs=2)
+
+        def at(key):
+            return EmpiricalNTK(network, network.init(key, x)).traced(x)
+
+        keys = jax.random.split(jax.random.key(1), 16)
+        kernels = np.asarray(quickly(lambda keys: jax.lax.map(at, keys), keys))
+        limit = np.asarray(quickly(lambda x: analytic_kernel(network).cross(x, x).ntk, x))
+        differences = np.linalg.norm(kernels - limit[None], axis=(1, 2))
+        return np.mean(differences) / np.linalg.norm(limit)
+
+    narrow, wide = distance(16), distance(256)
+    assert wide < 0.15
+    slope = np.log(wide / narrow) / np.log(256 / 16)
+    assert -0.65 < slope < -0.35
