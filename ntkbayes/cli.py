@@ -1,4 +1,4 @@
-"""The command line: `ntkbayes compare`, `ntkbayes report`."""
+"""The command line: `ntkbayes compare`, `ntkbayes report`, `ntkbayes lazy`."""
 
 import math
 import os
@@ -145,6 +145,90 @@ def report(
     print(f"report: {path}")
 
 
+@app.command(
+    epilog="Example: ntkbayes lazy --data breast_cancer --ridge 0.1 --widths 64,256 --out runs/lazy"
+)
+def lazy(
+    out: Annotated[Path, typer.Option(help="Folder for lazy.csv, lazy.json and the figure.")],
+    data: Annotated[
+        str,
+        typer.Option(
+            help="breast_cancer, wine, iris, digits, moons, or a file: .csv, .tsv or .parquet."
+        ),
+    ],
+    target: Annotated[str | None, typer.Option(help="Column of the labels, for a file.")] = None,
+    widths: Annotated[
+        str, typer.Option(help="Comma-separated hidden units of the networks, at least two.")
+    ] = "64,128,256,512",
+    seeds: Annotated[int, typer.Option(help="Networks of each width.")] = 3,
+    steps: Annotated[int, typer.Option(help="Full-batch gradient steps.")] = 12_000,
+    ridge: Annotated[
+        float, typer.Option(help="Weight of ½‖θ − θ0‖² against the summed loss, set against none.")
+    ] = 0.1,
+    smoothing: Annotated[
+        float, typer.Option(help="Label smoothing of the training targets, set against none.")
+    ] = 0.2,
+    depth: Annotated[int, typer.Option(help="Hidden layers.")] = 2,
+    activation: Annotated[
+        str, typer.Option(help="relu, leaky_relu, erf, gelu, identity, tanh, silu or sin.")
+    ] = "relu",
+    weight_std: Annotated[float, typer.Option(help="Standard deviation of the weights.")] = 1.5,
+    bias_std: Annotated[float, typer.Option(help="Standard deviation of the biases.")] = 0.1,
+    max_points: Annotated[
+        int, typer.Option(help="Use at most this many of the points, chosen by class.")
+    ] = 40,
+    test_share: Annotated[float, typer.Option(help="Part of the points held out.")] = 0.25,
+    seed: Annotated[int, typer.Option(help="Of points, split and initialisations.")] = 0,
+) -> None:
+    """Train real networks of several widths, and say where the kernel view of them holds.
+
+    Four regimes: with and without ridge, on one-hot and on smoothed targets. Each network is
+    compared with its linearisation, trained by the same steps. An interrupted run goes on from the
+    networks already trained.
+    """
+    from ntkbayes import networks
+    from ntkbayes.lazy.study import LazyStudy, four_regimes
+
+    def family(width: int, num_outputs: int) -> networks.Network:
+        return networks.mlp(
+            depth=depth,
+            activation=activation,
+            weight_std=weight_std,
+            bias_std=bias_std,
+            width=width,
+            num_outputs=num_outputs,
+        )
+
+    study = LazyStudy(
+        data=_load(data, target),
+        family=family,
+        widths=_whole_numbers("--widths", widths),
+        regimes=four_regimes(ridge=ridge, smoothing=smoothing),
+        num_seeds=seeds,
+        num_steps=steps,
+        max_points=max_points,
+        test_share=test_share,
+        seed=seed,
+    )
+    command = shlex.join(["ntkbayes", *sys.argv[1:]])
+    try:
+        result = study.run(out, command=command, announce=_announce)
+    except KeyboardInterrupt:
+        _say(_STOPPED)
+        raise typer.Exit(130) from None
+    _print_verdicts(result)
+    print(f"figure: {out / 'lazy.png'}")
+
+
+def _whole_numbers(option: str, words: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(word) for word in words.split(",") if word.strip())
+    except ValueError:
+        raise ConfigurationError(
+            f"{option} takes whole numbers between commas, such as 64,256; got {words!r}"
+        ) from None
+
+
 def _require_only(context: typer.Context, *names: str) -> None:
     """Raises ConfigurationError if the command line gave any other option."""
     others = [
@@ -205,7 +289,28 @@ def _print_table(comparison) -> None:  # type: ignore[no-untyped-def]
     Console().print(table)
 
 
-_STOPPED = "stopped; the same command goes on from the laws already finished"
+def _print_verdicts(result) -> None:  # type: ignore[no-untyped-def]
+    table = Table()
+    columns = (
+        *("regime", "verdict", "drift ∝ width^", "gap ∝ width^"),
+        *("drift, t/10 → t", "logit, t/10 → t", "trusted within"),
+    )
+    for place, column in enumerate(columns):
+        table.add_column(column, no_wrap=place < 2)
+    for v in result.verdicts:
+        table.add_row(
+            str(v.regime),
+            str(v.finding),
+            *(f"{law.exponent:.2f} [{law.lower:.2f}, {law.upper:.2f}]" for law in (v.drift, v.gap)),
+            *(f"× {growth:.2f}" for growth in (v.drift_growth, v.logit_growth)),
+            f"{v.trusted_within:.2g}",
+        )
+    Console().print(table)
+    for v in result.verdicts:
+        print(v)
+
+
+_STOPPED = "stopped; the same command goes on from what is already finished"
 _GRACE = 3.0  # seconds
 
 

@@ -40,10 +40,11 @@ class ConvergenceError(NTKBayesError, ArithmeticError):
 
 
 class DivergenceError(NTKBayesError, ArithmeticError):
-    """Training whose loss became NaN or infinite. `state` is the last one that was sound."""
+    """Training whose loss became NaN or infinite, at `step`. `state` is the last one that was sound."""
 
-    def __init__(self, message: str, *, state: object = None):
+    def __init__(self, message: str, *, step: int = 0, state: object = None):
         super().__init__(message)
+        self.step = step
         self.state = state
 
 

@@ -16,7 +16,7 @@ from ntkbayes.cli import main
 from ntkbayes.laws import MAP
 
 COMMAND = Path(sys.executable).with_name("ntkbayes")
-STOPPED = "stopped; the same command goes on from the laws already finished"
+STOPPED = "stopped; the same command goes on from what is already finished"
 QUICK = ("--depth", "1", "--laws", "map", "--no-baselines")
 
 

@@ -111,9 +111,7 @@ class FiniteEnsemble(Method[FiniteEnsembleLaw]):
         rate *= _MARGIN
         root = math.sqrt(problem.ridge / rate)
         accelerated = optax.sgd(1 / rate, momentum=(1 - root) / (1 + root), nesterov=True)
-        trainer = Trainer(
-            self.network, problem.likelihood, problem.ridge, 1 / rate, optimizer=accelerated
-        )
+        trainer = Trainer(self.network, problem.likelihood, problem.ridge, optimizer=accelerated)
         state = trainer.start(params, targets, offset=offset)
         state, moves = self._descend(trainer, state, features, targets)
         return self._law(problem, state, moves, 1 / rate)

@@ -11,7 +11,9 @@ Shapes: K networks, n points, C logits.
 
 import hashlib
 import json
+import re
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +55,10 @@ class State(eqx.Module):
     step: Int[Array, ""]
 
 
+def _number(value: float | Array | None) -> Array | None:
+    return None if value is None else jnp.asarray(value, dtype=float)
+
+
 class Trainer(eqx.Module):
     """How networks are trained.
 
@@ -60,28 +66,34 @@ class Trainer(eqx.Module):
         network: any network.
         likelihood: how logits give rise to targets.
         ridge: weight of ½‖θ − θ0‖², ≥ 0.
-        step_size: η of plain gradient descent, see `stable_step_size`. An optimiser has its own.
-        optimizer: an optax optimiser instead of plain gradient descent.
+        step_size: η of plain gradient descent, see `stable_step_size`.
+        optimizer: an optax optimiser instead, which has its own step size.
         batch_size: points a step; None for all. The gradient of a batch, scaled by n / batch_size,
             is an unbiased estimate of the whole.
 
     Raises:
-        ConfigurationError: a setting is outside its range.
+        ConfigurationError: a setting is outside its range, or neither or both of step_size and
+            optimizer are given.
     """
 
+    # Numbers are arrays, so that one compilation serves all their values.
     network: Network
     likelihood: Likelihood
-    ridge: float
-    step_size: float
+    ridge: Float[Array, ""] | float = eqx.field(converter=_number)
+    step_size: Float[Array, ""] | float | None = eqx.field(converter=_number, default=None)
     optimizer: optax.GradientTransformation | None = eqx.field(static=True, default=None)
     batch_size: int | None = eqx.field(static=True, default=None)
 
     def __check_init__(self) -> None:
-        if not 0 <= self.ridge < float("inf"):
-            raise ConfigurationError(f"the ridge must be at least 0 and finite; got {self.ridge!r}")
-        if not 0 < self.step_size < float("inf"):
+        if not 0 <= float(self.ridge) < float("inf"):
             raise ConfigurationError(
-                f"the step size must be positive and finite; got {self.step_size!r}"
+                f"the ridge must be at least 0 and finite; got {float(self.ridge)}"
+            )
+        if (self.step_size is None) == (self.optimizer is None):
+            raise ConfigurationError("give either a step_size or an optimizer")
+        if self.step_size is not None and not 0 < float(self.step_size) < float("inf"):
+            raise ConfigurationError(
+                f"the step size must be positive and finite; got {float(self.step_size)}"
             )
         if self.batch_size is not None and self.batch_size < 1:
             raise ConfigurationError(f"batch_size must be at least 1; got {self.batch_size!r}")
@@ -122,16 +134,20 @@ class Trainer(eqx.Module):
     def advance(self, state: State, features: Features, targets: Targets, num_steps: int) -> State:
         """The state after more steps, compiled once for all numbers of them.
 
+        Features and targets are taken in the precision of the parameters.
+
         Raises:
-            DivergenceError: the loss became NaN or infinite; says at which step, and carries
-                the state given as `state`.
+            DivergenceError: the loss became NaN or infinite; says at which step, and carries the
+                state given.
         """
-        given = (jnp.asarray(self.ridge), jnp.asarray(self.step_size), jnp.asarray(num_steps))
-        end, failed = _advance(self, *given, state, features, targets)
-        if int(failed) >= 0:
+        end, failed = _advance(self, jnp.asarray(num_steps), state, features, targets)
+        step = int(failed)
+        if step >= 0:
+            size = "" if self.step_size is None else f" than {float(self.step_size):g}"
             raise DivergenceError(
-                f"the loss is not finite any more at step {int(failed)}: use a smaller step size "
-                f"than {self.step_size:g} (`stable_step_size`), or float64 parameters and features",
+                f"the loss is not finite any more at step {step}: use a smaller step size{size} "
+                "(see `stable_step_size`), or float64 parameters",
+                step=step,
                 state=state,
             )
         return end
@@ -164,12 +180,19 @@ class Trainer(eqx.Module):
         """
         one = jax.tree.map(lambda leaf: leaf[0], state.params)
         require_sound(self.network, one, features)
-        if self.optimizer is None:
-            self._require_stable(state, features)
         path = None if checkpoint is None else Path(checkpoint)
         mark = "" if path is None else self._fingerprint(state, features, targets)
         if path is not None and path.exists():
             state = _load(path, state, mark)
+        elif path is not None:
+            _save(path, state, mark)  # so that a folder that cannot be written to is found at once
+        if int(state.step) > num_steps:
+            raise StorageError(
+                f"{path} has taken {int(state.step)} steps already, more than num_steps = {num_steps}; "
+                "choose another file"
+            )
+        if self.step_size is not None and int(state.step) == 0:
+            self._require_stable(float(self.step_size), state, features)
         with tqdm(
             total=num_steps, initial=int(state.step), desc="training", disable=not progress
         ) as bar:
@@ -190,25 +213,31 @@ class Trainer(eqx.Module):
         targets: Targets,
     ) -> Float[Array, ""]:
         """(1) for one network, in nats."""
-        return _loss(self, jnp.asarray(self.ridge), 1.0, params, anchor, offset, features, targets)
+        return _loss(self, 1.0, params, anchor, offset, features, targets)
 
-    def _require_stable(self, state: State, features: Features) -> None:
-        largest = largest_eigenvalue(self.network, state.anchors, features)
-        limit = 2 / (self.likelihood.curvature_bound * largest + self.ridge)
-        batch = self.batch_size or len(features)
-        if self.step_size > limit * batch / len(features):
+    def _require_stable(self, step_size: float, state: State, features: Features) -> None:
+        largest, ridge = (
+            largest_eigenvalue(self.network, state.anchors, features),
+            float(self.ridge),
+        )
+        limit = 2 / (self.likelihood.curvature_bound * largest + ridge)
+        if step_size > limit:
             raise ConfigurationError(
-                f"a step size of {self.step_size:g} makes gradient descent diverge: with the NTK's "
-                f"largest eigenvalue {largest:.4g} and ridge {self.ridge:g} the limit is {limit:.3g}"
-                + (f" times {batch}/{len(features)} for the batches" if self.batch_size else "")
-                + ". Use `stable_step_size`, or a smaller ridge"
+                f"a step size of {step_size:g} may make gradient descent diverge: with the NTK's "
+                f"largest eigenvalue {largest:.4g} and ridge {ridge:g} the limit is {limit:.3g}. Use "
+                "`stable_step_size`, or a smaller ridge"
             )
 
     def _fingerprint(self, state: State, features: Features, targets: Targets) -> str:
         """What a checkpoint must agree with, as JSON."""
         named = jax.tree_util.tree_flatten_with_path(state.anchors)[0]
+        one = jax.tree.map(lambda leaf: leaf[0], state.anchors)
+        update = None
+        if self.optimizer is not None:
+            update = _program(self.optimizer.update, one, self.optimizer.init(one), one)
         return json.dumps(
             {
+                "network": _program(self.network.apply, one, features[:1]),
                 "parameters": [
                     f"{jax.tree_util.keystr(path)} {leaf.dtype}{list(leaf.shape)}"
                     for path, leaf in named
@@ -216,21 +245,25 @@ class Trainer(eqx.Module):
                 "initialisation": _digest(*(leaf for _, leaf in named)),
                 "data": _digest(features, targets, state.offset),
                 "likelihood": repr(self.likelihood),
-                "ridge": self.ridge,
-                "step size": self.step_size,
+                "ridge": float(self.ridge),
+                "step size": None if self.step_size is None else float(self.step_size),
+                "optimiser": update,
                 "batch size": self.batch_size,
-                "optimiser": str(jax.tree.structure(state.optimizer)),
+                "key": np.asarray(jax.random.key_data(state.key)).tolist(),
             },
             indent=2,
         )
 
 
 def shift(
-    network: Network, params: Params, features: Features, mean: Float[Array, "..."] | float = 0.0
+    network: Network,
+    params: Params,
+    features: Features,
+    mean: Float[Array, "n classes"] | float = 0.0,
 ) -> Offset:
     """m − f(x; θ0) of each network: the offset of the shifted network f − f0 + m, at any inputs."""
     initial = jax.vmap(lambda p: network.apply(p, features))(params)
-    return jnp.asarray(mean, initial.dtype) - initial
+    return jnp.broadcast_to(jnp.asarray(mean, initial.dtype), initial.shape) - initial
 
 
 # --- step size -----------------------------------------------------------------------------------
@@ -284,7 +317,6 @@ def stable_step_size(
 
 def _loss(
     trainer: Trainer,
-    ridge: Float[Array, ""],
     weight: float,
     params: Params,
     anchor: Params,
@@ -296,20 +328,21 @@ def _loss(
     logits = trainer.network.apply(params, features) + offset
     data = -jnp.sum(trainer.likelihood.log_density(targets, logits))
     moved = jax.tree.map(lambda p, a: jnp.sum((p - a) ** 2), params, anchor)
-    return weight * data + ridge.astype(data.dtype) / 2 * sum(jax.tree.leaves(moved))
+    return weight * data + jnp.asarray(trainer.ridge, data.dtype) / 2 * sum(jax.tree.leaves(moved))
 
 
 @eqx.filter_jit
 def _advance(
     trainer: Trainer,
-    ridge: Float[Array, ""],
-    step_size: Float[Array, ""],
     num_steps: Int[Array, ""],
     state: State,
     features: Features,
     targets: Targets,
 ) -> tuple[State, Int[Array, ""]]:
     size, batch = len(targets), trainer.batch_size
+    dtype = jax.tree.leaves(state.params)[0].dtype
+    features, targets = features.astype(dtype), targets.astype(dtype)
+    state = eqx.tree_at(lambda s: s.offset, state, state.offset.astype(dtype))
 
     def slopes(state: State) -> tuple[Float[Array, " networks"], Params]:
         x, y, offset, weight = features, targets, state.offset, 1.0
@@ -318,7 +351,7 @@ def _advance(
             x, y, offset, weight = x[chosen], y[chosen], offset[:, chosen], size / batch
 
         def member(p: Params, a: Params, o: Array) -> tuple[Array, Params]:
-            return jax.value_and_grad(lambda p: _loss(trainer, ridge, weight, p, a, o, x, y))(p)
+            return jax.value_and_grad(lambda p: _loss(trainer, weight, p, a, o, x, y))(p)
 
         return jax.vmap(member)(state.params, state.anchors, offset)
 
@@ -327,8 +360,10 @@ def _advance(
         loss, gradients = slopes(state)
         own = state.optimizer
         if trainer.optimizer is None:
+            assert trainer.step_size is not None
+            step_size = trainer.step_size
             params = jax.tree.map(
-                lambda p, g: p - step_size.astype(p.dtype) * g, state.params, gradients
+                lambda p, g: p - jnp.asarray(step_size, p.dtype) * g, state.params, gradients
             )
         else:
             updates, own = jax.vmap(trainer.optimizer.update)(gradients, own, state.params)
@@ -343,8 +378,8 @@ def _advance(
 
     start = (state, jnp.full((), -1, state.step.dtype), jnp.zeros((), num_steps.dtype))
     end, failed, _ = jax.lax.while_loop(unfinished, update, start)
-    finite = jnp.array([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(end.params)])
-    return end, jnp.where((failed < 0) & ~jnp.all(finite), end.step, failed)
+    last, _ = slopes(end)
+    return end, jnp.where((failed < 0) & ~jnp.all(jnp.isfinite(last)), end.step, failed)
 
 
 def _batch(key: Array, step: Array, size: int, batch: int) -> Int[Array, " batch"]:
@@ -357,11 +392,19 @@ def _batch(key: Array, step: Array, size: int, batch: int) -> Int[Array, " batch
 # --- checkpoints ---------------------------------------------------------------------------------
 
 
-def _digest(*arrays: Array) -> str:
+def _digest(*arrays: Array | np.ndarray) -> str:
     whole = hashlib.sha256()
     for array in arrays:
         whole.update(np.ascontiguousarray(array).tobytes())
     return whole.hexdigest()[:16]
+
+
+def _program(function: Callable, *arguments: Any) -> str:
+    """A digest of what a function computes, its constants included."""
+    program = jax.make_jaxpr(function)(*arguments)
+    text = re.sub(r"0x[0-9a-f]+", "", str(program.jaxpr))
+    constants = [np.asarray(value) for value in program.consts]
+    return _digest(np.frombuffer(text.encode(), np.uint8), *constants)
 
 
 def _numbers(state: State) -> list[Array]:
@@ -382,15 +425,15 @@ def _save(path: Path, state: State, mark: str) -> None:
 def _load(path: Path, like: State, mark: str) -> State:
     try:
         with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
-            found = str(file["mark"])
+            found = json.loads(str(file["mark"]))
             leaves = [file[f"leaf{i}"] for i in range(len(file.files) - 1)]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise StorageError(
             f"{path} is not a readable checkpoint ({error}); delete it and run again"
         ) from error
-    if found != mark:
-        before, now = json.loads(found), json.loads(mark)
-        names = ", ".join(name for name in now if before.get(name) != now[name])
+    wanted = json.loads(mark)
+    if found != wanted:
+        names = ", ".join(name for name in wanted if found.get(name) != wanted[name])
         raise StorageError(
             f"{path} is a checkpoint of another training (it differs in: {names}); delete it, or "
             "choose another file"

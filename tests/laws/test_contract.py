@@ -73,7 +73,7 @@ def test_the_same_key_gives_the_same_draws_and_another_key_others(fitted):
     first, again = law.sample(KEY, NEW), law.sample(KEY, NEW)
     np.testing.assert_array_equal(first, again)
     other = law.sample(jax.random.key(1), NEW)
-    if name == "MAP":
+    if name in ("MAP", "finite ensemble"):  # known functions, with nothing left to chance
         np.testing.assert_array_equal(first, other)
     else:
         assert bool(jnp.all(first != other))

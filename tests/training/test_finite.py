@@ -39,8 +39,9 @@ LINEAR_START = LINEAR.init(KEY, X)[None]
 
 def linear_trainer(step_size=None, **settings):
     largest = finite.largest_eigenvalue(LINEAR, LINEAR_START, X)
-    step_size = step_size or 1 / (0.5 * largest + RIDGE)
-    return Trainer(LINEAR, Categorical(), ridge=RIDGE, step_size=step_size, **settings)
+    if "optimizer" not in settings:
+        settings["step_size"] = step_size or 1 / (0.5 * largest + RIDGE)
+    return Trainer(LINEAR, Categorical(), ridge=RIDGE, **settings)
 
 
 def same(one, other):
@@ -129,6 +130,7 @@ def test_float32_stays_float32():
     x, y = X.astype(jnp.float32), Y.astype(jnp.float32)
     end = TRAINER.advance(TRAINER.start(half, y), x, y, 10)
     assert {leaf.dtype for leaf in jax.tree.leaves(end.params)} == {jnp.dtype("float32")}
+    same(TRAINER.advance(TRAINER.start(half, Y), X, Y, 10).params, end.params)
 
 
 # --- step size ------------------------------------------------------------------------------------
@@ -208,16 +210,17 @@ def test_batches_need_a_key_and_enough_points():
 # --- checkpoints ---------------------------------------------------------------------------------
 
 
-def stochastic(**settings):
-    trainer = Trainer(
-        NETWORK, Categorical(), ridge=RIDGE, step_size=ETA / 4, batch_size=5, **settings
-    )
-    return trainer, trainer.start(START, Y, key=KEY)
+def stochastic(key=KEY, **changes):
+    settings = {"ridge": RIDGE, "step_size": ETA / 4, "batch_size": 5} | changes
+    trainer = Trainer(NETWORK, Categorical(), **settings)
+    return trainer, trainer.start(START, Y, key=key)
 
 
 @pytest.mark.parametrize("optimizer", [None, optax.adam(1e-3)])
 def test_an_interrupted_run_ends_as_if_it_had_not_been(tmp_path, monkeypatch, optimizer):
-    trainer, start = stochastic(optimizer=optimizer)
+    trainer, start = stochastic()
+    if optimizer is not None:
+        trainer, start = stochastic(optimizer=optimizer, step_size=None)
     whole = trainer.run(start, X, Y, num_steps=30)
     file = tmp_path / "checkpoint.npz"
     advance, calls = Trainer.advance, []
@@ -242,16 +245,30 @@ def test_a_checkpoint_of_another_training_is_refused(tmp_path):
     trainer, start = stochastic()
     file = tmp_path / "checkpoint.npz"
     trainer.run(start, X, Y, num_steps=2, checkpoint=file)
-    with pytest.raises(StorageError, match="differs in: data"):
-        trainer.run(start, X + 1, Y, num_steps=4, checkpoint=file)
-    other = Trainer(NETWORK, Categorical(), ridge=0.2, step_size=ETA / 4, batch_size=5)
-    with pytest.raises(StorageError, match="differs in: ridge"):
-        other.run(start, X, Y, num_steps=4, checkpoint=file)
-    wide = nb.networks.mlp(depth=1, width=17, num_outputs=3, activation="erf")
-    wide_start = jax.vmap(lambda key: wide.init(key, X))(jax.random.split(KEY, 3))
-    another = Trainer(wide, Categorical(), ridge=RIDGE, step_size=ETA / 4, batch_size=5)
-    with pytest.raises(StorageError, match="differs in: parameters, initialisation"):
-        another.run(another.start(wide_start, Y, key=KEY), X, Y, num_steps=4, checkpoint=file)
+
+    def refused(trainer, start, what, features=X):
+        with pytest.raises(StorageError, match=f"differs in: {what}"):
+            trainer.run(start, features, Y, num_steps=4, checkpoint=file)
+
+    refused(trainer, start, "data", X + 1)
+    refused(*stochastic(ridge=0.2), "ridge")
+    refused(*stochastic(key=jax.random.key(9)), "key")
+    refused(*stochastic(batch_size=6), "batch size")
+    refused(*stochastic(optimizer=optax.adam(0.1), step_size=None), "step size, optimiser")
+    relu = nb.networks.mlp(depth=1, width=16, num_outputs=3, activation="relu")
+    settings = {"ridge": RIDGE, "step_size": ETA / 4, "batch_size": 5}
+    refused(Trainer(relu, Categorical(), **settings), start, "network")
+    with pytest.raises(StorageError, match="2 steps already, more than num_steps = 1"):
+        trainer.run(start, X, Y, num_steps=1, checkpoint=file)
+
+
+def test_another_step_of_the_same_optimiser_is_another_training(tmp_path):
+    file = tmp_path / "checkpoint.npz"
+    trainer, start = stochastic(optimizer=optax.adam(0.1), step_size=None)
+    trainer.run(start, X, Y, num_steps=2, checkpoint=file)
+    trainer, start = stochastic(optimizer=optax.adam(0.2), step_size=None)
+    with pytest.raises(StorageError, match="differs in: optimiser"):
+        trainer.run(start, X, Y, num_steps=4, checkpoint=file)
 
 
 def test_a_broken_checkpoint_is_refused_and_a_full_disk_keeps_the_last_one(tmp_path, monkeypatch):
@@ -280,14 +297,15 @@ def test_a_loss_that_explodes_stops_at_its_step_and_keeps_the_last_checkpoint(tm
     squares = nb.networks.from_functions(
         lambda key, x: jnp.full((1, 1), 3.0), lambda params, x: jnp.exp(x[:, :1] @ params)
     )
-    trainer = Trainer(squares, Normal(1.0), 0.0, 5.0, optimizer=optax.sgd(5.0))
+    trainer = Trainer(squares, Normal(1.0), 0.0, optimizer=optax.sgd(5.0))
     start = trainer.start(jnp.full((1, 1, 1), 0.1), X[:, :1])
     file = tmp_path / "checkpoint.npz"
     with pytest.raises(DivergenceError, match=r"not finite any more at step (\d+)") as caught:
         trainer.run(start, X, X[:, :1], num_steps=100, checkpoint=file, every=1)
     last = caught.value.state
     assert 0 < int(last.step) < 10
-    assert np.all(np.isfinite(last.params))
+    assert last.step == caught.value.step - 1
+    assert np.isfinite(trainer.loss(last.params[0], last.anchors[0], 0.0 * X[:, :1], X, X[:, :1]))
     with pytest.raises(DivergenceError):
         trainer.run(start, X, X[:, :1], num_steps=100, checkpoint=file)
     once = trainer.run(start, X, X[:, :1], num_steps=int(last.step), checkpoint=file)
@@ -299,6 +317,8 @@ def test_a_loss_that_explodes_stops_at_its_step_and_keeps_the_last_checkpoint(tm
     [
         ({"ridge": -1.0}, "the ridge must be at least 0"),
         ({"step_size": 0.0}, "the step size must be positive"),
+        ({"optimizer": optax.sgd(0.1)}, "either a step_size or an optimizer"),
+        ({"step_size": None}, "either a step_size or an optimizer"),
         ({"batch_size": 0}, "batch_size must be at least 1"),
     ],
 )

@@ -1,0 +1,20 @@
+"""The lazy regime, measured: real networks trained next to their own linearisations (THEORY 1).
+
+`certify` says whether the kernel view holds for one network; `ntkbayes.lazy.study.LazyStudy`, and
+`ntkbayes lazy` on the command line, compare regimes over widths.
+"""
+
+from ntkbayes.lazy.certificate import Certificate, certify
+from ntkbayes.lazy.measure import Trajectory
+from ntkbayes.lazy.verdict import Finding, PowerLaw, Regime, Verdict, judge
+
+__all__ = [
+    "Certificate",
+    "Finding",
+    "PowerLaw",
+    "Regime",
+    "Trajectory",
+    "Verdict",
+    "certify",
+    "judge",
+]

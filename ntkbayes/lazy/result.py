@@ -1,0 +1,122 @@
+"""What a study of the lazy regime found, and its files."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ntkbayes import storage
+from ntkbayes.errors import StorageError
+from ntkbayes.files import write_atomically
+from ntkbayes.lazy.measure import Trajectory
+from ntkbayes.lazy.verdict import LAZY_EXPONENT, LEVEL, STOPPED, Regime, Verdict, judge
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True, eq=False)
+class LazyResult:
+    """Trajectories of every regime and width, and what they say.
+
+    Attributes:
+        trajectories: by regime, then by width.
+        settings: of the study, plain data.
+    """
+
+    trajectories: Mapping[Regime, Mapping[int, Trajectory]]
+    settings: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def verdicts(self) -> tuple[Verdict, ...]:
+        """One a regime, in order."""
+        return tuple(judge(regime, by_width) for regime, by_width in self.trajectories.items())
+
+    def to_frame(self) -> "pd.DataFrame":
+        """All trajectories: one row a regime, width, seed and time."""
+        import pandas as pd
+
+        frames = []
+        for regime, by_width in self.trajectories.items():
+            for width, trajectory in by_width.items():
+                frame = trajectory.to_frame()
+                frame.insert(0, "ridge", regime.ridge)
+                frame.insert(1, "smoothing", regime.smoothing)
+                frame.insert(2, "width", width)
+                frames.append(frame)
+        return pd.concat(frames, ignore_index=True)
+
+    def table(self) -> "pd.DataFrame":
+        """The verdicts: one row a regime, numbers as in `Verdict`."""
+        import pandas as pd
+
+        rows = [
+            {
+                "regime": str(v.regime),
+                "verdict": str(v.finding),
+                "drift exponent": v.drift.exponent,
+                "drift exponent lower": v.drift.lower,
+                "drift exponent upper": v.drift.upper,
+                "gap exponent": v.gap.exponent,
+                "gap exponent lower": v.gap.lower,
+                "gap exponent upper": v.gap.upper,
+                "drift growth": v.drift_growth,
+                "logit growth": v.logit_growth,
+                "trusted within": v.trusted_within,
+            }
+            for v in self.verdicts
+        ]
+        return pd.DataFrame(rows).set_index("regime")
+
+    def save(self, folder: Path) -> None:
+        """Write lazy.csv (all trajectories) and lazy.json (settings, thresholds, verdicts).
+
+        Raises:
+            StorageError: the folder cannot be written to.
+        """
+        summary = {
+            "settings": dict(self.settings),
+            "thresholds": {
+                "lazy exponent": LAZY_EXPONENT,
+                "stopped": STOPPED,
+                "level of intervals": LEVEL,
+            },
+            "verdicts": [dataclasses.asdict(v) | {"text": str(v)} for v in self.verdicts],
+        }
+        storage.write_text(folder / "lazy.json", json.dumps(summary, indent=2, default=str) + "\n")
+        storage.write_text(folder / "lazy.csv", self.to_frame().to_csv(index=False))
+
+
+def save_trajectory(path: Path, trajectory: Trajectory) -> None:
+    """Write one trajectory, atomically, without pickle.
+
+    Raises:
+        StorageError: the disk is full, or the folder cannot be written to.
+    """
+    fields = {f.name: getattr(trajectory, f.name) for f in dataclasses.fields(trajectory)}
+
+    def write(part: Path) -> None:
+        with part.open("wb") as file:
+            np.savez(file, **fields)
+
+    write_atomically(path, write)
+
+
+def load_trajectory(path: Path) -> Trajectory:
+    """A trajectory that `save_trajectory` wrote.
+
+    Raises:
+        StorageError: the file is broken, or not one of ours.
+    """
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return Trajectory(**{f.name: arrays[f.name] for f in dataclasses.fields(Trajectory)})
+    except Exception as error:  # zipfile, zlib and numpy each have their own for a broken file
+        raise StorageError(
+            f"{path} is not a whole trajectory of this version of ntkbayes ({error}); delete it and "
+            "run again"
+        ) from error

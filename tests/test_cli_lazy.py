@@ -1,0 +1,116 @@
+"""`ntkbayes lazy`: what a new user types, right or wrong."""
+
+import dataclasses
+import json
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ntkbayes import datasets
+from ntkbayes.cli import main
+from ntkbayes.lazy import Trajectory
+from ntkbayes.lazy import study as study_module
+
+QUICK = ("--widths", "8,16", "--seeds", "2", "--steps", "20", "--depth", "1", "--max-points", "12")
+
+
+@pytest.fixture
+def lazy(monkeypatch, capsys, tmp_path):
+    """Runs `ntkbayes lazy` in an empty folder, within this process: code, output, messages."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["ntkbayes", "lazy", *map(str, words)])
+        capsys.readouterr()
+        try:
+            main()
+            code = 0
+        except SystemExit as end:
+            code = int(end.code or 0)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+def test_help_shows_an_example_and_the_data_sets(lazy):
+    code, out, _ = lazy("--help")
+    assert code == 0
+    assert "Example: ntkbayes lazy --data breast_cancer" in " ".join(out.split())
+    assert ", ".join(datasets.NAMES) in " ".join(out.split())
+
+
+def untrained(trainer, params, points, *, steps) -> Trajectory:
+    """What a study would measure if drift fell as width^−1 and nothing grew; tests/test_lazy.py has
+    networks that are really trained."""
+    seeds, step = len(params[0][0]), np.array(steps)
+    value = np.full((seeds, len(steps)), 1 / trainer.network.width)
+    names = [f.name for f in dataclasses.fields(Trajectory) if f.name not in ("step", "time")]
+    time = trainer.step_size * step
+    return Trajectory(step=step, time=time, **dict.fromkeys(names, value))
+
+
+def test_own_csv_gives_verdicts_tables_and_figure_and_is_not_trained_again(lazy, monkeypatch):
+    flowers = datasets.load("iris").take(range(30, 70))
+    frame = pd.DataFrame(flowers.features, columns=flowers.feature_names)
+    frame["kind"] = ["early" if label == 0 else "late" for label in flowers.labels]
+    frame.to_csv("my.csv", index=False)
+    monkeypatch.setattr(study_module, "follow", untrained)
+    words = ("--data", "my.csv", "--target", "kind", "--out", "out", *QUICK)
+    code, out, err = lazy(*words)
+    assert code == 0, err
+    assert "figure: out/lazy.png" in out
+    for regime, finding in (
+        ("ridge 0.1, one-hot", r"lazy: drift falls as width\^-1\.00 .*within 0\.062 .* width 16"),
+        ("no ridge, smoothing 0.2", "lazy: drift falls"),
+        ("no ridge, one-hot", "undecided: .* train longer"),
+    ):
+        assert re.search(f"^{regime}: {finding}", out, re.MULTILINE)
+    assert "ridge 0.1, one-hot, width 16 …" in err
+    assert {path.name for path in Path("out").iterdir()} == {
+        *("lazy.csv", "lazy.json", "lazy.png", "lazy.svg", "runs", "study.json")
+    }
+    settings = json.loads(Path("out/lazy.json").read_text())["settings"]
+    assert settings["command"].startswith("ntkbayes lazy --data my.csv")
+
+    monkeypatch.setattr(study_module, "follow", lambda *_, **__: pytest.fail("trained again"))
+    monkeypatch.setattr(study_module.figures, "write", lambda *_: None)
+    code, again, _ = lazy(*words)
+    assert (code, again) == (0, out)
+    code, _, err = lazy(*words, "--ridge", "0.3")
+    assert code == 1
+    assert "out holds a study with other settings (differing in: regimes)" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--data", "iriss"), r"unknown data set 'iriss'; known are: .*iris"),
+        (("--data", "brids.csv", "--target", "y"), r"no file brids\.csv; check the path"),
+        (("--data", "brids.csv"), r"name the column of the labels in brids\.csv with --target"),
+        (("--widths", "64"), r"at least two different widths; got \[64\]"),
+        (("--widths", "64,many"), r"--widths takes whole numbers .*; got '64,many'"),
+        (("--ridge", "-1"), r"ridge must be at least 0 and finite; got -1\.0"),
+        (("--ridge", "0"), r"give a ridge > 0; got 0\.0"),
+        (("--smoothing", "1.5"), r"must lie in \[0, 1\], got 1\.5"),
+        (("--seeds", "0"), r"num_seeds must be at least 1; got 0"),
+        (("--steps", "1"), r"at least 10; got 1"),
+        (("--activation", "rleu"), r"unknown activation 'rleu'; known are: relu"),
+        (("--depth", "0"), r"depth must be .* at least 1; got 0"),
+        (("--max-points", "0"), r"1 to 150, got 0"),
+        (("--out", "file.txt/x"), r"cannot write .* file\.txt/x.*--out"),
+    ],
+)
+def test_wrong_words_are_named_with_the_remedy(words, message, lazy):
+    Path("file.txt").write_text("in the way")
+    data = () if "--data" in words else ("--data", "iris")
+    out = () if "--out" in words else ("--out", "out")
+    code, _, err = lazy(*data, *words, *out)
+    assert code == 1
+    assert "Traceback" not in err
+    assert re.search(message, err.splitlines()[-1])
+    assert not Path("out").exists()
