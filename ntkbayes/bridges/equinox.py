@@ -1,4 +1,10 @@
-"""Equinox: a module of one point becomes a `Network`, in inference mode."""
+"""Equinox: a module of one point becomes a `Network`, in inference mode.
+
+What is not a parameter, such as batch statistics, is held fixed. That of a *trained* module:
+
+    network = from_equinox(make).holding(trained, trained_state)
+    logits = network.apply(network.params_of(trained), features)
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,7 +14,7 @@ import jax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ntkbayes.errors import ConfigurationError
-from ntkbayes.networks import Network, Params
+from ntkbayes.networks import Network, Params, require_same_shapes
 
 
 class EquinoxNetwork(Network):
@@ -23,27 +29,67 @@ class EquinoxNetwork(Network):
 
     def apply(self, params: Params, features: Float[Array, "n ..."]) -> Float[Array, "n outputs"]:
         module = eqx.combine(params, self.fixed)
-        if self.state is None:
-            return jax.vmap(module)(features)
-        return jax.vmap(lambda x: module(x, self.state)[0])(features)
+        try:
+            if self.state is None:
+                return jax.vmap(module)(features)
+            # A layer that writes invalidates the state it was given: each call has its own copy.
+            return jax.vmap(lambda x: module(x, _copy(self.state))[0])(features)
+        except (RuntimeError, NameError) as error:
+            # Equinox has no class of its own for dropout without a key, JAX none for the name of
+            # an axis over which batch norm means to average.
+            if "non-deterministic" not in str(error) and "unbound axis name" not in str(error):
+                raise
+            raise ConfigurationError(
+                f"the Equinox module is in training mode ({type(error).__name__}: {error}). "
+                "inference_mode was called, so let its __call__ not override it: pass no "
+                "inference=False to its layers"
+            ) from error
 
     def params_of(self, module: Any) -> Params:
         """The parameters of a (trained) module built as `make` builds them."""
         return eqx.filter(module, eqx.is_inexact_array)
 
+    def holding(self, module: Any, state: Any = None) -> "EquinoxNetwork":
+        """This network with all that is no parameter of a (trained) module, and with its state.
 
-def from_equinox(make: Callable) -> EquinoxNetwork:
+        Raises:
+            ConfigurationError: it is not a module, with a state if `make` gives one, or its
+                parameters are not those of what `make` builds.
+        """
+        if (state is None) != (self.state is None):
+            raise ConfigurationError(
+                "holding takes (module, state) where make gives both, and (module) where it gives "
+                f"no state; got state={state!r}"
+            )
+        held = _held_by(self.make, module if state is None else (module, state))
+        fresh = jax.eval_shape(
+            lambda key: self.params_of(_module_and_state(self.make(key))[0]), jax.random.key(0)
+        )
+        require_same_shapes("params", self.params_of(module), fresh)
+        return held
+
+
+def from_equinox(make: Callable | Any) -> EquinoxNetwork:
     """The network of `make(key) -> module`, or `make(key) -> (module, state)` for stateful ones.
 
     The module takes one point, and its state second if it has one. The state, with batch
-    statistics, is that of `make(jax.random.key(0))`.
+    statistics, is that of `make(jax.random.key(0))`; see `EquinoxNetwork.holding`. Functions in
+    static fields must be the same object at every call of `make`: define a lambda outside of it.
 
     Raises:
-        ConfigurationError: `make` returns something else.
+        ConfigurationError: `make` is no function, or returns something else. A module that trains
+            in spite of `inference_mode` is refused by `apply`.
     """
-    module, state = _module_and_state(make(jax.random.key(0)))
+    if not callable(make):
+        raise ConfigurationError(f"from_equinox takes a function make(key); got {make!r}")
+    return _held_by(make, make(jax.random.key(0)))
+
+
+def _held_by(make: Callable, made: Any) -> EquinoxNetwork:
+    module, state = _module_and_state(made)
     fixed = eqx.filter(eqx.nn.inference_mode(module), eqx.is_inexact_array, inverse=True)
-    return EquinoxNetwork(make=make, fixed=fixed, state=state)
+    # Copied: training on would invalidate the state held here.
+    return EquinoxNetwork(make=make, fixed=fixed, state=_copy(state))
 
 
 def _module_and_state(made: Any) -> tuple[Any, Any]:
@@ -54,3 +100,7 @@ def _module_and_state(made: Any) -> tuple[Any, Any]:
             f"does; got {type(made).__name__}"
         )
     return module, state
+
+
+def _copy(state: Any) -> Any:
+    return jax.tree.map(lambda leaf: leaf, state)

@@ -1,6 +1,16 @@
-"""Flax: NNX and Linen modules become `Network`s, in evaluation mode."""
+"""Flax: NNX and Linen modules become `Network`s, in evaluation mode.
 
-from collections.abc import Callable
+What is not a parameter, such as batch statistics, is held fixed. That of a *trained* module:
+
+    network = from_nnx(make).holding(trained)
+    logits = network.apply(network.params_of(trained), features)
+
+    network = from_linen(module, features, state={"batch_stats": trained["batch_stats"]}, call=call)
+    logits = network.apply(trained["params"], features)
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import equinox as eqx
@@ -8,7 +18,7 @@ import jax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ntkbayes.errors import ConfigurationError, MissingDependencyError
-from ntkbayes.networks import Network, Params
+from ntkbayes.networks import Network, Params, require_same_shapes
 
 try:
     import flax.errors
@@ -17,6 +27,15 @@ except ImportError as error:
     raise MissingDependencyError(
         "Flax is not installed: `pip install 'flax>=0.12,<0.12.9'`"
     ) from error
+
+_NNX_REMEDY = (
+    "module.eval() was called, so let its __call__ not override it: pass no deterministic=False, "
+    "use_running_average=False to its layers"
+)
+_LINEN_REMEDY = (
+    "give call=lambda module, x: module(x, train=False), or whatever its switch is named; a layer "
+    "without one takes deterministic=True or use_running_average=True"
+)
 
 
 class NNXNetwork(Network):
@@ -30,28 +49,66 @@ class NNXNetwork(Network):
         return self.params_of(self.make(nnx.Rngs(key)))
 
     def apply(self, params: Params, features: Float[Array, "n ..."]) -> Float[Array, "n outputs"]:
-        # copied: a layer that counts its calls must not write into the state held here
-        return nnx.merge(self.graphdef, params, self.state, copy=True)(features)
+        # Copied: a layer that counts its calls must not write into the state held here.
+        module = nnx.merge(self.graphdef, params, self.state, copy=True)
+        before = _written_by_training(module)
+        with _evaluation_mode(_NNX_REMEDY):
+            logits = module(features)
+        # NNX lets a layer train unasked. Identity of the arrays tells, under `jax.jit` as well.
+        if any(a is not b for a, b in zip(before, _written_by_training(module), strict=True)):
+            raise ConfigurationError(
+                "the NNX module is in training mode: it draws random numbers or updates batch "
+                f"statistics. {_NNX_REMEDY}"
+            )
+        return logits
 
     def params_of(self, module: Any) -> Params:
         """The parameters of a (trained) module built as `make` builds them."""
         return nnx.state(module, nnx.Param)
 
+    def holding(self, module: Any) -> "NNXNetwork":
+        """This network with the batch statistics and other state of a (trained) module.
 
-def from_nnx(make: Callable) -> NNXNetwork:
+        Raises:
+            ConfigurationError: the module's parameters are not those of what `make` builds.
+        """
+        # A copy: the user's module stays in its own mode.
+        held = _held_by(self.make, nnx.clone(_require_nnx("holding takes", module)))
+        fresh = jax.eval_shape(
+            lambda key: self.params_of(self.make(nnx.Rngs(key))), jax.random.key(0)
+        )
+        require_same_shapes("params", self.params_of(module), fresh)
+        return held
+
+
+def from_nnx(make: Callable | Any) -> NNXNetwork:
     """The network of `make(rngs: nnx.Rngs) -> nnx.Module`, after `module.eval()`.
 
-    Batch statistics and other state are those of `make(nnx.Rngs(0))`.
+    Batch statistics and other state are those of `make(nnx.Rngs(0))`; see `NNXNetwork.holding`.
 
     Raises:
-        ConfigurationError: `make` returns something else.
+        ConfigurationError: `make` is no function, or returns something else. A module that trains
+            in spite of `eval()` is refused by `apply`.
     """
-    module = make(nnx.Rngs(0))
+    if not callable(make):
+        raise ConfigurationError(f"from_nnx takes a function make(rngs); got {make!r}")
+    return _held_by(make, _require_nnx("make(rngs) must return", make(nnx.Rngs(0))))
+
+
+def _require_nnx(wanted: str, module: Any) -> nnx.Module:
     if not isinstance(module, nnx.Module):
-        raise ConfigurationError(f"make(rngs) must return an nnx.Module; got {module!r}")
+        raise ConfigurationError(f"{wanted} an nnx.Module; got {module!r}")
+    return module
+
+
+def _held_by(make: Callable, module: Any) -> NNXNetwork:
     module.eval()
     graphdef, _, state = nnx.split(module, nnx.Param, ...)
     return NNXNetwork(make=make, graphdef=graphdef, state=state)
+
+
+def _written_by_training(module: Any) -> list[Any]:
+    return jax.tree.leaves(nnx.state(module, nnx.Any(nnx.RngCount, nnx.BatchStat)))
 
 
 class LinenNetwork(Network):
@@ -66,13 +123,8 @@ class LinenNetwork(Network):
 
     def apply(self, params: Params, features: Float[Array, "n ..."]) -> Float[Array, "n outputs"]:
         variables = {"params": params, **self.state}
-        try:
+        with _evaluation_mode(_LINEN_REMEDY):
             return self.module.apply(variables, features, method=self.call)
-        except (flax.errors.ModifyScopeVariableError, flax.errors.InvalidRngError) as error:
-            raise ConfigurationError(
-                f"the Linen module is in training mode ({type(error).__name__}); give "
-                "call=lambda module, x: module(x, train=False), or whatever its switch is named"
-            ) from error
 
 
 def _call(module: Any, x: Array) -> Array:
@@ -80,7 +132,7 @@ def _call(module: Any, x: Array) -> Array:
 
 
 def from_linen(
-    module: Any, features: Array, *, state: Any = None, call: Callable = _call
+    module: Any, features: Array, *, state: Any = None, call: Callable | Any = _call
 ) -> LinenNetwork:
     """The network of a Linen module.
 
@@ -91,12 +143,39 @@ def from_linen(
         call: `(module, x) -> logits`, which says how to evaluate: `module(x, train=False)`.
 
     Raises:
-        ConfigurationError: not a Linen module, or one in training mode.
+        ConfigurationError: not a Linen module, one in training mode, or a state whose collections
+            are not those of the module.
     """
     if not isinstance(module, linen.Module):
         raise ConfigurationError(f"from_linen takes a flax.linen.Module; got {module!r}")
-    variables = dict(module.init(jax.random.key(0), features, method=call))
+    if not callable(call):
+        raise ConfigurationError(f"call must be a function (module, x) -> logits; got {call!r}")
+    with _evaluation_mode(_LINEN_REMEDY):
+        variables = dict(module.init(jax.random.key(0), features, method=call))
     params = variables.pop("params", {})
-    network = LinenNetwork(module=module, call=call, state=variables if state is None else state)
+    if state is not None:
+        require_same_shapes("state", dict(state), variables)
+    network = LinenNetwork(
+        module=module, call=call, state=dict(variables if state is None else state)
+    )
     network.apply(params, features)
     return network
+
+
+@contextmanager
+def _evaluation_mode(remedy: str) -> Iterator[None]:
+    """Say what to do about layers that Flax refuses because they train, or do not know."""
+    try:
+        yield
+    except (
+        flax.errors.ModifyScopeVariableError,
+        flax.errors.InvalidRngError,
+        ValueError,
+    ) as error:
+        # Flax has no class of its own for a switch that nobody set.
+        switches = ("deterministic", "use_running_average")
+        if isinstance(error, ValueError) and not any(name in str(error) for name in switches):
+            raise
+        raise ConfigurationError(
+            f"the module is in training mode ({type(error).__name__}: {error}). Remedy: {remedy}"
+        ) from error

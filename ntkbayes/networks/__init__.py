@@ -1,6 +1,13 @@
 """Networks: `init(key, features) -> params`, `apply(params, features) -> logits`."""
 
-from ntkbayes.networks.base import FunctionNetwork, Network, Params, from_functions, require_sound
+from ntkbayes.networks.base import (
+    FunctionNetwork,
+    Network,
+    Params,
+    from_functions,
+    require_same_shapes,
+    require_sound,
+)
 from ntkbayes.networks.cnn import CNN, cnn, flatten, global_average
 from ntkbayes.networks.mlp import MLP, mlp
 
@@ -15,5 +22,6 @@ __all__ = [
     "from_functions",
     "global_average",
     "mlp",
+    "require_same_shapes",
     "require_sound",
 ]

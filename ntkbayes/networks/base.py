@@ -16,7 +16,10 @@ Params = Any
 
 
 class Network(eqx.Module):
-    """A family of functions with a random initialisation."""
+    """A family of functions with a random initialisation.
+
+    `init` and `apply` may be used under `jax.jit`, `jax.vmap` over stacked parameters, `jax.grad`.
+    """
 
     @abc.abstractmethod
     def init(self, key: PRNGKeyArray, features: Float[Array, "n ..."]) -> Params:
@@ -25,6 +28,10 @@ class Network(eqx.Module):
     @abc.abstractmethod
     def apply(self, params: Params, features: Float[Array, "n ..."]) -> Float[Array, "n outputs"]:
         """The logits f(features; params)."""
+
+    def __hash__(self) -> int:
+        # Equinox hashes the leaves too, and arrays have no hash: `jax.jit(network.apply)` needs one.
+        return hash(jax.tree.structure(self))
 
 
 class FunctionNetwork(Network):
@@ -40,7 +47,7 @@ class FunctionNetwork(Network):
         return self.function(params, features)
 
 
-def from_functions(init: Callable, apply: Callable) -> FunctionNetwork:
+def from_functions(init: Callable | Any, apply: Callable | Any) -> FunctionNetwork:
     """The network of a plain pair `init(key, features) -> params`, `apply(params, features)`.
 
     Raises:
@@ -86,6 +93,57 @@ def require_sound(network: Network, params: Params, features: Array | np.ndarray
             "norm's does in training mode. Use evaluation mode, with stored batch statistics"
         )
     return int(logits.shape[1])
+
+
+def require_same_shapes(name: str, found: Params, expected: Params) -> None:
+    """Check that two trees, `found` given by the user, have leaves of the same paths and shapes.
+
+    Raises:
+        ConfigurationError: a leaf is missing, unknown or of another shape; it is named by its path.
+    """
+    ours, theirs = (
+        {jax.tree_util.keystr(path): jnp.shape(leaf) for path, leaf in paths}
+        for paths in map(jax.tree_util.tree_leaves_with_path, (expected, found))
+    )
+    for path in [*ours, *theirs]:
+        if ours.get(path) != theirs.get(path):
+            is_, should = (
+                "absent" if shapes.get(path) is None else f"of shape {shapes[path]}"
+                for shapes in (theirs, ours)
+            )
+            raise ConfigurationError(
+                f"{name}{path} is {is_}, and should be {should}: give what was trained with the "
+                "same architecture"
+            )
+
+
+def require_count(name: str, value: float | int) -> None:
+    """
+    Raises:
+        ConfigurationError: `value` is not a whole number of at least 1.
+    """
+    if int(value) != value or value < 1:
+        raise ConfigurationError(f"{name} must be a whole number of at least 1; got {value!r}")
+
+
+def require_stds(
+    weight_std: Float[Array, ""] | float, bias_std: Float[Array, ""] | float
+) -> tuple[Float[Array, ""] | float, Float[Array, ""] | float]:
+    """Standard deviations of the NTK parameterisation, whole numbers as floats.
+
+    JAX scalars, which may be traced, are taken as they are.
+
+    Raises:
+        ConfigurationError: a number is outside its range.
+    """
+    if isinstance(weight_std, int | float) and not 0 < weight_std < float("inf"):
+        raise ConfigurationError(f"weight_std must be positive and finite; got {weight_std!r}")
+    if isinstance(bias_std, int | float) and not 0 <= bias_std < float("inf"):
+        raise ConfigurationError(f"bias_std must be at least 0 and finite; got {bias_std!r}")
+    return (
+        float(weight_std) if isinstance(weight_std, int) else weight_std,
+        float(bias_std) if isinstance(bias_std, int) else bias_std,
+    )
 
 
 def _logits(network: Network, params: Params, x: Array) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -11,7 +12,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ntkbayes import activations
 from ntkbayes.activations import Activation
 from ntkbayes.errors import ConfigurationError, DataError
-from ntkbayes.networks.base import Network, Params
+from ntkbayes.networks.base import Network, Params, require_count, require_stds
 
 
 def global_average(images: Float[Array, "n h w c"]) -> Float[Array, "n c"]:
@@ -29,6 +30,9 @@ class CNN(Network):
 
     Each layer is x ↦ weight_std · W x / √fan_in + bias_std · b with W, b ~ N(0, 1) entrywise (the
     NTK parameterisation); fan_in is kernel_size² · channels for a convolution W.
+
+    Raises:
+        DataError: features that are not images (n, height, width, channels).
     """
 
     activation: Activation
@@ -39,9 +43,8 @@ class CNN(Network):
     kernel_size: int = eqx.field(static=True)
     num_outputs: int = eqx.field(static=True)
 
-    def init(self, key: PRNGKeyArray, features: Float[Array, "n h w c"]) -> Params:
-        if features.ndim != 4:
-            raise DataError(f"images must be (n, height, width, channels); got {features.shape}")
+    def init(self, key: PRNGKeyArray, features: Float[Array, "n ..."]) -> Params:
+        _require_images(features)
         size, fan_in = self.kernel_size, features.shape[3]
         shapes: list[tuple[int, ...]] = []
         for fan_out in self.channels:
@@ -56,7 +59,8 @@ class CNN(Network):
             params.append((weight, jax.random.normal(bias_key, shape[-1:], features.dtype)))
         return params
 
-    def apply(self, params: Params, features: Float[Array, "n h w c"]) -> Float[Array, "n outputs"]:
+    def apply(self, params: Params, features: Float[Array, "n ..."]) -> Float[Array, "n outputs"]:
+        _require_images(features)
         *convolutions, (weight, bias) = params
         x = features
         for kernel, shift in convolutions:
@@ -70,6 +74,11 @@ class CNN(Network):
         return scale * jnp.matmul(x, weight) + self.bias_std * bias[None, :]
 
 
+def _require_images(features: Array) -> None:
+    if features.ndim != 4:
+        raise DataError(f"images must be (n, height, width, channels); got {features.shape}")
+
+
 def cnn(
     *,
     channels: tuple[int, ...] = (16, 16),
@@ -77,7 +86,7 @@ def cnn(
     activation: str | Activation | Callable = "relu",
     weight_std: Float[Array, ""] | float = 1.5,
     bias_std: Float[Array, ""] | float = 0.1,
-    gather: Callable = global_average,
+    gather: Callable | Any = global_average,
     num_outputs: int = 1,
 ) -> CNN:
     """A small convolutional network on images (n, height, width, channels).
@@ -92,7 +101,7 @@ def cnn(
         num_outputs: logits.
 
     Raises:
-        ConfigurationError: a number is outside its range.
+        ConfigurationError: a number is outside its range, or `gather` is no function.
         UnknownNameError: there is no such activation.
     """
     if len(channels) < 1:
@@ -102,16 +111,14 @@ def cnn(
         ("kernel_size", kernel_size),
         ("num_outputs", num_outputs),
     ):
-        if int(value) != value or value < 1:
-            raise ConfigurationError(f"{name} must be a whole number of at least 1; got {value!r}")
-    if isinstance(weight_std, int | float) and not 0 < weight_std < float("inf"):
-        raise ConfigurationError(f"weight_std must be positive and finite; got {weight_std!r}")
-    if isinstance(bias_std, int | float) and not 0 <= bias_std < float("inf"):
-        raise ConfigurationError(f"bias_std must be at least 0 and finite; got {bias_std!r}")
+        require_count(name, value)
+    if not callable(gather):
+        raise ConfigurationError(f"gather must be a function of images; got {gather!r}")
+    weight_std, bias_std = require_stds(weight_std, bias_std)
     return CNN(
         activation=activations.get(activation),
-        weight_std=float(weight_std) if isinstance(weight_std, int) else weight_std,
-        bias_std=float(bias_std) if isinstance(bias_std, int) else bias_std,
+        weight_std=weight_std,
+        bias_std=bias_std,
         gather=gather,
         channels=tuple(channels),
         kernel_size=kernel_size,

@@ -10,8 +10,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from ntkbayes import activations
 from ntkbayes.activations import Activation
-from ntkbayes.errors import ConfigurationError
-from ntkbayes.networks.base import Network, Params
+from ntkbayes.networks.base import Network, Params, require_count, require_stds
 
 
 class MLP(Network):
@@ -81,16 +80,12 @@ def mlp(
         UnknownNameError: there is no such activation.
     """
     for name, value in (("depth", depth), ("width", width), ("num_outputs", num_outputs)):
-        if int(value) != value or value < 1:
-            raise ConfigurationError(f"{name} must be a whole number of at least 1; got {value!r}")
-    if isinstance(weight_std, int | float) and not 0 < weight_std < float("inf"):
-        raise ConfigurationError(f"weight_std must be positive and finite; got {weight_std!r}")
-    if isinstance(bias_std, int | float) and not 0 <= bias_std < float("inf"):
-        raise ConfigurationError(f"bias_std must be at least 0 and finite; got {bias_std!r}")
+        require_count(name, value)
+    weight_std, bias_std = require_stds(weight_std, bias_std)
     return MLP(
         activation=activations.get(activation),
-        weight_std=float(weight_std) if isinstance(weight_std, int) else weight_std,
-        bias_std=float(bias_std) if isinstance(bias_std, int) else bias_std,
+        weight_std=weight_std,
+        bias_std=bias_std,
         depth=depth,
         skip=skip,
         width=width,
