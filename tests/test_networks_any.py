@@ -13,6 +13,7 @@ from ntkbayes.networks import (
     mlp,
     require_same_shapes,
     require_sound,
+    reshaped,
 )
 
 IMAGES = jax.random.normal(jax.random.key(0), (2, 3, 4, 2))
@@ -22,6 +23,15 @@ W = jnp.ones((24, 2))
 
 def of(apply):
     return from_functions(lambda key, x: W, apply)
+
+
+def test_a_reshaped_network_sees_the_rows_of_a_table_as_images():
+    images = cnn(channels=(2,), num_outputs=2)
+    rows = reshaped(images, (3, 4, 2))
+    params = rows.init(jax.random.key(1), X)
+    np.testing.assert_array_equal(rows.apply(params, X), images.apply(params, IMAGES))
+    with pytest.raises(DataError, match="rows of 24 features are not inputs of shape"):
+        reshaped(images, (5, 5, 1)).init(jax.random.key(1), X)
 
 
 def test_cnn_is_the_explicit_loop_over_windows():

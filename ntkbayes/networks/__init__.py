@@ -4,9 +4,11 @@ from ntkbayes.networks.base import (
     FunctionNetwork,
     Network,
     Params,
+    Reshaped,
     from_functions,
     require_same_shapes,
     require_sound,
+    reshaped,
 )
 from ntkbayes.networks.cnn import CNN, cnn, flatten, global_average
 from ntkbayes.networks.mlp import MLP, mlp
@@ -17,6 +19,7 @@ __all__ = [
     "FunctionNetwork",
     "Network",
     "Params",
+    "Reshaped",
     "cnn",
     "flatten",
     "from_functions",
@@ -24,4 +27,5 @@ __all__ = [
     "mlp",
     "require_same_shapes",
     "require_sound",
+    "reshaped",
 ]

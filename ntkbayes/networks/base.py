@@ -1,6 +1,7 @@
 """What a network is, to the rest of the library."""
 
 import abc
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -57,6 +58,32 @@ def from_functions(init: Callable | Any, apply: Callable | Any) -> FunctionNetwo
         if not callable(function):
             raise ConfigurationError(f"{name} must be a function; got {function!r}")
     return FunctionNetwork(initialise=init, function=apply)
+
+
+class Reshaped(Network):
+    """A network whose inputs are rows of a table: each row is reshaped before it goes in."""
+
+    network: Network
+    shape: tuple[int, ...] = eqx.field(static=True)
+
+    def init(self, key: PRNGKeyArray, features: Float[Array, "n d"]) -> Params:
+        return self.network.init(key, self._reshape(features))
+
+    def apply(self, params: Params, features: Float[Array, "n d"]) -> Float[Array, "n outputs"]:
+        return self.network.apply(params, self._reshape(features))
+
+    def _reshape(self, features: Float[Array, "n d"]) -> Float[Array, "n ..."]:
+        if features.shape[1] != math.prod(self.shape):
+            raise DataError(
+                f"rows of {features.shape[1]} features are not inputs of shape {self.shape}, which "
+                f"have {math.prod(self.shape)} numbers"
+            )
+        return features.reshape(-1, *self.shape)
+
+
+def reshaped(network: Network, shape: tuple[int, ...]) -> Reshaped:
+    """The same network for the rows of a data set: `reshaped(cnn(...), (8, 8, 1))` for digits."""
+    return Reshaped(network, tuple(shape))
 
 
 def require_sound(network: Network, params: Params, features: Array | np.ndarray) -> int:
