@@ -308,7 +308,8 @@ def follow(trainer: Trainer, params: Params, points: Points, *, steps: Sequence[
         name: np.stack([np.asarray(row[name], float) for row in rows], 1) for name in rows[0]
     }
     step_numbers = np.array(steps)
-    return Trajectory(step=step_numbers, time=trainer.step_size * step_numbers, **columns)
+    time = float(np.asarray(trainer.step_size)) * step_numbers
+    return Trajectory(step=step_numbers, time=time, **columns)
 
 
 class Snapshot(eqx.Module):

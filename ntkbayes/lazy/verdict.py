@@ -184,8 +184,8 @@ def judge(regime: Regime, trajectories: Mapping[int, Trajectory]) -> Verdict:
         finding, reason = (
             Finding.NOT_LAZY,
             (
-                f"drift and logits are still growing: {growth}, {gained:+.1f}; neither a ridge nor "
-                "smoothed targets will stop them"
+                f"drift and logits are still growing, as log t: {growth}, by {gained:.1f}; there is "
+                "neither a ridge nor smoothing to stop them"
             ),
         )
     elif stopped and falls and regime.can_stop:
