@@ -21,7 +21,11 @@ from jaxtyping import Array, Float
 
 from ntkbayes.kernels.structure import Layer
 
-Kept = tuple[Array, ...]  # what is held of each point, points first
+# What the passes through the network find for one parameter: a layer's operands and, last, the
+# signals at its tap (C, ...); or the derivatives of the logits (C, ...) if the leaf is loose.
+Found = tuple[Array, ...]
+# What a contraction makes of that, and then needs no more than once for each point.
+Kept = tuple[Array, ...]
 
 # Operations that a processor does while one byte comes from memory: about 5 to 12 on the CPUs and
 # GPUs of today. It only matters where two ways are nearly as good.
@@ -78,7 +82,7 @@ class Contraction(abc.ABC):
 
     @abc.abstractmethod
     def kept(self, num_classes: int) -> int:
-        """Numbers held for each point."""
+        """Numbers in what is kept of each point."""
 
     @abc.abstractmethod
     def scratch(self, form: Form, num_classes: int) -> int:
@@ -87,6 +91,18 @@ class Contraction(abc.ABC):
     @abc.abstractmethod
     def moved(self, size: Size) -> int:
         """Numbers written to memory and read again."""
+
+    @abc.abstractmethod
+    def found(self, num_classes: int) -> int:
+        """Numbers in what is found of each point."""
+
+    @abc.abstractmethod
+    def keep(self, found: Found) -> Kept:
+        """What the contraction needs of one point."""
+
+    def waits(self, num_classes: int) -> bool:
+        """Whether holding what is found, until its turn comes, takes less than what is kept."""
+        return self.found(num_classes) <= self.kept(num_classes)
 
     @abc.abstractmethod
     def share(self, form: Form, left: Kept, right: Kept) -> Array:
@@ -118,6 +134,14 @@ class Jacobian(Contraction):
         entries = size.num_pairs * size.form.entries(size.num_classes)
         return 2 * size.num_points * self.kept(size.num_classes) + entries
 
+    def found(self, num_classes: int) -> int:
+        return self.kept(num_classes)
+
+    def keep(self, found: Found) -> Kept:
+        """The derivatives of one point, (C, size of the leaf)."""
+        (derivatives,) = found
+        return (derivatives.reshape(derivatives.shape[0], -1),)
+
     def share(self, form: Form, left: Kept, right: Kept) -> Array:
         return _inner_products(form, left[0], right[0])
 
@@ -148,13 +172,23 @@ class Gradients(Contraction):
         entries = size.num_pairs * size.form.entries(size.num_classes)
         return 2 * size.num_points * self.kept(size.num_classes) + entries
 
+    def found(self, num_classes: int) -> int:
+        return self.layer.found(num_classes)
+
+    def keep(self, found: Found) -> Kept:
+        """The gradients of one point, (C, G O K)."""
+        *operands, deltas = found
+        signals = self.layer.signals(deltas)
+        classes, groups, positions, outputs = signals.shape
+        # In the order (C O, T) × (T, K) for each group the result needs no rearrangement.
+        rows = signals.transpose(1, 0, 3, 2).reshape(groups, classes * outputs, positions)
+        columns = self.layer.activations((*operands,))
+        gradients = jax.lax.dot_general(rows, columns, (((2,), (1,)), ((0,), (0,))))
+        apart = gradients.reshape(groups, classes, -1).transpose(1, 0, 2)
+        return (apart.reshape(classes, -1),)
+
     def share(self, form: Form, left: Kept, right: Kept) -> Array:
         return _inner_products(form, left[0], right[0])
-
-    def keep(self, activations: Array, signals: Array) -> Kept:
-        """The gradients of one point, (C, G O K)."""
-        gradients = jnp.einsum("cgto,gtk->cgok", signals, activations)
-        return (gradients.reshape(signals.shape[0], -1),)
 
 
 @dataclass(frozen=True)
@@ -188,6 +222,14 @@ class Grams(Contraction):
             size.num_classes
         )
 
+    def found(self, num_classes: int) -> int:
+        return self.layer.found(num_classes)
+
+    def keep(self, found: Found) -> Kept:
+        """Inputs and signals of one point, (G, T, K) and (C, G, T, O)."""
+        *operands, deltas = found
+        return self.layer.activations((*operands,)), self.layer.signals(deltas)
+
     def share(self, form: Form, left: Kept, right: Kept) -> Array:
         a, delta = left
         b, epsilon = right
@@ -214,10 +256,6 @@ class Grams(Contraction):
         start = jnp.zeros(shape, jnp.result_type(delta, epsilon))
         positions = jnp.moveaxis(a, 2, 0), jnp.moveaxis(delta, 3, 0)
         return jax.lax.scan(meet, start, positions)[0]
-
-    def keep(self, activations: Array, signals: Array) -> Kept:
-        """Inputs and signals of one point, (G, T, K) and (C, G, T, O)."""
-        return activations, signals
 
 
 def choices(layer: Layer) -> tuple[Grams | Gradients, ...]:

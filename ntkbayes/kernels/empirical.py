@@ -3,8 +3,9 @@
 The Jacobian is not formed where the network's structure makes that unnecessary: the share of a
 linear layer follows from its inputs and the signals back-propagated to its output. The layers are
 found from what the network computes (`structure`), each by the cheaper of two contractions
-(`contractions`), in blocks of points that keep to a bound on memory (`plan`). Where there is no
-structure explicit derivatives take over, so that the result is exact for every network.
+(`contractions`), one layer after the other where memory allows all points at once, and otherwise in
+blocks of points that keep to a bound on memory (`plan`). Where there is no structure explicit
+derivatives take over, so that the result is exact for every network.
 
 A faster relative of these sums is Novak, Sohl-Dickstein & Schoenholz, "Fast finite width neural
 tangent kernel" (2022), who add structure within layers; here it is looked for between positions.
@@ -21,6 +22,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ntkbayes.errors import UnknownNameError
+from ntkbayes.kernels.arrangement import aval
 from ntkbayes.kernels.contractions import (
     CLASS_DIAGONAL,
     DIAGONAL,
@@ -28,15 +30,16 @@ from ntkbayes.kernels.contractions import (
     TRACED,
     Contraction,
     Form,
-    Gradients,
-    Grams,
+    Found,
     Kept,
 )
-from ntkbayes.kernels.plan import Passes, Plan, Task, choose, make_plan, peak_bytes
-from ntkbayes.kernels.structure import Structure, aval, find_structure
+from ntkbayes.kernels.plan import Linear, Plan, Task, choose, make_plan, peak_bytes
+from ntkbayes.kernels.structure import Structure, find_structure
 from ntkbayes.networks import Network, Params, require_sound
 
 Features = Array | np.ndarray
+
+_WORTH_HALVING = 16  # points: of fewer, three small products take as long as a whole one
 
 
 class EmpiricalNTK(eqx.Module):
@@ -162,7 +165,8 @@ class _Computation:
         self.plan = make_plan(
             task,
             self.ways,
-            self._measure_passes(point),
+            passes=self._linear(self.keep_each, point),
+            at_once=self._measure_at_once(),
             names=names,
             num_bytes_given=sum(v.nbytes for v in given),
             max_bytes=ntk.max_bytes,
@@ -170,37 +174,101 @@ class _Computation:
 
     # --- through the network ---
 
-    def keep(self, x: Array) -> list[Kept]:
-        """What each contraction needs of one point: a forward pass and C backward ones."""
+    def find(self, x: Array) -> list[Found]:
+        """What is found at one point for each contraction: a forward pass and C backward ones."""
         structure, leaves = self.structure, self.leaves
 
-        def tapped(deltas: list[Array], loose: list[Array]) -> tuple[Array, list[Array]]:
+        def tapped(
+            deltas: list[Array], loose: list[Array]
+        ) -> tuple[Array, list[tuple[Array, ...]]]:
             merged = list(leaves)
             for leaf, value in zip(structure.loose, loose, strict=True):
                 merged[leaf] = value
             return structure.tapped(merged, x, deltas)
 
         zeros = [jnp.zeros(aval(v.tap).shape, aval(v.tap).dtype) for v in structure.layers]
-        _, pull, activations = jax.vjp(
+        _, pull, operands = jax.vjp(
             tapped, zeros, [leaves[leaf] for leaf in structure.loose], has_aux=True
         )
         deltas, jacobians = jax.vmap(pull)(jnp.eye(self.num_classes, dtype=self.dtype))
-        kept: list[Kept] = []
-        for way, a, delta in zip(self.ways, activations, deltas, strict=False):
-            assert isinstance(way, Grams | Gradients)
-            kept.append(way.keep(a, way.layer.signals(delta)))
-        return kept + [(jacobian.reshape(self.num_classes, -1),) for jacobian in jacobians]
+        found = [(*given, delta) for given, delta in zip(operands, deltas, strict=True)]
+        return found + [(jacobian,) for jacobian in jacobians]
+
+    def keep_each(self, points: Array) -> list[Kept]:
+        """What the contractions need of points that go through the network together."""
+
+        def keep(x: Array) -> list[Kept]:
+            return [way.keep(found) for way, found in zip(self.ways, self.find(x), strict=True)]
+
+        return jax.vmap(keep)(points)
 
     def keep_all(self, points: Array) -> list[Kept]:
         """The same for many points, a chunk of them at a time."""
-        return _in_chunks(jax.vmap(self.keep), points, self.plan.chunk)
+        return _in_chunks(self.keep_each, points, self.plan.chunk)
 
-    def _measure_passes(self, point: jax.ShapeDtypeStruct) -> Passes:
-        """Temporary memory of `keep`, from programs for one and for two points."""
-        one, two = (
-            peak_bytes(jax.make_jaxpr(jax.vmap(self.keep))(_like_many(point, n))) for n in (1, 2)
-        )
-        return Passes(fixed=max(0, 2 * one - two), each=two - one)
+    def hold(self, points: Array) -> list[Found | Kept]:
+        """The smaller of what is found and what is kept of it."""
+
+        def smaller(x: Array) -> list[Found | Kept]:
+            return [
+                found if way.waits(self.num_classes) else way.keep(found)
+                for way, found in zip(self.ways, self.find(x), strict=True)
+            ]
+
+        return jax.vmap(smaller)(points)
+
+    # --- all at once ---
+
+    def run_at_once(self, x1: Array, x2: Array) -> Array:
+        """Θ in one block of 2 × 2 quarters, in the symmetric case three of them and a transpose.
+
+        A contraction begins when the one before has ended, so that the gradients of one layer at
+        most are in memory.
+        """
+        left = self.hold(x1)
+        right = left if self.symmetric else self.hold(x2)
+        quarters = [(0, 0), (0, 1), (1, 1)] if self.symmetric else [(0, 0), (0, 1), (1, 0), (1, 1)]
+        done: list[Array] = []
+        for k, way in enumerate(self.ways):
+            rows = self.keep_halves(way, left[k], done)
+            columns = rows if self.symmetric else self.keep_halves(way, right[k], done)
+            shares = [way.share(self.form, rows[i], columns[j]) for i, j in quarters]
+            done = [a + b for a, b in zip(done, shares, strict=True)] if done else shares
+        block = dict(zip(quarters, map(self._normalised, done), strict=True))
+        if self.symmetric:
+            block[1, 0] = _mirrored(block[0, 1])
+        halves = [jnp.concatenate([block[i, 0], block[i, 1]], axis=1) for i in (0, 1)]
+        return jnp.concatenate(halves, axis=0)
+
+    def keep_halves(
+        self, way: Contraction, held: Found | Kept, after: list[Array]
+    ) -> tuple[Kept, Kept]:
+        """What a contraction needs of the first and the last points, once `after` is there."""
+        half = len(held[0]) // 2
+        # XLA drops barriers before it orders operations, but has to wait for where a slice begins:
+        # at 0 and `half`, where it is moved back to should a total not be a number.
+        wait = sum((jnp.isnan(total.ravel()[0]).astype(jnp.int32) for total in after), jnp.int32(0))
+        first = _slice(held, -wait, half)
+        last = _slice(held, half + wait, len(held[0]) - half)
+        if way.waits(self.num_classes):
+            first, last = jax.vmap(way.keep)(first), jax.vmap(way.keep)(last)
+        return first, last
+
+    def _measure_at_once(self) -> int | None:
+        """Bytes of temporaries of `run_at_once`; None where there is little to gain by it."""
+        few = min(len(self.x1), len(self.x2)) < _WORTH_HALVING
+        if few or self.form.points == "i" or not self.ways:
+            return None
+        x1, x2 = _like(self.x1), _like(self.x2)
+        return peak_bytes(jax.make_jaxpr(self.run_at_once)(x1, x2))
+
+    def _linear(self, function: Callable[[Array], object], point: jax.ShapeDtypeStruct) -> Linear:
+        """Temporary memory of a function of points, from programs for one and for two."""
+        one, two = (peak_bytes(jax.make_jaxpr(function)(_like_many(point, n))) for n in (1, 2))
+        return Linear(fixed=max(0, 2 * one - two), each=two - one)
+
+    def _normalised(self, total: Array) -> Array:
+        return total / self.num_classes if self.form is TRACED else total
 
     # --- blocks ---
 
@@ -208,8 +276,7 @@ class _Computation:
         total: Array | float = 0.0
         for way, one, other in zip(self.ways, left, right, strict=True):
             total = total + way.share(self.form, one, other)
-        total = jnp.asarray(total)
-        return total / self.num_classes if self.form is TRACED else total
+        return self._normalised(jnp.asarray(total))
 
     def run(self) -> Array:
         plan = self.plan
@@ -219,6 +286,8 @@ class _Computation:
             return jnp.zeros(shape, self.dtype)
         if self.form.points == "i":
             return _in_chunks(self.contract_alone, self.x1, plan.rows)
+        if plan.at_once:
+            return self.run_at_once(self.x1, self.x2)
         if not plan.holds_all:
             return self.run_blocks(
                 lambda first: self.keep_all(_slice(self.x1, first, plan.rows)),
@@ -234,7 +303,7 @@ class _Computation:
         )
 
     def contract_alone(self, points: Array) -> Array:
-        kept = jax.vmap(self.keep)(points)
+        kept = self.keep_each(points)
         return self.contract(kept, kept)
 
     def run_blocks(
@@ -257,8 +326,7 @@ class _Computation:
                 block = self.contract(left, columns(j))
                 rest = (0,) * (block.ndim - 2)
                 if self.symmetric:
-                    mirrored = jnp.transpose(block, (1, 0, *reversed(range(2, block.ndim))))
-                    result = jax.lax.dynamic_update_slice(result, mirrored, (j, i, *rest))
+                    result = jax.lax.dynamic_update_slice(result, _mirrored(block), (j, i, *rest))
                 return jax.lax.dynamic_update_slice(result, block, (i, j, *rest))
 
             first = k if self.symmetric else 0
@@ -270,8 +338,16 @@ class _Computation:
         return jax.lax.fori_loop(0, -(-plan.num_rows // plan.rows), row, empty)
 
 
+def _mirrored(block: Array) -> Array:
+    """Θ(x', x) from Θ(x, x')."""
+    return jnp.transpose(block, (1, 0, *reversed(range(2, block.ndim))))
+
+
 def _slice[Tree](tree: Tree, first: Array, size: int) -> Tree:
-    return jax.tree.map(lambda v: jax.lax.dynamic_slice_in_dim(v, first, size), tree)
+    """`size` points from `first` on, or from the nearest place where there are as many."""
+    return jax.tree.map(
+        lambda v: jax.lax.dynamic_slice_in_dim(v, first, size, allow_negative_indices=False), tree
+    )
 
 
 def _in_chunks[Result](function: Callable[[Array], Result], x: Array, size: int) -> Result:

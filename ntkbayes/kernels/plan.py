@@ -4,9 +4,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from jax.extend.core import ClosedJaxpr, Jaxpr, Var, jaxprs_in_params
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Var, jaxprs_in_params
 
 from ntkbayes.errors import ConfigurationError
+from ntkbayes.kernels.arrangement import Atom, aval
 from ntkbayes.kernels.contractions import (
     Contraction,
     Form,
@@ -16,7 +17,7 @@ from ntkbayes.kernels.contractions import (
     Size,
     choices,
 )
-from ntkbayes.kernels.structure import Layer, Structure, aval
+from ntkbayes.kernels.structure import Layer, Structure
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Step:
         parameters: names of the leaves, as paths into the parameters.
         how: the contraction chosen, in words.
         operations: additions and multiplications of it, beside the passes through the network.
-        bytes_held: for the points held at one time.
+        bytes_held: from the passes through the network on, for the points held at one time.
         bytes_of_scratch: temporary arrays while one block is contracted.
     """
 
@@ -49,6 +50,8 @@ class Plan:
         num_rows, num_columns: points of x1 and of x2.
         rows, columns: points of x1 and of x2 in one block of the result.
         chunk: points that go through the network at one time.
+        at_once: whether there is but one block, and the gradients of a layer are formed when its
+            turn comes.
         holds_all: whether signals of all points are held, or found again for each block.
         num_bytes: predicted peak of temporaries and inputs, beside the result.
         max_bytes: its bound.
@@ -62,6 +65,7 @@ class Plan:
     rows: int
     columns: int
     chunk: int
+    at_once: bool
     holds_all: bool
     num_bytes: int
     max_bytes: int
@@ -105,11 +109,14 @@ def _bytes(number: int) -> str:
 
 
 @dataclass(frozen=True)
-class Passes:
-    """Temporary bytes of the forward and backward passes: `fixed` + `each` per point."""
+class Linear:
+    """Bytes of temporaries: `fixed` + `each` per point."""
 
     fixed: int
     each: int
+
+    def at(self, num_points: int) -> int:
+        return self.fixed + num_points * self.each
 
 
 @dataclass(frozen=True)
@@ -153,8 +160,9 @@ def leaves_of(contraction: Contraction) -> tuple[int, ...]:
 def make_plan(
     task: Task,
     contractions: Sequence[Contraction],
-    passes: Passes,
     *,
+    passes: Linear,
+    at_once: int | None,
     names: Sequence[str],
     num_bytes_given: int,
     max_bytes: int,
@@ -162,7 +170,9 @@ def make_plan(
     """Blocks as large as the bound on memory allows.
 
     Args:
-        passes: temporary memory of the passes through the network.
+        passes: memory of the passes through the network, with what is kept of their points.
+        at_once: memory of the computation in one block, layer after layer; None if that is not for
+            this task.
         names: of the leaves.
         num_bytes_given: bytes of the inputs.
         max_bytes: bound on temporaries and inputs together.
@@ -171,41 +181,58 @@ def make_plan(
         ConfigurationError: one point against one other needs more than `max_bytes`.
     """
     classes, itemsize = task.num_classes, task.itemsize
-    held = itemsize * sum(way.kept(classes) for way in contractions)
-    scratch = itemsize * sum(way.scratch(task.form, classes) for way in contractions)
-    blocks = _choose_blocks(task, held, scratch, passes, max_bytes - num_bytes_given)
+    needs = _Needs(
+        held=itemsize * sum(way.kept(classes) for way in contractions),
+        scratch=itemsize * sum(way.scratch(task.form, classes) for way in contractions),
+        passes=passes,
+        at_once=at_once,
+    )
+    blocks = _choose_blocks(task, needs, max_bytes - num_bytes_given)
     if blocks is None:
-        least = _Blocks(1, 1, 1, False).num_bytes(task, held, scratch, passes) + num_bytes_given
+        least = _Blocks(1, 1, 1, False, False).num_bytes(task, needs) + num_bytes_given
         raise ConfigurationError(
             f"max_bytes is {max_bytes}, but the {task.form.name} NTK of a single pair of points "
             f"needs {least} bytes; raise max_bytes, or use EmpiricalNTK.product"
         )
-    num_held = blocks.points_held(task)
-    pairs = blocks.pairs(task)
-    steps = [
-        Step(
+    num_held, pairs = blocks.points_held(task), blocks.pairs(task)
+
+    def step(way: Contraction) -> Step:
+        held, scratch = num_held * way.kept(classes), pairs * way.scratch(task.form, classes)
+        if blocks.at_once and way.waits(classes):
+            held, scratch = num_held * way.found(classes), scratch + held
+        return Step(
             parameters=tuple(names[leaf] for leaf in leaves_of(way)),
             how=way.how,
             operations=way.operations(task.size),
-            bytes_held=num_held * itemsize * way.kept(classes),
-            bytes_of_scratch=pairs * itemsize * way.scratch(task.form, classes),
+            bytes_held=itemsize * held,
+            bytes_of_scratch=itemsize * scratch,
         )
-        for way in contractions
-    ]
+
     used = {leaf for way in contractions for leaf in leaves_of(way)}
     return Plan(
         form=task.form.name,
-        steps=tuple(steps),
+        steps=tuple(map(step, contractions)),
         unused=tuple(name for i, name in enumerate(names) if i not in used),
         num_rows=task.num_rows,
         num_columns=task.num_columns,
         rows=blocks.rows,
         columns=blocks.columns,
         chunk=blocks.chunk,
+        at_once=blocks.at_once,
         holds_all=blocks.holds_all,
-        num_bytes=num_bytes_given + blocks.num_bytes(task, held, scratch, passes),
+        num_bytes=num_bytes_given + blocks.num_bytes(task, needs),
         max_bytes=max_bytes,
     )
+
+
+@dataclass(frozen=True)
+class _Needs:
+    """Bytes: kept of each point, scratch for each pair, and `passes` and `at_once` as above."""
+
+    held: int
+    scratch: int
+    passes: Linear
+    at_once: int | None
 
 
 @dataclass(frozen=True)
@@ -213,6 +240,7 @@ class _Blocks:
     rows: int
     columns: int
     chunk: int
+    at_once: bool
     holds_all: bool
 
     def points_held(self, task: Task) -> int:
@@ -227,22 +255,23 @@ class _Blocks:
     def pairs(self, task: Task) -> int:
         return self.rows if task.form.points == "i" else self.rows * self.columns
 
-    def num_bytes(self, task: Task, held: int, scratch: int, passes: Passes) -> int:
+    def num_bytes(self, task: Task, needs: _Needs) -> int:
         """Passes and contractions come one after the other, so the larger of them counts."""
-        passing = passes.fixed + self.chunk * passes.each
-        return self.points_held(task) * held + max(passing, self.pairs(task) * scratch)
+        if self.at_once:
+            assert needs.at_once is not None
+            return needs.at_once
+        passing, contracting = needs.passes.at(self.chunk), self.pairs(task) * needs.scratch
+        return self.points_held(task) * needs.held + max(passing, contracting)
 
 
 _FEW = 8  # points: smaller blocks than this are slow enough to find signals again instead
 
 
-def _choose_blocks(
-    task: Task, held: int, scratch: int, passes: Passes, available: int
-) -> _Blocks | None:
+def _choose_blocks(task: Task, needs: _Needs, available: int) -> _Blocks | None:
     """The largest blocks that fit into the memory available, if any do."""
 
     def fits(blocks: _Blocks) -> bool:
-        return blocks.num_bytes(task, held, scratch, passes) <= available
+        return blocks.num_bytes(task, needs) <= available
 
     def largest(holds_all: bool, least: int) -> _Blocks | None:
         most = max(task.num_rows, task.num_columns)
@@ -252,15 +281,19 @@ def _choose_blocks(
                 break
             through = most if holds_all else max(rows, columns)
             for chunk in (-(-through // pieces) for pieces in _doubling(through)):
-                blocks = _Blocks(rows, columns, chunk, holds_all)
+                blocks = _Blocks(rows, columns, chunk, False, holds_all)
                 if chunk >= min(least, through) and fits(blocks):
                     return blocks
         return None
 
     if task.form.points == "i":
         sizes = (-(-task.num_rows // parts) for parts in _doubling(task.num_rows))
-        blocks = (_Blocks(size, size, size, False) for size in sizes)
+        blocks = (_Blocks(size, size, size, False, False) for size in sizes)
         return next(filter(fits, blocks), None)
+    most = max(task.num_rows, task.num_columns)
+    whole = _Blocks(task.num_rows, task.num_columns, most, at_once=True, holds_all=True)
+    if needs.at_once is not None and fits(whole):
+        return whole
     return largest(True, _FEW) or largest(False, 1) or largest(True, 1)
 
 
@@ -270,6 +303,9 @@ def _doubling(most: int) -> list[int]:
 
 
 # --- memory of a program -------------------------------------------------------------------------
+
+
+_PRODUCTS = ("dot_general", "conv_general_dilated")  # XLA may copy operands into another order
 
 
 def peak_bytes(program: ClosedJaxpr) -> int:
@@ -291,6 +327,8 @@ def _peak(jaxpr: Jaxpr) -> int:
     live = peak = 0
     for i, equation in enumerate(jaxpr.eqns):
         inner = max(map(_peak, jaxprs_in_params(equation.params)), default=0)
+        if equation.primitive.name in _PRODUCTS:
+            inner = _copies(equation) * sum(_num_bytes(atom) for atom in equation.invars)
         made.update(equation.outvars)
         live += sum(_num_bytes(var) for var in equation.outvars)
         peak = max(peak, live + inner)
@@ -298,5 +336,11 @@ def _peak(jaxpr: Jaxpr) -> int:
     return peak
 
 
-def _num_bytes(var: Var) -> int:
+def _copies(product: JaxprEqn) -> int:
+    """Copies of the operands: one, or two where a product is many products of slices."""
+    dimensions = product.params["dimension_numbers"]
+    return 2 if product.primitive.name == "dot_general" and dimensions[1][0] else 1
+
+
+def _num_bytes(var: Atom) -> int:
     return aval(var).size * aval(var).dtype.itemsize

@@ -14,8 +14,6 @@ Shapes: G groups (of a grouped convolution, or batch dimensions that W has too; 
 T positions, K inputs and O outputs of a layer, C logits.
 """
 
-import itertools
-import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -27,15 +25,11 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
 from jaxtyping import Array, Float
 
-Atom = Var | Literal
+from ntkbayes.kernels.arrangement import Atom, arrange_inputs, arrange_signals, aval
+
 Scales = tuple[tuple[str, Atom], ...]  # multiplications and divisions by numbers
 
 _CALLS = {"jit": "jaxpr", "pjit": "jaxpr", "closed_call": "call_jaxpr", "remat2": "jaxpr"}
-
-
-def aval(atom: Atom) -> Any:
-    """What is known of a value before it is: its `shape`, `size` and `dtype`."""
-    return atom.aval
 
 
 @dataclass(frozen=True)
@@ -71,6 +65,21 @@ class Layer:
     def leaves(self) -> tuple[int, ...]:
         return (self.weight,) if self.bias is None else (self.weight, self.bias)
 
+    def operands(self, read: Callable[[Atom], Any]) -> tuple[Array, ...]:
+        """What meets the weight, as the program has it, and what meets the bias; both scaled."""
+        inputs = read(self.equation.invars[1 - self.side])
+        if self.bias is None:
+            return (_scale(inputs, self.scales, read),)
+        one = _scale(jnp.ones((1, 1, 1), inputs.dtype), self.bias_scales, read)
+        return _scale(inputs, self.scales, read), one
+
+    def activations(self, operands: tuple[Array, ...]) -> Float[Array, "groups positions inputs"]:
+        """The inputs a of the weight and, for a bias, one constant more."""
+        a = arrange_inputs(self.equation, operands[0], self.side)
+        if self.bias is None:
+            return a
+        return jnp.concatenate([a, jnp.broadcast_to(operands[1], (*a.shape[:2], 1))], axis=2)
+
     def signals(
         self, deltas: Float[Array, "classes ..."]
     ) -> Float[Array, "classes groups positions outputs"]:
@@ -78,17 +87,14 @@ class Layer:
         (result,) = self.equation.outvars
         like = jax.ShapeDtypeStruct(aval(result).shape, deltas.dtype)
         back = jax.linear_transpose(lambda y: _follow(self.path, y), like)
-        arrange = _arrange_signals(self.equation, self.side)
+        arrange = arrange_signals(self.equation, self.side)
         return jax.vmap(lambda delta: arrange(*back(delta)))(deltas)
 
-    def activations(self, read: Callable[[Atom], Any]) -> Float[Array, "groups positions inputs"]:
-        """The inputs a of the weight and, for a bias, one constant more."""
-        a = _arrange_inputs(self.equation, read(self.equation.invars[1 - self.side]), self.side)
-        a = _scale(a, self.scales, read)
-        if self.bias is None:
-            return a
-        one = jnp.ones((*a.shape[:2], 1), a.dtype)
-        return jnp.concatenate([a, _scale(one, self.bias_scales, read)], axis=2)
+    def found(self, num_classes: int) -> int:
+        """Numbers in operands and signals of one point."""
+        operand = self.equation.invars[1 - self.side]
+        constant = 0 if self.bias is None else 1
+        return aval(operand).size + constant + num_classes * aval(self.tap).size
 
 
 @dataclass(frozen=True)
@@ -107,8 +113,8 @@ class Structure:
 
     def tapped(
         self, leaves: Sequence[Array], x: Array, deltas: Sequence[Array]
-    ) -> tuple[Float[Array, " classes"], list[Float[Array, "groups positions inputs"]]]:
-        """The logits with `deltas` added at the taps, and the activations of each layer."""
+    ) -> tuple[Float[Array, " classes"], list[tuple[Array, ...]]]:
+        """The logits with `deltas` added at the taps, and the operands of each layer."""
         jaxpr = self.program.jaxpr
         values: dict[Var, Any] = dict(zip(jaxpr.constvars, self.program.consts, strict=True))
         values |= dict(zip(jaxpr.invars, [*leaves, x], strict=True))
@@ -121,7 +127,7 @@ class Structure:
             for layer, delta in zip(self.layers, deltas, strict=True):
                 if layer.tap in equation.outvars:
                     values[layer.tap] += delta
-        return read(jaxpr.outvars[0]), [layer.activations(read) for layer in self.layers]
+        return read(jaxpr.outvars[0]), [layer.operands(read) for layer in self.layers]
 
 
 def find_structure(
@@ -291,7 +297,7 @@ def _layer_at(graph: _Graph, equation: JaxprEqn, side: int) -> Layer | None:
     if repeats or graph.influence_of(other) >> weight & 1:
         return None
 
-    inputs = jax.eval_shape(lambda a: _arrange_inputs(equation, a, side), _like(aval(other)))
+    inputs = jax.eval_shape(lambda a: arrange_inputs(equation, a, side), _like(aval(other)))
     groups, positions, num_inputs = inputs.shape
     (tap,) = equation.outvars
     outputs = aval(tap).size // (groups * positions)
@@ -381,67 +387,3 @@ def _moves(equation: JaxprEqn) -> bool:
 
 def _like(aval: Any) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(aval.shape, aval.dtype)
-
-
-def _arrange_inputs(equation: JaxprEqn, a: Array, side: int) -> Float[Array, "groups t inputs"]:
-    """The operand that meets the weight, as G × T × K."""
-    if equation.primitive.name == "conv_general_dilated":
-        return _patches(equation, a)
-    contract, batch = (axes[1 - side] for axes in equation.params["dimension_numbers"])
-    free = [axis for axis in range(a.ndim) if axis not in (*contract, *batch)]
-    sizes = [math.prod(a.shape[axis] for axis in axes) for axes in (batch, free, contract)]
-    return a.transpose(*batch, *free, *contract).reshape(sizes)
-
-
-def _arrange_signals(equation: JaxprEqn, side: int) -> Callable[[Array], Array]:
-    """How a result of the equation becomes G × T × O."""
-    if equation.primitive.name == "conv_general_dilated":
-        batch, channel, *space = equation.params["dimension_numbers"].out_spec
-        groups = equation.params["feature_group_count"]
-
-        def arrange(y: Array) -> Array:
-            last = y.transpose(batch, *space, channel)
-            return last.reshape(-1, groups, y.shape[channel] // groups).transpose(1, 0, 2)
-
-        return arrange
-
-    contract, batch = equation.params["dimension_numbers"]
-    left = aval(equation.invars[0]).shape
-    groups = math.prod(left[axis] for axis in batch[0])
-    first = math.prod(left) // groups // math.prod(left[axis] for axis in contract[0])
-
-    def split(y: Array) -> Array:
-        matrix = y.reshape(groups, first, y.size // (groups * first))
-        return matrix if side == 1 else matrix.transpose(0, 2, 1)
-
-    return split
-
-
-def _patches(equation: JaxprEqn, a: Array) -> Float[Array, "groups positions inputs"]:
-    """What each position of a convolution sees of its input.
-
-    Slices of the input, one for each entry of the window: copies, where the convolution with an
-    identity that `jax.lax.conv_general_dilated_patches` makes would be arithmetic.
-    """
-    options = equation.params
-    numbers = options["dimension_numbers"]
-    a = a.transpose(numbers.lhs_spec[0], *numbers.lhs_spec[2:], numbers.lhs_spec[1])
-    inner = [dilation - 1 for dilation in options["lhs_dilation"]]
-    edges = [(*edge, gap) for edge, gap in zip(options["padding"], inner, strict=True)]
-    a = jax.lax.pad(a, jnp.zeros((), a.dtype), [(0, 0, 0), *edges, (0, 0, 0)])
-
-    window = [aval(equation.invars[1]).shape[axis] for axis in numbers.rhs_spec[2:]]
-    sizes = [aval(equation.outvars[0]).shape[axis] for axis in numbers.out_spec[2:]]
-    strides = options["window_strides"]
-    seen = []
-    for offset in itertools.product(*map(range, window)):
-        starts = [i * step for i, step in zip(offset, options["rhs_dilation"], strict=True)]
-        ends = [i + (n - 1) * step + 1 for i, n, step in zip(starts, sizes, strides, strict=True)]
-        whole = a.shape[0], a.shape[-1]
-        seen.append(
-            jax.lax.slice(a, (0, *starts, 0), (whole[0], *ends, whole[1]), (1, *strides, 1))
-        )
-    groups = options["feature_group_count"]
-    shape = (-1, len(seen), groups, a.shape[-1] // groups)
-    patches = jnp.stack(seen, axis=-2).reshape(shape).transpose(2, 0, 1, 3)
-    return patches.reshape(groups, patches.shape[1], -1)
