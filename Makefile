@@ -8,7 +8,7 @@ BIN  = .venv/bin
 MADE_FROM = pyproject.toml Makefile .python-version
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format bench clean
+.PHONY: help setup demo test lint format bench docs clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
@@ -44,8 +44,13 @@ bench: setup ## measure the speed of the laws, then their calibration
 	$(BIN)/python benchmarks/laws.py
 	$(BIN)/python benchmarks/calibration.py
 
+docs: setup ## run the notebooks, and build the site: docs/_build/html/index.html
+	@sh -euc "$$INSTALL" install --quiet --group docs
+	@$(BIN)/sphinx-build -q -W --keep-going -d docs/_build/doctrees docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
 clean: ## remove .venv, caches and builds; runs/ stays
-	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis build dist
+	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis build dist docs/_build docs/notebooks
 	find . \( -name .git -o -name runs \) -prune -o -type d -name __pycache__ -prune -exec rm -rf {} +
 
 # .venv/.complete is written last and names the checkout, so a set-up that was interrupted, moved or copied is made
@@ -124,6 +129,12 @@ fi
 rm -f $$complete
 printf '%s\n' "$$here" >.venv/.started
 
+sh -euc "$$INSTALL" install --editable . --group dev
+mv .venv/.started $$complete
+endef
+export SETUP
+
+define INSTALL
 # uv does not read pip's configuration, which may be where this machine's mirror, proxy and certificates are set.
 pip_config=$$(.venv/bin/python -m pip config list 2>/dev/null) || pip_config=
 told_pip() { printf '%s\n' "$$pip_config" | sed -n "s/^global\.$$1='\(.*\)'$$/\1/p"; }
@@ -141,7 +152,6 @@ if [ -z "$${SSL_CERT_FILE:-}" ]; then
     [ -z "$$certificates" ] || export SSL_CERT_FILE="$$certificates"
 fi
 
-.venv/bin/uv pip install --python .venv/bin/python --editable . --group dev
-mv .venv/.started $$complete
+.venv/bin/uv pip install --python .venv/bin/python "$$@"
 endef
-export SETUP
+export INSTALL

@@ -413,7 +413,9 @@ def _numbers(state: State) -> list[Array]:
 
 
 def _save(path: Path, state: State, mark: str) -> None:
-    arrays: dict[str, Any] = {f"leaf{i}": np.asarray(leaf) for i, leaf in enumerate(_numbers(state))}
+    arrays: dict[str, Any] = {
+        f"leaf{i}": np.asarray(leaf) for i, leaf in enumerate(_numbers(state))
+    }
 
     def write(part: Path) -> None:
         with part.open("wb") as file:
