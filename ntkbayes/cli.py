@@ -29,6 +29,15 @@ app = typer.Typer(
 )
 console = Console(stderr=True)
 
+_DATA_HELP = "breast_cancer, wine, iris, digits, moons, or a file: .csv, .tsv or .parquet."
+TargetOption = Annotated[str | None, typer.Option(help="Column of the labels, for a file.")]
+DepthOption = Annotated[int, typer.Option(help="Hidden layers.")]
+WeightStdOption = Annotated[float, typer.Option(help="Standard deviation of the weights.")]
+BiasStdOption = Annotated[float, typer.Option(help="Standard deviation of the biases.")]
+ActivationOption = Annotated[
+    str, typer.Option(help="relu, leaky_relu, erf, gelu, identity, tanh, silu or sin.")
+]
+
 
 def _say(message: str, style: str | None = None) -> None:
     """One line, whatever the width of the terminal, with names and numbers in it as they are."""
@@ -51,21 +60,17 @@ def compare(
     out: Annotated[Path, typer.Option(help="Folder for report.html, comparison.csv and the laws.")],
     data: Annotated[
         str | None,
-        typer.Option(
-            help="breast_cancer, wine, iris, digits, moons, or a file: .csv, .tsv or .parquet."
-        ),
+        typer.Option(help=_DATA_HELP),
     ] = None,
-    target: Annotated[str | None, typer.Option(help="Column of the labels, for a file.")] = None,
+    target: TargetOption = None,
     model: Annotated[
         Path | None,
         typer.Option(help="A Python file that defines `study`, like those in models/."),
     ] = None,
-    depth: Annotated[int, typer.Option(help="Hidden layers.")] = 2,
-    activation: Annotated[
-        str, typer.Option(help="relu, leaky_relu, erf, gelu, identity, tanh, silu or sin.")
-    ] = "relu",
-    weight_std: Annotated[float, typer.Option(help="Standard deviation of the weights.")] = 1.5,
-    bias_std: Annotated[float, typer.Option(help="Standard deviation of the biases.")] = 0.1,
+    depth: DepthOption = 2,
+    activation: ActivationOption = "relu",
+    weight_std: WeightStdOption = 1.5,
+    bias_std: BiasStdOption = 0.1,
     ridge: Annotated[
         float, typer.Option(help="Weight of ½‖θ − θ0‖² against the summed loss.")
     ] = 0.1,
@@ -152,11 +157,9 @@ def lazy(
     out: Annotated[Path, typer.Option(help="Folder for lazy.csv, lazy.json and the figure.")],
     data: Annotated[
         str,
-        typer.Option(
-            help="breast_cancer, wine, iris, digits, moons, or a file: .csv, .tsv or .parquet."
-        ),
+        typer.Option(help=_DATA_HELP),
     ],
-    target: Annotated[str | None, typer.Option(help="Column of the labels, for a file.")] = None,
+    target: TargetOption = None,
     widths: Annotated[
         str, typer.Option(help="Comma-separated hidden units of the networks, at least two.")
     ] = "64,128,256,512",
@@ -168,12 +171,10 @@ def lazy(
     smoothing: Annotated[
         float, typer.Option(help="Label smoothing of the training targets, set against none.")
     ] = 0.2,
-    depth: Annotated[int, typer.Option(help="Hidden layers.")] = 2,
-    activation: Annotated[
-        str, typer.Option(help="relu, leaky_relu, erf, gelu, identity, tanh, silu or sin.")
-    ] = "relu",
-    weight_std: Annotated[float, typer.Option(help="Standard deviation of the weights.")] = 1.5,
-    bias_std: Annotated[float, typer.Option(help="Standard deviation of the biases.")] = 0.1,
+    depth: DepthOption = 2,
+    activation: ActivationOption = "relu",
+    weight_std: WeightStdOption = 1.5,
+    bias_std: BiasStdOption = 0.1,
     max_points: Annotated[
         int, typer.Option(help="Use at most this many of the points, chosen by class.")
     ] = 40,

@@ -113,8 +113,22 @@ class Contraction(abc.ABC):
         return self.operations(size) + _OPERATIONS_PER_BYTE * size.itemsize * self.moved(size)
 
 
+class Explicit(Contraction):
+    """Derivatives of every logit by every entry of the parameters, and their inner products."""
+
+    def scratch(self, form: Form, num_classes: int) -> int:
+        return form.entries(num_classes)
+
+    def moved(self, size: Size) -> int:
+        entries = size.num_pairs * size.form.entries(size.num_classes)
+        return 2 * size.num_points * self.kept(size.num_classes) + entries
+
+    def share(self, form: Form, left: Kept, right: Kept) -> Array:
+        return _inner_products(form, left[0], right[0])
+
+
 @dataclass(frozen=True)
-class Jacobian(Contraction):
+class Jacobian(Explicit):
     """Explicit derivatives of every logit, (n, C, size of the leaf)."""
 
     leaf: int
@@ -127,13 +141,6 @@ class Jacobian(Contraction):
     def kept(self, num_classes: int) -> int:
         return num_classes * self.leaf_size
 
-    def scratch(self, form: Form, num_classes: int) -> int:
-        return form.entries(num_classes)
-
-    def moved(self, size: Size) -> int:
-        entries = size.num_pairs * size.form.entries(size.num_classes)
-        return 2 * size.num_points * self.kept(size.num_classes) + entries
-
     def found(self, num_classes: int) -> int:
         return self.kept(num_classes)
 
@@ -142,12 +149,9 @@ class Jacobian(Contraction):
         (derivatives,) = found
         return (derivatives.reshape(derivatives.shape[0], -1),)
 
-    def share(self, form: Form, left: Kept, right: Kept) -> Array:
-        return _inner_products(form, left[0], right[0])
-
 
 @dataclass(frozen=True)
-class Gradients(Contraction):
+class Gradients(Explicit):
     """Gradients of every logit with respect to a layer's weight, (n, C, G O K)."""
 
     layer: Layer
@@ -165,13 +169,6 @@ class Gradients(Contraction):
     def kept(self, num_classes: int) -> int:
         return num_classes * self._leaf_size
 
-    def scratch(self, form: Form, num_classes: int) -> int:
-        return form.entries(num_classes)
-
-    def moved(self, size: Size) -> int:
-        entries = size.num_pairs * size.form.entries(size.num_classes)
-        return 2 * size.num_points * self.kept(size.num_classes) + entries
-
     def found(self, num_classes: int) -> int:
         return self.layer.found(num_classes)
 
@@ -186,9 +183,6 @@ class Gradients(Contraction):
         gradients = jax.lax.dot_general(rows, columns, (((2,), (1,)), ((0,), (0,))))
         apart = gradients.reshape(groups, classes, -1).transpose(1, 0, 2)
         return (apart.reshape(classes, -1),)
-
-    def share(self, form: Form, left: Kept, right: Kept) -> Array:
-        return _inner_products(form, left[0], right[0])
 
 
 @dataclass(frozen=True)
