@@ -53,7 +53,7 @@ class EmpiricalNTK(eqx.Module):
         max_bytes: bound on temporary arrays and inputs together, beside the result (for each member
             where parameters are vmapped). Less memory may mean more passes through the network.
 
-    Raises (all forms):
+    Raises:
         ConfigurationError: a single pair of points needs more than `max_bytes`; or network,
             parameters and features do not fit together (`require_sound`; not under `jax.jit`).
     """

@@ -1,0 +1,113 @@
+"""Sphinx: the site in docs/_build/html, with its notebooks executed. `make docs` builds it."""
+
+import os
+import re
+import shutil
+from pathlib import Path
+
+# The same figures everywhere, and no warning from JAX where a GPU cannot be used.
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import ntkbayes
+
+# Sphinx reads what lies under docs/ alone, and a link is followed to where it leads.
+_HERE = Path(__file__).parent
+shutil.rmtree(_HERE / "notebooks", ignore_errors=True)
+(_HERE / "notebooks").mkdir()
+for _notebook in sorted((_HERE.parent / "notebooks").glob("*.py")):
+    shutil.copy(_notebook, _HERE / "notebooks")
+
+project = "ntkbayes"
+author = "The ntkbayes developers"
+copyright = author
+release = version = ntkbayes.__version__
+
+extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.mathjax", "myst_nb"]
+exclude_patterns = ["_build", "conf.py"]
+suppress_warnings = ["config.cache"]  # nb_custom_formats holds a dictionary, which is not pickled
+
+html_theme = "furo"
+html_title = "ntkbayes"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_copy_source = False
+
+myst_enable_extensions = ["amsmath", "dollarmath", "deflist"]
+myst_dmath_double_inline = True
+myst_heading_anchors = 3
+
+# Pages and py:percent notebooks are run once, and again only when they have changed.
+nb_custom_formats = {".py": ["jupytext.reads", {"fmt": "py:percent"}]}
+nb_execution_mode = "cache"
+nb_execution_cache_path = str(_HERE / "_build" / "jupyter_cache")
+nb_execution_raise_on_error = True
+nb_execution_timeout = 600
+nb_execution_in_temp = True
+nb_merge_streams = True
+nb_output_stderr = "remove-warn"
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_preserve_defaults = True
+autodoc_class_signature = "mixed"
+default_role = "py:obj"
+python_maximum_signature_line_length = 88
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+napoleon_use_ivar = True
+napoleon_use_rtype = False
+napoleon_attr_annotations = False  # the signature of the class has them
+
+_CITATION = re.compile(r"THEORY (\d)")
+_SPECIAL = re.compile(r"(`[^`]*`|\*\w[^*]*\w\*)(\w?)|([|*](?!\s))")
+_SEVERAL_NAMES = re.compile(r"^(\s+)(\w+(?:, \w+)+)(?=: )")
+_KEY = " | ".join(
+    f"~jaxtyping.{kind}" for kind in ("Key[Array, '']", "UInt32[Array, '2']", "UInt32[Array, '4']")
+)
+
+
+def _marked(match):
+    name, letter, sign = match.groups()
+    if sign:
+        return f"\\{sign}"
+    return f"{name}\\ {letter}" if letter else name
+
+
+def _plain_text(app, what, name, obj, options, lines):
+    """Docstrings are plain text with `names`, not reStructuredText: make it that.
+
+    |x| and *x are what they look like, an indented paragraph is a formula, THEORY 2 is a link.
+    """
+    found, formula, before = [], None, 0
+    for number, line in enumerate(lines):
+        indent = len(line) - len(line.lstrip())
+        starts = line.strip() and (number == 0 or not lines[number - 1].strip())
+        if formula is not None and line.strip() and indent < formula:
+            formula = None
+        if formula is None and starts and indent > before:
+            formula = indent
+            found += [" " * before + "::", ""]
+        if formula is None:
+            line = _SPECIAL.sub(_marked, line)
+            # Napoleon would take the first of several names for a type.
+            line = _SEVERAL_NAMES.sub(lambda match: match[0].replace(", ", ","), line)
+            line = _CITATION.sub(r":ref:`THEORY \1 <theory-\1>`", line)
+        if line.strip():
+            before = indent
+        found.append(line)
+    # A first line without a colon: napoleon takes what is before it for the type of a property.
+    lines[:] = ["\\", *found] if what == "property" else found
+
+
+def _readable(app, what, name, obj, options, signature, returned):
+    """A key is a PRNGKeyArray, not the three types that this stands for; a default that is made
+    anew each time is an ellipsis, where `<factory>` could not be parsed."""
+    if signature:
+        signature = signature.replace(_KEY, "PRNGKeyArray").replace("<factory>", "...")
+    return signature, returned
+
+
+def setup(app):
+    app.connect("autodoc-process-signature", _readable)
+    # Before napoleon, which listens at 500.
+    app.connect("autodoc-process-docstring", _plain_text, priority=400)

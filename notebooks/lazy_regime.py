@@ -1,0 +1,151 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # When may the kernel view be trusted?
+#
+# Every law of this library is a law of a *linearised* network. A real network agrees with it only
+# if training leaves its Neural Tangent Kernel alone: the lazy regime.
+# [Theory](../theory.md#theory-1) says when that happens as the width grows. This notebook asks it
+# of networks at their own width, and of a whole ensemble.
+
+# %%
+# %matplotlib inline
+# %config InlineBackend.figure_formats = ["retina"]
+from itertools import pairwise
+
+import jax
+
+jax.config.update("jax_enable_x64", True)
+
+import equinox as eqx
+import jax.numpy as jnp
+import matplotlib
+import matplotlib.pyplot as plt
+
+import ntkbayes as nb
+from ntkbayes.bridges.equinox import from_equinox
+from ntkbayes.figures import LAW_COLOURS, STYLE
+
+key = jax.random.key(0)
+moons = nb.datasets.load("moons")
+
+# %% [markdown]
+# ## A network of your own
+#
+# Here an Equinox module. `from_equinox` takes the function that builds it; the parameters are its
+# arrays.
+
+
+# %%
+def make(key):
+    return eqx.nn.MLP(2, 1, width_size=64, depth=2, activation=jnp.tanh, key=key)
+
+
+own = from_equinox(make)
+
+# %% [markdown]
+# `certify` trains it from a few initialisations, beside its own linearisation that takes the same
+# steps, and compares the two. The sizes here are small, for speed; the defaults are larger.
+
+# %%
+sizes = {"key": key, "num_seeds": 2, "num_steps": 1000, "max_points": 24, "num_probes": 8}
+
+certificates = {"Equinox, width 64": nb.lazy.certify(own, moons, ridge=0.5, **sizes)}
+print(certificates["Equinox, width 64"])
+
+# %% [markdown]
+# No. Its kernel moved by several times its own norm, and the probabilities have little to do with
+# those of the kernel machine. That is not a fault of the network, which may well classify better
+# for having moved. It only means that the kernel at initialisation is the wrong kernel for it.
+#
+# The usual parameterisation is not the one of the theory: in it the weights of a layer are small
+# and the steps in them large. In the NTK parameterisation weights are standard normal, and each
+# layer divides by the root of its inputs. As a plain pair of functions:
+
+
+# %%
+def init(key, features, width=256):
+    sizes = (features.shape[1], width, width, 1)
+    keys = jax.random.split(key, 3)
+    return [jax.random.normal(k, pair) for k, pair in zip(keys, pairwise(sizes), strict=True)]
+
+
+def apply(params, features):
+    first, second, readout = (1.5 * w / jnp.sqrt(w.shape[0]) for w in params)
+    return jnp.tanh(jnp.tanh(features @ first) @ second) @ readout
+
+
+wide = nb.networks.from_functions(init, apply)
+certificates["NTK, width 256"] = nb.lazy.certify(wide, moons, ridge=0.5, **sizes)
+print(certificates["NTK, width 256"])
+
+# %% [markdown]
+# This one is lazy: the kernel moves by less than a tenth of its norm, then training stops, and at
+# no point is a probability far from the linearisation's. Its kernel laws may be trusted that far.
+#
+# ## Without a ridge
+#
+# The same network, with nothing to hold it, on one-hot targets. The loss has no minimum now; the
+# longer it trains, the further it goes.
+
+# %%
+certificates["NTK, width 256, no ridge"] = nb.lazy.certify(wide, moons, ridge=0.0, **sizes)
+print(certificates["NTK, width 256, no ridge"])
+
+# %% [markdown]
+# Everything that was measured on the way is in `certificate.trajectory`.
+
+# %%
+with matplotlib.rc_context(STYLE | {"text.parse_math": True}):
+    figure, panels = plt.subplots(1, 2, figsize=(8.5, 3.4), layout="constrained")
+    for colour, (name, certificate) in zip(LAW_COLOURS, certificates.items(), strict=False):
+        seen = certificate.trajectory
+        panels[0].plot(seen.time, seen.drift_train.T, color=colour)
+        panels[1].plot(seen.time, seen.worst_variation.T, color=colour)
+        panels[0].plot([], [], color=colour, label=name)
+    panels[0].set(xscale="log", yscale="log", xlabel="Training time η · steps")
+    panels[0].set_title("Drift of the NTK, of its norm", loc="left")
+    panels[1].set(xscale="log", yscale="log", xlabel="Training time η · steps")
+    panels[1].set_title("Gap to the linearisation in probability", loc="left")
+    figure.legend(loc="outside lower center", ncols=3)
+    plt.show()
+
+# %% [markdown]
+# ## A whole ensemble
+#
+# The random-init law is what an ensemble of infinitely wide networks is distributed as.
+# `FiniteEnsemble` trains real ones, and is a law like the others, so `compare` can say how far
+# apart they are.
+
+# %%
+architecture = {"depth": 2, "activation": "relu", "weight_std": 1.5, "bias_std": 0.5}
+prior = nb.NTKPrior(nb.networks.mlp(**architecture), ridge=0.5)
+train, test = moons.split(key, test_share=0.85)
+
+laws = {
+    f"width {width}": nb.FiniteEnsemble(
+        network=nb.networks.mlp(**architecture, width=width), num_networks=24
+    ).fit(prior, train, key=jax.random.fold_in(key, width))
+    for width in (16, 64, 256)
+}
+laws["random init"] = nb.RandomInit(num_inits=1000).fit(prior, train, key=key)
+laws["Laplace"] = nb.Laplace().fit(prior, train)
+
+comparison = nb.compare(laws, test, key=key, reference="random init")
+comparison.table()[["nll", "variance_ratio", "energy", "energy_error", "tv"]].round(3)
+
+# %% [markdown]
+# `energy` is a distance between joint laws of logits: 0 if they are equal, 1 at most. It falls as
+# the networks get wider, and the spread of an ensemble comes down to that of the random-init law.
+# The step from there to Laplace does not: width makes an ensemble a kernel machine, but [not a
+# posterior](../theory.md#theory-6).

@@ -1,0 +1,72 @@
+"""The site, as far as can be seen without building it (`make docs`)."""
+
+import importlib
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PAGES = sorted(p for p in DOCS.rglob("*.md") if "_build" not in p.parts)
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.py"))
+SOURCES = sorted((ROOT / "ntkbayes").rglob("*.py"))
+
+
+def in_toctrees() -> set[Path]:
+    """Every document that a toctree names, without its suffix."""
+    found = set()
+    for page in PAGES:
+        for tree in re.findall(r"```{toctree}\n(.*?)```", page.read_text(), re.DOTALL):
+            for entry in (line for line in tree.split("\n") if line and line[0] != ":"):
+                # Notebooks are copied into docs/ when the site is built.
+                for folder in (page.parent, ROOT):
+                    found |= {p.with_suffix("") for p in folder.glob(entry + ".*")}
+    return found
+
+
+def test_every_page_and_notebook_is_in_a_toctree():
+    documents = {path.with_suffix("") for path in (*PAGES, *NOTEBOOKS)}
+    assert documents - in_toctrees() == {DOCS / "index"}
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_is_a_py_percent_script_that_opens_with_its_title(path):
+    text = path.read_text()
+    compile(text, str(path), "exec")
+    header, first, *_ = text.split("\n# %%")
+    assert "format_name: percent" in header
+    assert "name: python3" in header
+    assert first.startswith(" [markdown]\n# # ")
+
+
+@pytest.mark.parametrize("path", [DOCS / "which-law.md", DOCS / "index.md"], ids=lambda p: p.stem)
+def test_python_blocks_of_pages_parse(path):
+    for block in re.findall(r"```python\n(.*?)```", path.read_text(), re.DOTALL):
+        compile(block, str(path), "exec")
+
+
+def test_every_section_of_the_theory_that_is_cited_exists():
+    theory = (DOCS / "theory.md").read_text()
+    sections = re.findall(r"^\(theory-(\d)\)=\n## (\d)\.", theory, re.MULTILINE)
+    assert [a for a, b in sections if a == b] == list("1234567")
+    cited = {n for path in SOURCES for n in re.findall(r"THEORY (\d+)", path.read_text())}
+    assert cited <= set("1234567")
+
+
+def test_every_name_in_the_reference_exists():
+    for page in (DOCS / "api").glob("*.md"):
+        module = "ntkbayes"
+        for kind, name in re.findall(r"^\.\. (\w+):: (\S+)$", page.read_text(), re.MULTILINE):
+            if kind in ("automodule", "currentmodule"):
+                importlib.import_module(name)
+            else:
+                full = name if name.startswith("ntkbayes.") else f"{module}.{name}"
+                home, _, attribute = full.rpartition(".")
+                assert hasattr(importlib.import_module(home), attribute), full
+
+
+def test_packages_that_build_the_site_are_bounded():
+    groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
+    assert all(">=" in package and "<" in package for package in groups["docs"])
