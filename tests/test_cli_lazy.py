@@ -50,7 +50,7 @@ def untrained(trainer, params, points, *, steps) -> Trajectory:
     seeds, step = len(params[0][0]), np.array(steps)
     value = np.full((seeds, len(steps)), 1 / trainer.network.width)
     names = [f.name for f in dataclasses.fields(Trajectory) if f.name not in ("step", "time")]
-    time = trainer.step_size * step
+    time = float(trainer.step_size) * step
     return Trajectory(step=step, time=time, **dict.fromkeys(names, value))
 
 

@@ -246,7 +246,7 @@ def by_width(exponent: float, growth: float, logit_growth: float, spread: float 
     [
         (Regime(0.1, 0.0), -0.9, 1.0, 1.0, "lazy", r"width\^-0\.90 .*within 0\.02 .* width 1024"),
         (Regime(0.0, 0.1), -0.5, 1.05, 0.9, "lazy", r"drift falls as width\^-0\.50"),
-        (Regime(0.0, 0.0), -0.9, 3.0, 1.5, "not lazy", r"grew 3\.00 .* 1\.50 times, \+1\.5;"),
+        (Regime(0.0, 0.0), -0.9, 3.0, 1.5, "not lazy", r"grew 3\.00 .* 1\.50 times, by 1\.5;"),
         (Regime(0.1, 0.0), 0.0, 1.0, 1.0, "not lazy", "does not fall with width"),
         (Regime(0.1, 0.0), -0.9, 1.5, 1.5, "undecided", r"not ended: .* 1\.50 .*; train longer"),
         (Regime(0.0, 0.0), -0.9, 1.0, 1.0, "undecided", "logits grow without end, but here"),

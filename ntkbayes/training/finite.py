@@ -15,13 +15,12 @@ import re
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray, Shaped
 from tqdm.auto import tqdm
 
@@ -33,6 +32,14 @@ from ntkbayes.networks import Network, Params, require_sound
 Offset = Float[Array, "networks n classes"]
 Features = Float[Array, "n ..."]
 Targets = Float[Array, "n classes"]
+
+
+@runtime_checkable
+class Optimizer(Protocol):
+    """An optax `GradientTransformation`."""
+
+    init: Callable
+    update: Callable
 
 
 class State(eqx.Module):
@@ -81,7 +88,7 @@ class Trainer(eqx.Module):
     likelihood: Likelihood
     ridge: Float[Array, ""] | float = eqx.field(converter=_number)
     step_size: Float[Array, ""] | float | None = eqx.field(converter=_number, default=None)
-    optimizer: optax.GradientTransformation | None = eqx.field(static=True, default=None)
+    optimizer: Optimizer | None = eqx.field(static=True, default=None)
     batch_size: int | None = eqx.field(static=True, default=None)
 
     def __check_init__(self) -> None:
@@ -367,7 +374,7 @@ def _advance(
             )
         else:
             updates, own = jax.vmap(trainer.optimizer.update)(gradients, own, state.params)
-            params = optax.apply_updates(state.params, updates)
+            params = jax.tree.map(jnp.add, state.params, updates)
         failed = jnp.where(jnp.all(jnp.isfinite(loss)), -1, state.step)
         moved = State(params, state.anchors, state.offset, own, state.key, state.step + 1)
         return moved, failed, done + 1

@@ -73,7 +73,7 @@ def test_a_finite_training_time_is_that_of_gradient_flow():
 
 
 def test_draws_are_the_trained_networks_plus_the_mean():
-    law = ensemble(16, 3, single=False)
+    law = ensemble(16, 3, dtype=jnp.float64)
     keys = jax.random.split(KEY, 3)
     trained = law.g.functions.params
     for k, key in enumerate(keys):
