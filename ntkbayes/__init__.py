@@ -5,16 +5,10 @@
 All solves are in float64: call `jax.config.update("jax_enable_x64", True)` first.
 """
 
-from ntkbayes import (
-    activations,
-    calibration,
-    datasets,
-    distances,
-    kernels,
-    lazy,
-    likelihood,
-    networks,
-)
+from importlib import import_module
+from typing import Any
+
+from ntkbayes import activations, calibration, datasets, distances, kernels, likelihood, networks
 from ntkbayes.bridges.arviz import from_datatree, to_datatree
 from ntkbayes.comparison import Comparison, compare
 from ntkbayes.datasets import Dataset
@@ -24,6 +18,13 @@ from ntkbayes.prior import NTKPrior, linearise
 from ntkbayes.storage import load, save
 
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    if name == "lazy":  # a tenth of the import, and most users never train a network
+        return import_module("ntkbayes.lazy")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 __all__ = [
     "MAP",
