@@ -8,7 +8,7 @@ BIN  = .venv/bin
 MADE_FROM = pyproject.toml Makefile .python-version
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format bench docs clean
+.PHONY: help setup demo test lint fuzz format bench docs clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
@@ -35,6 +35,9 @@ lint: setup ## check style, types and the order of the layers
 test: lint ## run everything CI runs: lint, then the tests
 	@echo "== pytest"
 	@$(BIN)/pytest --numprocesses auto --dist loadfile
+
+fuzz: setup ## ten thousand random problems: finite numbers, or a clear error
+	@$(BIN)/pytest --numprocesses auto --hypothesis-profile nightly tests/test_fuzz.py
 
 format: setup ## rewrite the code in the project's style
 	@$(BIN)/ruff check --fix .

@@ -76,8 +76,17 @@ def _angle(one_minus_cos: Field, one_plus_cos: Field) -> Field:
 
 
 def _angle_of(product: Field, covariance: Field) -> Field:
-    """The angle from the product of two standard deviations and the covariance."""
-    return _angle(jnp.maximum(product - covariance, 0.0), jnp.maximum(product + covariance, 0.0))
+    """The angle from the product of two standard deviations and the covariance.
+
+    A difference within round-off is 0, and so is its gradient: the root of noise has a derivative of
+    1e8, and a compiler that computes the noise twice, and differently, makes a wrong gradient of it.
+    """
+    noise = 32 * jnp.finfo(product.dtype).eps * product
+
+    def beyond_noise(x: Field) -> Field:
+        return jnp.where(x > noise, x, 0.0)
+
+    return _angle(beyond_noise(product - covariance), beyond_noise(product + covariance))
 
 
 class Activation(eqx.Module):

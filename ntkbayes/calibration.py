@@ -5,8 +5,8 @@ may be soft. Nothing is clipped: a class that happened with probability zero cos
 hold up to the 1e-6 by which rows may miss the simplex.
 
 Three kinds of piece fit together. A per-point score gives one number a point (`brier`); `Mean`
-makes it a `Score`, one number a data set; the calibration errors are scores already, and take a
-`Binning`. `bootstrap` and `paired_difference` put intervals around any score:
+makes it a `Score`, one number a data set; the calibration errors are scores already, and those
+with bins take a `Binning`. `bootstrap` and `paired_difference` put intervals around any score:
 
 >>> import numpy as np
 >>> probabilities = np.array([[0.9, 0.1], [0.6, 0.4]])
@@ -27,13 +27,16 @@ import numpy as np
 from jaxtyping import Float, Int
 from numpy.typing import ArrayLike
 
-from ntkbayes.errors import ConfigurationError, DataError
+from ntkbayes.errors import ConfigurationError, ConvergenceError, DataError
 
 SIMPLEX_TOLERANCE = 1e-6
 """How far a row may sum from one; negative entries are refused whatever their size."""
 
 CHUNK = 2**20
-"""Numbers in one array of bootstrap weights."""
+"""Numbers in one array of bootstrap weights, or of resampled gaps on the grid."""
+
+GRID = 400
+"""Intervals of the grid on which `smooth_ece` smooths."""
 
 type Value = np.float64 | Float[np.ndarray, "resamples"]
 
@@ -41,11 +44,6 @@ type Value = np.float64 | Float[np.ndarray, "resamples"]
 def _check_num_bins(num_bins: int) -> None:
     if num_bins < 1:
         raise ConfigurationError(f"num_bins is {num_bins}; at least 1 is needed")
-
-
-def _check_level(level: float) -> None:
-    if not 0 < level < 1:
-        raise ConfigurationError(f"level is {level}; it must lie strictly between 0 and 1")
 
 
 # ------------------------------------------------------------------ per-point scores
@@ -210,6 +208,47 @@ def classwise_ece(
     return np.mean(errors, axis=0)
 
 
+def smooth_ece(
+    probabilities: ArrayLike, targets: ArrayLike, *, weights: ArrayLike | None = None
+) -> Value:
+    """Smooth calibration error of the predicted class (Błasiok & Nakkiran 2023), in [0, 1].
+
+    A kernel in place of bins: smECE_σ = ∫ |mean_i K_σ(t, max p_i) (y_i[argmax p_i] − max p_i)| dt
+    over t in [0, 1], with K_σ the Gaussian kernel reflected at both ends. It falls as σ grows, to
+    |accuracy − mean confidence|. The score is its value at the σ that it equals.
+
+    t lies on a grid of 401 nodes. There each confidence is shared by its two neighbours, and K_σ
+    is the reflected random walk of variance σ², so that smECE_σ still falls; its one fixed point
+    is found to round-off. The grid's relative error was below 1e-3 for scores above 0.01.
+
+    Raises ConvergenceError if no fixed point is found.
+    """
+    from scipy import fft
+    from scipy.optimize import elementwise
+
+    confidence, hit = _top_label(*_validated(probabilities, targets))
+    w = _weights(weights, len(hit))
+    # Cosines are the modes of the walk, with eigenvalues −rate.
+    modes = fft.dct(_on_grid(confidence, hit - confidence, np.atleast_2d(w)), type=1)
+    rate = GRID**2 * (1 - np.cos(np.pi * np.arange(GRID + 1) / GRID))
+    rows = np.arange(len(modes))
+
+    def smoothed(width: np.ndarray, row: np.ndarray) -> np.ndarray:
+        gaps = np.abs(fft.dct(modes[row] * np.exp(-(width[:, None] ** 2) * rate), type=1))
+        return (gaps.sum(axis=1) - (gaps[:, 0] + gaps[:, -1]) / 2) / GRID
+
+    found = elementwise.find_root(
+        lambda width, row: smoothed(width, row) - width,
+        (np.zeros(len(rows)), np.full(len(rows), 2.0)),  # 1 plus round-off may be reached
+        args=(rows,),
+        tolerances={"xatol": 1e-14, "xrtol": 0},
+    )
+    if not found.success.all():
+        raise ConvergenceError("smooth ECE: no fixed point was found; this is a bug, report it")
+    values = smoothed(found.x, rows)
+    return values if w.ndim == 2 else values[0]
+
+
 def standard_scores(num_bins: int = 15) -> dict[str, Score]:
     """The scores reported by `scores`, by name and in its order."""
     return {
@@ -219,6 +258,7 @@ def standard_scores(num_bins: int = 15) -> dict[str, Score]:
         "ece": partial(top_label_ece, binning=EqualWidth(num_bins)),
         "ece_equal_mass": partial(top_label_ece, binning=EqualMass(num_bins)),
         "ece_classwise": partial(classwise_ece, binning=EqualWidth(num_bins)),
+        "smooth_ece": smooth_ece,
     }
 
 
@@ -253,7 +293,7 @@ def reliability_curve(
     With soft targets the frequency is a mean of probabilities, which varies less than the count
     Wilson assumes: the intervals are then an approximation, on the wide side.
     """
-    _check_level(level)
+    check_level(level)
     top, hit = _top_label(*_validated(probabilities, targets))
     bins = binning.assign(top)
     count = np.bincount(bins, minlength=binning.num_bins)
@@ -294,7 +334,7 @@ def uncertainty(probability_draws: ArrayLike) -> Uncertainty:
     error is round-off over the relative spread of the draws, not over the square of it, and it
     is exactly zero when all draws agree.
     """
-    p = _simplex("probability_draws", probability_draws, ("draw", "row", "class"))
+    p = check_simplex("probability_draws", probability_draws, ("draw", "row", "class"))
     mean = p[0] + (p - p[0]).mean(axis=0)  # exact when all draws are equal
     aleatoric = -np.multiply(p, _log(p), where=p > 0, out=np.zeros_like(p)).sum(axis=2).mean(axis=0)
     # With d = p / p̄ − 1, whose mean over draws is zero, KL is the mean of
@@ -382,7 +422,7 @@ def scores(
 
     "accuracy", "nll", "brier" are means of the per-point scores; "ece" and "ece_equal_mass" are
     `top_label_ece` with bins of equal width and of equal mass; "ece_classwise" is `classwise_ece`
-    with bins of equal width.
+    with bins of equal width; "smooth_ece" is `smooth_ece`, which has no bins.
     """
     return {
         name: bootstrap(
@@ -392,19 +432,20 @@ def scores(
     }
 
 
-# ------------------------------------------------------------------ private
+# ------------------------------------------------------------------ checks
 
 
-def _validated(probabilities: ArrayLike, targets: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """Both as float64 (n, classes) with rows on the simplex."""
-    p = _simplex("probabilities", probabilities, ("row", "class"))
-    y = _simplex("targets", targets, ("row", "class"))
-    if p.shape != y.shape:
-        raise DataError(f"probabilities have shape {p.shape}, targets {y.shape}; they must agree")
-    return p, y
+def check_level(level: float) -> None:
+    """Raise ConfigurationError unless 0 < level < 1."""
+    if not 0 < level < 1:
+        raise ConfigurationError(f"level is {level}; it must lie strictly between 0 and 1")
 
 
-def _simplex(name: str, values: ArrayLike, axes: tuple[str, ...]) -> np.ndarray:
+def check_simplex(name: str, values: ArrayLike, axes: tuple[str, ...]) -> np.ndarray:
+    """Probabilities as float64, with one axis for each name in `axes`, the last of them classes.
+
+    Raises DataError, which calls them `name`, unless every row lies on the simplex.
+    """
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != len(axes) or array.size == 0 or array.shape[-1] < 2:
         raise DataError(
@@ -422,6 +463,18 @@ def _simplex(name: str, values: ArrayLike, axes: tuple[str, ...]) -> np.ndarray:
             "normalise it (logits need a softmax first)"
         )
     return array
+
+
+# ------------------------------------------------------------------ private
+
+
+def _validated(probabilities: ArrayLike, targets: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """Both as float64 (n, classes) with rows on the simplex."""
+    p = check_simplex("probabilities", probabilities, ("row", "class"))
+    y = check_simplex("targets", targets, ("row", "class"))
+    if p.shape != y.shape:
+        raise DataError(f"probabilities have shape {p.shape}, targets {y.shape}; they must agree")
+    return p, y
 
 
 def _weights(weights: ArrayLike | None, n: int) -> np.ndarray:
@@ -462,6 +515,23 @@ def _binned_error(
     return errors if w.ndim == 2 else errors[0]
 
 
+def _on_grid(
+    confidence: np.ndarray, gap: np.ndarray, resamples: np.ndarray
+) -> Float[np.ndarray, "resamples nodes"]:
+    """Mean gaps as point masses on the grid, halved inside, where the type 1 transform doubles."""
+    left = np.clip((confidence * GRID).astype(np.int64), 0, GRID - 1)
+    share = confidence * GRID - left
+    mass = resamples * gap / resamples.sum(axis=1, keepdims=True)
+    cells = left + (GRID + 1) * np.arange(len(resamples))[:, None]
+    nodes = np.bincount(
+        np.concatenate([cells, cells + 1], axis=1).ravel(),
+        weights=np.concatenate([mass * (1 - share), mass * share], axis=1).ravel(),
+        minlength=(GRID + 1) * len(resamples),
+    ).reshape(len(resamples), -1)
+    nodes[:, 1:-1] /= 2
+    return nodes
+
+
 def _percentile_interval(
     statistic: Callable[[np.ndarray | None], Value],
     n: int,
@@ -469,11 +539,11 @@ def _percentile_interval(
     level: float,
     seed: int,
 ) -> Interval:
-    _check_level(level)
+    check_level(level)
     if num_resamples < 1:
         raise ConfigurationError(f"num_resamples is {num_resamples}; at least 1 is needed")
     rng = np.random.default_rng(seed)
-    rows = max(1, CHUNK // n)
+    rows = max(1, CHUNK // max(n, GRID))
     values = []
     for start in range(0, num_resamples, rows):
         size = min(rows, num_resamples - start)

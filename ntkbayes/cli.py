@@ -78,10 +78,15 @@ def compare(
         float, typer.Option(help="Label smoothing of the training targets, 0 to 1.")
     ] = 0.0,
     laws: Annotated[
-        str, typer.Option(help="Comma-separated, of: map, random-init, first-order, laplace, nuts.")
+        str,
+        typer.Option(
+            help="Comma-separated, of: map, random-init, first-order, laplace, nuts, perturbed-init, "
+            "variational, mean-field, ep (two classes), dirichlet."
+        ),
     ] = "map,random-init,first-order,laplace,nuts",
     draws: Annotated[
-        int, typer.Option(help="Initialisations of random-init; draws a chain of NUTS.")
+        int,
+        typer.Option(help="Initialisations of each law that trains them; draws a chain of NUTS."),
     ] = 1000,
     seed: Annotated[int, typer.Option(help="Of the split, the draws and the bootstrap.")] = 0,
     test_share: Annotated[float, typer.Option(help="Part of the data held out.")] = 0.25,

@@ -60,6 +60,29 @@ class Comparison:
             for name, p in self.predictions.items()
         }
 
+    def score_differences(self, against: str) -> dict[str, dict[str, Interval]]:
+        """Scores of every other law less those of the law `against`, by law and score.
+
+        Both on the same resamples of the test points (see `calibration.paired_difference`), which
+        are those of `scores`; 90% intervals. nan where both scores are infinite.
+
+        Raises:
+            UnknownNameError: `against` is none of the laws.
+        """
+        if against not in self.predictions:
+            raise UnknownNameError("law", against, tuple(self.predictions))
+        other = self.predictions[against].probabilities
+        return {
+            name: {
+                title: calibration.paired_difference(
+                    score, p.probabilities, other, p.targets, seed=self.seed
+                )
+                for title, score in calibration.standard_scores().items()
+            }
+            for name, p in self.predictions.items()
+            if name != against
+        }
+
     @cached_property
     def elpd(self) -> dict[str, Elpd]:
         """Expected log predictive density by law."""

@@ -62,3 +62,7 @@ class DataWarning(UserWarning):
 
 class ConvergenceWarning(UserWarning):
     """Markov chains whose diagnostics say that they have not reached their law."""
+
+
+class GridEdgeWarning(UserWarning):
+    """A best value at the edge of the grid that was searched."""

@@ -6,7 +6,7 @@ grey. The colours are Okabe and Ito's, told apart by colour-blind readers.
 """
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Any
 
@@ -17,10 +17,12 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LinearSegmentedColormap, Normalize, to_rgb
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator
 
 from ntkbayes import calibration
+from ntkbayes.checks import Ranks
 from ntkbayes.comparison import Comparison
 from ntkbayes.errors import ConfigurationError
 from ntkbayes.predictive import Predictions, Surface
@@ -81,11 +83,11 @@ SCORES = {
 }
 
 
-def _styled(draw: Callable[[Comparison], Figure]) -> Callable[[Comparison], Figure]:
+def _styled[T](draw: Callable[[T], Figure]) -> Callable[[T], Figure]:
     @wraps(draw)
-    def styled(comparison: Comparison) -> Figure:
+    def styled(shown: T) -> Figure:
         with matplotlib.rc_context(STYLE):
-            figure = draw(comparison)
+            figure = draw(shown)
             with warnings.catch_warnings():
                 # Names in a script that matplotlib's font lacks are drawn as boxes.
                 warnings.filterwarnings("ignore", "Glyph")
@@ -404,4 +406,54 @@ def _short(name: object, most: int = 26) -> str:
     return text if len(text) <= most else text[: most - 1].rstrip() + "…"
 
 
-__all__ = ["colours", "logit_spread", "reliability", "scores", "surfaces", "uncertainty"]
+@_styled
+def calibration_ranks(ranks: Mapping[str, Ranks]) -> Figure:
+    """ECDF of the simulation-based calibration ranks less that of uniform ones, with the 95% band; one
+    panel a law, a thin line a logit, a thick one the joint log likelihood.
+
+    Of a law that is too narrow the curve is above zero on the left and below on the right; of one too
+    wide the reverse.
+
+    Args:
+        ranks: law → ranks, as `checks.simulation_based_calibration` gives them.
+    """
+    figure, panels = _small_multiples(len(ranks), height=3.0, share=True)
+    for place, (panel, (name, found)) in enumerate(zip(panels, ranks.items(), strict=True)):
+        colour = LAW_COLOURS[place % len(LAW_COLOURS)]
+        band = found.band()
+        x = band.points
+        panel.fill_between(x, band.lower - x, band.upper - x, color="#dcdcdc", linewidth=0)
+        panel.axhline(0, color=FAINT, linewidth=1, dashes=(4, 3))
+        for curve, quantity in zip((found.ecdf(x) - x[:, None]).T, found.names, strict=True):
+            joint = quantity == found.names[-1]
+            style: Keywords = {"linewidth": 1.8} if joint else {"linewidth": 0.9, "alpha": 0.55}
+            panel.step(x, curve, where="post", color=INK if joint else colour, **style)
+        outside = int((~found.uniform()).sum())
+        note: Keywords = {"transform": panel.transAxes, "fontsize": 8.5, "color": FAINT}
+        panel.text(
+            0.97, 0.97, f"{outside} of {len(found.names)} outside", ha="right", va="top", **note
+        )
+        panel.set_title(_short(name, 30), loc="left")
+        panel.set(xlim=(0, 1))
+        panel.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
+        _outer_labels(
+            panel, place, len(panels), "Fractional rank of the truth", "ECDF less uniform"
+        )
+    keys = [
+        Patch(color="#dcdcdc", linewidth=0, label="95% of uniform ranks"),
+        Line2D([], [], color=FAINT, linewidth=0.9, label="a logit (coloured)"),
+        Line2D([], [], color=INK, linewidth=1.8, label="joint log likelihood"),
+    ]
+    figure.legend(handles=keys, loc="outside upper left", ncols=3)
+    return figure
+
+
+__all__ = [
+    "calibration_ranks",
+    "colours",
+    "logit_spread",
+    "reliability",
+    "scores",
+    "surfaces",
+    "uncertainty",
+]

@@ -3,7 +3,7 @@
 Class probabilities are Monte Carlo means over draws. For a Gaussian law three standard shortcuts
 work from moments instead; `quadrature` is exact up to quadrature, `probit` is within 0.02, and
 `mean_field` of three classes or more off by a few hundredths on average, up to 0.2 where logits vary
-much.
+much. Likelihoods without classes have `log_predictive_density` and `replicates`.
 """
 
 import dataclasses
@@ -19,8 +19,10 @@ from jaxtyping import Float, Int, PRNGKeyArray
 from ntkbayes import calibration
 from ntkbayes.datasets import Dataset
 from ntkbayes.errors import ConfigurationError
-from ntkbayes.laws.base import Law
-from ntkbayes.likelihood import Bernoulli, Categorical, ClassLikelihood
+from ntkbayes.laws.base import Draws, Inputs, Law
+from ntkbayes.laws.held_out import log_mean_density
+from ntkbayes.likelihood import Bernoulli, Categorical, ClassLikelihood, Likelihood
+from ntkbayes.linalg import Logits
 
 Probabilities = Float[np.ndarray, "n classes"]
 
@@ -43,6 +45,8 @@ class Predictions:
         held_out: whether the points were not trained on.
         seconds: time of the fit.
         info: diagnostics of the fit, name → number.
+        likelihood: the one that the logits belong to. If it is not given, that of their width: one
+            logit for two classes (Bernoulli), else softmax. None for a baseline.
     """
 
     name: str
@@ -58,12 +62,12 @@ class Predictions:
     held_out: bool = True
     seconds: float = 0.0
     info: Mapping[str, float] = field(default_factory=dict)
+    likelihood: ClassLikelihood | None = None
 
-    @property
-    def likelihood(self) -> ClassLikelihood:
-        """The likelihood that the logits belong to."""
-        assert self.logits is not None
-        return Bernoulli() if self.logits.shape[2] == 1 else Categorical()
+    def __post_init__(self) -> None:
+        if self.likelihood is None and self.logits is not None:
+            by_width = Bernoulli() if self.logits.shape[2] == 1 else Categorical()
+            object.__setattr__(self, "likelihood", by_width)
 
     @cached_property
     def probability_draws(self) -> Float[np.ndarray, "draws n classes"]:
@@ -71,6 +75,7 @@ class Predictions:
         if self.logits is None:
             assert self.point_probabilities is not None
             return self.point_probabilities[None]
+        assert self.likelihood is not None
         return np.asarray(self.likelihood.probabilities(jnp.asarray(self.logits)))
 
     @cached_property
@@ -86,16 +91,14 @@ class Predictions:
             with np.errstate(divide="ignore"):
                 terms = np.where(self.targets > 0, np.log(self.probabilities), 0.0)
             return np.sum(self.targets * terms, axis=1)[None]
-        targets = jnp.asarray(self.targets[:, -self.logits.shape[2] :])
-        density = jax.vmap(lambda f: self.likelihood.log_density(targets, f))
-        return np.asarray(density(jnp.asarray(self.logits)))
+        assert self.likelihood is not None
+        targets = self.likelihood.encode_classes(jnp.asarray(self.targets))
+        return _log_densities(self.likelihood, targets, jnp.asarray(self.logits))
 
     @cached_property
     def pointwise_elpd(self) -> Float[np.ndarray, " n"]:
         """log mean over draws of p(y_i | f_i), in nats: the log predictive density of each point."""
-        return np.asarray(jax.scipy.special.logsumexp(jnp.asarray(self.log_likelihood), axis=0)) - (
-            np.log(len(self.log_likelihood))
-        )
+        return _log_mean(self.log_likelihood)
 
     @cached_property
     def uncertainty(self) -> calibration.Uncertainty:
@@ -106,6 +109,7 @@ class Predictions:
     def centred_logits(self) -> Float[np.ndarray, "draws n outputs"]:
         """Logits less their mean over classes: what softmax can see of them (C = 1: as they are)."""
         assert self.logits is not None
+        assert self.likelihood is not None
         return np.asarray(self.likelihood.project(jnp.asarray(self.logits)))
 
 
@@ -134,16 +138,8 @@ def predict(
         ConfigurationError: the likelihood has no classes, the data have other classes, or in
             another order, than those trained on, or more draws are asked for than are held.
     """
-    likelihood = law.problem.likelihood
-    if not isinstance(likelihood, ClassLikelihood):
-        raise ConfigurationError(
-            f"class probabilities need a likelihood of classes, not {type(likelihood).__name__}"
-        )
-    if data.class_names is not None and data.class_names != law.problem.class_names:
-        raise ConfigurationError(
-            f"the law was trained on the classes {law.problem.class_names}, the data have "
-            f"{data.class_names}; make both data sets with the same class_names"
-        )
+    likelihood = _class_likelihood(law)
+    _require_same_classes(law, data)
     likelihood.encode(data)
     draw_key, label_key = jax.random.split(key)
     logits = law.sample(draw_key, data.features, num_draws)
@@ -163,7 +159,113 @@ def predict(
         held_out=held_out,
         seconds=seconds,
         info={k: float(v) for k, v in dataclasses.asdict(law.info).items()},
+        likelihood=likelihood,
     )
+
+
+def predict_probabilities(
+    law: Law, features: Inputs, *, key: PRNGKeyArray, num_draws: int | None = None
+) -> Float[np.ndarray, "draws m classes"]:
+    """Class probabilities of each draw of a law, at inputs without targets.
+
+    Their mean over draws is the prediction, and `calibration.uncertainty` parts its entropy.
+
+    Args:
+        law: any law with a likelihood of classes.
+        features: inputs as the training features were, (m, d).
+        key: same key, same draws.
+        num_draws: draws of the logit functions; all that are stored, or 1000, if None.
+
+    Raises:
+        ConfigurationError: the likelihood has no classes, or more draws are asked for than are held.
+        DataError: the features do not fit those trained on, or are not finite.
+    """
+    likelihood = _class_likelihood(law)
+    return np.asarray(likelihood.probabilities(law.sample(key, features, num_draws)))
+
+
+def log_predictive_density(
+    law: Law, data: Dataset, *, key: PRNGKeyArray, num_draws: int | None = None
+) -> Float[np.ndarray, " n"]:
+    """log mean over draws of p(y_i | f_i), in nats: the log predictive density of each point, under
+    any likelihood. For soft class targets p is the exponential of minus the cross-entropy.
+
+    Args:
+        law: any law.
+        data: the points, with targets that the law's likelihood takes.
+        key: same key, same draws.
+        num_draws: draws of the logit functions; all that are stored, or 1000, if None.
+
+    Raises:
+        ConfigurationError: the data have other classes, or in another order, than those trained on,
+            or more draws are asked for than are held.
+        DataError: the likelihood does not take these targets, or the law these features.
+    """
+    _require_same_classes(law, data)
+    likelihood = law.problem.likelihood
+    targets = likelihood.encode(data)
+    logits = law.sample(key, data.features, num_draws)
+    return np.asarray(log_mean_density(likelihood, targets, logits))
+
+
+def replicates(
+    law: Law, features: Inputs, *, key: PRNGKeyArray, num_draws: int | None = None
+) -> Float[np.ndarray, "draws m outputs"]:
+    """Targets drawn from the posterior predictive, one set for each draw of the law, under any
+    likelihood: what the data could have been, for predictive checks (Gelman, Meng & Stern 1996).
+
+    Targets are as the likelihood encodes them: real numbers, counts, one-hot rows, the second class
+    as 1, the index of an ordered class.
+
+    Args:
+        law, features, key, num_draws: as for `predict_probabilities`, with any likelihood.
+
+    Raises:
+        ConfigurationError: the likelihood cannot draw, or only numbers beyond float64, or more draws
+            are asked for than are held.
+        DataError: the features do not fit those trained on, or are not finite.
+    """
+    draw_key, target_key = jax.random.split(key)
+    logits = law.sample(draw_key, features, num_draws)
+    targets = np.asarray(law.problem.likelihood.sample(target_key, logits))
+    if not np.isfinite(targets).all():
+        where = tuple(int(i) for i in np.argwhere(~np.isfinite(targets))[0])
+        raise ConfigurationError(
+            f"at the logit {float(logits[where]):.4g} targets are too large for float64; use a prior "
+            "with smaller logits (a larger ridge), or inputs nearer to the data"
+        )
+    return targets
+
+
+def _class_likelihood(law: Law) -> ClassLikelihood:
+    likelihood = law.problem.likelihood
+    if not isinstance(likelihood, ClassLikelihood):
+        raise ConfigurationError(
+            f"class probabilities need a likelihood of classes, not {type(likelihood).__name__}; "
+            "log_predictive_density and replicates take any"
+        )
+    return likelihood
+
+
+def _require_same_classes(law: Law, data: Dataset) -> None:
+    if data.class_names is not None and data.class_names != law.problem.class_names:
+        raise ConfigurationError(
+            f"the law was trained on the classes {law.problem.class_names}, the data have "
+            f"{data.class_names}; make both data sets with the same class_names"
+        )
+
+
+def _log_densities(
+    likelihood: Likelihood, targets: Logits, logits: Draws
+) -> Float[np.ndarray, "draws n"]:
+    """log p(y_i | f_i) of each draw."""
+    return np.asarray(jax.vmap(lambda f: likelihood.log_density(targets, f))(logits))
+
+
+def _log_mean(log_values: Float[np.ndarray, "draws n"]) -> Float[np.ndarray, " n"]:
+    """log mean over draws of exp."""
+    total = jax.scipy.special.logsumexp(jnp.asarray(log_values), axis=0)
+    return np.asarray(total) - np.log(len(log_values))
 
 
 def predictions_from_probabilities(
@@ -222,8 +324,7 @@ def surface(
     Raises:
         ConfigurationError: the data do not have two features, or the likelihood has no classes.
     """
-    likelihood = law.problem.likelihood
-    if train.num_features != 2 or not isinstance(likelihood, ClassLikelihood):
+    if train.num_features != 2 or not isinstance(law.problem.likelihood, ClassLikelihood):
         raise ConfigurationError(
             f"a surface needs two features and classes; the data have {train.num_features} features"
         )
@@ -234,7 +335,7 @@ def surface(
     for row in y:
         # The same key for each row: the same functions, so that the picture has no streaks.
         points = np.column_stack([x, np.full_like(x, row)])
-        draws = np.asarray(likelihood.probabilities(law.sample(key, points, num_draws)))
+        draws = predict_probabilities(law, points, key=key, num_draws=num_draws)
         mean = draws.mean(axis=0)
         epistemic = calibration.uncertainty(draws).epistemic
         rows.append((mean / mean.sum(axis=1, keepdims=True), epistemic))

@@ -9,7 +9,7 @@ import io
 import os
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from html import escape
 from importlib import resources
@@ -117,19 +117,25 @@ def findings(comparison: Comparison) -> list[Finding]:
     return [*found, *_laplace_and_nuts(comparison), *_chains(comparison)]
 
 
+_KINDS: dict[str, Callable[[Predictions], bool]] = {
+    "tempered": lambda p: "temperature" in p.info,
+    "NUTS": lambda p: p.sampling == "Markov chains",
+    "random init": lambda p: p.sampling == "independent initialisations",
+    "perturbed init": lambda p: p.sampling == "independent perturbed initialisations",
+    "importance": lambda p: p.sampling == "importance resampling",
+    "MAP": lambda p: p.sampling == "point",
+    "sites": lambda p: "site_move" in p.info,
+    "Laplace": lambda p: "log_evidence" in p.info,
+    "Dirichlet": lambda p: "log_density" in p.info,
+    "first order": lambda p: "exact" in p.info,
+}
+
+
 def kind(predictions: Predictions) -> str:
     """The kind of law behind predictions, whatever its name, as in report.html."""
     if predictions.logits is None:
         return "baseline"
-    if predictions.sampling == "Markov chains":
-        return "NUTS"
-    if predictions.sampling == "independent initialisations":
-        return "random init"
-    if predictions.sampling == "point":
-        return "MAP"
-    if "log_evidence" in predictions.info:
-        return "Laplace"
-    return "first order" if "exact" in predictions.info else "other"
+    return next((name for name, holds in _KINDS.items() if holds(predictions)), "other")
 
 
 def confidence_gap(comparison: Comparison, name: str) -> Interval:

@@ -22,7 +22,20 @@ from ntkbayes.bridges.sklearn import BASELINES
 from ntkbayes.comparison import Comparison, compare, key_of
 from ntkbayes.datasets import Dataset
 from ntkbayes.errors import ConfigurationError, StorageError, UnknownNameError
-from ntkbayes.laws import MAP, NUTS, FirstOrder, Laplace, Law, Method, RandomInit
+from ntkbayes.laws import (
+    MAP,
+    NUTS,
+    DirichletGP,
+    ExpectationPropagation,
+    FirstOrder,
+    Laplace,
+    Law,
+    MeanField,
+    Method,
+    PerturbedInit,
+    RandomInit,
+    Variational,
+)
 from ntkbayes.laws.base import SampledLaw
 from ntkbayes.likelihood import Likelihood, default_likelihood
 from ntkbayes.linalg import require_float64
@@ -35,19 +48,25 @@ METHODS: dict[str, type[Method]] = {
     "first-order": FirstOrder,
     "laplace": Laplace,
     "nuts": NUTS,
+    "perturbed-init": PerturbedInit,
+    "variational": Variational,
+    "mean-field": MeanField,
+    "ep": ExpectationPropagation,
+    "dirichlet": DirichletGP,
 }
+DEFAULT_LAWS = ("map", "random-init", "first-order", "laplace", "nuts")
 Announce = Callable[[str], AbstractContextManager]
 
 
 def default_methods(
-    names: tuple[str, ...] = tuple(METHODS), *, num_draws: int = 1000
+    names: tuple[str, ...] = DEFAULT_LAWS, *, num_draws: int = 1000
 ) -> dict[str, Method]:
     """Methods by the name that tables show.
 
     Args:
         names: of laws, see `METHODS`.
-        num_draws: initialisations of random-init, and draws a chain of NUTS. The other laws have
-            formulas, and need not be told.
+        num_draws: initialisations of random-init and perturbed-init, draws a chain of NUTS. The others
+            have formulas, and need not be told.
 
     Raises:
         UnknownNameError: there is no such law.
@@ -62,8 +81,8 @@ def default_methods(
         if name not in METHODS:
             raise UnknownNameError("law", name, tuple(METHODS))
         kind = METHODS[name]
-        if kind is RandomInit:
-            made[kind.name] = RandomInit(num_inits=num_draws)
+        if issubclass(kind, RandomInit | PerturbedInit):
+            made[kind.name] = kind(num_inits=num_draws)
         elif kind is NUTS:
             made[kind.name] = NUTS(num_samples=num_draws)
         else:

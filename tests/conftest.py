@@ -4,11 +4,23 @@ import os
 import warnings
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Most of the tests' time is compilation of programs that run once: without the compiler's
+# optimisations it takes half as long.
+UNOPTIMISED = [
+    "--xla_backend_optimization_level=0",
+    "--xla_llvm_disable_expensive_passes=true",
+    "--xla_cpu_use_fusion_emitters=false",
+]
+os.environ["XLA_FLAGS"] = " ".join([*UNOPTIMISED, os.environ.get("XLA_FLAGS", "")])
 
 import jax
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+from hypothesis import settings
+
+settings.register_profile("nightly", max_examples=5000)  # for `make fuzz`
 
 # The array core is checked against its jaxtyping annotations while the tests run.
 from jaxtyping import install_import_hook
@@ -17,17 +29,24 @@ CHECKED = [
     "ntkbayes.activations",
     "ntkbayes.bridges.equinox",
     "ntkbayes.bridges.flax",
+    "ntkbayes.checks",
     "ntkbayes.comparison",
+    "ntkbayes.conformal",
     "ntkbayes.datasets",
+    "ntkbayes.detection",
+    "ntkbayes.evidence",
+    "ntkbayes.hyperparameters",
     "ntkbayes.kernels",
     "ntkbayes.laws",
     "ntkbayes.lazy",
     "ntkbayes.likelihood",
     "ntkbayes.linalg",
+    "ntkbayes.model_selection",
     "ntkbayes.networks",
     "ntkbayes.predictive",
     "ntkbayes.paths",
     "ntkbayes.prior",
+    "ntkbayes.selective",
     "ntkbayes.training",
 ]
 install_import_hook(CHECKED, "beartype.beartype")

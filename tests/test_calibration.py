@@ -25,6 +25,7 @@ from ntkbayes.calibration import (
     paired_difference,
     reliability_curve,
     scores,
+    smooth_ece,
     standard_scores,
     top_label_ece,
     uncertainty,
@@ -76,6 +77,25 @@ def naive_error(confidences, hits, binning):
         frequency = sum(hits[i] for i in members) / len(members)
         error += len(members) / len(bins) * abs(frequency - confidence)
     return error
+
+
+def naive_smooth_error(confidences, gaps, num_nodes=1000):
+    """Where ∫ |mean gap smoothed by width| = width, with the Gauss kernel's mirror images summed."""
+    t = (np.arange(num_nodes) + 0.5) / num_nodes
+
+    def smoothed(width):
+        total = np.zeros(num_nodes)
+        for shift in (-4, -2, 0, 2, 4):
+            for side in (-1, 1):
+                distance = t[:, None] - side * np.asarray(confidences) + shift
+                total += np.exp(-((distance / width) ** 2) / 2) @ gaps
+        return np.abs(total).mean() / (len(gaps) * width * math.sqrt(2 * math.pi))
+
+    low, high = 0.0, 1.0
+    for _ in range(24):
+        middle = (low + high) / 2
+        low, high = (middle, high) if smoothed(middle) > middle else (low, middle)
+    return low
 
 
 # ------------------------------------------------------------------ per-point scores
@@ -207,6 +227,44 @@ def test_integer_weights_repeat_points(seed, data):
             repeated = score(p.repeat(count, 0), y.repeat(count, 0))
             assert weighted == pytest.approx(repeated, abs=1e-12), name
             assert score(p, y, weights=count) == pytest.approx(repeated, abs=1e-12), name
+
+
+# ------------------------------------------------------------------ smooth calibration error
+
+
+@pytest.mark.parametrize("data", [simulate, coarse])
+def test_smooth_ece_equals_a_double_sum(data):
+    for seed in range(3):
+        p, y = data(seed, n=40)
+        truth = naive_smooth_error(p.max(1), y[range(40), p.argmax(1)] - p.max(1))
+        assert smooth_ece(p, y) == pytest.approx(truth, rel=1e-4)
+
+
+def test_smooth_ece_of_a_small_error_equals_a_double_sum():
+    rng = np.random.default_rng(0)
+    distinct, which = rng.uniform(0.5, 1, 80), rng.integers(80, size=4000)
+    top = distinct[which]
+    hit = rng.random(4000) < top
+    p, y = np.stack([top, 1 - top], axis=1), np.stack([hit, ~hit], axis=1)
+    truth = naive_smooth_error(distinct, np.bincount(which, weights=hit - top) / 50)
+    assert 0.01 < truth < 0.03
+    assert smooth_ece(p, y) == pytest.approx(truth, rel=1e-3)
+
+
+def test_smooth_ece_of_gaps_of_one_sign_is_their_mean():
+    p, _ = simulate(1)
+    wrong = np.eye(4)[p.argmin(1)]
+    assert smooth_ece(p, wrong) == pytest.approx(p.max(1).mean(), abs=1e-13)
+    assert smooth_ece([[1, 0]], [[0, 1]]) == pytest.approx(1, abs=1e-13)
+
+
+def test_smooth_ece_of_gaps_that_cancel_nearby_is_less_than_the_binned_error():
+    # Hits on one side of a bin's edge, misses on the other, 1e-3 away from it.
+    p = np.tile([[0.599, 0.401], [0.601, 0.399]], (50, 1))
+    y = np.tile(np.eye(2), (50, 1))
+    assert top_label_ece(p, y, EqualWidth(10)) == pytest.approx((0.401 + 0.601) / 2)
+    # Smoothed, the gaps nearly cancel: their mean 0.1 is left.
+    assert smooth_ece(p, y) == pytest.approx(0.1, abs=1e-3)
 
 
 # ------------------------------------------------------------------ reliability
@@ -377,11 +435,13 @@ def test_differences_are_paired():
 def test_scores_come_in_documented_order_around_their_values():
     p, y = simulate(11)
     found = scores(p, y, num_resamples=100, seed=0)
-    assert list(found) == ["accuracy", "nll", "brier", "ece", "ece_equal_mass", "ece_classwise"]
+    calibration = ["ece", "ece_equal_mass", "ece_classwise", "smooth_ece"]
+    assert list(found) == ["accuracy", "nll", "brier", *calibration]
     for name in ("accuracy", "nll", "brier"):
         assert found[name].lower < found[name].value < found[name].upper
     assert found["ece_equal_mass"].value == top_label_ece(p, y, EqualMass(15))
     assert found["ece_classwise"].value == classwise_ece(p, y, EqualWidth(15))
+    assert found["smooth_ece"].value == smooth_ece(p, y)
 
 
 # ------------------------------------------------------------------ refusals
@@ -403,7 +463,8 @@ def test_scores_come_in_documented_order_around_their_values():
     ],
 )
 def test_predictions_off_the_simplex_are_refused_by_name(probabilities, targets, message):
-    for score in (brier, correctness, negative_log_likelihood, top_label_ece, classwise_ece):
+    per_point = (brier, correctness, negative_log_likelihood)
+    for score in (*per_point, top_label_ece, classwise_ece, smooth_ece):
         with pytest.raises(DataError, match=message):
             score(probabilities, targets)
 

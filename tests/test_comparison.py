@@ -117,6 +117,27 @@ def test_distances_do_not_see_what_is_added_to_all_logits(comparison, chains):
     assert found["energy"].value == pytest.approx(-1 / (DRAWS - 1), rel=1e-4)
 
 
+# --- differences of scores ------------------------------------------------------------------------
+
+
+def test_score_differences_are_paired_and_antisymmetric(comparison):
+    against = {name: comparison.score_differences(name) for name in ("MAP", "baseline")}
+    assert list(against["MAP"]) == ["Laplace", "NUTS", "baseline"]
+    ours, theirs = (comparison.predictions[name].probabilities for name in ("baseline", "MAP"))
+    for name, score in calibration.standard_scores().items():
+        found, reverse = against["MAP"]["baseline"][name], against["baseline"]["MAP"][name]
+        assert found == calibration.paired_difference(score, ours, theirs, TEST.targets, seed=4)
+        assert (reverse.value, reverse.lower) == (-found.value, -found.upper)
+        assert found.value == pytest.approx(
+            comparison.scores["baseline"][name].value - comparison.scores["MAP"][name].value
+        )
+
+
+def test_score_differences_to_an_unknown_law_are_refused(comparison):
+    with pytest.raises(UnknownNameError, match="unknown law 'map'; known are: MAP, Laplace"):
+        comparison.score_differences("map")
+
+
 # --- expected log predictive density -------------------------------------------------------------
 
 

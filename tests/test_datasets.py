@@ -451,6 +451,97 @@ def test_bad_real_values_are_refused(values, message):
         Dataset.real(points(2), values)
 
 
+# Votes of several annotators
+
+
+def test_counts_become_shares_of_votes():
+    data = Dataset.from_counts(points(3), [[3, 1, 0], [0, 0, 2], [1, 1, 1]], class_names="abc")
+    np.testing.assert_array_equal(data.targets[:2], [[0.75, 0.25, 0], [0, 0, 1]])
+    np.testing.assert_allclose(data.targets[2], 1 / 3)
+    assert data.class_names == ("a", "b", "c")
+    assert Dataset.from_counts(points(2), pd.DataFrame([[1, 2], [3, 4]])).class_names == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("counts", "message"),
+    [
+        ([[1, 2], [0, 0]], "row 1 of counts has no votes"),
+        ([[1, 2], [3, -1]], r"counts in row 1 are \[3.0, -1.0\]"),
+        ([[np.nan, 2], [3, 1]], r"counts in row 0 are \[nan, 2.0\]"),
+        ([[1, 2], [3, np.inf]], "counts in row 1"),
+        ([[1, "x"], [3, 1]], "column 1 holds 'x' in row 0"),
+        ([1, 2], r"two classes at least, got shape \(2,\)"),
+        ([[1], [2]], r"two classes at least, got shape \(2, 1\)"),
+        ([[1, 2]], "2 rows of features but 1 targets"),
+    ],
+)
+def test_bad_counts_are_refused(counts, message):
+    with pytest.raises(DataError, match=message):
+        Dataset.from_counts(points(2), counts, class_names="ab")
+
+
+# Classes held out
+
+
+def test_classes_held_out_leave_the_others_inside():
+    data = Dataset(points(6), list("abcacb"), class_names="abc", name="letters")
+    inside, outside = data.hold_out_classes(["b"])
+    np.testing.assert_array_equal(inside.features, data.features[[0, 2, 3, 4]])
+    np.testing.assert_array_equal(inside.targets, np.eye(2)[[0, 1, 0, 1]])
+    np.testing.assert_array_equal(outside.features, data.features[[1, 5]])
+    np.testing.assert_array_equal(outside.targets, np.full((2, 2), 0.5))
+    assert inside.class_names == outside.class_names == ("a", "c")
+    assert (inside.name, outside.name) == ("letters", "letters (held-out classes)")
+
+
+def test_soft_targets_inside_are_normalised_over_the_remaining_classes():
+    data = Dataset(points(2), [[0.6, 0.2, 0.2], [0.1, 0.2, 0.7]], class_names=range(3))
+    inside, outside = data.hold_out_classes([np.int64(2)])
+    np.testing.assert_allclose(inside.targets, [[0.75, 0.25]])
+    np.testing.assert_array_equal(outside.features, data.features[1:])
+
+
+def test_held_out_classes_are_put_on_the_scale_of_the_training_points():
+    data = Dataset(points(60) * [1, 5] + 3, np.arange(60) % 3)
+    inside, outside = data.hold_out_classes([0])
+    train, _ = inside.split(KEY)
+    moved = outside.rescaled(train.scaling)
+    np.testing.assert_array_equal(moved.features, train.scaling(outside.features))
+    assert moved.scaling is train.scaling
+    np.testing.assert_allclose(moved.rescaled(None).features, outside.features, rtol=1e-13)
+    # The same from points that were standardised before.
+    first, _ = data.split(KEY)
+    again = first.hold_out_classes([0])[1].rescaled(train.scaling)
+    raw = first.rescaled(None).hold_out_classes([0])[1]
+    np.testing.assert_allclose(again.features, train.scaling(raw.features), atol=1e-13)
+
+
+@pytest.mark.parametrize(
+    ("names", "error", "message"),
+    [
+        (["a", "z"], UnknownNameError, "unknown class 'z'; known are: a, b, c, d"),
+        ("bc", DataError, r"no points are inside when classes \['b', 'c'\]"),
+        (["d"], DataError, r"no points are outside when classes \['d'\]"),
+        ([], DataError, "no points are outside"),
+        (["a", "b", "c"], DataError, r"two classes at least, got \['d'\]"),
+    ],
+)
+def test_classes_that_cannot_be_held_out_are_refused(names, error, message):
+    data = Dataset(points(4), list("bcbc"), class_names="abcd")
+    with pytest.raises(error, match=message):
+        data.hold_out_classes(names)
+
+
+def test_real_data_have_no_classes_to_hold_out():
+    with pytest.raises(DataError, match="no classes"):
+        Dataset.real(points(3), [1, 2, 3]).hold_out_classes([0])
+
+
+def test_undoing_a_scaling_of_other_columns_is_refused():
+    with pytest.raises(DataError, match="fitted on 2 features, got 3"):
+        Scaling.fit(points(5)).undo(points(5, 3))
+
+
 # Named data sets and files
 
 

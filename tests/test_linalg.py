@@ -5,12 +5,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ntkbayes.errors import NotPositiveDefiniteError, PrecisionError
+from ntkbayes.errors import ConfigurationError, NotPositiveDefiniteError, PrecisionError
 from ntkbayes.linalg import (
+    BlockCurvature,
     Conditional,
-    Curvature,
+    CoupledInverse,
+    Operator,
     SharedInverse,
+    StructuredCurvature,
     cholesky,
+    curved_inverse,
     require_float64,
 )
 
@@ -166,7 +170,7 @@ case = pytest.mark.parametrize(("diagonal", "coupled"), CASES.values(), ids=CASE
 @case
 def test_curvature_equals_its_dense_matrix(diagonal, coupled):
     w = dense_curvature(diagonal, coupled)
-    curvature = Curvature(jnp.asarray(diagonal), coupled)
+    curvature = StructuredCurvature(jnp.asarray(diagonal), coupled)
     v = RNG.standard_normal(diagonal.shape)
     np.testing.assert_allclose(curvature.matvec(jnp.asarray(v)).ravel(), w @ v.ravel(), atol=1e-14)
     np.testing.assert_allclose(curvature.matrix_diagonal.ravel(), np.diag(w), atol=1e-14)
@@ -186,7 +190,9 @@ def test_curved_inverse_equals_its_dense_matrix(diagonal, coupled, scale):
     expected = np.linalg.solve(whole, w)
     close = {"rtol": 1e-8, "atol": 1e-9 * max(1e-3, np.abs(expected).max())}
 
-    inverse = SharedInverse.build(jnp.asarray(gram), Curvature(jnp.asarray(diagonal), coupled))
+    inverse = SharedInverse.build(
+        jnp.asarray(gram), StructuredCurvature(jnp.asarray(diagonal), coupled)
+    )
     v = RNG.standard_normal(diagonal.shape)
     np.testing.assert_allclose(
         inverse.matvec(jnp.asarray(v)).ravel(), expected @ v.ravel(), **close
@@ -206,8 +212,103 @@ def test_curved_inverse_equals_its_dense_matrix(diagonal, coupled, scale):
 
 def test_curved_inverse_stays_finite_when_every_probability_is_zero_or_one():
     probabilities = np.eye(3)[np.arange(7) % 3]
-    inverse = SharedInverse.build(jnp.asarray(GRAM), Curvature(jnp.asarray(probabilities), True))
+    inverse = SharedInverse.build(
+        jnp.asarray(GRAM), StructuredCurvature(jnp.asarray(probabilities), True)
+    )
     # W = 0: nothing is known of the curvature, and nothing is conditioned on.
     np.testing.assert_allclose(inverse.matvec(jnp.ones((7, 3))), 0, atol=1e-12)
     np.testing.assert_allclose(inverse.log_determinant, 0, atol=1e-12)
     np.testing.assert_allclose(inverse.quadratic(jnp.asarray(GRAM)), 0, atol=1e-11)
+
+
+# --- curvature of no known structure -------------------------------------------------------------
+
+
+def random_blocks(rank):
+    """Seven 3 × 3 blocks, positive semi-definite of a rank."""
+    factors = np.random.default_rng(2).standard_normal((7, 3, rank))
+    return np.einsum("ick,idk->icd", factors, factors)
+
+
+def dense_blocks(blocks):
+    out = np.zeros((21, 21))
+    for i, block in enumerate(blocks):
+        out[3 * i : 3 * i + 3, 3 * i : 3 * i + 3] = block
+    return out
+
+
+BLOCKS = {"definite": random_blocks(3), "singular": random_blocks(1), "none": np.zeros((7, 3, 3))}
+every_block = pytest.mark.parametrize("blocks", BLOCKS.values(), ids=BLOCKS)
+
+
+@every_block
+def test_block_curvature_equals_its_dense_matrix(blocks):
+    w, v = dense_blocks(blocks), RNG.standard_normal((7, 3))
+    curvature = BlockCurvature(jnp.asarray(blocks))
+    assert curvature.shape == (7, 3)
+    np.testing.assert_allclose(curvature.matvec(jnp.asarray(v)).ravel(), w @ v.ravel(), atol=1e-13)
+    np.testing.assert_allclose(curvature.matrix_diagonal.ravel(), np.diag(w), atol=1e-14)
+    np.testing.assert_array_equal(curvature.blocks, blocks)
+    roots = dense_blocks(np.array(curvature.root_blocks))
+    np.testing.assert_allclose(roots @ roots.T, w, atol=1e-13)
+    pushed, pulled = (
+        product(jnp.asarray(v))
+        for product in (curvature.root_matvec, curvature.root_transpose_matvec)
+    )
+    np.testing.assert_allclose(pushed.ravel(), roots @ v.ravel(), atol=1e-13)
+    np.testing.assert_allclose(pulled.ravel(), roots.T @ v.ravel(), atol=1e-13)
+
+
+@every_block
+@pytest.mark.parametrize("coupled", [False, True])
+def test_the_inverse_curved_by_blocks_equals_its_dense_matrix(blocks, coupled):
+    gram, w = np.kron(GRAM, np.eye(3)), dense_blocks(blocks)
+    if coupled:  # outputs with covariance of their own
+        gram = np.kron(GRAM, np.array([[2.0, 0.3, 0.0], [0.3, 1.0, -0.2], [0.0, -0.2, 0.5]]))
+    whole = np.eye(21) + w @ gram
+    expected = np.linalg.solve(whole, w)
+    given = gram if coupled else GRAM
+    inverse = curved_inverse(jnp.asarray(given), BlockCurvature(jnp.asarray(blocks)))
+    v = RNG.standard_normal((7, 3))
+    np.testing.assert_allclose(
+        inverse.matvec(jnp.asarray(v)).ravel(), expected @ v.ravel(), atol=1e-11
+    )
+    np.testing.assert_allclose(inverse.log_determinant, np.linalg.slogdet(whole)[1], atol=1e-10)
+    k = RNG.standard_normal((21, 12) if coupled else (7, 4))
+    columns = k if coupled else np.kron(k, np.eye(3))
+    quadratic = columns.T @ expected @ columns
+    np.testing.assert_allclose(
+        inverse.quadratic(jnp.asarray(k)),
+        [quadratic[3 * j : 3 * j + 3, 3 * j : 3 * j + 3] for j in range(4)],
+        atol=1e-10,
+    )
+
+
+def test_blocks_of_softmax_curve_as_its_structure_does():
+    curvature = StructuredCurvature(jnp.asarray(saturated(LOGITS)), True)
+    known = curved_inverse(jnp.asarray(GRAM), curvature)
+    found = curved_inverse(jnp.asarray(GRAM), BlockCurvature(curvature.blocks))
+    assert isinstance(known, SharedInverse)
+    assert isinstance(found, CoupledInverse)
+    v = jnp.asarray(RNG.standard_normal((7, 3)))
+    np.testing.assert_allclose(found.matvec(v), known.matvec(v), atol=1e-11)
+    np.testing.assert_allclose(found.log_determinant, known.log_determinant, atol=1e-10)
+
+
+def test_a_block_curvature_of_a_kernel_known_by_products_is_refused():
+    class Products(Operator):
+        def matvec(self, v):
+            return v
+
+        def dense(self):
+            return jnp.eye(21)
+
+        def __truediv__(self, divisor):
+            return self
+
+        @property
+        def surrogate(self):
+            return jnp.eye(7)
+
+    with pytest.raises(ConfigurationError, match="a larger max_rows"):
+        curved_inverse(Products(), BlockCurvature(jnp.asarray(BLOCKS["definite"])))

@@ -10,13 +10,17 @@ from scipy import integrate, special, stats
 
 import ntkbayes as nb
 from ntkbayes.errors import ConfigurationError, DataError
+from ntkbayes.likelihood import Bernoulli, Categorical, Ordinal, Poisson
 from ntkbayes.predictive import (
     Predictions,
+    log_predictive_density,
     mean_field,
     predict,
+    predict_probabilities,
     predictions_from_probabilities,
     probit,
     quadrature,
+    replicates,
     surface,
 )
 
@@ -92,7 +96,7 @@ def of_logits(logits, targets):
 @pytest.mark.parametrize("name", METHODS)
 def test_probabilities_are_the_mean_of_the_draws_probabilities(predicted, name, kind):
     found = predicted[name, kind]
-    assert isinstance(found.likelihood, nb.likelihood.Bernoulli) == (kind == "binary")
+    assert isinstance(found.likelihood, Bernoulli) == (kind == "binary")
     truth = by_hand(found.logits)
     np.testing.assert_allclose(found.probability_draws, truth, atol=1e-14)
     np.testing.assert_allclose(found.probabilities, truth.mean(axis=0), atol=1e-13)
@@ -102,7 +106,7 @@ def test_probabilities_are_the_mean_of_the_draws_probabilities(predicted, name, 
 def test_a_softmax_of_two_logits_is_told_from_one_logit():
     logits = np.random.default_rng(0).standard_normal((5, 3, 2))
     found = of_logits(logits, np.eye(2)[[0, 1, 0]])
-    assert isinstance(found.likelihood, nb.likelihood.Categorical)
+    assert isinstance(found.likelihood, Categorical)
     np.testing.assert_allclose(found.probability_draws, by_hand(logits), atol=1e-14)
 
 
@@ -214,6 +218,100 @@ def test_centred_logits_are_what_softmax_sees(predicted):
     np.testing.assert_allclose(by_hand(found.centred_logits), found.probability_draws, atol=1e-13)
     one = predicted["Laplace", "binary"]
     np.testing.assert_array_equal(one.centred_logits, one.logits)
+
+
+# --- any likelihood ------------------------------------------------------------------------------
+
+CUTS = (-0.5, 0.8)
+COUNTS = nb.Dataset.real(TRAIN["binary"].features, np.arange(24) % 5)
+
+
+@pytest.fixture(scope="module")
+def ordinal():
+    return nb.Laplace().fit(PRIOR, TRAIN["3 classes"], likelihood=Ordinal(CUTS))
+
+
+@pytest.fixture(scope="module")
+def poisson():
+    return nb.Laplace().fit(PRIOR, COUNTS, likelihood=Poisson())
+
+
+def test_predictions_of_ordered_classes_are_under_their_own_likelihood(ordinal):
+    found = predict(ordinal, TEST["3 classes"], key=KEY, name="Laplace")
+    assert found.logits.shape == (DRAWS, 12, 1)
+    edges = special.expit(np.array([-np.inf, *CUTS, np.inf]) - found.logits)
+    p = np.diff(edges, axis=2)
+    np.testing.assert_allclose(found.probability_draws, p, atol=1e-14)
+    labels = TEST["3 classes"].labels
+    likelihood = p[:, np.arange(12), labels]
+    np.testing.assert_allclose(found.log_likelihood, np.log(likelihood), atol=1e-11)
+    np.testing.assert_allclose(found.pointwise_elpd, np.log(likelihood.mean(axis=0)), atol=1e-11)
+    excess = np.eye(3)[found.label_draws] - p
+    assert np.abs(excess.sum(axis=0) / np.sqrt(np.sum(p * (1 - p), axis=0))).max() < 4.5
+
+
+def test_log_predictive_density_of_counts_is_the_log_of_their_mean_probability(poisson):
+    logits = np.asarray(poisson.sample(KEY, COUNTS.features))[:, :, 0]
+    truth = stats.poisson.pmf(COUNTS.targets[:, 0], np.exp(logits)).mean(axis=0)
+    found = log_predictive_density(poisson, COUNTS, key=KEY)
+    np.testing.assert_allclose(found, np.log(truth), atol=1e-12)
+
+
+@every_kind
+def test_log_predictive_density_of_classes_is_the_elpd_of_the_same_draws(laws, predicted, kind):
+    same, _ = jax.random.split(KEY)
+    found = log_predictive_density(laws["Laplace", kind], TEST[kind], key=same)
+    np.testing.assert_allclose(found, predicted["Laplace", kind].pointwise_elpd, atol=1e-13)
+
+
+@every_kind
+def test_predicted_probabilities_are_those_of_the_laws_draws(laws, kind):
+    law, features = laws["Laplace", kind], TEST[kind].features
+    truth = by_hand(np.asarray(law.sample(KEY, features)))
+    found = predict_probabilities(law, features, key=KEY)
+    np.testing.assert_allclose(found, truth, atol=1e-14)
+
+
+def test_replicated_counts_have_the_moments_of_the_predictive(poisson):
+    logits = np.asarray(poisson.sample(jax.random.split(KEY)[0], COUNTS.features))
+    rates = np.exp(logits)
+    found = replicates(poisson, COUNTS.features, key=KEY)
+    assert found.shape == (DRAWS, 24, 1)
+    # Given the rates of its own draw, each count is Poisson.
+    errors = (found - rates).sum(axis=0) / np.sqrt(rates.sum(axis=0))
+    assert np.abs(errors).max() < 4.5
+    squared = ((found - rates) ** 2 - rates).sum(axis=0)
+    assert np.abs(squared / np.sqrt((rates + 2 * rates**2).sum(axis=0))).max() < 4.5
+
+
+@every_kind
+def test_replicated_labels_follow_the_probabilities(laws, predicted, kind):
+    found = replicates(laws["Laplace", kind], TEST[kind].features, key=KEY)
+    p = predicted["Laplace", kind].probability_draws  # of the same functions
+    p = p[:, :, 1:] if kind == "binary" else p
+    assert np.abs((found - p).sum(axis=0) / np.sqrt((p * (1 - p)).sum(axis=0))).max() < 4.5
+    assert set(np.unique(found)) == {0.0, 1.0}
+
+
+def test_counts_beyond_float64_are_refused():
+    law = nb.MAP().fit(PRIOR, COUNTS, likelihood=Poisson())
+    law.alpha = law.alpha * 0 + 1e3  # logits of thousands
+    with pytest.raises(ConfigurationError, match=r"at the logit [\d.e+]+ targets are too large"):
+        replicates(law, COUNTS.features, key=KEY)
+
+
+def test_counts_have_no_classes_to_predict(poisson):
+    for refused in (
+        lambda: predict(poisson, COUNTS, key=KEY, name="Laplace"),
+        lambda: predict_probabilities(poisson, COUNTS.features, key=KEY),
+    ):
+        with pytest.raises(ConfigurationError, match=r"not Poisson.*log_predictive_density"):
+            refused()
+
+
+def test_a_density_at_other_classes_is_refused(laws):
+    with pytest.raises(ConfigurationError, match="with the same class_names"):
+        log_predictive_density(laws["MAP", "binary"], TEST["3 classes"], key=KEY)
 
 
 # --- refusals ------------------------------------------------------------------------------------

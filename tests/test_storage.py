@@ -1,5 +1,6 @@
 """What is written is read back; what fails leaves the old file; what is broken says so."""
 
+import dataclasses
 import errno
 import json
 
@@ -12,6 +13,7 @@ import xarray as xr
 from ntkbayes import datasets, storage
 from ntkbayes.comparison import Comparison, compare
 from ntkbayes.errors import PrecisionError, StorageError
+from ntkbayes.likelihood import Ordinal
 from ntkbayes.predictive import Predictions, Surface
 
 
@@ -84,6 +86,20 @@ def test_load_inverts_save(comparison, tmp_path):
     np.testing.assert_array_equal(found.training["NUTS"].logits, comparison.training["NUTS"].logits)
     for name, value in vars(comparison.surfaces["a b"]).items():
         np.testing.assert_array_equal(getattr(found.surfaces["a b"], name), value)
+
+
+def test_the_likelihood_of_ordered_classes_is_kept(tmp_path):
+    iris = datasets.load("iris")
+    given = predictions("Laplace", iris)
+    logits = given.logits[:, :, :1]
+    moments = {"mean": logits.mean(axis=0), "variance": logits.var(axis=0)}
+    ordinal = Ordinal([-0.5, 0.8])
+    given = dataclasses.replace(given, logits=logits, **moments, likelihood=ordinal)
+    storage.prepare_folder(tmp_path)
+    storage.save_law(tmp_path, given)
+    found, _, _ = storage.load_law(storage.law_path(tmp_path, "Laplace"))
+    assert found.likelihood == ordinal
+    np.testing.assert_array_equal(found.probabilities, given.probabilities)
 
 
 def test_saving_twice_is_saving_once(comparison, tmp_path):

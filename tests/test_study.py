@@ -174,8 +174,9 @@ def test_negative_seed_is_refused():
         study(seed=-1)
 
 
-def test_default_methods_are_of_every_kind():
-    assert tuple(map(type, default_methods().values())) == tuple(METHODS.values())
+def test_every_law_has_a_default_method():
+    assert tuple(map(type, default_methods(tuple(METHODS)).values())) == tuple(METHODS.values())
+    assert list(default_methods()) == ["MAP", "random init", "first order", "Laplace", "NUTS"]
     made = default_methods(("random-init", "nuts"), num_draws=7)
     assert made["random init"].num_inits == made["NUTS"].num_samples == 7
 

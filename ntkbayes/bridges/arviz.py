@@ -9,29 +9,37 @@ log_likelihood (y), observed_data (labels y), constant_data (targets, probabilit
 draws have a chain axis of length 1 and say in the attribute `sampling` of each group that they are
 no Markov chain: their R-hat, which compares chains, is NaN. `held_out` says whether the points were
 trained on: leave-one-out (az.loo) is about points that were; for points that were not, the ELPD is
-`Predictions.pointwise_elpd`.
+`Predictions.pointwise_elpd`. `likelihood` is its name and fields; a tree without it, of an earlier
+version, has the likelihood of its logits' width.
 
 Importance sampling from a point is undefined: az.loo and az.compare refuse MAP and baselines, and
 az.summary warns of the effective sample size of draws that are all alike. Of more than two classes
 ask for az.plot_ppc_pava(tree, data_type="categorical").
 """
 
+import dataclasses
 import json
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ntkbayes.errors import StorageError
+from ntkbayes.errors import NTKBayesError, StorageError
+from ntkbayes.likelihood import Bernoulli, Categorical, ClassLikelihood, Ordinal
 from ntkbayes.predictive import Predictions
 
 if TYPE_CHECKING:
     import xarray as xr
 
 SCHEMA = "ntkbayes 1"
+_LIKELIHOODS = {kind.__name__: kind for kind in (Bernoulli, Categorical, Ordinal)}
 
 
 def to_datatree(predictions: Predictions) -> "xr.DataTree":
-    """A DataTree on which everything in ArviZ works."""
+    """A DataTree on which everything in ArviZ works.
+
+    Raises:
+        StorageError: the likelihood is none of this library's, so that it could not be read back.
+    """
     import xarray as xr
 
     p = predictions
@@ -45,6 +53,9 @@ def to_datatree(predictions: Predictions) -> "xr.DataTree":
         "info": json.dumps(dict(p.info)),
         "class_names": json.dumps([_plain(name) for name in p.class_names]),
     }
+
+    if p.likelihood is not None:
+        attributes["likelihood"] = _describe(p.likelihood)
 
     def by_chain(values: np.ndarray) -> np.ndarray:
         return values.reshape(chains, len(values) // chains, *values.shape[1:])
@@ -91,7 +102,7 @@ def from_datatree(tree: "xr.DataTree") -> Predictions:
     """The predictions that a DataTree was made from.
 
     Raises:
-        StorageError: the tree was not made by `to_datatree`.
+        StorageError: the tree was not made by `to_datatree`, or its likelihood is not known here.
     """
     found = tree.attrs.get("schema")
     if found != SCHEMA:
@@ -122,7 +133,33 @@ def from_datatree(tree: "xr.DataTree") -> Predictions:
         held_out=bool(tree.attrs["held_out"]),
         seconds=float(tree.attrs["seconds"]),
         info=json.loads(tree.attrs["info"]),
+        likelihood=_likelihood(tree.attrs["likelihood"]) if "likelihood" in tree.attrs else None,
     )
+
+
+def _describe(likelihood: ClassLikelihood) -> str:
+    """The name and fields of a likelihood, as JSON."""
+    name = type(likelihood).__name__
+    if _LIKELIHOODS.get(name) is not type(likelihood):
+        raise StorageError(
+            f"predictions under the likelihood {name} cannot be kept in a DataTree, only those under "
+            f"{', '.join(_LIKELIHOODS)}"
+        )
+    fields = dataclasses.fields(likelihood)
+    return json.dumps(
+        {"name": name, **{f.name: np.asarray(getattr(likelihood, f.name)).tolist() for f in fields}}
+    )
+
+
+def _likelihood(described: str) -> ClassLikelihood:
+    """The likelihood that `_describe` wrote."""
+    try:
+        fields = json.loads(described)
+        return _LIKELIHOODS[fields.pop("name")](**fields)
+    except (ValueError, TypeError, KeyError, AttributeError, NTKBayesError) as error:
+        raise StorageError(
+            f"the DataTree's likelihood {described!r} is none of {', '.join(_LIKELIHOODS)}"
+        ) from error
 
 
 def _plain(name: object) -> object:

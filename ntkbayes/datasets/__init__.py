@@ -1,6 +1,7 @@
-"""Data sets: validated, split, standardised; by name, from a table, or from arrays."""
+"""Data sets: validated, split, standardised, corrupted; by name, from a table, or from arrays."""
 
+from ntkbayes.datasets.corruptions import CORRUPTIONS, corrupt
 from ntkbayes.datasets.dataset import Dataset, Scaling
 from ntkbayes.datasets.sources import NAMES, load, read_table
 
-__all__ = ["NAMES", "Dataset", "Scaling", "load", "read_table"]
+__all__ = ["CORRUPTIONS", "NAMES", "Dataset", "Scaling", "corrupt", "load", "read_table"]

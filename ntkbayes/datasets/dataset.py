@@ -18,6 +18,7 @@ from ntkbayes.errors import (
     ConfigurationError,
     DataError,
     DataWarning,
+    UnknownNameError,
 )
 
 
@@ -61,11 +62,20 @@ class Scaling:
     def __call__(self, features: Any) -> Float[np.ndarray, "n d"]:
         """Standardised `features (n, d)`; DataError if they have another number of columns."""
         values, _ = validation.features(features)
+        self._check_columns(values)
+        return (values - self.mean) / self.scale
+
+    def undo(self, features: Any) -> Float[np.ndarray, "n d"]:
+        """The features `(n, d)` that were standardised; DataError for another number of columns."""
+        values, _ = validation.features(features)
+        self._check_columns(values)
+        return values * self.scale + self.mean
+
+    def _check_columns(self, values: np.ndarray) -> None:
         if values.shape[1] != len(self.mean):
             raise DataError(
                 f"the scaling was fitted on {len(self.mean)} features, got {values.shape[1]}"
             )
-        return (values - self.mean) / self.scale
 
 
 @dataclass(frozen=True, eq=False, repr=False, init=False)
@@ -148,6 +158,35 @@ class Dataset:
         validation.require_finite("values", outputs, range(column.shape[1]))
         validation.require_same_length(matrix, outputs)
         return cls.__new__(cls)._set(matrix, outputs, None, names, name, scaling)
+
+    @classmethod
+    def from_counts(
+        cls,
+        features: Any,
+        counts: Any,
+        *,
+        class_names: Iterable[Hashable] | None = None,
+        feature_names: Iterable[str] | None = None,
+        name: str = "data",
+        scaling: Scaling | None = None,
+    ) -> "Dataset":
+        """Soft targets from several annotators: each class has its share of a point's votes.
+
+        counts: `(n, C)`, how many annotators chose each class; rows need not sum to the same
+            number, which is forgotten. Votes may be weighted.
+
+        The other arguments and the errors are those of `Dataset`. Raises DataError, naming the row,
+        for a point without votes and for counts that are negative, missing or infinite.
+        """
+        shares = validation.shares(counts)
+        return cls(
+            features,
+            shares,
+            class_names=class_names,
+            feature_names=feature_names,
+            name=name,
+            scaling=scaling,
+        )
 
     def _set(
         self,
@@ -282,6 +321,50 @@ class Dataset:
         if len(features) == 0:
             raise DataError("the mask chooses no points; choose at least one")
         return self._with(features=features, targets=targets)
+
+    def rescaled(self, scaling: Scaling | None) -> "Dataset":
+        """The same points on another scale, such as that of the training data; None: as given.
+
+        Raises DataError if the scaling was fitted on another number of features.
+        """
+        features = self.features if self.scaling is None else self.scaling.undo(self.features)
+        features = features if scaling is None else scaling(features)
+        return self._with(features=features, scaling=scaling)
+
+    def hold_out_classes(self, names: Iterable[Hashable]) -> tuple["Dataset", "Dataset"]:
+        """Points of the remaining classes, and those of the classes named: inside and outside.
+
+        A point belongs to its most probable class. Inside, `class_names` are the remaining ones,
+        and soft targets are normalised over them. Outside, no class is right: targets are uniform
+        over the same classes, so that laws trained inside can predict there. Features stay as they
+        are; after splitting the inside points, `outside.rescaled(train.scaling)` is on their scale.
+
+        Raises UnknownNameError for a class that is none of `class_names`, DataError for
+        real-valued targets, if a part would have no points, or fewer than two classes remain.
+        """
+        classes = self._classes()
+        held_out = [validation.plain(name) for name in names]
+        for name in held_out:
+            if name not in classes:
+                raise UnknownNameError("class", name, tuple(map(str, classes)))
+        kept = np.array([c not in held_out for c in classes])
+        remaining = tuple(c for c in classes if c not in held_out)
+        validation.require_classes(remaining)
+        is_inside = kept[self.labels]
+        if is_inside.all() or not is_inside.any():
+            part = "outside" if is_inside.all() else "inside"
+            raise DataError(f"no points are {part} when classes {held_out} are held out")
+        inside, outside = self.take(is_inside), self.take(~is_inside)
+        targets = inside.targets[:, kept]
+        uniform = np.full((outside.num_points, len(remaining)), 1 / len(remaining))
+        return (
+            inside._with(
+                targets=targets / targets.sum(axis=1, keepdims=True), class_names=remaining
+            ),
+            outside._with(
+                targets=uniform, class_names=remaining, name=f"{self.name} (held-out classes)"
+            ),
+        )
 
     def merged(self) -> "Dataset":
         """One point for each distinct row of features, with the mean of its targets.

@@ -142,6 +142,24 @@ def probabilities(
     return values / sums, classes
 
 
+def shares(counts: Any) -> np.ndarray:
+    """Counts of votes (n, C) as shares of each row's total."""
+    array = counts if isinstance(counts, np.ndarray) else np.asarray(counts, dtype=object)
+    if array.ndim != 2 or array.shape[1] < 2:
+        raise DataError(f"counts must be (n, C) with two classes at least, got shape {array.shape}")
+    values = number_matrix("counts", array, range(array.shape[1]))
+    wrong = np.flatnonzero(~(np.isfinite(values) & (values >= 0)).all(axis=1))
+    if len(wrong):
+        raise DataError(
+            f"counts in row {wrong[0]} are {values[wrong[0]].tolist()}; "
+            "numbers of votes must be finite and not negative"
+        )
+    empty = np.flatnonzero(values.sum(axis=1) == 0)
+    if len(empty):
+        raise DataError(f"row {empty[0]} of counts has no votes; drop points nobody annotated")
+    return values / values.sum(axis=1, keepdims=True)
+
+
 def require_classes(classes: tuple[Hashable, ...]) -> None:
     if len(classes) < 2:
         raise DataError(f"classification takes two classes at least, got {list(classes)}")

@@ -4,6 +4,7 @@ from ntkbayes.kernels.analytic import MLPKernel
 from ntkbayes.kernels.base import FunctionKernel, Functions, Kernel, KernelPair, analytic_kernel
 from ntkbayes.kernels.empirical import EmpiricalNTK
 from ntkbayes.kernels.finite import EmpiricalKernel
+from ntkbayes.kernels.last_layer import LastLayerKernel, last_layer
 
 __all__ = [
     "EmpiricalKernel",
@@ -12,6 +13,8 @@ __all__ = [
     "Functions",
     "Kernel",
     "KernelPair",
+    "LastLayerKernel",
     "MLPKernel",
     "analytic_kernel",
+    "last_layer",
 ]

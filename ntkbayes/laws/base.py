@@ -7,10 +7,13 @@ Every law of this library is one formula. A draw is the logit function
 with g a path of a centred Gaussian process and α weights on the n training points X, both random and
 possibly dependent. What tells the laws apart is the process of g and how α answers to it:
 
+    prior         g ~ GP(0, Θ/ridge)         α = 0
     MAP           no g                       α of the shifted network
     random init   g ~ GP(0, K)               α solves training from f0 = mean + g
     first order   g ~ GP(0, K)               α answers to first order in g
-    Laplace       g ~ GP(0, Θ/ridge)         α answers to first order in g, with likelihood noise
+    perturbed init g ~ GP(0, Θ/ridge)        α solves training from f0 = mean + g, with gradient noise
+    Laplace       g ~ GP(0, Θ/ridge)         α answers to first order in g, with likelihood noise;
+                                             so in every Gaussian posterior (see `posterior`)
     NUTS          g ~ GP(0, Θ/ridge) given the data, by Markov chains      α = 0
 
 So functions are drawn jointly at any inputs, new ones included, by exact conditioning of g on its
@@ -37,6 +40,7 @@ from ntkbayes.likelihood import Likelihood, default_likelihood
 from ntkbayes.linalg import Block, Logits, apply
 from ntkbayes.paths import Path, Process
 from ntkbayes.prior import NTKPrior
+from ntkbayes.training.linearised import TrainedPredictors
 
 Draws = Float[Array, "draws n classes"]
 Inputs = Shaped[Array | np.ndarray, "m ..."]
@@ -45,6 +49,24 @@ Inputs = Shaped[Array | np.ndarray, "m ..."]
 @dataclass(frozen=True)
 class Info:
     """Diagnostics of a fit, kept apart from the law it found."""
+
+
+@dataclass(frozen=True)
+class TrainingInfo(Info):
+    """worst_residual: the largest max |ridge α − r(f*)| of all draws, in units of probability (at a
+    finite training time: the largest |dα/dt|, which need not be small). mean_iterations and
+    max_iterations: products with the Gram matrix (or ODE steps) a draw."""
+
+    worst_residual: float
+    mean_iterations: float
+    max_iterations: int
+
+    @classmethod
+    def of(cls, trained: TrainedPredictors) -> "TrainingInfo":
+        """Of many draws."""
+        counts = trained.num_iterations
+        worst = float(jnp.max(trained.residual))
+        return cls(worst, float(jnp.mean(counts)), int(jnp.max(counts)))
 
 
 class Paths(NamedTuple):
@@ -112,8 +134,9 @@ class Law(abc.ABC):
 
     Attributes:
         problem: prior, likelihood and training data.
-        sampling: how draws come about: "point", "independent initialisations", "independent draws of
-            a Gaussian" or "Markov chains".
+        sampling: how draws come about: "point", "independent initialisations", "independent
+            perturbed initialisations", "independent draws of a Gaussian", "importance resampling" or
+            "Markov chains".
         num_chains: Markov chains among the draws, in order; 1 for independent draws.
         info: diagnostics of the fit, each field explained where its class is defined.
     """

@@ -16,7 +16,7 @@ from ntkbayes.kernels import Functions
 from ntkbayes.laws.base import Info, Method, Problem, SampledLaw, require_training_time
 from ntkbayes.networks import Network, Params, require_sound
 from ntkbayes.paths import FunctionPath
-from ntkbayes.training.finite import State, Trainer, largest_eigenvalue
+from ntkbayes.training.finite import State, Trainer, fastest_rate, largest_eigenvalue, logits_of
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class FiniteEnsemble(Method[FiniteEnsembleLaw]):
         shape = (self.num_networks, *targets.shape)
         offset = jnp.broadcast_to(problem.mean.astype(self.dtype), shape)
         largest = largest_eigenvalue(self.network, params, features)
-        rate = problem.likelihood.curvature_bound * largest + problem.ridge
+        rate = fastest_rate(problem.likelihood, largest, problem.ridge)
         if self.training_time < float("inf"):
             num_steps = max(200, math.ceil(5 * self.training_time * rate))  # close to gradient flow
             step_size = max(self.training_time, 1e-30) / num_steps
@@ -143,11 +143,15 @@ class FiniteEnsemble(Method[FiniteEnsembleLaw]):
         first: int = 100,
     ) -> tuple[State, tuple[float, float]]:
         """Steps until the networks are at rest, looked at whenever their number has doubled."""
-        logits, chunk, moves = _logits(trainer, state, features), first, (math.nan, math.nan)
+        logits, chunk, moves = (
+            logits_of(self.network, state.params, features),
+            first,
+            (math.nan, math.nan),
+        )
         with tqdm(total=self.max_steps, desc=self.name, disable=not self.progress) as bar:
             while int(state.step) + chunk <= self.max_steps:
                 state = trainer.advance(state, features, targets, chunk)
-                before, logits = logits, _logits(trainer, state, features)
+                before, logits = logits, logits_of(self.network, state.params, features)
                 squares = jnp.mean((logits - before) ** 2, axis=(1, 2))
                 moves = float(jnp.sqrt(jnp.mean(squares))), float(jnp.sqrt(jnp.max(squares)))
                 bar.update(chunk)
@@ -177,10 +181,3 @@ def _squared_distance(state: State) -> Float[Array, " networks"]:
         return jnp.sum(jnp.stack(jax.tree.leaves(parts)))
 
     return jax.vmap(member)(state.params, state.anchors)
-
-
-@eqx.filter_jit
-def _logits(
-    trainer: Trainer, state: State, features: Float[Array, "n ..."]
-) -> Float[Array, "networks n classes"]:
-    return jax.vmap(lambda p: trainer.network.apply(p, features))(state.params)

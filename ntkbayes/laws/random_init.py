@@ -18,24 +18,14 @@ from ntkbayes.laws.base import (
     Method,
     Problem,
     SampledLaw,
+    TrainingInfo,
     require_training_time,
 )
 from ntkbayes.laws.gaussian import GaussianLaw
-from ntkbayes.linalg import Interpolation, SharedInverse
+from ntkbayes.linalg import Interpolation, SharedInverse, StructuredCurvature
 from ntkbayes.paths import InitialProcess
 from ntkbayes.prior import NTKPrior
 from ntkbayes.training import flow, linearised
-
-
-@dataclass(frozen=True)
-class RandomInitInfo(Info):
-    """worst_residual: the largest max |ridge α − r(f*)| of all draws, in units of probability (at a
-    finite training time: the largest |dα/dt|, which need not be small). mean_iterations and
-    max_iterations: products with the Gram matrix (or ODE steps) a draw."""
-
-    worst_residual: float
-    mean_iterations: float
-    max_iterations: int
 
 
 class RandomInitLaw(SampledLaw):
@@ -72,11 +62,7 @@ class RandomInit(Method[RandomInitLaw]):
         key = self._require_key(key)
         g = problem.initial_process.draw(key, self.num_inits)
         trained = self._train(problem, problem.mean[None] + g.values)
-        counts = trained.num_iterations
-        info = RandomInitInfo(
-            float(jnp.max(trained.residual)), float(jnp.mean(counts)), int(jnp.max(counts))
-        )
-        return RandomInitLaw(problem, g, trained.alpha, info)
+        return RandomInitLaw(problem, g, trained.alpha, TrainingInfo.of(trained))
 
     def _train(self, problem: Problem, initials: Draws) -> linearised.TrainedPredictors:
         given = (problem.likelihood, problem.gram.ntk, problem.targets)
@@ -183,7 +169,12 @@ class FirstOrder(Method[FirstOrderLaw]):
         )
         inverse: SharedInverse | Interpolation
         if ridge > 0:
-            curvature = likelihood.curvature(centre.logits)
+            curvature = likelihood.curvature(problem.targets, centre.logits)
+            if not isinstance(curvature, StructuredCurvature):
+                raise ConfigurationError(
+                    f"the first-order law does not take {type(likelihood).__name__}, which couples its "
+                    "logits in a way of its own; use RandomInit"
+                )
             inverse = eqx.filter_jit(SharedInverse.build)(problem.gram.ntk / ridge, curvature)
         else:
             inverse = linearised.interpolator(likelihood, problem.gram.ntk, problem.targets)

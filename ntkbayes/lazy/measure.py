@@ -27,7 +27,7 @@ from ntkbayes.errors import ConfigurationError
 from ntkbayes.kernels.empirical import EmpiricalNTK
 from ntkbayes.likelihood import ClassLikelihood, Likelihood, Stack
 from ntkbayes.networks import Network, Params, require_sound
-from ntkbayes.training.finite import Trainer
+from ntkbayes.training.finite import Trainer, logits_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -234,7 +234,7 @@ class Linearisation(eqx.Module):
         """At the start of training, where α = 0."""
         everywhere = jnp.concatenate([points.train, points.test])
         size, dtype = len(points.train), points.train.dtype
-        logits = _logits(trainer.network, params, everywhere)
+        logits = logits_of(trainer.network, params, everywhere)
         ntk = _ntk(trainer.network, params, everywhere, points.train)
         return cls(
             likelihood=trainer.likelihood,
@@ -323,7 +323,7 @@ class Snapshot(eqx.Module):
 
     @classmethod
     def take(cls, network: Network, params: Params, points: Points) -> "Snapshot":
-        logits = _logits(network, params, jnp.concatenate([points.train, points.test]))
+        logits = logits_of(network, params, jnp.concatenate([points.train, points.test]))
         # One kernel of all probes, though its block of training against test points is not used:
         # compiling is most of what a small kernel costs.
         ntk = _ntk(network, params, points.probes, points.probes)
@@ -343,11 +343,6 @@ def _initial(
 ) -> Params:
     keys = jax.random.split(key, num_seeds)
     return jax.vmap(lambda key: network.init(key, features))(keys)
-
-
-@eqx.filter_jit
-def _logits(network: Network, params: Params, features: Float[Array, "n ..."]) -> Logits:
-    return jax.vmap(lambda theta: network.apply(theta, features))(params)
 
 
 @eqx.filter_jit

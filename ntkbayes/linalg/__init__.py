@@ -8,18 +8,22 @@ nC × nC is ever formed: memory O(C n²), time O(C n³).
 from ntkbayes.linalg.blocks import Block, Gram, Logits, Operator, apply, dense, output_blocks
 from ntkbayes.linalg.cholesky import CholeskyFactor, Conditional, cholesky, require_float64
 from ntkbayes.linalg.curved import (
+    BlockCurvature,
     CoupledInverse,
     Curvature,
     CurvedInverse,
     Interpolation,
     IterativeInverse,
     SharedInverse,
+    StructuredCurvature,
     curved_inverse,
     interpolation,
+    symmetric_roots,
 )
 
 __all__ = [
     "Block",
+    "BlockCurvature",
     "CholeskyFactor",
     "Conditional",
     "CoupledInverse",
@@ -31,6 +35,7 @@ __all__ = [
     "Logits",
     "Operator",
     "SharedInverse",
+    "StructuredCurvature",
     "apply",
     "cholesky",
     "curved_inverse",
@@ -38,4 +43,5 @@ __all__ = [
     "interpolation",
     "output_blocks",
     "require_float64",
+    "symmetric_roots",
 ]

@@ -1,6 +1,7 @@
 """The likelihood's curvature W, and inverses of the prior covariance P curved by it."""
 
 import abc
+from collections.abc import Callable
 
 import equinox as eqx
 import jax
@@ -8,12 +9,53 @@ import jax.numpy as jnp
 from jax.scipy.linalg import cho_solve, solve_triangular
 from jaxtyping import Array, Float
 
+from ntkbayes.errors import ConfigurationError
 from ntkbayes.linalg.blocks import Block, Gram, Logits, Operator
 from ntkbayes.linalg.cholesky import cholesky
 
 
 class Curvature(eqx.Module):
-    """W = −∂² log p / ∂f², block diagonal over points, as diag(D), or diag(D) − D Dᵀ if coupled.
+    """W = −∂² log p / ∂f², block diagonal over the n points, each block positive semi-definite."""
+
+    @property
+    @abc.abstractmethod
+    def shape(self) -> tuple[int, int]:
+        """(n, C)."""
+
+    @abc.abstractmethod
+    def matvec(self, v: Logits) -> Logits:
+        """W v."""
+
+    @abc.abstractmethod
+    def root_matvec(self, v: Logits) -> Logits:
+        """S v for a square root S Sᵀ = W."""
+
+    @abc.abstractmethod
+    def root_transpose_matvec(self, v: Logits) -> Logits:
+        """Sᵀ v."""
+
+    @property
+    @abc.abstractmethod
+    def matrix_diagonal(self) -> Logits:
+        """The diagonal of W."""
+
+    @property
+    def blocks(self) -> Float[Array, "n classes classes"]:
+        """W, point by point."""
+        return self._columns(self.matvec)
+
+    @property
+    def root_blocks(self) -> Float[Array, "n classes classes"]:
+        """S, point by point."""
+        return self._columns(self.root_matvec)
+
+    def _columns(self, product: Callable[[Logits], Logits]) -> Float[Array, "n classes classes"]:
+        units = jnp.eye(self.shape[1], dtype=self.matrix_diagonal.dtype)
+        return jax.vmap(lambda e: product(jnp.broadcast_to(e[None], self.shape)), out_axes=2)(units)
+
+
+class StructuredCurvature(Curvature):
+    """W = diag(D), or diag(D) − D Dᵀ if coupled.
 
     The coupled form is softmax's, with D the class probabilities (R&W 3.38).
     """
@@ -21,41 +63,77 @@ class Curvature(eqx.Module):
     diagonal: Logits
     coupled: bool = eqx.field(static=True)
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        num_points, num_outputs = self.diagonal.shape
+        return num_points, num_outputs
+
     def matvec(self, v: Logits) -> Logits:
-        """W v."""
         product = self.diagonal * v
         if self.coupled:
             product -= self.diagonal * jnp.sum(product, axis=1, keepdims=True)
         return product
 
     def root_matvec(self, v: Logits) -> Logits:
-        """S v for a square root S Sᵀ = W."""
         root = jnp.sqrt(self.diagonal)
         if not self.coupled:
             return root * v
         return root * v - self.diagonal * jnp.sum(root * v, axis=1, keepdims=True)
 
     def root_transpose_matvec(self, v: Logits) -> Logits:
-        """Sᵀ v."""
         root = jnp.sqrt(self.diagonal)
         if not self.coupled:
             return root * v
         return root * (v - jnp.sum(self.diagonal * v, axis=1, keepdims=True))
 
     @property
-    def root_blocks(self) -> Float[Array, "n classes classes"]:
-        """S, point by point."""
-        columns = jnp.eye(self.diagonal.shape[1], dtype=self.diagonal.dtype)
+    def matrix_diagonal(self) -> Logits:
+        return self.diagonal * (1 - self.diagonal) if self.coupled else self.diagonal
 
-        def column(unit: Float[Array, " classes"]) -> Logits:
-            return self.root_matvec(jnp.broadcast_to(unit[None], self.diagonal.shape))
 
-        return jax.vmap(column, out_axes=2)(columns)
+class BlockCurvature(Curvature):
+    """W by its blocks, with S their symmetric roots.
+
+    Where the blocks are not diagonal, B takes a matrix of size nC × nC.
+    """
+
+    full: Float[Array, "n classes classes"]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        num_points, num_outputs, _ = self.full.shape
+        return num_points, num_outputs
+
+    def matvec(self, v: Logits) -> Logits:
+        return jnp.einsum("icd,id->ic", self.full, v)
+
+    def root_matvec(self, v: Logits) -> Logits:
+        return jnp.einsum("icd,id->ic", self.root_blocks, v)
+
+    def root_transpose_matvec(self, v: Logits) -> Logits:
+        return self.root_matvec(v)
 
     @property
     def matrix_diagonal(self) -> Logits:
-        """The diagonal of W."""
-        return self.diagonal * (1 - self.diagonal) if self.coupled else self.diagonal
+        return jnp.diagonal(self.full, axis1=1, axis2=2)
+
+    @property
+    def blocks(self) -> Float[Array, "n classes classes"]:
+        return self.full
+
+    @property
+    def root_blocks(self) -> Float[Array, "n classes classes"]:
+        return symmetric_roots(self.full)
+
+
+def symmetric_roots(
+    blocks: Float[Array, "n classes classes"],
+) -> Float[Array, "n classes classes"]:
+    """R = Rᵀ with R R = block, for blocks that may be singular. Smooth in the blocks, where eigenvectors
+    alone turn about as eigenvalues meet."""
+    values, vectors = jnp.linalg.eigh(blocks)
+    roots = jnp.sqrt(jnp.maximum(values, 0.0))  # round-off can leave small negative ones
+    return jnp.einsum("ick,ik,idk->icd", vectors, roots, vectors)
 
 
 class CurvedInverse(eqx.Module):
@@ -80,11 +158,25 @@ class CurvedInverse(eqx.Module):
 
 @eqx.filter_jit
 def curved_inverse(gram: Block, curvature: Curvature) -> CurvedInverse:
-    """B, by the way that suits the kind of P."""
+    """B, by the way that suits the kinds of P and W.
+
+    Raises:
+        ConfigurationError: P is an operator, and W has blocks of no known structure.
+    """
+    if isinstance(curvature, StructuredCurvature):
+        if isinstance(gram, Operator):
+            return IterativeInverse.build(gram, curvature)
+        if gram.shape[0] == curvature.shape[0]:
+            return SharedInverse.build(gram, curvature)
+        return CoupledInverse.build(gram, curvature)
     if isinstance(gram, Operator):
-        return IterativeInverse.build(gram, curvature)
-    if gram.shape[0] == curvature.diagonal.shape[0]:
-        return SharedInverse.build(gram, curvature)
+        raise ConfigurationError(
+            "a likelihood that couples its logits in a way of its own needs a kernel that can be "
+            "formed: use fewer points, or a kernel with a larger max_rows"
+        )
+    num_points, num_outputs = curvature.shape
+    if gram.shape[0] == num_points:
+        gram = jnp.kron(gram, jnp.eye(num_outputs, dtype=gram.dtype))
     return CoupledInverse.build(gram, curvature)
 
 
@@ -101,7 +193,7 @@ class SharedInverse(CurvedInverse):
     coupling: Float[Array, "n n"] | None
 
     @classmethod
-    def build(cls, gram: Gram, curvature: Curvature) -> "SharedInverse":
+    def build(cls, gram: Gram, curvature: StructuredCurvature) -> "SharedInverse":
         def root(diagonal: Float[Array, " n"]) -> tuple[Gram, Float[Array, ""]]:
             scale = jnp.sqrt(diagonal)
             inner = scale[:, None] * gram * scale[None, :]
@@ -178,6 +270,8 @@ class CoupledInverse(CurvedInverse):
         return (self.root.T @ (self.root @ v.reshape(-1))).reshape(v.shape)
 
     def quadratic(self, k: Float[Array, "rows columns"]) -> Float[Array, "m classes classes"]:
+        if k.shape[0] != self.root.shape[0]:  # shared by the outputs, where W alone couples them
+            k = jnp.kron(k, jnp.eye(self.num_outputs, dtype=k.dtype))
         half = (self.root @ k).reshape(self.root.shape[0], -1, self.num_outputs)
         return jnp.einsum("nmc,nmd->mcd", half, half)
 
@@ -193,10 +287,10 @@ class IterativeInverse(CurvedInverse):
     gram: Operator
     surrogate: Gram
     surrogate_inverse: SharedInverse
-    curvature: Curvature
+    curvature: StructuredCurvature
 
     @classmethod
-    def build(cls, gram: Operator, curvature: Curvature) -> "IterativeInverse":
+    def build(cls, gram: Operator, curvature: StructuredCurvature) -> "IterativeInverse":
         surrogate = gram.surrogate
         inverse = SharedInverse.build(surrogate, curvature)
         unknown = jnp.full((), jnp.nan, dtype=surrogate.dtype)
@@ -219,7 +313,7 @@ class IterativeInverse(CurvedInverse):
         return s(solution)
 
     def quadratic(self, k: Float[Array, "rows columns"]) -> Float[Array, "m classes classes"]:
-        n, size = self.curvature.diagonal.shape
+        n, size = self.curvature.shape
         columns = k.reshape(n, size, -1, size)
         solved = jax.vmap(jax.vmap(self.matvec, 2, 2), 3, 3)(columns)
         return jnp.einsum("ncjp,ncjq->jpq", columns, solved)

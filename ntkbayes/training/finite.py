@@ -11,6 +11,7 @@ Shapes: K networks, n points, C logits.
 
 import hashlib
 import json
+import math
 import re
 import zipfile
 from collections.abc import Callable
@@ -223,11 +224,11 @@ class Trainer(eqx.Module):
         return _loss(self, 1.0, params, anchor, offset, features, targets)
 
     def _require_stable(self, step_size: float, state: State, features: Features) -> None:
-        largest, ridge = (
-            largest_eigenvalue(self.network, state.anchors, features),
-            float(self.ridge),
-        )
-        limit = 2 / (self.likelihood.curvature_bound * largest + ridge)
+        largest = largest_eigenvalue(self.network, state.anchors, features)
+        ridge = float(self.ridge)
+        if math.isinf(self.likelihood.curvature_bound):
+            return  # what is stable depends on the logits; if it diverges, that is said
+        limit = 2 / fastest_rate(self.likelihood, largest, ridge)
         if step_size > limit:
             raise ConfigurationError(
                 f"a step size of {step_size:g} may make gradient descent diverge: with the NTK's "
@@ -262,6 +263,14 @@ class Trainer(eqx.Module):
         )
 
 
+@eqx.filter_jit
+def logits_of(
+    network: Network, params: Params, features: Features
+) -> Float[Array, "networks n classes"]:
+    """f(x; θ) of each of several networks, their parameters stacked along a leading axis."""
+    return jax.vmap(lambda p: network.apply(p, features))(params)
+
+
 def shift(
     network: Network,
     params: Params,
@@ -269,7 +278,7 @@ def shift(
     mean: Float[Array, "n classes"] | float = 0.0,
 ) -> Offset:
     """m − f(x; θ0) of each network: the offset of the shifted network f − f0 + m, at any inputs."""
-    initial = jax.vmap(lambda p: network.apply(p, features))(params)
+    initial = logits_of(network, params, features)
     return jnp.broadcast_to(jnp.asarray(mean, initial.dtype), initial.shape) - initial
 
 
@@ -314,9 +323,26 @@ def stable_step_size(
     κ bounds the likelihood's curvature and λ_max is the largest eigenvalue of the NTK at the points,
     over all networks: in the lazy regime the Hessian of the loss is at most κ λ_max + ridge, and
     gradient descent is stable below 2 over that. The factor leaves room for the NTK to grow.
+
+    Raises:
+        ConfigurationError: the likelihood's curvature has no bound (Poisson).
     """
-    largest = largest_eigenvalue(network, params, features)
-    return 1 / (likelihood.curvature_bound * largest + ridge)
+    return 1 / fastest_rate(likelihood, largest_eigenvalue(network, params, features), ridge)
+
+
+def fastest_rate(likelihood: Likelihood, largest: float, ridge: float) -> float:
+    """κ λ_max + ridge, which bounds the Hessian of the loss in the lazy regime.
+
+    Raises:
+        ConfigurationError: the likelihood's curvature has no bound (Poisson).
+    """
+    bound = likelihood.curvature_bound
+    if math.isinf(bound):
+        raise ConfigurationError(
+            f"the curvature of {type(likelihood).__name__} has no bound, so no step size is stable "
+            "at all logits: choose one yourself, Trainer(..., step_size=1e-3), smaller if it diverges"
+        )
+    return bound * largest + ridge
 
 
 # --- steps ---------------------------------------------------------------------------------------

@@ -98,7 +98,7 @@ def _explicit_is_cheaper(
     100 steps of one LU factorisation, ⅔ (nC)³, a stage.
     """
     size, num_outputs = targets.shape
-    curvature = likelihood.curvature(jnp.zeros_like(targets)).matrix_diagonal
+    curvature = likelihood.curvature(targets, jnp.zeros_like(targets)).matrix_diagonal
     spectrum = jnp.linalg.eigvalsh(ntk.surrogate if isinstance(ntk, Operator) else ntk)
     rate = 2 * float(jnp.max(curvature)) * float(spectrum[-1]) + ridge
     steps = 100 + time * rate / 4

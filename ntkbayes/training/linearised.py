@@ -82,8 +82,10 @@ def _line_search(
     """The t > 0 that (nearly) minimises the loss along logits + t · step, and the residual there.
 
     The loss is convex in t, so its slope grows from a negative value; Newton's iteration on the
-    slope, kept inside a bracket by bisection, stops once |slope(t)| ≤ |slope(0)| / 10. Costs no
-    matrix product. The slopes are of the whole loss at 0, and of its prior part at 0.
+    slope, kept inside a bracket by bisection, stops once |slope(t)| ≤ |slope(0)| / 10. Newton's moves
+    have to halve, or else one bisects: where the loss grows exponentially (counts), they would all be
+    alike and tiny. Costs no matrix product. The slopes are of the whole loss at 0, and of its prior
+    part at 0.
     """
 
     def at(t: Float[Array, ""]) -> tuple[Array, Logits]:
@@ -91,21 +93,22 @@ def _line_search(
         return prior_slope + t * prior_curvature - jnp.sum(residual * step), residual
 
     def unfinished(state: tuple) -> Array:
-        _, _, _, slope, _, count = state
-        return (jnp.abs(slope) > 0.1 * jnp.abs(start_slope)) & (count < 50)
+        _, _, _, _, slope, _, count = state
+        return ~(jnp.abs(slope) <= 0.1 * jnp.abs(start_slope)) & (count < 50)
 
     def refine(state: tuple) -> tuple:
-        low, high, t, slope, _, count = state
+        low, high, t, last, slope, _, count = state
         low, high = jnp.where(slope < 0, t, low), jnp.where(slope < 0, high, t)
-        curvature = likelihood.curvature(logits + t * step).matvec(step)
+        curvature = likelihood.curvature(targets, logits + t * step).matvec(step)
         newton = t - slope / (jnp.sum(step * curvature) + prior_curvature)
         middle = jnp.where(jnp.isinf(high), 2 * t, (low + high) / 2)
-        t = jnp.where((newton > low) & (newton < high) & (newton < 10 * t), newton, middle)
-        return low, high, t, *at(t), count + 1
+        inside = (newton > low) & (newton < high) & (newton < 10 * t)
+        new = jnp.where(inside & (jnp.abs(newton - t) <= last / 2), newton, middle)
+        return low, high, new, jnp.abs(new - t), *at(new), count + 1
 
     one = jnp.ones(())
-    state = (jnp.zeros(()), jnp.inf * one, one, *at(one), 0)
-    _, _, t, _, residual, _ = jax.lax.while_loop(unfinished, refine, state)
+    state = (jnp.zeros(()), jnp.inf * one, one, jnp.inf * one, *at(one), 0)
+    _, _, t, _, _, residual, _ = jax.lax.while_loop(unfinished, refine, state)
     return t, residual
 
 
@@ -113,7 +116,7 @@ def _line_search(
 
 
 @eqx.filter_jit
-def _newton(
+def newton(
     likelihood: Likelihood,
     gram: Block,
     targets: Logits,
@@ -129,7 +132,7 @@ def _newton(
     def update(state: tuple) -> tuple:
         a, f, _, count = state
         gradient = a - likelihood.residual(targets, f)
-        inverse = curved_inverse(gram, likelihood.curvature(f))
+        inverse = curved_inverse(gram, likelihood.curvature(targets, f))
         da = -(gradient - inverse.matvec(apply(gram, gradient)))
         df = apply(gram, da)
         # a and f − f0 = P a move together, so the slope of ½ aᵀ(f − f0) is aᵀ df.
@@ -180,7 +183,7 @@ def train(
         alpha, f, residual = _interpolate(likelihood, ntk, targets, initial[None])
         return TrainedPredictor(alpha[0], f[0], float(residual[0]), 0)
     start = jnp.zeros_like(initial)
-    a, f, residual, count = _newton(
+    a, f, residual, count = newton(
         likelihood, ntk / ridge, targets, initial, tolerance, max_iterations, start
     )
     _require_convergence(float(residual), tolerance, int(count), "Newton's method")
@@ -257,7 +260,7 @@ def _finish(
     a, residual, counts = solved
     for draw in jnp.flatnonzero(~(residual <= tolerance)):
         start = jnp.where(residual[draw] < 1, a[draw], 0.0)
-        found, _, error, steps = _newton(
+        found, _, error, steps = newton(
             likelihood, gram, targets, initial[draw], tolerance, max_iterations, start
         )
         a, residual = a.at[draw].set(found), residual.at[draw].set(error)
@@ -309,7 +312,7 @@ def train_many(
         return TrainedPredictors(alpha, residual, jnp.zeros(size, dtype=int))
 
     gram = ntk / ridge
-    curvature = likelihood.curvature(centre.logits)
+    curvature = likelihood.curvature(targets, centre.logits)
     inverse = curved_inverse(gram, curvature)
     preconditioner = preconditioner_of(gram, curvature)
     block = max(1, min(size, _BLOCK_NUMBERS // max(1, initials[0].size)))

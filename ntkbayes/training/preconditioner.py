@@ -85,6 +85,6 @@ def preconditioner_of(gram: Block, curvature: Curvature) -> Preconditioner:
     if isinstance(gram, Operator):
         shared = SharedPreconditioner.build(gram.surrogate, curvature.matrix_diagonal)
         return SurrogatePreconditioner(gram, shared)
-    if gram.shape[0] == curvature.diagonal.shape[0]:
+    if gram.shape[0] == curvature.shape[0]:
         return SharedPreconditioner.build(gram, curvature.matrix_diagonal)
     return CoupledPreconditioner.build(gram, curvature)

@@ -14,6 +14,7 @@ from oracles import gp_classification as oracle
 import ntkbayes as nb
 from ntkbayes.bridges.arviz import from_datatree, to_datatree
 from ntkbayes.errors import StorageError
+from ntkbayes.likelihood import Bernoulli, Ordinal
 from ntkbayes.predictive import predict, predictions_from_probabilities
 
 matplotlib.use("Agg")
@@ -234,6 +235,52 @@ def test_the_round_trip_of_a_baseline_is_exact(baseline, tmp_path):
     tree.to_netcdf(tmp_path / "baseline.nc", engine="h5netcdf")
     with xr.open_datatree(tmp_path / "baseline.nc", engine="h5netcdf") as read:
         assert_same(from_datatree(read), baseline)
+
+
+@pytest.fixture(scope="module")
+def ordinal():
+    data = data_of("3 classes")
+    law = nb.Laplace().fit(PRIOR, data, likelihood=Ordinal([-0.5, 0.8]))
+    return predict(law, data, key=KEY, name="Laplace", num_draws=DRAWS, held_out=False)
+
+
+@pareto_k
+def test_ordered_classes_keep_their_likelihood(ordinal, tmp_path):
+    tree = to_datatree(ordinal)
+    assert json.loads(tree.attrs["likelihood"]) == {"name": "Ordinal", "cutpoints": [-0.5, 0.8]}
+    tree.to_netcdf(tmp_path / "law.nc", engine="h5netcdf")
+    with xr.open_datatree(tmp_path / "law.nc", engine="h5netcdf") as read:
+        found = from_datatree(read)
+    assert_same(found, ordinal)
+    np.testing.assert_array_equal(found.probabilities, ordinal.probabilities)
+    assert az.loo(tree).elpd < ordinal.pointwise_elpd.sum()
+
+
+@every_kind
+def test_a_tree_of_an_earlier_version_has_the_likelihood_of_its_width(training, trees, kind):
+    older = trees["Laplace", kind].copy()
+    older.attrs = {k: v for k, v in older.attrs.items() if k != "likelihood"}
+    assert_same(from_datatree(older), training["Laplace", kind])
+
+
+@pytest.mark.parametrize(
+    "described",
+    ['{"name": "Gumbel"}', '{"name": "Ordinal"}', '{"name": "Ordinal", "cutpoints": []}', "["],
+)
+def test_a_tree_of_an_unknown_likelihood_is_refused(ordinal, described):
+    tree = to_datatree(ordinal)
+    tree.attrs["likelihood"] = described
+    with pytest.raises(StorageError, match="none of Bernoulli, Categorical, Ordinal"):
+        from_datatree(tree)
+
+
+def test_a_likelihood_that_could_not_be_read_back_is_refused(training):
+    class Own(Bernoulli):
+        pass
+
+    found = dataclasses.replace(training["Laplace", "binary"], likelihood=Own())
+    with pytest.raises(StorageError, match="under the likelihood Own cannot be kept"):
+        to_datatree(found)
 
 
 def test_numbers_as_class_names_come_back_as_numbers(baseline):

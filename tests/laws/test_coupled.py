@@ -210,7 +210,8 @@ def test_nuts_with_coupled_outputs_is_gaussian_process_regression_for_real_targe
     )
     assert np.abs(errors).max() < 4.5
     ratio = np.asarray(law.variance(NEW)) / variance
-    assert np.abs(ratio - 1).max() < 4.5 * np.sqrt(2 / effective)
+    squares = 0.3 * law.num_draws  # trajectories turn to the other side: squares mix slower than f
+    assert np.abs(ratio - 1).max() < 4.5 * np.sqrt(2 / squares)
 
 
 def test_training_without_ridge_reproduces_the_targets_and_keeps_the_flat_directions():

@@ -7,7 +7,7 @@ Nothing here imports ntkbayes or JAX.
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import integrate, linalg, optimize, special
+from scipy import integrate, linalg, optimize, special, stats
 
 
 def spread(gram, size):
@@ -27,7 +27,7 @@ class Softmax:
     def residual(self, targets, f):
         return targets - special.softmax(f, axis=1)
 
-    def curvature(self, f):
+    def curvature(self, targets, f):
         return linalg.block_diag(*[np.diag(p) - np.outer(p, p) for p in special.softmax(f, axis=1)])
 
 
@@ -40,7 +40,7 @@ class Logistic:
     def residual(self, targets, f):
         return targets - special.expit(f)
 
-    def curvature(self, f):
+    def curvature(self, targets, f):
         return np.diag((special.expit(f) * special.expit(-f)).ravel())
 
 
@@ -57,8 +57,63 @@ class Gaussian:
     def residual(self, targets, f):
         return (targets - f) / self.std**2
 
-    def curvature(self, f):
+    def curvature(self, targets, f):
         return np.eye(f.size) / self.std**2
+
+
+class Counts:
+    """Counts of rate exp(f)."""
+
+    def log_density(self, targets, f):
+        return np.sum(stats.poisson.logpmf(targets, np.exp(f)))
+
+    def residual(self, targets, f):
+        return targets - np.exp(f)
+
+    def curvature(self, targets, f):
+        return np.diag(np.exp(f).ravel())
+
+
+@dataclass
+class CumulativeLogit:
+    """Ordered classes by their index, P(y ≤ k) = σ(cuts[k] − f). Derivatives by those of p itself,
+    all in logarithms, on the side where both ends are in the lower tail."""
+
+    cuts: tuple
+
+    def _ends(self, targets, f):
+        """Ends of the class, mirrored where its middle is in the upper tail, and the mirror's sign."""
+        edges = np.concatenate([[-np.inf], self.cuts, [np.inf]])
+        index = targets.astype(int)
+        above, below = edges[index + 1] - f, edges[index] - f
+        sign = np.where(above + below > 0, -1.0, 1.0)
+        return np.where(sign < 0, -below, above), np.where(sign < 0, -above, below), sign
+
+    def _log_probability(self, above, below):
+        high, low = special.log_expit(above), special.log_expit(below)
+        return high + np.log1p(-np.exp(low - high))
+
+    def log_density(self, targets, f):
+        above, below, _ = self._ends(targets, f)
+        return np.sum(self._log_probability(above, below))
+
+    def _slopes(self, x, log_probability):
+        """σ'(x) / p and σ''(x) / p."""
+        first = np.exp(special.log_expit(x) + special.log_expit(-x) - log_probability)
+        return first, first * (1 - 2 * special.expit(x))
+
+    def residual(self, targets, f):
+        above, below, sign = self._ends(targets, f)
+        log_probability = self._log_probability(above, below)
+        return sign * (
+            self._slopes(below, log_probability)[0] - self._slopes(above, log_probability)[0]
+        )
+
+    def curvature(self, targets, f):
+        above, below, _ = self._ends(targets, f)
+        log_probability = self._log_probability(above, below)
+        (one, two), (three, four) = (self._slopes(x, log_probability) for x in (below, above))
+        return np.diag(((three - one) ** 2 - (four - two)).ravel())
 
 
 # --- ridge > 0 -----------------------------------------------------------------------------------
@@ -80,7 +135,7 @@ def map_weights(likelihood, prior_gram, targets, initial):
         return dense @ (a - likelihood.residual(targets, logits(a)).ravel())
 
     def hessian(a):
-        return dense + dense @ likelihood.curvature(logits(a)) @ dense
+        return dense + dense @ likelihood.curvature(targets, logits(a)) @ dense
 
     start = np.zeros(targets.size)
     found = optimize.minimize(
@@ -89,7 +144,9 @@ def map_weights(likelihood, prior_gram, targets, initial):
     a = found.x
     for _ in range(8):
         wrong = a - likelihood.residual(targets, logits(a)).ravel()
-        a = a - np.linalg.solve(np.eye(a.size) + likelihood.curvature(logits(a)) @ dense, wrong)
+        a = a - np.linalg.solve(
+            np.eye(a.size) + likelihood.curvature(targets, logits(a)) @ dense, wrong
+        )
     return a.reshape(targets.shape)
 
 
@@ -101,7 +158,7 @@ def undamped_newton(likelihood, prior_gram, targets, initial, iterations):
         f = initial + (dense @ a).reshape(initial.shape)
         wrong = a - likelihood.residual(targets, f).ravel()
         residuals.append(np.abs(wrong).max())
-        a = a - np.linalg.solve(np.eye(a.size) + likelihood.curvature(f) @ dense, wrong)
+        a = a - np.linalg.solve(np.eye(a.size) + likelihood.curvature(targets, f) @ dense, wrong)
     return np.array(residuals)
 
 
@@ -133,7 +190,7 @@ def laplace(likelihood, prior_gram, cross, new_gram, targets, initial, new_mean)
     dense, k, own = spread(prior_gram, size), spread(cross, size), spread(new_gram, size)
     a = map_weights(likelihood, prior_gram, targets, initial)
     f = initial + (dense @ a.ravel()).reshape(a.shape)
-    w = likelihood.curvature(f)
+    w = likelihood.curvature(targets, f)
     whole = np.eye(a.size) + w @ dense
     covariance = own - k.T @ np.linalg.solve(whole, w) @ k
     evidence = (
@@ -164,7 +221,7 @@ def first_order(likelihood, kernels, targets, initial, new_mean, ridge):
     gram = kernels.ntk[0] / ridge
     dense, k = spread(gram, size), spread(kernels.ntk[1] / ridge, size)
     a = map_weights(likelihood, gram, targets, initial)
-    w = likelihood.curvature(initial + (dense @ a.ravel()).reshape(a.shape))
+    w = likelihood.curvature(targets, initial + (dense @ a.ravel()).reshape(a.shape))
     response = -k.T @ w @ np.linalg.inv(np.eye(a.size) + dense @ w)
     mean = new_mean + (k.T @ a.ravel()).reshape(-1, size)
     return Gauss(mean, _pushed(response, kernels.nngp, size))
@@ -214,7 +271,7 @@ def flow(likelihood, ntk, targets, initial, ridge, time):
         return dense @ r - ridge * (f - start)
 
     def jacobian(t, f):
-        w = likelihood.curvature(f.reshape(targets.shape))
+        w = likelihood.curvature(targets, f.reshape(targets.shape))
         return -dense @ w - ridge * np.eye(start.size)
 
     solved = integrate.solve_ivp(

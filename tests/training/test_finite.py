@@ -152,7 +152,7 @@ def test_no_curvature_exceeds_its_bound(likelihood):
     size = 1 if isinstance(likelihood, Bernoulli) else 3
     logits = 3 * jax.random.normal(KEY, (500, size))
     logits = logits.at[0].set(0.0).at[1].set(jnp.array([9.0, 9.0, -9.0])[:size])
-    curvature = likelihood.curvature(logits)
+    curvature = likelihood.curvature(jnp.zeros_like(logits), logits)
     columns = [curvature.matvec(jnp.broadcast_to(e, logits.shape)) for e in jnp.eye(size)]
     largest = float(jnp.max(jnp.linalg.eigvalsh(jnp.stack(columns, axis=2))))
     np.testing.assert_allclose(largest, likelihood.curvature_bound, rtol=1e-6)
@@ -326,3 +326,11 @@ def test_settings_out_of_range_are_refused(settings, message):
     given = {"ridge": 0.1, "step_size": 0.1} | settings
     with pytest.raises(ConfigurationError, match=message):
         Trainer(NETWORK, Categorical(), **given)
+
+
+def test_a_curvature_without_bound_asks_for_a_step_size():
+    network = nb.networks.mlp(depth=1, width=8)
+    features = jnp.asarray(np.random.default_rng(0).standard_normal((5, 2)))
+    params = jax.vmap(lambda k: network.init(k, features))(jax.random.split(jax.random.key(0), 2))
+    with pytest.raises(ConfigurationError, match=r"curvature of Poisson has no bound.*step_size"):
+        finite.stable_step_size(network, params, features, nb.likelihood.Poisson(), 0.4)

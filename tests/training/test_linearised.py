@@ -365,3 +365,15 @@ def test_a_flow_too_long_and_too_large_is_refused_before_it_starts():
     zeros = jnp.zeros((size, 2))
     with pytest.raises(ConfigurationError, match="infinite time"):
         flow.flow(Categorical(), jnp.eye(size), zeros, zeros[None], ridge=0.1, time=1e7)
+
+
+def test_newton_reaches_counts_whose_loss_grows_exponentially():
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(20, 2))
+    counts = jnp.asarray(rng.poisson(100 * np.exp(features[:, :1])).astype(float))
+    network = nb.networks.mlp(depth=1, activation="relu", weight_std=1.5, bias_std=0.5)
+    gram = nb.NTKPrior(network, ridge=0.4).gram(features).ntk
+    likelihood = nb.likelihood.Poisson()
+    found = linearised.train(likelihood, gram, counts, jnp.zeros((20, 1)), ridge=0.4)
+    expected = oracle.map_weights(oracle.Counts(), gram / 0.4, counts, np.zeros((20, 1)))
+    np.testing.assert_allclose(found.alpha * 0.4, expected, rtol=1e-8, atol=1e-8)

@@ -1,0 +1,44 @@
+"""The kernel of a network of which only the readout is trained."""
+
+from jaxtyping import Array, Float
+
+from ntkbayes.errors import ConfigurationError
+from ntkbayes.kernels.base import Kernel, KernelPair, analytic_kernel
+
+
+class LastLayerKernel(Kernel):
+    """K as NNGP and as NTK: the conjugate kernel (Daniely et al. 2016; Fan & Wang 2020).
+
+    Training the readout alone has the NNGP kernel K as its NTK. With ridge 1 the prior of Bayes is the
+    NNGP itself, GP(mean, K); with another it is the last-layer baseline.
+    """
+
+    kernel: Kernel
+
+    @property
+    def compiled(self) -> bool:  # type: ignore[override]
+        return self.kernel.compiled
+
+    def cross(self, x1: Float[Array, "n1 ..."], x2: Float[Array, "n2 ..."]) -> KernelPair:
+        return _twice(self.kernel.cross(x1, x2))
+
+    def diagonal(self, x: Float[Array, "n ..."]) -> KernelPair:
+        return _twice(self.kernel.diagonal(x))
+
+
+def last_layer(network: object) -> LastLayerKernel:
+    """The kernel of training the readout of a network, or of another kernel's network, alone.
+
+    Raises:
+        ConfigurationError: its NNGP kernel is not known.
+    """
+    return LastLayerKernel(network if isinstance(network, Kernel) else analytic_kernel(network))
+
+
+def _twice(pair: KernelPair) -> KernelPair:
+    if pair.nngp is None:
+        raise ConfigurationError(
+            "the last-layer kernel is the covariance K of initial functions, which is not known for a "
+            "finite network; use the kernel of the network at infinite width"
+        )
+    return KernelPair(pair.nngp, pair.nngp)

@@ -1,0 +1,312 @@
+"""Hyper-parameters as part of the posterior: scales, ridge and latent function, sampled together."""
+
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from ntkbayes.datasets import Dataset
+from ntkbayes.errors import ConfigurationError, ConvergenceWarning
+from ntkbayes.hyperparameters import value_of, with_values
+from ntkbayes.laws.base import Draws, Info, Inputs, Law, Method, Paths, Problem
+from ntkbayes.likelihood import Likelihood, default_likelihood
+from ntkbayes.linalg import Logits, apply, output_blocks, require_float64
+from ntkbayes.prior import NTKPrior
+
+_JITTER = 1e-9  # of the mean prior variance: a sampler cannot try one after another
+
+
+def numpyro_model(
+    prior: NTKPrior,
+    data: Dataset,
+    *,
+    hyperpriors: Mapping[str, Any] | None = None,
+    likelihood: Likelihood | None = None,
+) -> Callable[[], Logits]:
+    """The GP classifier as a NumPyro model, to be sampled as it is or called within a larger one.
+
+    Its sites are the hyper-parameters by name, the whitened latent `whitened` of shape (n, C), the
+    deterministic `logits` = mean + L z with L Lᵀ = Θ/ridge, and the factor `likelihood`. It returns
+    the logits at the training points.
+
+    Args:
+        prior: network, ridge and mean.
+        data: training data.
+        hyperpriors: NumPyro distributions for some of weight_std, bias_std, ridge and mean; the others
+            stay as the prior has them.
+        likelihood: as for `Method.fit`.
+
+    Raises:
+        ConfigurationError: a hyper-prior allows values that its hyper-parameter cannot have.
+        UnknownNameError: there is no such hyper-parameter.
+    """
+    require_float64()
+    prior.require_ridge("the posterior")
+    hyperpriors = dict(hyperpriors or {})
+    require_support(prior, hyperpriors)
+    problem = Problem.build(prior, data, likelihood or default_likelihood(data))
+
+    def model() -> Logits:
+        return _model(problem, hyperpriors)
+
+    return model
+
+
+def _model(problem: Problem, hyperpriors: Mapping[str, Any]) -> Logits:
+    import numpyro
+    import numpyro.distributions as dist
+
+    values = {name: numpyro.sample(name, law) for name, law in hyperpriors.items()}
+    prior = with_values(problem.prior, values)
+    shape = problem.targets.shape
+    whitened = numpyro.sample("whitened", dist.Normal(0.0, 1.0).expand(shape).to_event(2))
+    lower, _ = _factor(prior, problem.features, shape[1])
+    mean = prior.mean_logits(problem.features, shape[1])
+    logits = numpyro.deterministic("logits", mean + apply(lower, whitened))
+    density = problem.likelihood.log_density(problem.targets, logits)
+    numpyro.factor("likelihood", jnp.sum(density))
+    return logits
+
+
+def _factor(prior: NTKPrior, features: Array, num_outputs: int) -> tuple[Array, Array]:
+    """L with L Lᵀ = Θ/ridge + jitter, and the jitter."""
+    gram = prior.gram(features).ntk / prior.ridge
+    jitter = _JITTER * jnp.mean(jnp.diagonal(gram))
+    return jnp.linalg.cholesky(gram + jitter * jnp.eye(len(gram))), jitter
+
+
+def require_support(prior: NTKPrior, hyperpriors: Mapping[str, Any]) -> None:
+    """Raises ConfigurationError for a hyper-prior that its hyper-parameter cannot have."""
+    for name, law in hyperpriors.items():
+        shape = value_of(prior, name).shape
+        if not hasattr(law, "support"):
+            raise ConfigurationError(
+                f"the hyper-prior of {name} must be a NumPyro distribution; got {law!r}"
+            )
+        if name != "mean" and not _is_positive(law.support):
+            raise ConfigurationError(
+                f"the hyper-prior of {name} must have positive support, {type(law).__name__} has "
+                f"{law.support}; use LogNormal, HalfNormal or Gamma, say"
+            )
+        if tuple(law.shape()) != shape:
+            raise ConfigurationError(
+                f"the hyper-prior of {name} has shape {tuple(law.shape())}, {name} has {shape}; "
+                "expand it, or give the prior a value of that shape"
+            )
+
+
+def _is_positive(support: Any) -> bool:
+    from numpyro.distributions import constraints
+
+    if support is constraints.positive or support is constraints.softplus_positive:
+        return True
+    lower = getattr(support, "lower_bound", None)
+    return lower is not None and bool(np.all(np.asarray(lower) >= 0))
+
+
+@dataclass(frozen=True)
+class FullBayesInfo(Info):
+    """num_divergences: transitions whose energy error exploded; should be 0. max_rhat: the largest
+    split R-hat, and min_ess the smallest effective sample size, of the hyper-parameters and of the
+    logits at the training points. mean_steps: leapfrog steps a draw. mean_accept: acceptance
+    statistic."""
+
+    num_divergences: int
+    max_rhat: float
+    min_ess: float
+    mean_steps: float
+    mean_accept: float
+
+
+class FullBayesLaw(Law):
+    """Draws of (hyper-parameters, latent function): each is a Gaussian process of its own kernel, and is
+    conditioned at new inputs on its own values at X.
+
+    Attributes:
+        values: draws of each hyper-parameter, (S, ...).
+        whitened: z of each draw, (S, n, C).
+    """
+
+    sampling = "Markov chains"
+    info: FullBayesInfo
+
+    def __init__(
+        self,
+        problem: Problem,
+        values: Mapping[str, Array],
+        whitened: Draws,
+        info: FullBayesInfo,
+        num_chains: int,
+    ):
+        self.problem = problem
+        self.values = dict(values)
+        self.whitened = whitened
+        self.info = info
+        self.num_chains = num_chains
+
+    def paths(self, key: PRNGKeyArray, num_draws: int | None) -> Paths:
+        raise ConfigurationError("each draw of this law has a kernel of its own; use sample()")
+
+    def sample(
+        self, key: PRNGKeyArray, features: Inputs, num_draws: int | None = None
+    ) -> Float[Array, "draws m classes"]:
+        held = len(self.whitened)
+        count = held if num_draws is None else num_draws
+        if not 0 < count <= held:
+            raise ConfigurationError(
+                f"the law holds {held} draws, {num_draws} were asked for; ask for 1 to {held}"
+            )
+        inputs = self._inputs(features)
+        chosen = jnp.arange(count) * held // count  # every chain alike
+        values = {name: draws[chosen] for name, draws in self.values.items()}
+        noise = jax.random.normal(key, (count, len(inputs), self.problem.num_outputs))
+        return _joint(self.problem, values, self.whitened[chosen], inputs, noise)
+
+    def mean(self, features: Inputs) -> Float[Array, "m classes"]:
+        return jnp.mean(self._given(features)[0], axis=0)
+
+    def covariance(self, features: Inputs) -> Float[Array, "m classes classes"]:
+        means, left = self._given(features)
+        centred = means - jnp.mean(means, axis=0)[None]
+        spread = jnp.einsum("smc,smd->mcd", centred, centred) / (len(means) - 1)
+        return spread + output_blocks(jnp.mean(left, axis=0), self.problem.num_outputs)
+
+    def _given(
+        self, features: Inputs
+    ) -> tuple[Float[Array, "draws m classes"], Float[Array, "draws m"]]:
+        return _marginals(self.problem, self.values, self.whitened, self._inputs(features))
+
+
+@eqx.filter_jit
+def _marginals(
+    problem: Problem, values: dict[str, Array], whitened: Draws, inputs: Array
+) -> tuple[Float[Array, "draws m classes"], Float[Array, "draws m"]]:
+    """Mean of each draw at the inputs, and the variance left to it."""
+
+    def one(draw: tuple) -> tuple[Logits, Float[Array, " m"]]:
+        prior, projection = _projected(problem, draw[0], inputs)
+        mean = prior.mean_logits(inputs, whitened.shape[2]) + projection.T @ draw[1]
+        variance = prior.diagonal(inputs).ntk / prior.ridge
+        return mean, jnp.maximum(variance - jnp.sum(projection**2, axis=0), 0.0)  # round-off
+
+    return jax.lax.map(one, (values, whitened))
+
+
+@eqx.filter_jit
+def _joint(
+    problem: Problem,
+    values: dict[str, Array],
+    whitened: Draws,
+    inputs: Array,
+    noise: Float[Array, "draws m classes"],
+) -> Float[Array, "draws m classes"]:
+    """Each draw jointly at the inputs (R&W 2.19), for white noise there."""
+
+    def one(draw: tuple) -> Logits:
+        prior, projection = _projected(problem, draw[0], inputs)
+        mean = prior.mean_logits(inputs, whitened.shape[2]) + projection.T @ draw[1]
+        gram = prior.gram(inputs).ntk / prior.ridge
+        left = gram - projection.T @ projection
+        jitter = 2 * _JITTER * jnp.mean(jnp.diagonal(gram))
+        root = jnp.linalg.cholesky((left + left.T) / 2 + jitter * jnp.eye(len(left)))
+        return mean + root @ draw[2]
+
+    return jax.lax.map(one, (values, whitened, noise))
+
+
+def _projected(
+    problem: Problem, values: dict[str, Array], inputs: Array
+) -> tuple[NTKPrior, Float[Array, "n m"]]:
+    """A draw's prior, and L⁻¹ P(X, x)."""
+    prior = with_values(problem.prior, values)
+    lower, _ = _factor(prior, problem.features, problem.num_outputs)
+    cross = prior.cross(problem.features, inputs).ntk / prior.ridge
+    return prior, jax.scipy.linalg.solve_triangular(lower, cross, lower=True)
+
+
+class FullBayes(Method[FullBayesLaw]):
+    """No-U-turn sampling of hyper-parameters and whitened latent function together.
+
+    Every gradient differentiates through a Cholesky factor of the Gram matrix, O(n³): for some hundred
+    points. The kernel has to be that of a network at infinite width.
+
+    Args:
+        hyperpriors: NumPyro distributions for some of weight_std, bias_std, ridge and mean.
+        num_samples: draws kept, a chain.
+        num_warmup: draws thrown away while step size and mass adapt, a chain.
+        num_chains: chains, run side by side.
+        target_accept: acceptance probability that the step size aims at.
+        progress: show NumPyro's progress bar.
+    """
+
+    name: ClassVar[str] = "full Bayes"
+    hyperpriors: dict[str, Any]
+    num_samples: int = 250
+    num_warmup: int = 250
+    num_chains: int = 4
+    target_accept: float = 0.9
+    progress: bool = False
+
+    def __check_init__(self) -> None:
+        if self.num_samples < 4 or self.num_warmup < 1 or self.num_chains < 1:
+            raise ConfigurationError(
+                "full Bayes needs num_samples ≥ 4, num_warmup ≥ 1 and num_chains ≥ 1; got "
+                f"{self.num_samples}, {self.num_warmup}, {self.num_chains}"
+            )
+
+    def solve(self, problem: Problem, key: PRNGKeyArray | None) -> FullBayesLaw:
+        from numpyro.infer import MCMC
+        from numpyro.infer import NUTS as Kernel
+
+        key = self._require_key(key)
+        problem.prior.require_ridge("the posterior")
+        if problem.gram.nngp is None:
+            raise ConfigurationError(
+                "full Bayes changes the scales of a network at infinite width; a finite network has "
+                "none: use NUTS"
+            )
+        require_support(problem.prior, self.hyperpriors)
+        sampler = MCMC(
+            Kernel(_model, target_accept_prob=self.target_accept),
+            num_warmup=self.num_warmup,
+            num_samples=self.num_samples,
+            num_chains=self.num_chains,
+            chain_method="vectorized",
+            progress_bar=self.progress,
+        )
+        fields = ("diverging", "num_steps", "accept_prob")
+        sampler.run(key, problem, self.hyperpriors, extra_fields=fields)
+        draws = sampler.get_samples(group_by_chain=True)
+        info = _diagnose(draws, problem, sampler.get_extra_fields(True))
+        flat = {name: part.reshape(-1, *part.shape[2:]) for name, part in draws.items()}
+        values = {name: flat[name] for name in self.hyperpriors}
+        return FullBayesLaw(problem, values, flat["whitened"], info, self.num_chains)
+
+
+def _diagnose(draws: Mapping[str, Array], problem: Problem, fields: dict) -> FullBayesInfo:
+    from numpyro.diagnostics import effective_sample_size, split_gelman_rubin
+
+    seen = {name: np.asarray(part) for name, part in draws.items() if name != "whitened"}
+    seen["logits"] = np.asarray(problem.likelihood.project(draws["logits"]))
+    info = FullBayesInfo(
+        num_divergences=int(fields["diverging"].sum()),
+        max_rhat=max(float(np.max(split_gelman_rubin(part))) for part in seen.values()),
+        min_ess=min(float(np.min(effective_sample_size(part))) for part in seen.values()),
+        mean_steps=float(fields["num_steps"].mean()),
+        mean_accept=float(fields["accept_prob"].mean()),
+    )
+    if info.num_divergences or not info.max_rhat <= 1.05:
+        warnings.warn(
+            f"the chains have not converged: {info.num_divergences} divergences, R-hat up to "
+            f"{info.max_rhat:.3f}. Use more num_warmup and num_samples, a higher target_accept, or "
+            "narrower hyper-priors",
+            ConvergenceWarning,
+            stacklevel=4,
+        )
+    return info

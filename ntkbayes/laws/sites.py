@@ -1,0 +1,218 @@
+"""Sites that reproduce themselves: the fixed point behind variational inference and EP.
+
+A rule turns each point's posterior marginal N(mᵢ, Sᵢᵢ) into a new site; the posterior of the new sites
+has new marginals; and so on, until nothing moves. See `posterior` for the
+notation. One step costs what one Newton step of training does, O(C n³), where Λ is diagonal, and
+O((nC)³) where it couples the outputs.
+"""
+
+import abc
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from ntkbayes.errors import ConfigurationError, ConvergenceError
+from ntkbayes.laws.base import Problem
+from ntkbayes.laws.posterior import Covariances, GaussianPosterior, PosteriorMethod, SiteInfo
+from ntkbayes.likelihood import Likelihood
+from ntkbayes.linalg import (
+    BlockCurvature,
+    Curvature,
+    CurvedInverse,
+    Gram,
+    Logits,
+    Operator,
+    StructuredCurvature,
+    apply,
+    curved_inverse,
+    output_blocks,
+)
+from ntkbayes.training import linearised
+
+_SMALLEST_STEP = 1 / 64
+
+
+class Sites(eqx.Module):
+    """Sites, each told by Λᵢ and by aᵢ = νᵢ − Λᵢ mᵢ, its slope at the posterior mean."""
+
+    weights: Logits
+    precisions: Covariances
+
+
+class Posterior(eqx.Module):
+    """The Gaussian that sites and prior make.
+
+    Attributes:
+        sites: a and Λ.
+        logits: m, (n, C).
+        covariances: Sᵢᵢ, (n, C, C).
+        curvature: Λ.
+        inverse: B = (P + Λ⁻¹)⁻¹.
+    """
+
+    sites: Sites
+    logits: Logits
+    covariances: Covariances
+    curvature: Curvature
+    inverse: CurvedInverse
+
+
+class SiteMethod(PosteriorMethod):
+    """A method that is told by its rule for sites.
+
+    Attributes:
+        tolerance: on how far a and Λ still are from where the rule moves them, in units of probability.
+        max_iterations: steps before giving up.
+    """
+
+    tolerance: eqx.AbstractVar[float]
+    max_iterations: eqx.AbstractVar[int]
+
+    @abc.abstractmethod
+    def rule(self, likelihood: Likelihood, targets: Logits, posterior: Posterior) -> Sites:
+        """New sites from the marginals of the posterior."""
+
+    @abc.abstractmethod
+    def log_evidence(
+        self, likelihood: Likelihood, targets: Logits, mean: Logits, posterior: Posterior
+    ) -> Float[Array, ""]:
+        """Its approximation of log p(y | X), or bound on it, in nats."""
+
+    def couples(self, num_outputs: int) -> bool:
+        """Whether the sites couple the outputs."""
+        return False
+
+    def solve(self, problem: Problem, key: PRNGKeyArray | None = None) -> GaussianPosterior:
+        problem.prior.require_ridge(f"the posterior of {type(self).__name__}")
+        gram = problem.prior_gram
+        if isinstance(gram, Operator):
+            raise ConfigurationError(
+                f"{type(self).__name__} needs the marginals of all training points, and so a kernel "
+                "that can be formed: use fewer points, or a kernel with a larger max_rows"
+            )
+        posterior, residual, count = self._iterate(problem, gram)
+        given = (problem.likelihood, problem.targets, problem.mean, posterior)
+        info = SiteInfo(float(self.log_evidence(*given)), residual, count)
+        return GaussianPosterior(
+            problem,
+            posterior.sites.weights / problem.ridge,
+            posterior.logits,
+            posterior.curvature,
+            posterior.inverse,
+            problem.tangent_process,
+            info,
+        )
+
+    def _iterate(self, problem: Problem, gram: Gram) -> tuple[Posterior, float, int]:
+        """From Laplace's sites, by Anderson's mixing of the last few steps (Walker & Ni 2011). Where
+        that makes the sites move more, a plain step is taken instead, halved until it does not."""
+        given = (self, problem.likelihood, gram, problem.targets, problem.mean)
+        sites, history, step, count = self._start(problem), Mixing(), 1.0, 0
+        posterior, move, residual = _assess(*given, sites)
+        while not float(residual) <= self.tolerance:
+            self._require_steps(float(residual), step, count)
+            mixed = history.next(sites, move)
+            found = _assess(*given, mixed)
+            count += 1
+            while not float(found[2]) < 1.5 * float(residual):
+                self._require_steps(float(residual), step, count)
+                mixed = jax.tree.map(lambda x, dx, t=step: x + t * dx, sites, move)
+                found = _assess(*given, mixed)
+                history, step, count = Mixing(), step / 2, count + 1
+            sites, (posterior, move, residual) = mixed, found
+            step = min(1.0, 2 * step)
+        return posterior, float(residual), count
+
+    def _require_steps(self, residual: float, step: float, count: int) -> None:
+        """Raises ConvergenceError if there is to be no other step."""
+        if count >= self.max_iterations or step < _SMALLEST_STEP:
+            raise ConvergenceError(
+                f"the sites of {type(self).__name__} still move by {residual:.3g} after {count} "
+                f"iterations, above the tolerance {self.tolerance:g}; use a larger ridge, or a larger "
+                "tolerance if that is close enough"
+            )
+
+    def _start(self, problem: Problem) -> Sites:
+        likelihood, targets = problem.likelihood, problem.targets
+        mode = linearised.train(
+            likelihood,
+            problem.gram.ntk,
+            targets,
+            problem.mean,
+            ridge=problem.ridge,
+            tolerance=1e-6,
+        )
+        blocks = likelihood.curvature(targets, mode.logits).blocks
+        if not self.couples(problem.num_outputs):
+            blocks = diagonal_blocks(blocks)
+        return Sites(problem.ridge * mode.alpha, blocks)
+
+
+class Mixing:
+    """Anderson's mixing: the step whose linear model, of the last few moves, is to stand still."""
+
+    depth = 6
+
+    def __init__(self) -> None:
+        self.points: list[np.ndarray] = []
+        self.moves: list[np.ndarray] = []
+
+    def next(self, sites: Sites, move: Sites) -> Sites:
+        """Where to go from sites that their rule would move so."""
+        point, unravel = ravel_pytree(sites)
+        self.points = [*self.points[-self.depth :], np.asarray(point)]
+        self.moves = [*self.moves[-self.depth :], np.asarray(ravel_pytree(move)[0])]
+        goal = self.points[-1] + self.moves[-1]
+        if len(self.moves) > 1:
+            moved, turned = (np.diff(np.array(x), axis=0).T for x in (self.points, self.moves))
+            mixture = np.linalg.lstsq(turned, self.moves[-1])[0]
+            goal = goal - (moved + turned) @ mixture
+        return unravel(jnp.asarray(goal))
+
+
+@eqx.filter_jit
+def _assess(
+    method: SiteMethod,
+    likelihood: Likelihood,
+    gram: Gram,
+    targets: Logits,
+    mean: Logits,
+    sites: Sites,
+) -> tuple[Posterior, Sites, Float[Array, ""]]:
+    """The posterior of the sites, how its rule would move them, and how far that is.
+
+    The weights take a Newton step towards a = a*, whose slope in m is about −Λ, along the
+    directions that the likelihood sees.
+    """
+    posterior = _posterior(gram, mean, sites, couples=method.couples(targets.shape[1]))
+    goal = method.rule(likelihood, targets, posterior)
+    wrong, apart = goal.weights - sites.weights, goal.precisions - sites.precisions
+    step = likelihood.project(wrong - posterior.inverse.matvec(apply(gram, wrong)))
+    residual = jnp.maximum(jnp.max(jnp.abs(wrong)), jnp.max(jnp.abs(apart)))
+    return posterior, Sites(step, apart), residual
+
+
+def _posterior(gram: Gram, mean: Logits, sites: Sites, *, couples: bool) -> Posterior:
+    blocks, num_outputs = sites.precisions, mean.shape[1]
+    curvature: Curvature
+    if couples:
+        curvature = BlockCurvature(blocks)
+    else:
+        diagonal = jnp.diagonal(blocks, axis1=1, axis2=2)
+        curvature = StructuredCurvature(diagonal, coupled=False)
+    inverse = curved_inverse(gram, curvature)
+    prior = jnp.diagonal(gram)
+    if gram.shape[0] != mean.shape[0]:
+        prior = jnp.einsum("icid->icd", gram.reshape(*mean.shape, *mean.shape))
+    covariances = output_blocks(prior, num_outputs) - inverse.quadratic(gram)
+    logits = mean + apply(gram, sites.weights)
+    return Posterior(sites, logits, covariances, curvature, inverse)
+
+
+def diagonal_blocks(blocks: Covariances) -> Covariances:
+    """The blocks with their off-diagonal entries removed."""
+    return blocks * jnp.eye(blocks.shape[1])[None]

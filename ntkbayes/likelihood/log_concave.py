@@ -1,0 +1,239 @@
+"""A user's own likelihood, by its log density alone."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from ntkbayes.datasets import Dataset
+from ntkbayes.errors import ConfigurationError, DataError
+from ntkbayes.likelihood.base import Likelihood, PerPoint, Stack
+from ntkbayes.linalg import (
+    BlockCurvature,
+    Curvature,
+    Logits,
+    StructuredCurvature,
+    require_float64,
+)
+
+Row = Float[Array, " classes"]
+Targets = Float[np.ndarray, "n classes"]
+
+_SCALES = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
+_LOGITS_A_SCALE = 32
+_BLOCK = 16  # targets probed at once, one shape for all data
+_TOLERANCE = 1e-8
+
+
+class LogConcave(Likelihood):
+    """p(y | f) by its logarithm, with derivatives by JAX. It must be concave in the logits.
+
+    That is checked when it is made, at the example targets, and again at the targets of all data, at
+    192 logits between scales of 0.1 and 30: finite values and gradients, no eigenvalue of the Hessian
+    above 1e-8 of its size (at least 1), and midpoints of distant pairs no lower than their chord. The
+    check can refute concavity, not prove it.
+
+    Its curvature is kept by blocks, which costs O((nC)³) for several logits and suits no first-order
+    law; with one logit it costs what Bernoulli's does. Targets have one column a logit: real
+    targets (n, C), or class probabilities (n, C), or with one logit that of the second of two classes.
+    Two objects share compilations if they have the same `log_density` object: define it once.
+
+    Args:
+        log_density: (target (C,), logits (C,)) → log p(y | f), a scalar in JAX, defined for one point.
+            Write it so that it stays finite in the tails (`jax.nn.log_sigmoid`, not log of sigmoid).
+        num_logits: C.
+        examples: targets to check at, (e, C); the extremes of what data may hold are the best.
+        curvature_bound: no less than any eigenvalue of −∂² log p / ∂f² at any targets and logits, for
+            the step size of real networks. Infinite, unknown, by default: what the check sees is
+            only a lower bound.
+        draw: (key, logits (C,)) → a target (C,) drawn from p(y | f); needed by `sample` alone.
+
+    Raises:
+        ConfigurationError: the log density is not a scalar, not finite or not concave, and where; the
+            curvature bound is below a curvature that was seen; the examples have another shape.
+        PrecisionError: JAX is not in float64.
+    """
+
+    density: Callable[[Row, Row], Float[Array, ""]] = eqx.field(static=True)
+    num_logits: int = eqx.field(static=True)
+    bound: float = eqx.field(static=True)
+    draw: Callable[[PRNGKeyArray, Row], Row] | None = eqx.field(static=True)
+
+    def __init__(
+        self,
+        log_density: Callable[[Row, Row], Float[Array, ""]],
+        *,
+        num_logits: int,
+        examples: object,
+        curvature_bound: float = float("inf"),
+        draw: Callable[[PRNGKeyArray, Row], Row] | None = None,
+    ):
+        require_float64()
+        if num_logits < 1:
+            raise ConfigurationError(f"num_logits must be at least 1; got {num_logits!r}")
+        if not curvature_bound > 0:
+            raise ConfigurationError(f"curvature_bound must be positive; got {curvature_bound!r}")
+        self.density = log_density
+        self.num_logits = num_logits
+        self.bound = float(curvature_bound)
+        self.draw = draw
+        rows = np.asarray(examples, dtype=float)
+        if rows.ndim != 2 or rows.shape[1] != num_logits or not len(rows):
+            raise ConfigurationError(
+                f"examples must be targets (e, {num_logits}), one column a logit; got shape {rows.shape}"
+            )
+        row = jax.ShapeDtypeStruct((num_logits,), jnp.float64)
+        found = jax.eval_shape(log_density, row, row)
+        if getattr(found, "shape", None) != () or found.dtype != jnp.float64:
+            raise ConfigurationError(
+                f"log_density must give one float64 number for one point, gave {found}; sum over logits"
+            )
+        self._require_log_concave(rows)
+
+    def encode(self, data: Dataset) -> Logits:
+        targets = data.targets
+        if data.class_names is not None and data.num_classes == 2 and self.num_logits == 1:
+            targets = targets[:, 1:]
+        if targets.shape[1] != self.num_logits:
+            raise DataError(
+                f"this likelihood has {self.num_logits} logits, the data {targets.shape[1]} columns of "
+                "targets; it takes one column a logit (or two classes with one logit)"
+            )
+        self._require_log_concave(targets)
+        return jnp.asarray(targets)
+
+    def log_density(self, targets: Logits, logits: Logits) -> PerPoint:
+        return jax.vmap(self.density)(targets, logits)
+
+    def residual(self, targets: Logits, logits: Logits) -> Logits:
+        return jax.vmap(jax.grad(self.density, argnums=1))(targets, logits)
+
+    def curvature(self, targets: Logits, logits: Logits) -> Curvature:
+        blocks = -jax.vmap(jax.hessian(self.density, argnums=1))(targets, logits)
+        if self.num_logits > 1:
+            return BlockCurvature(blocks)
+        # Round-off can leave small negative ones, which have no root.
+        return StructuredCurvature(jnp.maximum(blocks[:, :, 0], 0.0), coupled=False)
+
+    @property
+    def curvature_bound(self) -> float:
+        return self.bound
+
+    def interpolant(self, targets: Logits) -> Logits:
+        raise ConfigurationError(
+            "a LogConcave likelihood does not know the logits of zero residual, which training without "
+            "ridge ends at: use a ridge > 0"
+        )
+
+    def sample(self, key: PRNGKeyArray, logits: Stack) -> Stack:
+        if self.draw is None:
+            raise ConfigurationError(
+                "this LogConcave likelihood cannot draw targets: give it draw=, a function of a key "
+                "and one point's logits"
+            )
+        rows = logits.reshape(-1, self.num_logits)
+        drawn = jax.vmap(self.draw)(jax.random.split(key, len(rows)), rows)
+        return drawn.reshape(logits.shape).astype(logits.dtype)
+
+    def _require_log_concave(self, targets: Targets) -> None:
+        logits, partners = _probe_logits(self.num_logits)
+        distinct = np.unique(targets, axis=0)
+        for begin in range(0, len(distinct), _BLOCK):
+            rows = distinct[begin : begin + _BLOCK]
+            rows = rows[np.arange(_BLOCK) % len(rows)]  # filled up to one shape
+            seen = _probe(self.density, jnp.asarray(rows), logits, partners)
+            self._judge(rows, np.asarray(logits), np.asarray(partners), seen)
+
+    def _judge(
+        self,
+        targets: Float[np.ndarray, "targets classes"],
+        logits: Float[np.ndarray, "probes classes"],
+        partners: Float[np.ndarray, "probes classes"],
+        seen: "_Seen",
+    ) -> None:
+        """Raises ConfigurationError unless the log density is sound wherever it was probed."""
+        value, slope, size, top, bottom, sag, chord = (np.asarray(part) for part in seen)
+
+        def where(wrong: np.ndarray) -> tuple[tuple[int, int], str]:
+            i, j = (int(k) for k in np.argwhere(wrong)[0])
+            return (i, j), f"at the target {targets[i].tolist()} and logits {logits[j].tolist()}"
+
+        wrong = ~(np.isfinite(value) & np.isfinite(slope) & np.isfinite(size))
+        if wrong.any():
+            at, place = where(wrong)
+            raise ConfigurationError(
+                f"{place} the log density is {value[at]}, its largest slope {slope[at]} and "
+                f"its largest curvature {size[at]}: they must be finite. Write it so that it stays "
+                "finite in the tails (jax.nn.log_sigmoid, not the logarithm of sigmoid)"
+            )
+        wrong = ~(top <= _TOLERANCE * np.maximum(size, 1))
+        if wrong.any():
+            at, place = where(wrong)
+            raise ConfigurationError(
+                f"the log density is not concave in the logits: {place} its Hessian has the eigenvalue "
+                f"{top[at]:.3g} > 0; every law here needs a log-concave likelihood"
+            )
+        wrong = ~(sag <= _TOLERANCE * np.maximum(chord, 1))
+        if wrong.any():
+            at, place = where(wrong)
+            raise ConfigurationError(
+                f"the log density is not concave in the logits: {place}, half way to "
+                f"{partners[at[1]].tolist()}, it lies {sag[at]:.3g} below the mean of both ends"
+            )
+        steepest = float(np.max(-bottom))
+        if steepest > self.bound * (1 + _TOLERANCE):
+            raise ConfigurationError(
+                f"curvature_bound is {self.bound:g}, but a curvature of {steepest:.4g} was seen; give a "
+                "larger one, or leave it out"
+            )
+
+
+Probes = Float[Array, "..."]
+
+
+class _Seen(NamedTuple):
+    """At each target and logits: the log density, its largest slope, and of its Hessian the largest
+    entry and the extreme eigenvalues; how far the midpoint of a pair lies below its chord (sag), and
+    the size of the chord's values."""
+
+    value: Probes
+    slope: Probes
+    size: Probes
+    top: Probes
+    bottom: Probes
+    sag: Probes
+    chord: Probes
+
+
+def _probe_logits(num_logits: int) -> tuple[Logits, Logits]:
+    """Random logits at all scales, and a partner of each."""
+    normal_key, pair_key = jax.random.split(jax.random.key(0))
+    scales = jnp.repeat(jnp.asarray(_SCALES), _LOGITS_A_SCALE)
+    logits = scales[:, None] * jax.random.normal(normal_key, (len(scales), num_logits))
+    return logits, jax.random.permutation(pair_key, logits, axis=0)
+
+
+@partial(jax.jit, static_argnums=0)
+def _probe(
+    density: Callable[[Row, Row], Float[Array, ""]],
+    targets: Float[Array, "targets classes"],
+    logits: Float[Array, "probes classes"],
+    partners: Float[Array, "probes classes"],
+) -> _Seen:
+    def at(y: Row, f: Row, partner: Row) -> _Seen:
+        value, gradient = jax.value_and_grad(density, argnums=1)(y, f)
+        hessian = jax.hessian(density, argnums=1)(y, f)
+        eigenvalues = jnp.linalg.eigvalsh(hessian)
+        other = density(y, partner)
+        sag = (value + other) / 2 - density(y, (f + partner) / 2)
+        slope, size = jnp.max(jnp.abs(gradient)), jnp.max(jnp.abs(hessian))
+        chord = jnp.abs(value) + jnp.abs(other)
+        return _Seen(value, slope, size, eigenvalues[-1], eigenvalues[0], sag, chord)
+
+    every = jax.vmap(at, in_axes=(None, 0, 0))
+    return jax.lax.map(lambda y: every(y, logits, partners), targets)

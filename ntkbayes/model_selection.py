@@ -1,0 +1,128 @@
+"""Choosing between priors: the whole curve of a score, cross-validation and leave-one-out."""
+
+import warnings
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from ntkbayes.datasets import Dataset
+from ntkbayes.errors import ConfigurationError, GridEdgeWarning
+from ntkbayes.evidence import log_evidence
+from ntkbayes.laws.base import Law, Method
+from ntkbayes.laws.held_out import held_out_logits, log_mean_density
+from ntkbayes.laws.marginals import log_marginal_density
+from ntkbayes.laws.posterior import GaussianPosterior
+from ntkbayes.likelihood import Likelihood, default_likelihood
+from ntkbayes.prior import NTKPrior
+
+
+@dataclass(frozen=True)
+class Scan:
+    """A score over several priors.
+
+    Attributes:
+        scores: by label, higher is better.
+        best: the label of the highest.
+        prior: that of the best.
+    """
+
+    scores: Mapping[Hashable, float]
+    best: Hashable
+    prior: NTKPrior
+
+
+def scan(
+    priors: Mapping[Hashable, NTKPrior],
+    data: Dataset,
+    *,
+    score: Callable[[NTKPrior, Dataset], float] = log_evidence,
+    progress: Callable[[Hashable, float], object] = lambda label, value: None,
+) -> Scan:
+    """Score every prior, and warn if the best lies at the edge of a grid of numbers.
+
+    Args:
+        priors: by label: a number such as a depth or a ridge, a word, or a tuple of them.
+        data: training data.
+        score: of a prior given data, higher is better; by default the log evidence. Less a
+            cross-validated NLL is another: `lambda prior, data: -cross_validated_nll(...)`.
+        progress: called with each label and its score.
+
+    Raises:
+        ConfigurationError: there are no priors.
+    """
+    if not priors:
+        raise ConfigurationError("scan() needs at least one prior")
+    scores = {}
+    for label, prior in priors.items():
+        scores[label] = float(score(prior, data))
+        progress(label, scores[label])
+    best = max(scores, key=lambda label: scores[label])
+    _warn_at_edge(best, list(scores))
+    return Scan(scores, best, priors[best])
+
+
+def _warn_at_edge(best: Hashable, labels: list[Hashable]) -> None:
+    rows = [label if isinstance(label, tuple) else (label,) for label in labels]
+    chosen = best if isinstance(best, tuple) else (best,)
+    for place, value in enumerate(chosen):
+        column = {row[place] for row in rows if len(row) > place}
+        if not all(isinstance(entry, int | float) for entry in column) or len(column) < 2:
+            continue
+        if value in (min(column), max(column)):
+            warnings.warn(
+                f"the best score is at {value!r}, at the edge of {sorted(column)}: a better one may lie "
+                "beyond. Widen the grid",
+                GridEdgeWarning,
+                stacklevel=3,
+            )
+
+
+def cross_validated_nll(
+    method: Method,
+    prior: NTKPrior,
+    data: Dataset,
+    *,
+    key: PRNGKeyArray,
+    num_folds: int = 5,
+    likelihood: Likelihood | None = None,
+) -> float:
+    """Mean of −log p(yᵢ | data of the other folds), in nats a point. Lower is better.
+
+    Args:
+        method: fitted to all folds but one, num_folds times.
+        prior, data, likelihood: as for `Method.fit`.
+        key: of the folds, the fits and the draws.
+        num_folds: parts, each with its share of every class.
+
+    Raises:
+        ConfigurationError: there are fewer than 2 folds, or more than points.
+    """
+    likelihood = default_likelihood(data) if likelihood is None else likelihood
+    held_out = held_out_logits(
+        method, prior, data, key=key, num_folds=num_folds, likelihood=likelihood
+    )
+    terms = [log_mean_density(likelihood, y, draws) for y, draws in held_out]
+    return -float(jnp.mean(jnp.concatenate(terms)))
+
+
+def leave_one_out(law: Law) -> Float[np.ndarray, " n"]:
+    """log p(yᵢ | all other points) of each training point, in nats, from one fit.
+
+    Exact for a Normal likelihood. Otherwise approximate, as the sites of the other points stay what
+    they are (see `GaussianPosterior.leave_one_out`): closest for EP, then Variational, then Laplace.
+
+    Raises:
+        ConfigurationError: the law is no Gaussian posterior.
+    """
+    if not isinstance(law, GaussianPosterior):
+        raise ConfigurationError(
+            f"leave-one-out from one fit needs a Gaussian posterior, not {type(law).__name__}; use "
+            "cross_validated_nll with as many folds as points"
+        )
+    mean, covariance = law.leave_one_out()
+    problem = law.problem
+    density: Array = log_marginal_density(problem.likelihood, problem.targets, mean, covariance)
+    return np.asarray(density)

@@ -1,0 +1,187 @@
+"""The log evidence, its gradient and maximum, and the choice between priors."""
+
+import jax
+import numpy as np
+import pytest
+from oracles import gp_classification as oracle
+
+import ntkbayes as nb
+from ntkbayes.errors import (
+    ConfigurationError,
+    ConvergenceError,
+    GridEdgeWarning,
+    RidgeError,
+    UnknownNameError,
+)
+from ntkbayes.evidence import evidence_gradient
+from ntkbayes.hyperparameters import value_of, with_values
+from ntkbayes.laws.held_out import folds
+
+KEY = jax.random.key(2)
+EVERY = ("weight_std", "bias_std", "ridge", "mean")
+
+
+def data_of(classes, count=16):
+    features, labels = oracle.blobs(7, count, classes)
+    labels = labels.copy()
+    labels[:2] = (labels[:2] + 1) % classes  # mistaken labels, so that less than certainty is best
+    return nb.Dataset(features, labels, class_names=range(classes))
+
+
+def prior_of(classes, **settings):
+    mean = 0.2 if classes == 2 else np.array([0.1, -0.2, 0.3])
+    network = nb.networks.mlp(depth=1, activation="erf", weight_std=1.4, bias_std=0.6)
+    return nb.NTKPrior(network, **{"ridge": 0.3, "mean": mean, **settings})
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_log_evidence_is_that_of_laplace(classes):
+    prior, data = prior_of(classes), data_of(classes)
+    laplace = nb.Laplace().fit(prior, data).info.log_evidence
+    np.testing.assert_allclose(nb.log_evidence(prior, data), laplace, rtol=1e-9)
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_the_gradient_of_the_evidence_is_its_finite_difference(classes):
+    prior, data = prior_of(classes), data_of(classes)
+    gradient = evidence_gradient(prior, data, over=EVERY)
+    for name in EVERY:
+        value = np.array(value_of(prior, name))
+
+        def at(place, step, name=name, value=value):
+            moved = value.copy()
+            moved[place] += step
+            return nb.log_evidence(with_values(prior, {name: moved}), data)
+
+        for place in np.ndindex(value.shape):
+            h = 1e-3
+            near, far = (at(place, k * h) - at(place, -k * h) for k in (1, 2))
+            difference = (8 * near - far) / (12 * h)
+            assert abs(difference) > 1e-3
+            np.testing.assert_allclose(gradient[name][place], difference, rtol=1e-6)
+
+
+def test_for_real_targets_the_evidence_is_the_density_of_the_targets_and_so_is_its_gradient():
+    features, _ = oracle.blobs(7, 12, 2)
+    values = np.sin(features[:, 0])
+    data, prior = nb.Dataset.real(features, values), prior_of(2, mean=0.0)
+    likelihood = nb.likelihood.Normal(0.4)
+    theta = np.asarray(prior.gram(features).ntk)
+    covariance = theta / 0.3 + 0.16 * np.eye(12)
+    solved = np.linalg.solve(covariance, values)
+    expected = -(values @ solved + np.linalg.slogdet(2 * np.pi * covariance)[1]) / 2
+    found = nb.log_evidence(prior, data, likelihood=likelihood)
+    np.testing.assert_allclose(found, expected, rtol=1e-10)
+    slope = -theta / 0.3**2  # of the covariance in the ridge (R&W 5.9)
+    by_hand = (solved @ slope @ solved - np.trace(np.linalg.solve(covariance, slope))) / 2
+    gradient = evidence_gradient(prior, data, over=("ridge",), likelihood=likelihood)
+    np.testing.assert_allclose(gradient["ridge"], by_hand, rtol=1e-9)
+
+
+@pytest.fixture(scope="module")
+def climbed():
+    return nb.maximise_evidence(prior_of(2), data_of(2), over=("ridge", "mean"))
+
+
+def test_at_the_maximum_of_the_evidence_its_slopes_vanish(climbed):
+    gradient = evidence_gradient(climbed.prior, data_of(2), over=("ridge", "mean"))
+    assert abs(gradient["ridge"] * climbed.values["ridge"]) < 1e-2
+    assert abs(gradient["mean"]) < 1e-2
+    assert climbed.log_evidence > nb.log_evidence(prior_of(2), data_of(2))
+    np.testing.assert_allclose(nb.log_evidence(climbed.prior, data_of(2)), climbed.log_evidence)
+    assert max(value for _, value in climbed.path) == climbed.log_evidence
+
+
+def test_no_ridge_nearby_has_more_evidence_than_the_maximum(climbed):
+    best = float(climbed.prior.ridge)
+    for factor in (0.8, 1.25):
+        beside = with_values(climbed.prior, {"ridge": best * factor})
+        assert nb.log_evidence(beside, data_of(2)) < climbed.log_evidence
+
+
+def test_an_evidence_without_a_maximum_in_the_range_is_an_error_that_says_so():
+    with pytest.raises(ConvergenceError, match=r"no maximum with ridge inside \(10\.0, 20\.0\)"):
+        nb.maximise_evidence(
+            prior_of(2, ridge=15.0), data_of(2), over=("ridge",), ranges={"ridge": (10.0, 20.0)}
+        )
+
+
+@pytest.mark.parametrize(
+    ("prior", "settings", "error", "message"),
+    [
+        (prior_of(2), {"over": ("depth",)}, UnknownNameError, "hyper-parameter 'depth'"),
+        (prior_of(2), {"ranges": {"ridge": (1.0, 2.0)}}, ConfigurationError, "outside its range"),
+        (prior_of(2), {"ranges": {"ridge": (2.0, 1.0)}}, ConfigurationError, "range of ridge"),
+        (prior_of(2, mean=lambda x: x[:, :1]), {"over": ("mean",)}, ConfigurationError, "function"),
+        (prior_of(2, ridge=0.0), {}, RidgeError, "infinitely wide"),
+    ],
+)
+def test_what_cannot_be_maximised_is_refused(prior, settings, error, message):
+    with pytest.raises(error, match=message):
+        nb.maximise_evidence(prior, data_of(2), **settings)
+
+
+def test_a_kernel_without_scales_is_refused():
+    kernel = nb.kernels.FunctionKernel(lambda a, b: a @ b.T)
+    with pytest.raises(ConfigurationError, match="FunctionKernel has no weight_std"):
+        evidence_gradient(nb.NTKPrior(kernel, ridge=1.0), data_of(2), over=("weight_std",))
+
+
+# --- scans ----------------------------------------------------------------------------------------
+
+
+def test_a_scan_returns_the_whole_curve_and_its_best(climbed):
+    best = float(climbed.prior.ridge)
+    ridges = (0.01 * best, best, 100 * best)
+    priors = {(r, "erf"): with_values(climbed.prior, {"ridge": r}) for r in ridges}
+    found = nb.scan(priors, data_of(2))
+    assert found.best == (best, "erf")
+    assert found.prior is priors[found.best]
+    for label, prior in priors.items():
+        assert found.scores[label] == nb.log_evidence(prior, data_of(2))
+
+
+def test_a_best_value_at_the_edge_of_a_grid_warns():
+    scores = {1: 0.0, 2: 1.0, 3: 2.0}
+    priors = {depth: prior_of(2, ridge=float(depth)) for depth in scores}
+    with pytest.warns(GridEdgeWarning, match="at 3, at the edge of \\[1, 2, 3\\]"):
+        nb.scan(priors, data_of(2), score=lambda prior, data: scores[int(prior.ridge)])
+
+
+def test_a_scan_of_nothing_is_refused():
+    with pytest.raises(ConfigurationError, match="at least one prior"):
+        nb.scan({}, data_of(2))
+
+
+# --- held out -------------------------------------------------------------------------------------
+
+
+def test_cross_validated_nll_is_the_mean_over_folds_fitted_by_hand():
+    prior, data, likelihood = prior_of(2), data_of(2), nb.likelihood.Bernoulli()
+    found = nb.cross_validated_nll(nb.MAP(), prior, data, key=KEY, num_folds=4)
+    fold = folds(data, jax.random.split(KEY, 3)[0], 4)
+    terms = []
+    for k in range(4):
+        held = data.take(fold == k)
+        logits = nb.MAP().fit(prior, data.take(fold != k)).mean(held.features)
+        terms.append(likelihood.log_density(likelihood.encode(held), logits))
+    np.testing.assert_allclose(found, -np.mean(np.concatenate(terms)), rtol=1e-10)
+
+
+def test_every_class_is_spread_evenly_over_the_folds():
+    data = data_of(3, 31)
+    fold = folds(data, KEY, 4)
+    counts = np.array([np.bincount(fold[data.labels == c], minlength=4) for c in range(3)])
+    assert np.ptp(counts, axis=1).max() <= 1
+    assert np.ptp(np.bincount(fold)) <= 1
+
+
+@pytest.mark.parametrize("num_folds", [1, 17])
+def test_folds_outside_their_range_are_refused(num_folds):
+    with pytest.raises(ConfigurationError, match="2 to 16 folds"):
+        nb.cross_validated_nll(nb.MAP(), prior_of(2), data_of(2), key=KEY, num_folds=num_folds)
+
+
+def test_leave_one_out_of_a_law_that_has_none_is_refused():
+    with pytest.raises(ConfigurationError, match="needs a Gaussian posterior, not PointLaw"):
+        nb.leave_one_out(nb.MAP().fit(prior_of(2), data_of(2)))
