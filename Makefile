@@ -34,7 +34,7 @@ lint: setup ## check style, types and the order of the layers
 
 test: lint ## run everything CI runs: lint, then the tests
 	@echo "== pytest"
-	@$(BIN)/pytest --numprocesses auto --dist loadfile
+	@$(BIN)/pytest --numprocesses auto --dist loadfile --max-worker-restart 0
 
 fuzz: setup ## ten thousand random problems: finite numbers, or a clear error
 	@$(BIN)/pytest --numprocesses auto --hypothesis-profile nightly tests/test_fuzz.py

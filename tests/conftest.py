@@ -18,6 +18,7 @@ import jax
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
+import pytest
 from hypothesis import settings
 
 settings.register_profile("nightly", max_examples=5000)  # for `make fuzz`
@@ -54,3 +55,11 @@ install_import_hook(CHECKED, "beartype.beartype")
 with warnings.catch_warnings():
     # Third parties warn about themselves at import; the tests' own filter is "error".
     warnings.simplefilter("ignore")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _release_compiled_programs():
+    """Each compiled program holds a few of the process's memory maps; Linux allows 65530, and the
+    compiler crashes beyond them."""
+    yield
+    jax.clear_caches()
