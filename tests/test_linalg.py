@@ -15,6 +15,7 @@ from ntkbayes.linalg import (
     StructuredCurvature,
     cholesky,
     curved_inverse,
+    largest,
     require_float64,
 )
 
@@ -98,6 +99,18 @@ def test_a_negative_diagonal_is_refused():
 
 def test_the_zero_matrix_has_a_factor_of_round_off():
     assert float(jnp.max(jnp.abs(cholesky(jnp.zeros((3, 3))).lower))) < 1e-6
+
+
+@pytest.mark.parametrize("compile_", [jax.jit, lambda f: f])
+@pytest.mark.parametrize("where", [slice(None), (3, 1)])
+def test_the_largest_entry_is_nan_where_there_is_one(where, compile_):
+    values = np.linspace(-4, 3, 5000).reshape(500, 10)
+    assert float(compile_(largest)(jnp.asarray(values))) == 4
+    values[where] = np.nan
+    assert np.isnan(compile_(largest)(jnp.asarray(values)))
+    expected = np.abs(values).max(axis=1)
+    rows = compile_(lambda v: largest(v, axis=1))(jnp.asarray(values))
+    np.testing.assert_array_equal(rows, expected)
 
 
 def test_float64_is_required():

@@ -37,7 +37,7 @@ from ntkbayes.datasets import Dataset
 from ntkbayes.errors import ConfigurationError, DataError
 from ntkbayes.kernels import KernelPair
 from ntkbayes.likelihood import Likelihood, default_likelihood
-from ntkbayes.linalg import Block, Logits, apply
+from ntkbayes.linalg import Block, Logits, apply, largest
 from ntkbayes.paths import Path, Process
 from ntkbayes.prior import NTKPrior
 from ntkbayes.training.linearised import TrainedPredictors
@@ -65,7 +65,7 @@ class TrainingInfo(Info):
     def of(cls, trained: TrainedPredictors) -> "TrainingInfo":
         """Of many draws."""
         counts = trained.num_iterations
-        worst = float(jnp.max(trained.residual))
+        worst = float(largest(trained.residual))
         return cls(worst, float(jnp.mean(counts)), int(jnp.max(counts)))
 
 

@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 from ntkbayes.errors import ConfigurationError, ConvergenceError
 from ntkbayes.kernels import Functions
 from ntkbayes.laws.base import Info, Method, Problem, SampledLaw, require_training_time
+from ntkbayes.linalg import largest
 from ntkbayes.networks import Network, Params, require_sound
 from ntkbayes.paths import FunctionPath
 from ntkbayes.training.finite import State, Trainer, fastest_rate, largest_eigenvalue, logits_of
@@ -153,7 +154,7 @@ class FiniteEnsemble(Method[FiniteEnsembleLaw]):
                 state = trainer.advance(state, features, targets, chunk)
                 before, logits = logits, logits_of(self.network, state.params, features)
                 squares = jnp.mean((logits - before) ** 2, axis=(1, 2))
-                moves = float(jnp.sqrt(jnp.mean(squares))), float(jnp.sqrt(jnp.max(squares)))
+                moves = float(jnp.sqrt(jnp.mean(squares))), float(jnp.sqrt(largest(squares)))
                 bar.update(chunk)
                 if moves[0] <= self.tolerance:
                     return state, moves

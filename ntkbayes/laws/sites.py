@@ -29,6 +29,7 @@ from ntkbayes.linalg import (
     StructuredCurvature,
     apply,
     curved_inverse,
+    largest,
     output_blocks,
 )
 from ntkbayes.training import linearised
@@ -192,7 +193,7 @@ def _assess(
     goal = method.rule(likelihood, targets, posterior)
     wrong, apart = goal.weights - sites.weights, goal.precisions - sites.precisions
     step = likelihood.project(wrong - posterior.inverse.matvec(apply(gram, wrong)))
-    residual = jnp.maximum(jnp.max(jnp.abs(wrong)), jnp.max(jnp.abs(apart)))
+    residual = largest(jnp.stack([largest(wrong), largest(apart)]))
     return posterior, Sites(step, apart), residual
 
 

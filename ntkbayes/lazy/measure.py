@@ -26,6 +26,7 @@ from ntkbayes.datasets import Dataset
 from ntkbayes.errors import ConfigurationError
 from ntkbayes.kernels.empirical import EmpiricalNTK
 from ntkbayes.likelihood import ClassLikelihood, Likelihood, Stack
+from ntkbayes.linalg import largest
 from ntkbayes.networks import Network, Params, require_sound
 from ntkbayes.training.finite import Trainer, logits_of
 
@@ -367,7 +368,7 @@ def _compare(
         "distance": distance,
         "relative_distance": distance / _norm(start.params),
         "loss": linearised.ridge / 2 * distance**2 - jnp.sum(log_density, axis=1),
-        "largest_logit": jnp.max(jnp.abs(likelihood.project(now.train)), axis=(1, 2)),
+        "largest_logit": largest(likelihood.project(now.train), axis=(1, 2)),
     }
     both = {
         "train": (now.train, linearised.train_logits),
@@ -378,9 +379,9 @@ def _compare(
         variation = _total_variation(likelihood, network, linear)
         found |= {
             f"gap_{where}": jnp.sqrt(jnp.mean(gap**2, axis=(1, 2))),
-            f"worst_gap_{where}": jnp.max(jnp.abs(gap), axis=(1, 2)),
+            f"worst_gap_{where}": largest(gap, axis=(1, 2)),
             f"variation_{where}": jnp.mean(variation, axis=1),
-            f"worst_variation_{where}": jnp.max(variation, axis=1),
+            f"worst_variation_{where}": largest(variation, axis=1),
         }
     return found
 

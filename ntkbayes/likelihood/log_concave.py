@@ -18,6 +18,7 @@ from ntkbayes.linalg import (
     Curvature,
     Logits,
     StructuredCurvature,
+    largest,
     require_float64,
 )
 
@@ -231,7 +232,7 @@ def _probe(
         eigenvalues = jnp.linalg.eigvalsh(hessian)
         other = density(y, partner)
         sag = (value + other) / 2 - density(y, (f + partner) / 2)
-        slope, size = jnp.max(jnp.abs(gradient)), jnp.max(jnp.abs(hessian))
+        slope, size = largest(gradient), largest(hessian)
         chord = jnp.abs(value) + jnp.abs(other)
         return _Seen(value, slope, size, eigenvalues[-1], eigenvalues[0], sag, chord)
 

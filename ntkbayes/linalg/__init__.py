@@ -20,6 +20,7 @@ from ntkbayes.linalg.curved import (
     interpolation,
     symmetric_roots,
 )
+from ntkbayes.linalg.norms import largest
 
 __all__ = [
     "Block",
@@ -41,6 +42,7 @@ __all__ = [
     "curved_inverse",
     "dense",
     "interpolation",
+    "largest",
     "output_blocks",
     "require_float64",
     "symmetric_roots",

@@ -28,6 +28,7 @@ from tqdm.auto import tqdm
 from ntkbayes.errors import ConfigurationError, DivergenceError, StorageError
 from ntkbayes.files import write_atomically
 from ntkbayes.likelihood import Likelihood
+from ntkbayes.linalg import largest
 from ntkbayes.networks import Network, Params, require_sound
 
 Offset = Float[Array, "networks n classes"]
@@ -292,7 +293,7 @@ def largest_eigenvalue(
 
     A lower bound, mostly to a few parts in a thousand.
     """
-    return float(jnp.max(_power_iteration(network, params, features, num_products)))
+    return float(largest(_power_iteration(network, params, features, num_products)))
 
 
 @eqx.filter_jit

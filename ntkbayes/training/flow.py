@@ -17,7 +17,7 @@ from jaxtyping import Array, Float
 
 from ntkbayes.errors import ConfigurationError, ConvergenceError
 from ntkbayes.likelihood import Likelihood
-from ntkbayes.linalg import Block, Logits, Operator, apply
+from ntkbayes.linalg import Block, Logits, Operator, apply, largest
 from ntkbayes.training.linearised import Draws, TrainedPredictor, TrainedPredictors, train
 
 MAX_JACOBIAN = 2000  # rows of a Jacobian that the implicit solver may factor
@@ -85,7 +85,7 @@ def flow(
         )
     final = initials + apply(ntk, alpha)
     velocity = jax.vmap(lambda f: likelihood.residual(targets, f))(final) - ridge * alpha
-    return TrainedPredictors(alpha, jnp.max(jnp.abs(velocity), axis=(1, 2)), steps)
+    return TrainedPredictors(alpha, largest(velocity, axis=(1, 2)), steps)
 
 
 def _explicit_is_cheaper(
@@ -134,7 +134,7 @@ def _explicit(
         return residual(initials + apply(ntk, alpha)) - ridge * alpha
 
     def worst_draw(error: Draws) -> Array:
-        return jnp.sqrt(jnp.max(jnp.mean(error**2, axis=(1, 2))))
+        return jnp.sqrt(largest(jnp.mean(error**2, axis=(1, 2))))
 
     solution = diffrax.diffeqsolve(
         diffrax.ODETerm(velocity),

@@ -31,6 +31,7 @@ from ntkbayes.linalg import (
     apply,
     curved_inverse,
     interpolation,
+    largest,
 )
 from ntkbayes.training.preconditioner import Preconditioner, preconditioner_of
 
@@ -142,7 +143,7 @@ def newton(
 
     def assess(a: Logits, count: Int[Array, ""] | int) -> tuple:
         f = initial + apply(gram, a)
-        return a, f, jnp.max(jnp.abs(a - likelihood.residual(targets, f))), jnp.asarray(count)
+        return a, f, largest(a - likelihood.residual(targets, f)), jnp.asarray(count)
 
     return jax.lax.while_loop(unfinished, update, assess(start, 0))
 
@@ -218,12 +219,12 @@ def _conjugate_gradients(
 
     def unfinished(state: tuple) -> Array:
         _, _, gradient, *_, count = state
-        worst = jnp.max(jnp.abs(gradient), axis=(1, 2))
+        worst = largest(gradient, axis=(1, 2))
         return jnp.any(worst > tolerance) & (count < max_iterations)
 
     def update(state: tuple) -> tuple:
         a, f, gradient, v, df, da, counts, count = state
-        active = jnp.max(jnp.abs(gradient), axis=(1, 2)) > tolerance
+        active = largest(gradient, axis=(1, 2)) > tolerance
         t, residual = search(f, df, inner(gradient, df), inner(a, df), inner(da, df))
         t = spread(jnp.where(active, t, 0.0))
         a, f = a + t * da, f + t * df
@@ -243,7 +244,7 @@ def _conjugate_gradients(
     state = (start, f, gradient, v, -v, -z, counts, 0)
     a, *_, counts, _ = jax.lax.while_loop(unfinished, update, state)
     f = initial + apply(gram, a)  # afresh: no round-off of many updates
-    return a, jnp.max(jnp.abs(a - residual_of(f)), axis=(1, 2)), counts
+    return a, largest(a - residual_of(f), axis=(1, 2)), counts
 
 
 def _finish(
@@ -331,7 +332,7 @@ def train_many(
         )
         parts.append(solved)
         _require_convergence(
-            float(jnp.max(solved[1])), tolerance, int(jnp.max(solved[2])), "training many draws"
+            float(largest(solved[1])), tolerance, int(jnp.max(solved[2])), "training many draws"
         )
         progress(part.shape[0])
     a, residual, counts = (jnp.concatenate(values) for values in zip(*parts, strict=True))
@@ -362,8 +363,8 @@ def _interpolate(
     goal = likelihood.interpolant(targets)
     inverse = interpolator(likelihood, ntk, targets)
     alpha, f = _interpolate_with(inverse, ntk, goal, initials)
-    residual = jax.vmap(lambda f: jnp.max(jnp.abs(likelihood.residual(targets, f))))(f)
-    worst = float(jnp.max(residual))
+    residual = jax.vmap(lambda f: largest(likelihood.residual(targets, f)))(f)
+    worst = float(largest(residual))
     if not worst <= 1e-6:
         raise ConvergenceError(
             f"without ridge the network should reproduce its targets, but misses them by {worst:.2g}: "

@@ -448,6 +448,16 @@ def test_too_few_iterations_are_an_error_that_names_them(method):
         short.fit(PRIOR, BINARY)
 
 
+class _Broken(nb.MeanField):
+    def rule(self, likelihood, targets, posterior):
+        return jax.tree.map(lambda v: v * jnp.nan, super().rule(likelihood, targets, posterior))
+
+
+def test_sites_that_are_not_finite_are_never_taken_as_converged():
+    with pytest.raises(ConvergenceError, match="still move by nan"):
+        _Broken().fit(PRIOR, blobs(40, 3))
+
+
 def test_a_kernel_known_by_its_products_has_no_marginals_and_no_weights():
     network = nb.networks.mlp(depth=1, activation="erf", width=8, num_outputs=1)
     params = network.init(KEY, jnp.asarray(BINARY.features))
