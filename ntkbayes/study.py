@@ -34,6 +34,7 @@ from ntkbayes.laws import (
     Method,
     PerturbedInit,
     RandomInit,
+    SplitHMC,
     Variational,
 )
 from ntkbayes.laws.base import SampledLaw
@@ -48,6 +49,7 @@ METHODS: dict[str, type[Method]] = {
     "first-order": FirstOrder,
     "laplace": Laplace,
     "nuts": NUTS,
+    "split-hmc": SplitHMC,
     "perturbed-init": PerturbedInit,
     "variational": Variational,
     "mean-field": MeanField,
@@ -65,8 +67,8 @@ def default_methods(
 
     Args:
         names: of laws, see `METHODS`.
-        num_draws: initialisations of random-init and perturbed-init, draws a chain of NUTS. The others
-            have formulas, and need not be told.
+        num_draws: initialisations of random-init and perturbed-init, draws a chain of NUTS and
+            split-hmc. The others have formulas, and need not be told.
 
     Raises:
         UnknownNameError: there is no such law.
@@ -83,8 +85,8 @@ def default_methods(
         kind = METHODS[name]
         if issubclass(kind, RandomInit | PerturbedInit):
             made[kind.name] = kind(num_inits=num_draws)
-        elif kind is NUTS:
-            made[kind.name] = NUTS(num_samples=num_draws)
+        elif issubclass(kind, NUTS | SplitHMC):
+            made[kind.name] = kind(num_samples=num_draws)
         else:
             made[kind.name] = kind()
     return made

@@ -4,10 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.linalg
 
 from ntkbayes.errors import ConfigurationError, NotPositiveDefiniteError, PrecisionError
 from ntkbayes.linalg import (
     BlockCurvature,
+    BlockedTriangle,
     Conditional,
     CoupledInverse,
     Operator,
@@ -111,6 +113,20 @@ def test_the_largest_entry_is_nan_where_there_is_one(where, compile_):
     expected = np.abs(values).max(axis=1)
     rows = compile_(lambda v: largest(v, axis=1))(jnp.asarray(values))
     np.testing.assert_array_equal(rows, expected)
+
+
+@pytest.mark.parametrize("size", [1, 512, 1100])
+def test_a_triangle_by_blocks_solves_as_scipy_does(size):
+    rng = np.random.default_rng(size)
+    lower = np.tril(rng.standard_normal((size, size))) / np.sqrt(size) + 2 * np.eye(size)
+    v = rng.standard_normal((size, 3))
+    triangle = BlockedTriangle.build(jnp.asarray(lower))
+    solved = scipy.linalg.solve_triangular(lower, v, lower=True)
+    np.testing.assert_allclose(triangle.solve(jnp.asarray(v)), solved, rtol=1e-10, atol=1e-11)
+    transposed = scipy.linalg.solve_triangular(lower, v, lower=True, trans="T")
+    np.testing.assert_allclose(
+        triangle.solve_transposed(jnp.asarray(v)), transposed, rtol=1e-10, atol=1e-11
+    )
 
 
 def test_float64_is_required():

@@ -12,6 +12,7 @@ from ntkbayes.laws.perturbed_init import PerturbedInit
 from ntkbayes.laws.point import MAP
 from ntkbayes.laws.prior import Prior
 from ntkbayes.laws.random_init import FirstOrder, RandomInit
+from ntkbayes.laws.split_hmc import SplitHMC
 from ntkbayes.laws.temperature import TemperatureScaled
 from ntkbayes.laws.variational import MeanField, Variational
 
@@ -31,6 +32,7 @@ __all__ = [
     "PerturbedInit",
     "Prior",
     "RandomInit",
+    "SplitHMC",
     "TemperatureScaled",
     "Variational",
     "numpyro_model",

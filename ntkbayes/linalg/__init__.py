@@ -21,10 +21,12 @@ from ntkbayes.linalg.curved import (
     symmetric_roots,
 )
 from ntkbayes.linalg.norms import largest
+from ntkbayes.linalg.triangular import BlockedTriangle
 
 __all__ = [
     "Block",
     "BlockCurvature",
+    "BlockedTriangle",
     "CholeskyFactor",
     "Conditional",
     "CoupledInverse",

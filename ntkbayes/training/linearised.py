@@ -24,7 +24,7 @@ from ntkbayes.errors import ConfigurationError, ConvergenceError
 from ntkbayes.likelihood import Likelihood
 from ntkbayes.linalg import (
     Block,
-    CurvedInverse,
+    Curvature,
     Interpolation,
     Logits,
     Operator,
@@ -45,7 +45,8 @@ class TrainedPredictor(eqx.Module):
         alpha: α, (n, C).
         logits: f* at the training points, (n, C).
         residual: max |ridge α − r(f*)|, in units of probability.
-        num_iterations: Newton steps (0 for a closed form).
+        num_iterations: Newton steps, or products with the Gram matrix where there are many points (0
+            for a closed form).
     """
 
     alpha: Logits
@@ -162,7 +163,9 @@ def train(
 
     Ridge > 0: Newton's method on the strictly convex loss (R&W algorithm 3.3) with a line search,
     which converges from everywhere; undamped it does not. One step costs O(C n³) where the outputs
-    share Θ, O((nC)³) where they do not, and some dozen products with an operator.
+    share Θ, O((nC)³) where they do not, and some dozen products with an operator. With more than
+    EXACT_POINTS points and a shared Θ: preconditioned conjugate gradients, with two factors of n × n
+    in all, finished by Newton's method if round-off keeps them from the tolerance.
     Ridge = 0: the closed form of THEORY 3.
 
     Args:
@@ -183,12 +186,28 @@ def train(
     if ridge == 0:
         alpha, f, residual = _interpolate(likelihood, ntk, targets, initial[None])
         return TrainedPredictor(alpha[0], f[0], float(residual[0]), 0)
-    start = jnp.zeros_like(initial)
+    start, done = jnp.zeros_like(initial), 0
+    if initial.shape[0] > EXACT_POINTS and _is_shared(ntk, initial):
+        given = (likelihood, ntk, targets, initial)
+        found = _train_iteratively(*given, ridge=ridge, tolerance=tolerance)
+        if found.residual <= tolerance:
+            return found
+        start, done = (
+            jnp.where(found.residual < 1, ridge * found.alpha, start),
+            found.num_iterations,
+        )
     a, f, residual, count = newton(
         likelihood, ntk / ridge, targets, initial, tolerance, max_iterations, start
     )
     _require_convergence(float(residual), tolerance, int(count), "Newton's method")
-    return TrainedPredictor(a / ridge, f, float(residual), int(count))
+    return TrainedPredictor(a / ridge, f, float(residual), done + int(count))
+
+
+EXACT_POINTS = 256  # up to which Newton's factors cost less than their compilation
+
+
+def _is_shared(ntk: Block, logits: Logits) -> bool:
+    return not isinstance(ntk, Operator) and ntk.shape[0] == logits.shape[0]
 
 
 # --- ridge > 0, many initial functions: one preconditioner, matrix products -----------------------
@@ -197,14 +216,15 @@ def train(
 @eqx.filter_jit
 def _conjugate_gradients(
     likelihood: Likelihood,
-    gram: Block,
+    ntk: Block,
+    ridge: Float[Array, ""],
     targets: Logits,
     initial: Draws,
     start: Draws,
     preconditioner: Preconditioner,
-    tolerance: float,
+    tolerance: Float[Array, ""],
     max_iterations: int,
-) -> tuple[Draws, Array, Array]:
+) -> tuple[Draws, Draws, Array, Array]:
     """Preconditioned Polak–Ribière⁺ with a strong-Wolfe line search: globally convergent on the
     strictly convex loss (Gilbert & Nocedal 1992). One iteration is one product for all draws."""
 
@@ -237,19 +257,48 @@ def _conjugate_gradients(
         df, da = jnp.where(uphill, -new_v, df), jnp.where(uphill, -new_z, da)
         return a, f, new, new_v, df, da, counts + active, count + 1
 
-    f = initial + apply(gram, start)
+    f = initial + apply(ntk, start / ridge)
     gradient = start - residual_of(f)
     v, z = preconditioner.apply(gradient, likelihood.project)
     counts = jnp.zeros(initial.shape[0], dtype=int)
     state = (start, f, gradient, v, -v, -z, counts, 0)
     a, *_, counts, _ = jax.lax.while_loop(unfinished, update, state)
-    f = initial + apply(gram, a)  # afresh: no round-off of many updates
-    return a, largest(a - residual_of(f), axis=(1, 2)), counts
+    f = initial + apply(ntk, a / ridge)  # afresh: no round-off of many updates
+    return a, f, largest(a - residual_of(f), axis=(1, 2)), counts
+
+
+def _train_iteratively(
+    likelihood: Likelihood,
+    ntk: Block,
+    targets: Logits,
+    initial: Logits,
+    *,
+    ridge: float,
+    tolerance: float,
+) -> TrainedPredictor:
+    """Conjugate gradients alone: two factors of n × n, one with the curvature at the start and one
+    with that where the first has led, and some dozen products. The residual may miss the tolerance."""
+    weight, count = jnp.asarray(ridge), 0
+    a, f = jnp.zeros_like(initial)[None], initial[None]
+    for goal in (max(_COARSE, tolerance), tolerance):
+        curvature = likelihood.curvature(targets, f[0])
+        preconditioner = preconditioner_of(
+            ntk, weight, curvature, is_flat=likelihood.is_flat, num_draws=1
+        )
+        given = (likelihood, ntk, weight, targets, initial[None], a, preconditioner)
+        a, f, residual, counts = _conjugate_gradients(*given, jnp.asarray(goal), _MAX_PRODUCTS)
+        count += int(counts[0])
+    return TrainedPredictor(a[0] / ridge, f[0], float(residual[0]), count)
+
+
+_COARSE = 0.03  # in units of probability: from here on the curvature changes little
+_MAX_PRODUCTS = 500
 
 
 def _finish(
     likelihood: Likelihood,
-    gram: Block,
+    ntk: Block,
+    ridge: float,
     targets: Logits,
     initial: Draws,
     solved: tuple[Draws, Array, Array],
@@ -262,7 +311,7 @@ def _finish(
     for draw in jnp.flatnonzero(~(residual <= tolerance)):
         start = jnp.where(residual[draw] < 1, a[draw], 0.0)
         found, _, error, steps = newton(
-            likelihood, gram, targets, initial[draw], tolerance, max_iterations, start
+            likelihood, ntk / ridge, targets, initial[draw], tolerance, max_iterations, start
         )
         a, residual = a.at[draw].set(found), residual.at[draw].set(error)
         counts = counts.at[draw].add(steps)
@@ -270,9 +319,17 @@ def _finish(
 
 
 @eqx.filter_jit
-def _first_order_start(inverse: CurvedInverse, centre: Logits, offsets: Draws) -> Draws:
-    """a to first order in f0 − mean (THEORY 4): a ≈ ā − B (f0 − mean)."""
-    return centre[None] - jax.vmap(inverse.matvec)(offsets)
+def _first_order_start(
+    likelihood: Likelihood,
+    preconditioner: Preconditioner,
+    curvature: Curvature,
+    centre: Logits,
+    offsets: Draws,
+) -> Draws:
+    """a to first order in f0 − mean (THEORY 4), as far as the preconditioner knows:
+    a ≈ ā − (P + W⁻¹)⁻¹ (f0 − mean), and (P + W⁻¹)⁻¹ = P⁻¹ Σ W."""
+    _, response = preconditioner.apply(jax.vmap(curvature.matvec)(offsets), likelihood.project)
+    return centre[None] - response
 
 
 def train_many(
@@ -290,8 +347,8 @@ def train_many(
 ) -> TrainedPredictors:
     """Trained predictors from S initial functions that share one kernel, for any ridge ≥ 0.
 
-    Ridge > 0: preconditioned non-linear conjugate gradients from the first-order solution; after one
-    factorisation at the centre of the law, an iteration costs one (C, n, n) by (C, n, S) product.
+    Ridge > 0: preconditioned non-linear conjugate gradients from the first-order solution; after the
+    factorisation at the centre of the law, an iteration costs what one product with Θ does.
     Draws that this leaves above the tolerance are finished one by one by Newton's method.
     Draws are solved in blocks of bounded memory. Ridge = 0: the closed form of THEORY 3.
 
@@ -312,23 +369,29 @@ def train_many(
         alpha, _, residual = _interpolate(likelihood, ntk, targets, initials)
         return TrainedPredictors(alpha, residual, jnp.zeros(size, dtype=int))
 
-    gram = ntk / ridge
+    weight = jnp.asarray(ridge)
     curvature = likelihood.curvature(targets, centre.logits)
-    inverse = curved_inverse(gram, curvature)
-    preconditioner = preconditioner_of(gram, curvature)
-    block = max(1, min(size, _BLOCK_NUMBERS // max(1, initials[0].size)))
+    preconditioner = preconditioner_of(
+        ntk, weight, curvature, is_flat=likelihood.is_flat, num_draws=size
+    )
+    wide = max(_BLOCK_NUMBERS // initials[0].size, _BLOCK_COLUMNS // targets.shape[1])
+    block = max(1, min(size, wide))
     parts = []
     for begin in range(0, size, block):
         part = initials[begin : begin + block]
         missing = block - part.shape[0]  # the last block is filled up: one compilation for all
         filled = jnp.concatenate([part, jnp.broadcast_to(part[:1], (missing, *part.shape[1:]))])
-        start = _first_order_start(inverse, ridge * centre.alpha, filled - centre_initial[None])
-        solved = _conjugate_gradients(
-            likelihood, gram, targets, filled, start, preconditioner, tolerance, max_iterations
+        offsets = filled - centre_initial[None]
+        start = _first_order_start(
+            likelihood, preconditioner, curvature, ridge * centre.alpha, offsets
         )
-        a, residual, counts = (values[: part.shape[0]] for values in solved)
+        given = (likelihood, ntk, weight, targets, filled, start, preconditioner)
+        a, _, residual, counts = (
+            values[: part.shape[0]]
+            for values in _conjugate_gradients(*given, jnp.asarray(tolerance), max_iterations)
+        )
         solved = _finish(
-            likelihood, gram, targets, part, (a, residual, counts), tolerance, max_iterations
+            likelihood, ntk, ridge, targets, part, (a, residual, counts), tolerance, max_iterations
         )
         parts.append(solved)
         _require_convergence(
@@ -340,6 +403,7 @@ def train_many(
 
 
 _BLOCK_NUMBERS = 2**16  # numbers in one (S, n, C) array: 512 KiB, so that its like stay in cache
+_BLOCK_COLUMNS = 512  # but no fewer columns, for the sake of the products
 
 
 # --- ridge = 0 -----------------------------------------------------------------------------------

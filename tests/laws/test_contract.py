@@ -25,6 +25,7 @@ METHODS = {
     "Laplace": nb.Laplace(),
     "random init": nb.RandomInit(num_inits=200),
     "NUTS": nb.NUTS(num_samples=200, num_warmup=200, num_chains=2),
+    "split HMC": nb.SplitHMC(num_samples=200, num_warmup=200, num_chains=2),
     "finite ensemble": nb.FiniteEnsemble(network=NETWORK, num_networks=100),
     "prior": nb.Prior(),
     "perturbed init": nb.PerturbedInit(num_inits=200),
@@ -38,15 +39,18 @@ GAUSSIAN = ("first order", "Laplace")
 STORED = {
     "random init": 200,
     "NUTS": 400,
+    "split HMC": 400,
     "finite ensemble": 100,
     "perturbed init": 200,
     "corrected": 200,
 }
+CHAINS = ("NUTS", "split HMC")
 SAMPLED_INITIALISATIONS = ("random init", "finite ensemble")
 POSTERIORS = (
     "prior",
     "Laplace",
     "NUTS",
+    "split HMC",
     "perturbed init",
     "variational",
     "mean field",
@@ -82,8 +86,8 @@ def method(name, kind):
 
 def fast(name, kind="binary"):
     """The method with as little work as it allows, for data that are unusual."""
-    if name == "NUTS":
-        return nb.NUTS(num_samples=400, num_warmup=100, num_chains=1)
+    if name in CHAINS:
+        return dataclasses.replace(METHODS[name], num_samples=400, num_warmup=100, num_chains=1)
     return nb.RandomInit(num_inits=50) if name == "random init" else method(name, kind)
 
 
@@ -199,7 +203,7 @@ def test_the_number_of_draws_is_respected(fitted):
     assert law.sample(KEY, NEW, 7).shape == (7, 4, outputs)
     default = STORED.get(name, 1 if name == "MAP" else law.default_draws)
     assert law.sample(KEY, NEW).shape == (default, 4, outputs)
-    assert law.num_chains == (2 if name == "NUTS" else 1)
+    assert law.num_chains == (2 if name in CHAINS else 1)
 
 
 def test_more_draws_than_are_stored_or_none_at_all_are_refused(fitted):

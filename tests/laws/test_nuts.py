@@ -1,72 +1,21 @@
-"""NUTS against posteriors known otherwise: quadrature and regression (oracles 9 and 10)."""
-
-import warnings
+"""The coordinates in which NUTS moves. Its stationary law is tested with that of its rivals, in
+`test_chains`."""
 
 import jax
 import numpy as np
 import pytest
-from numpyro.diagnostics import effective_sample_size
 from oracles import gp_classification as oracle
 
 import ntkbayes as nb
-from ntkbayes.errors import ConvergenceWarning
 from ntkbayes.laws import nuts
 from ntkbayes.laws.base import Problem
-from ntkbayes.likelihood import Bernoulli, Categorical
+from ntkbayes.laws.chains import laplace_mode
+from ntkbayes.likelihood import Bernoulli
 from ntkbayes.linalg import cholesky
 
 NETWORK = nb.networks.mlp(depth=1, activation="relu", weight_std=1.5, bias_std=0.5)
 KEY = jax.random.key(21)
-
-
-def moment_errors(law, draws, mean, variance):
-    """z-scores of draws' mean and variance (S, m, C), with standard errors from effective samples."""
-    chains = np.array(draws).reshape(law.num_chains, -1, *draws.shape[1:])
-    deviation = (chains - mean) ** 2
-    mean_error = np.sqrt(variance / effective_sample_size(chains))
-    flat = deviation.reshape(-1, *mean.shape)
-    variance_error = np.sqrt(flat.var(axis=0) / effective_sample_size(deviation))
-    return (
-        (np.array(draws).mean(axis=0) - mean) / mean_error,
-        (flat.mean(axis=0) - variance) / variance_error,
-    )
-
-
-# --- one point: quadrature -----------------------------------------------------------------------
-
 ONE = np.array([[0.8, -0.4]])
-CASES = {
-    "bernoulli": (Bernoulli(), oracle.Logistic(), [[0.0, 1.0]], 1.0),
-    "softmax": (Categorical(), oracle.Softmax(), [[0.1, 0.2, 0.7]], 0.6),
-}
-
-
-@pytest.mark.parametrize("name", CASES)
-def test_one_point_has_the_posterior_of_quadrature(name):
-    likelihood, truth, target, ridge = CASES[name]
-    data = nb.Dataset(ONE, target, class_names=range(len(target[0])))
-    size = 1 if name == "bernoulli" else 3
-    prior = nb.NTKPrior(NETWORK, ridge=ridge, mean=np.linspace(-1.0, 0.5, size))
-    encoded = np.array(likelihood.encode(data))
-    variance = float(prior.diagonal(ONE).ntk[0]) / ridge
-    exact_mean, exact_covariance, evidence = oracle.one_point_posterior(
-        truth, variance, encoded, np.linspace(-1.0, 0.5, size)
-    )
-
-    law = nb.NUTS(num_samples=2000, num_warmup=300, num_chains=2).fit(
-        prior, data, key=KEY, likelihood=likelihood
-    )
-    assert law.info.num_divergences == 0
-    draws = law.sample(KEY, ONE)
-    errors = moment_errors(law, draws, exact_mean[None], np.diag(exact_covariance)[None])
-    assert max(np.abs(error).max() for error in errors) < 4
-
-    laplace = nb.Laplace().fit(prior, data, likelihood=likelihood)
-    # Laplace is an approximation here: near, and nearer than the prior is.
-    gap = np.abs(np.array(laplace.mean(ONE))[0] - exact_mean)
-    assert 1e-3 < gap.max() < 0.35 * np.sqrt(np.diag(exact_covariance)).max()
-    np.testing.assert_allclose(laplace.variance(ONE)[0], np.diag(exact_covariance), rtol=0.3)
-    assert laplace.info.log_evidence == pytest.approx(evidence, abs=0.15)
 
 
 def test_laplace_becomes_exact_for_one_point_as_the_prior_narrows():
@@ -85,127 +34,30 @@ def test_laplace_becomes_exact_for_one_point_as_the_prior_narrows():
     assert np.all(np.diff(np.log10(gaps)) < -1.9)
 
 
-# --- real targets: exact regression --------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def regression():
-    rng = np.random.default_rng(1)
-    features, new = rng.standard_normal((12, 2)), 1.5 * rng.standard_normal((4, 2))
-    data = nb.Dataset.real(features, rng.standard_normal((12, 2)))
-    prior = nb.NTKPrior(NETWORK, ridge=0.5, mean=0.3)
-    inputs = np.concatenate([new, features[:2]])
-    grams = [part / 0.5 for part in oracle.Kernels.of(prior, features, inputs).ntk]
-    truth, _ = oracle.gp_regression(*grams, data.targets, 0.3, 0.3, 0.5)
-    law = nb.NUTS(num_samples=1500, num_warmup=300, num_chains=2).fit(
-        prior, data, key=KEY, likelihood=nb.likelihood.Normal(0.5)
-    )
-    return law, inputs, truth
-
-
-def test_posterior_draws_are_exact_regression_at_old_and_new_inputs(regression):
-    law, inputs, truth = regression
-    draws = law.sample(KEY, inputs)
-    errors = moment_errors(law, draws, truth.mean, truth.variance)
-    assert max(np.abs(error).max() for error in errors) < 4
-    # All cross-covariances, with what autocorrelation leaves of the draws.
-    scale = np.sqrt(min(1.0, effective_squares(law, draws, truth.mean) / len(draws)))
-    assert np.abs(oracle.covariance_errors(draws, truth)).max() * scale < 4.5
-
-
-def test_moments_of_the_law_are_exact_regression(regression):
-    law, inputs, truth = regression
-    error = np.sqrt(truth.variance / law.info.min_ess)
-    assert np.abs((np.array(law.mean(inputs)) - truth.mean) / error).max() < 4.5
-    ratio = np.array(law.variance(inputs)) / truth.variance
-    squares = effective_squares(law, law.sample(KEY, inputs), truth.mean)
-    assert np.abs(ratio - 1).max() < 4.5 * np.sqrt(2 / squares)
-
-
-def effective_squares(law, draws, mean):
-    """Fewest effective draws of (f − mean)². Trajectories turn to the other side of the mean, so that
-    f has more effective draws than there are, but its square has fewer."""
-    chains = np.array(draws).reshape(law.num_chains, -1, *draws.shape[1:])
-    return effective_sample_size((chains - mean) ** 2).min()
-
-
-def test_chains_on_a_gaussian_posterior_mix_at_once(regression):
-    law, _, _ = regression
-    assert law.info.num_divergences == 0
-    assert law.info.max_rhat < 1.01
-    assert law.info.min_ess > 1000
-    assert law.info.mean_steps <= 15  # the mass matrix is the posterior's own
-    assert 0.7 < law.info.mean_accept < 0.99
-    assert law.info.mean_step_size > 0.3
-
-
-# --- how it is computed --------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def small():
+def test_the_potential_is_the_log_density_of_the_posterior_in_other_coordinates():
     rng = np.random.default_rng(2)
-    return nb.Dataset(rng.standard_normal((11, 2)), np.arange(11) % 3, class_names=range(3))
-
-
-def test_the_potential_is_the_log_density_of_the_posterior_in_other_coordinates(small):
+    small = nb.Dataset(rng.standard_normal((11, 2)), np.arange(11) % 3, class_names=range(3))
     prior = nb.NTKPrior(NETWORK, ridge=0.5, mean=[0.5, 0.0, -1.0])
     problem = Problem.build(prior, small, None)
     factor = cholesky(problem.prior_gram)
-    mode, curvature = nuts._laplace(problem, factor)
-    given = (problem.likelihood, problem.targets, problem.mean, factor.lower, mode, curvature)
-    roots, target = nuts._target(*given)
+    found = laplace_mode(problem, factor)
+    target = nuts._target(problem.likelihood, problem.targets, factor.lower, found)
+    sampler = nuts.NUTSSampler(target, jax.numpy.asarray(0.8), 1, 10)
 
     def log_density(z):
         f = np.array([0.5, 0.0, -1.0]) + np.array(factor.lower) @ z
         return oracle.Softmax().log_density(small.targets, f) - np.sum(z**2) / 2
 
-    mode = np.array(mode)
+    mode = np.array(found.whitened)
     for scale in (0.0, 1.0, 3.0):
         position = scale * jax.random.normal(KEY, mode.shape)
-        whitened = np.array(nuts._whitened(roots, mode, position[None, None]))[0, 0]
+        whitened = np.array(sampler.whitened(position[None, None]))[0, 0]
         gap = float(target.potential(position) - target.potential(jax.numpy.zeros_like(mode)))
         assert gap == pytest.approx(log_density(mode) - log_density(whitened), rel=1e-10, abs=1e-9)
     # Class by class, the coordinates make the Laplace posterior standard normal.
-    weights = np.array(curvature.matrix_diagonal)
+    weights = np.array(found.curvature.matrix_diagonal)
     for c in range(3):
         precision = np.eye(11) + factor.lower.T @ (weights[:, c, None] * factor.lower)
-        np.testing.assert_allclose(roots[c].T @ precision @ roots[c], np.eye(11), atol=1e-9)
-
-
-def test_other_data_and_another_ridge_of_the_same_shape_do_not_compile_again(small, caplog):
-    method = nb.NUTS(num_samples=60, num_warmup=90, num_chains=4)
-
-    def compiled(ridge, labels, seed):
-        caplog.clear()
-        data = nb.Dataset(small.features, labels, class_names=(0, 1))
-        with jax.log_compiles(), warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # chains are short
-            method.fit(nb.NTKPrior(NETWORK, ridge=ridge), data, key=jax.random.key(seed))
-        return [r.message for r in caplog.records if "Finished XLA compilation" in r.message]
-
-    first = compiled(0.5, np.arange(11) % 2, 0)
-    assert sum("_advance" in message for message in first) == 1  # warm-up and sampling alike
-    assert compiled(0.7, np.arange(11) % 2, 1) == []
-    assert compiled(5.0, np.arange(11) > 4, 2) == []
-
-
-def test_the_progress_bar_counts_every_draw(small, capsys):
-    data = nb.Dataset(small.features, np.arange(11) % 2, class_names=(0, 1))
-    method = nb.NUTS(num_samples=60, num_warmup=90, num_chains=4, progress=True)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        method.fit(nb.NTKPrior(NETWORK, ridge=0.5), data, key=KEY)
-    shown = capsys.readouterr().err
-    assert "NUTS" in shown
-    assert "150/150" in shown
-
-
-# --- diagnostics ---------------------------------------------------------------------------------
-
-
-def test_chains_that_have_not_converged_warn():
-    features, labels = oracle.blobs(7, 12, 2)
-    method = nb.NUTS(num_samples=4, num_warmup=1, num_chains=2)
-    with pytest.warns(ConvergenceWarning, match=r"have not converged.*more num_warmup"):
-        method.fit(nb.NTKPrior(NETWORK, ridge=0.5), nb.Dataset(features, labels), key=KEY)
+        np.testing.assert_allclose(
+            target.roots[c].T @ precision @ target.roots[c], np.eye(11), atol=1e-9
+        )

@@ -109,10 +109,43 @@ def test_draws_solved_in_blocks_equal_draws_solved_at_once(monkeypatch):
     )
     whole = solve()
     monkeypatch.setattr(linearised, "_BLOCK_NUMBERS", 3 * targets.size)
+    monkeypatch.setattr(linearised, "_BLOCK_COLUMNS", 0)
     blocks = solve()
     assert finished == [7, 3, 3, 1]
     assert blocks.alpha.shape == whole.alpha.shape
     np.testing.assert_allclose(blocks.alpha, whole.alpha, atol=1e-6)
+
+
+def many_points(kind):
+    """As many as take conjugate gradients instead of Newton's method."""
+    likelihood, _, classes = KINDS[kind]
+    features, labels = oracle.blobs(5, linearised.EXACT_POINTS + 1, classes)
+    return likelihood, ntk_of(features), encoded(likelihood, np.eye(classes)[labels])
+
+
+@each_kind
+@pytest.mark.parametrize("ridge", [1e-6, 0.1])
+def test_conjugate_gradients_of_many_points_equal_newton(kind, ridge, monkeypatch):
+    likelihood, ntk, targets = many_points(kind)
+    initial = initials(targets, 1, 2.0)[0]
+    found = linearised.train(likelihood, ntk, targets, initial, ridge=ridge)
+    monkeypatch.setattr(linearised, "EXACT_POINTS", len(targets))
+    exact = linearised.train(likelihood, ntk, targets, initial, ridge=ridge)
+    assert found.num_iterations > exact.num_iterations  # another way, indeed
+    assert max(found.residual, exact.residual) <= 1e-10
+    np.testing.assert_allclose(ridge * found.alpha, ridge * exact.alpha, atol=1e-7)
+
+
+@each_kind
+def test_few_draws_that_share_one_factor_equal_each_alone(kind):
+    likelihood, ntk, targets = many_points(kind)
+    starts, zero = initials(targets, 3, 1.0), jnp.zeros_like(targets)
+    centre = linearised.train(likelihood, ntk, targets, zero, ridge=0.1)
+    many = linearised.train_many(likelihood, ntk, targets, starts, centre, zero, ridge=0.1)
+    alone = [linearised.train(likelihood, ntk, targets, f0, ridge=0.1) for f0 in starts]
+    assert float(jnp.max(many.residual)) <= 1e-8
+    for one, alpha in zip(alone, many.alpha, strict=True):
+        np.testing.assert_allclose(0.1 * alpha, 0.1 * one.alpha, atol=1e-6)
 
 
 def test_weights_of_softmax_sum_to_zero_over_classes():
