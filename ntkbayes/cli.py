@@ -1,4 +1,4 @@
-"""The command line: `ntkbayes compare`, `ntkbayes report`, `ntkbayes lazy`."""
+"""The command line: `ntkbayes compare`, `ntkbayes sweep`, `ntkbayes report`, `ntkbayes lazy`."""
 
 import math
 import os
@@ -9,7 +9,7 @@ import threading
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -37,6 +37,24 @@ BiasStdOption = Annotated[float, typer.Option(help="Standard deviation of the bi
 ActivationOption = Annotated[
     str, typer.Option(help="relu, leaky_relu, erf, gelu, identity, tanh, silu or sin.")
 ]
+_RIDGE_HELP = "Weight of ½‖θ − θ0‖² against the summed loss."
+_SEED_HELP = "Of the split, the draws and the bootstrap."
+SmoothingOption = Annotated[
+    float, typer.Option(help="Label smoothing of the training targets, 0 to 1.")
+]
+LawsOption = Annotated[
+    str,
+    typer.Option(
+        help="Comma-separated, of: map, random-init, first-order, laplace, nuts, split-hmc, "
+        "perturbed-init, variational, mean-field, ep (two classes), dirichlet."
+    ),
+]
+DrawsOption = Annotated[
+    int,
+    typer.Option(help="Initialisations of each law that trains them; draws a chain of samplers."),
+]
+TestShareOption = Annotated[float, typer.Option(help="Part of the data held out.")]
+BaselinesOption = Annotated[bool, typer.Option(help="Take in scikit-learn's baselines.")]
 
 
 def _say(message: str, style: str | None = None) -> None:
@@ -71,29 +89,16 @@ def compare(
     activation: ActivationOption = "relu",
     weight_std: WeightStdOption = 1.5,
     bias_std: BiasStdOption = 0.1,
-    ridge: Annotated[
-        float, typer.Option(help="Weight of ½‖θ − θ0‖² against the summed loss.")
-    ] = 0.1,
-    smoothing: Annotated[
-        float, typer.Option(help="Label smoothing of the training targets, 0 to 1.")
-    ] = 0.0,
-    laws: Annotated[
-        str,
-        typer.Option(
-            help="Comma-separated, of: map, random-init, first-order, laplace, nuts, perturbed-init, "
-            "variational, mean-field, ep (two classes), dirichlet."
-        ),
-    ] = "map,random-init,first-order,laplace,nuts",
-    draws: Annotated[
-        int,
-        typer.Option(help="Initialisations of each law that trains them; draws a chain of NUTS."),
-    ] = 1000,
-    seed: Annotated[int, typer.Option(help="Of the split, the draws and the bootstrap.")] = 0,
-    test_share: Annotated[float, typer.Option(help="Part of the data held out.")] = 0.25,
+    ridge: Annotated[float, typer.Option(help=_RIDGE_HELP)] = 0.1,
+    smoothing: SmoothingOption = 0.0,
+    laws: LawsOption = "map,random-init,first-order,laplace,nuts",
+    draws: DrawsOption = 1000,
+    seed: Annotated[int, typer.Option(help=_SEED_HELP)] = 0,
+    test_share: TestShareOption = 0.25,
     train_size: Annotated[
         int | None, typer.Option(help="Use only this many of the points, chosen by class.")
     ] = None,
-    baselines: Annotated[bool, typer.Option(help="Take in scikit-learn's baselines.")] = True,
+    baselines: BaselinesOption = True,
 ) -> None:
     """Fit laws of trained classifiers to data, compare them on held-out points, write a report.
 
@@ -118,11 +123,10 @@ def compare(
         network = networks.mlp(
             depth=depth, activation=activation, weight_std=weight_std, bias_std=bias_std
         )
-        names = tuple(name.strip() for name in laws.split(",") if name.strip())
         study = Study(
             data=points,
             prior=NTKPrior(network, ridge=ridge),
-            methods=default_methods(names, num_draws=draws),
+            methods=default_methods(_names(laws), num_draws=draws),
             smoothing=smoothing,
             test_share=test_share,
             baselines=baselines,
@@ -131,7 +135,7 @@ def compare(
     try:
         comparison = study.run(
             out,
-            command=shlex.join(["ntkbayes", *sys.argv[1:]]),
+            command=_command(),
             announce=_announce,
             progress=sys.stderr.isatty(),
         )
@@ -140,6 +144,82 @@ def compare(
         raise typer.Exit(130) from None
     _print_table(comparison)
     print(f"report: {out / 'report.html'}")
+
+
+@app.command(
+    epilog="Example: ntkbayes sweep --data wine --data iris --ridge 0.01 --ridge 0.1 "
+    "--seed 0 --seed 1 --laws map,laplace --out runs/sweep"
+)
+def sweep(
+    out: Annotated[Path, typer.Option(help="Folder for sweep.csv and the studies.")],
+    data: Annotated[list[str], typer.Option(help=f"{_DATA_HELP} Once for each data set.")],
+    target: TargetOption = None,
+    depth: DepthOption = 2,
+    activation: ActivationOption = "relu",
+    weight_std: WeightStdOption = 1.5,
+    bias_std: BiasStdOption = 0.1,
+    ridge: Annotated[
+        list[float] | None, typer.Option(help=f"{_RIDGE_HELP} Once for each; 0.1 if not given.")
+    ] = None,
+    smoothing: SmoothingOption = 0.0,
+    laws: LawsOption = "map,random-init,first-order,laplace,nuts",
+    draws: DrawsOption = 1000,
+    seed: Annotated[
+        list[int] | None, typer.Option(help=f"{_SEED_HELP} Once for each; 0 if not given.")
+    ] = None,
+    test_share: TestShareOption = 0.25,
+    baselines: BaselinesOption = True,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes on this machine; one a core if not given.")
+    ] = None,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(
+            help="Address of a running Dask scheduler, whose workers do the work instead."
+        ),
+    ] = None,
+) -> None:
+    """Run `compare` for every data set, ridge and seed, several at a time.
+
+    Failed studies are reported, and the others go on. An interrupted sweep goes on from the studies
+    already finished; a finished one takes further data sets, ridges and seeds.
+    """
+    from ntkbayes import networks
+    from ntkbayes.prior import NTKPrior
+    from ntkbayes.study import Study, default_methods
+    from ntkbayes.sweep import Sweep, connect, grid
+
+    network = networks.mlp(
+        depth=depth, activation=activation, weight_std=weight_std, bias_std=bias_std
+    )
+    points = [_load(each, target) for each in data]
+    study = Study(
+        data=points[0],
+        prior=NTKPrior(network, ridge=0.1),
+        methods=default_methods(_names(laws), num_draws=draws),
+        smoothing=smoothing,
+        test_share=test_share,
+        baselines=baselines,
+    )
+    studies = Sweep(grid(study, data=points, ridges=ridge or (), seeds=seed or ()))
+    try:
+        with connect(scheduler) if scheduler else nullcontext() as client:
+            result = studies.run(
+                out, client=client, num_workers=workers, command=_command(), progress=True
+            )
+    except KeyboardInterrupt:
+        _say(_STOPPED)
+        raise typer.Exit(130) from None
+    _print_sweep(result.table)
+    for failure in result.failures:
+        _say(f"failed: {failure}", style="red")
+    print(f"table: {out / 'sweep.csv'}")
+    if result.failures:
+        _say(
+            f"{len(result.failures)} of {len(studies.studies)} studies failed; the same command "
+            "tries them again"
+        )
+        raise typer.Exit(1)
 
 
 @app.command(epilog="Example: ntkbayes report runs/mine")
@@ -216,14 +296,21 @@ def lazy(
         test_share=test_share,
         seed=seed,
     )
-    command = shlex.join(["ntkbayes", *sys.argv[1:]])
     try:
-        result = study.run(out, command=command, announce=_announce)
+        result = study.run(out, command=_command(), announce=_announce)
     except KeyboardInterrupt:
         _say(_STOPPED)
         raise typer.Exit(130) from None
     _print_verdicts(result)
     print(f"figure: {out / 'lazy.png'}")
+
+
+def _command() -> str:
+    return shlex.join(["ntkbayes", *sys.argv[1:]])
+
+
+def _names(words: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in words.split(",") if name.strip())
 
 
 def _whole_numbers(option: str, words: str) -> tuple[int, ...]:
@@ -292,6 +379,19 @@ def _print_table(comparison) -> None:  # type: ignore[no-untyped-def]
             *(f"{scores[score].value:.3f}" for score in ("accuracy", "nll", "brier", "ece")),
             f"{ratio.value:.3f}" if ratio and math.isfinite(ratio.value) else "",
         )
+    Console().print(table)
+
+
+def _print_sweep(frame) -> None:  # type: ignore[no-untyped-def]
+    """Means over seeds."""
+    table = Table()
+    for column in ("data", "ridge", "law", "studies", "accuracy", "NLL (nats)", "Brier", "ECE"):
+        table.add_column(column, no_wrap=column == "law")
+    scores = ["accuracy", "nll", "brier", "ece"]
+    done = frame[frame["error"] == ""]
+    for (data, ridge, law), group in done.groupby(["data", "ridge", "law"], sort=False):
+        means = (f"{group[score].mean():.3f}" for score in scores)
+        table.add_row(data, f"{ridge:g}", law, str(len(group)), *means)
     Console().print(table)
 
 
