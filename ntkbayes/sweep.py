@@ -388,7 +388,7 @@ def connect(address: str, *, timeout: float = 10.0) -> "Client":
         ConfigurationError: no scheduler answers there.
     """
     try:
-        return _dask().Client(address, timeout=timeout)
+        return _dask().Client(address, timeout=timeout, set_as_default=False)
     except (OSError, ValueError) as error:
         raise ConfigurationError(
             f"no Dask scheduler answers at {address!r} ({error}); start one by `dask scheduler`"
@@ -413,7 +413,7 @@ def _local(num_workers: int | None, num_studies: int) -> "Iterator[Client]":
             f"no worker could be started ({error}); a script, which workers import, must run the "
             "sweep below `if __name__ == '__main__':`"
         ) from error
-    with cluster, dask.Client(cluster) as client:
+    with cluster, dask.Client(cluster, set_as_default=False) as client:
         try:
             yield client
         except KeyboardInterrupt:
