@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, Shaped
 
 from ntkbayes.errors import ConfigurationError, RidgeError
-from ntkbayes.kernels import EmpiricalKernel, Kernel, KernelPair, analytic_kernel
+from ntkbayes.kernels import EmpiricalKernel, Kernel, KernelPair, analytic_kernel, in_blocks
 from ntkbayes.linalg import cholesky, require_float64
 from ntkbayes.networks import Network, Params
 
@@ -153,7 +153,17 @@ class LinearisedMean(eqx.Module):
         return value + tangent
 
 
-_cross = eqx.filter_jit(lambda kernel, x1, x2: kernel.cross(x1, x2))
+_BLOCK_NUMBERS = (
+    2**20
+)  # pairs of inputs at a time: the recursion's temporaries are some dozens of these
+
+
+@eqx.filter_jit
+def _cross(kernel: Kernel, x1: Float[Array, "n1 ..."], x2: Float[Array, "n2 ..."]) -> KernelPair:
+    rows = max(1, _BLOCK_NUMBERS // max(1, len(x2)))
+    return in_blocks(lambda part: kernel.cross(part, x2), x1, rows)
+
+
 _diagonal = eqx.filter_jit(lambda kernel, x: kernel.diagonal(x))
 
 

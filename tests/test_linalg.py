@@ -118,15 +118,25 @@ def test_the_largest_entry_is_nan_where_there_is_one(where, compile_):
 @pytest.mark.parametrize("size", [1, 512, 1100])
 def test_a_triangle_by_blocks_solves_as_scipy_does(size):
     rng = np.random.default_rng(size)
-    lower = np.tril(rng.standard_normal((size, size))) / np.sqrt(size) + 2 * np.eye(size)
-    v = rng.standard_normal((size, 3))
-    triangle = BlockedTriangle.build(jnp.asarray(lower))
-    solved = scipy.linalg.solve_triangular(lower, v, lower=True)
-    np.testing.assert_allclose(triangle.solve(jnp.asarray(v)), solved, rtol=1e-10, atol=1e-11)
-    transposed = scipy.linalg.solve_triangular(lower, v, lower=True, trans="T")
-    np.testing.assert_allclose(
-        triangle.solve_transposed(jnp.asarray(v)), transposed, rtol=1e-10, atol=1e-11
-    )
+    root, scale = rng.standard_normal((size, size)) / np.sqrt(size), rng.uniform(0.5, 2.0, size)
+    gram, v = root @ root.T, rng.standard_normal((size, 3))
+    matrix = scale[:, None] * gram * scale + 0.5 * np.eye(size)
+    lower = scipy.linalg.cholesky(matrix, lower=True)
+    half = jnp.asarray(np.tril(gram))  # the rest is never read
+
+    def found(half, v):
+        triangle = BlockedTriangle.factor(half, scale=jnp.asarray(scale), shift=0.5)
+        halves = triangle.inverse_gram()
+        return triangle.solve(v), triangle.solve_transposed(v), triangle.log_determinant, halves
+
+    solved, transposed, log_determinant, inverse = jax.jit(found)(half, jnp.asarray(v))
+    right = scipy.linalg.solve_triangular(lower, v, lower=True)
+    np.testing.assert_allclose(solved, right, rtol=1e-9, atol=1e-11)
+    right = scipy.linalg.solve_triangular(lower, v, lower=True, trans="T")
+    np.testing.assert_allclose(transposed, right, rtol=1e-9, atol=1e-11)
+    np.testing.assert_allclose(log_determinant, np.linalg.slogdet(matrix)[1] / 2, rtol=1e-10)
+    right = np.tril(np.linalg.inv(matrix))
+    np.testing.assert_allclose(np.tril(inverse), right, rtol=1e-9, atol=1e-11)
 
 
 def test_float64_is_required():

@@ -1,7 +1,14 @@
 """Kernels: how initialisation spreads a network's function (NNGP) and how training moves it (NTK)."""
 
 from ntkbayes.kernels.analytic import MLPKernel
-from ntkbayes.kernels.base import FunctionKernel, Functions, Kernel, KernelPair, analytic_kernel
+from ntkbayes.kernels.base import (
+    FunctionKernel,
+    Functions,
+    Kernel,
+    KernelPair,
+    analytic_kernel,
+    in_blocks,
+)
 from ntkbayes.kernels.empirical import EmpiricalNTK
 from ntkbayes.kernels.finite import EmpiricalKernel
 from ntkbayes.kernels.last_layer import LastLayerKernel, last_layer
@@ -16,5 +23,6 @@ __all__ = [
     "LastLayerKernel",
     "MLPKernel",
     "analytic_kernel",
+    "in_blocks",
     "last_layer",
 ]

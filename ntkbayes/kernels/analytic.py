@@ -8,11 +8,12 @@ and a skip connection adds the previous K and Θ. Differentiable in weight_std, 
 finite gradients everywhere, x = x' and collinear inputs included.
 """
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ntkbayes.activations import GaussianPair, safe_sqrt
-from ntkbayes.kernels.base import Kernel, KernelPair, analytic_kernel
+from ntkbayes.kernels.base import Kernel, KernelPair, analytic_kernel, in_blocks
 from ntkbayes.networks import MLP
 
 
@@ -24,11 +25,8 @@ class MLPKernel(Kernel):
     def cross(self, x1: Float[Array, "n1 d"], x2: Float[Array, "n2 d"]) -> KernelPair:
         norm1, unit1 = _polar(x1)
         norm2, unit2 = _polar(x2)
-        # Kahan's angle between vectors: accurate at 0 and at π, where arccos(u · v) is not.
-        apart = jnp.sum((unit1[:, None, :] - unit2[None, :, :]) ** 2, axis=-1)
-        along = jnp.sum((unit1[:, None, :] + unit2[None, :, :]) ** 2, axis=-1)
-        angle = 2 * jnp.arctan2(safe_sqrt(apart), safe_sqrt(along))
-        return self._propagate(GaussianPair(norm1[:, None], norm2[None, :], angle))
+        pair = GaussianPair(norm1[:, None], norm2[None, :], _angles(unit1, unit2))
+        return self._propagate(pair)
 
     def diagonal(self, x: Float[Array, "n d"]) -> KernelPair:
         norm, _ = _polar(x)
@@ -58,6 +56,52 @@ def _polar(x: Float[Array, "n d"]) -> tuple[Float[Array, " n"], Float[Array, "n 
     norm = safe_sqrt(jnp.sum(x**2, axis=1))
     unit = x / jnp.where(norm > 0, norm, 1.0)[:, None]
     return norm / jnp.sqrt(x.shape[1]), unit
+
+
+def _angles(u: Float[Array, "n1 d"], v: Float[Array, "n2 d"]) -> Float[Array, "n1 n2"]:
+    """Angles between unit vectors, to round-off.
+
+    A tile of them comes from one product u · v, unless two of its vectors are nearly alike or opposite,
+    where arccos(u · v) has lost half of its digits: then from Kahan's ‖u − v‖ and ‖u + v‖, which takes
+    d elementwise operations a pair.
+    """
+
+    def tile(
+        u: Float[Array, "rows d"], v: Float[Array, "columns d"]
+    ) -> Float[Array, "rows columns"]:
+        cos = u @ v.T
+        # A zero vector is at π/2 from all others.
+        apart, along = jax.lax.cond(
+            jnp.max(jnp.abs(cos)) > _NEARLY_ALONG,
+            lambda: _squared_distances(u, v),
+            lambda: (2 - 2 * cos, 2 + 2 * cos),
+        )
+        return 2 * jnp.arctan2(safe_sqrt(apart), safe_sqrt(along))
+
+    def row(u: Float[Array, "rows d"]) -> Float[Array, "rows n2"]:
+        return in_blocks(lambda v: tile(u, v).T, v, _TILE).T
+
+    return in_blocks(row, u, _TILE)
+
+
+_TILE = 256
+_NEARLY_ALONG = 0.98  # of a cosine: an angle of 0.2, where arccos loses a factor of 5
+
+
+def _squared_distances(
+    u: Float[Array, "rows d"], v: Float[Array, "columns d"]
+) -> tuple[Float[Array, "rows columns"], Float[Array, "rows columns"]]:
+    """‖u − v‖² and ‖u + v‖², by differences and sums."""
+
+    def add(
+        sums: tuple[Array, Array], entries: tuple[Float[Array, " rows"], Float[Array, " columns"]]
+    ) -> tuple[tuple[Array, Array], None]:
+        apart, along = sums
+        u, v = entries[0][:, None], entries[1][None, :]
+        return (apart + (u - v) ** 2, along + (u + v) ** 2), None
+
+    zeros = jnp.zeros((len(u), len(v)), dtype=u.dtype)
+    return jax.lax.scan(add, (zeros, zeros), (u.T, v.T))[0]
 
 
 analytic_kernel.register(MLP, MLPKernel)

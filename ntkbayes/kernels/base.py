@@ -7,6 +7,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ntkbayes.errors import ConfigurationError
@@ -94,3 +95,22 @@ def analytic_kernel(network: object) -> Kernel:
         f"no analytic kernel is known for {type(network).__name__}; give a network made by "
         "ntkbayes.networks.mlp or ntkbayes.bridges.neural_tangents.from_stax, or a Kernel"
     )
+
+
+def in_blocks(
+    function: Callable[[Float[Array, "rows ..."]], Any], x: Float[Array, "n ..."], rows: int
+) -> Any:
+    """function(x), an array or several with the rows of x, computed a block of `rows` at a time.
+
+    So nothing but the result has n rows. Blocks are all alike: they are made a little smaller if that
+    makes them fit, or else the last one is filled up.
+    """
+    size = len(x)
+    if size <= rows:
+        return function(x)
+    even = (count for count in range(-(-size // rows), 2 * size // rows + 1) if size % count == 0)
+    count = next(even, -(-size // rows))
+    rows = -(-size // count)
+    filled = jnp.pad(x, ((0, count * rows - size), *[(0, 0)] * (x.ndim - 1)), mode="edge")
+    blocks = jax.lax.map(function, filled.reshape(count, rows, *x.shape[1:]))
+    return jax.tree.map(lambda v: v.reshape(count * rows, *v.shape[2:])[:size], blocks)

@@ -1,11 +1,12 @@
-"""Triangular solves that cost what products cost.
+"""Cholesky factors and triangular solves that cost what products cost.
 
-LAPACK's triangular solve with few right-hand sides runs at a small part of the speed of a product. By
-blocks of rows, with the blocks on the diagonal inverted beforehand, nearly all of it is products, and
-half of the matrix is never stored.
+LAPACK's factorisation, and its solves with few right-hand sides, run at a small part of the speed of a
+product. By blocks of rows, with the blocks on the diagonal inverted, nearly all of it is products, and
+half of a factor is never stored.
 """
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jax.scipy.linalg import solve_triangular
 from jaxtyping import Array, Float
@@ -29,16 +30,33 @@ class BlockedTriangle(eqx.Module):
     inverses: tuple[Float[Array, "_ _"], ...]
 
     @classmethod
-    def build(cls, lower: Gram) -> "BlockedTriangle":
-        """Of a lower triangular matrix."""
-        size = lower.shape[0]
-        begins = range(0, size, _ROWS)
-        diagonals = [lower[i : i + _ROWS, i : i + _ROWS] for i in begins]
-        inverses = [
-            solve_triangular(block, jnp.eye(len(block), dtype=lower.dtype), lower=True)
-            for block in diagonals
-        ]
-        return cls(tuple(lower[i : i + _ROWS, :i] for i in begins), tuple(inverses))
+    def factor(
+        cls, gram: Gram, *, scale: Float[Array, " n"] | None = None, shift: float = 0.0
+    ) -> "BlockedTriangle":
+        """L with L Lᵀ = diag(scale) gram diag(scale) + shift · I: n³/3 operations.
+
+        Of the positive definite matrix only the lower half is read, block by block.
+        """
+        size = gram.shape[0]
+        triangle = cls((), ())
+        for begin in range(0, size, _ROWS):
+            end = min(begin + _ROWS, size)
+            block = gram[begin:end, :end]
+            if scale is not None:
+                block = scale[begin:end, None] * block * scale[None, :end]
+            row = triangle.solve(block[:, :begin].T).T
+            corner = block[:, begin:] + shift * jnp.eye(end - begin, dtype=gram.dtype)
+            lower = jax.lax.linalg.cholesky(corner - row @ row.T, symmetrize_input=False)
+            unit = jnp.eye(end - begin, dtype=gram.dtype)
+            inverse = solve_triangular(lower, unit, lower=True)
+            triangle = cls((*triangle.rows, row), (*triangle.inverses, inverse))
+        return triangle
+
+    @property
+    def log_determinant(self) -> Float[Array, ""]:
+        """log det L; of a stack of triangles, the sum."""
+        diagonals = [jnp.diagonal(inverse, axis1=-2, axis2=-1) for inverse in self.inverses]
+        return -jnp.sum(jnp.log(jnp.concatenate(diagonals, axis=-1)))
 
     def solve(self, v: Columns) -> Columns:
         """L⁻¹ v."""
@@ -50,11 +68,26 @@ class BlockedTriangle(eqx.Module):
         return found
 
     def solve_transposed(self, v: Columns) -> Columns:
-        """L⁻ᵀ v."""
-        found = v[:0]
+        """L⁻ᵀ v, as (vᵀ L⁻¹)ᵀ: products of matrices as they lie in memory are the quicker ones."""
+        left = v.T
+        found = left[:, :0]
         for row, inverse in zip(reversed(self.rows), reversed(self.inverses), strict=True):
             begin = row.shape[1]
-            solved = inverse.T @ v[begin:]
-            v = v[:begin] - row.T @ solved
-            found = jnp.concatenate([solved, found])
-        return found
+            solved = left[:, begin:] @ inverse
+            left = left[:, :begin] - solved @ row
+            found = jnp.concatenate([solved, found], axis=1)
+        return found.T
+
+    def inverse_gram(self) -> Gram:
+        """(L Lᵀ)⁻¹, its lower half of blocks alone, with zeros above: 2n³/3 operations."""
+        columns = []
+        for first, inverse in enumerate(self.inverses):
+            begin = self.rows[first].shape[1]
+            below = BlockedTriangle(
+                tuple(row[:, begin:] for row in self.rows[first:]), self.inverses[first:]
+            )
+            size = sum(map(len, below.inverses))
+            unit = jnp.eye(size, len(inverse), dtype=inverse.dtype)
+            column = below.solve_transposed(below.solve(unit))
+            columns.append(jnp.pad(column, ((begin, 0), (0, 0))))
+        return jnp.concatenate(columns, axis=1)

@@ -51,9 +51,8 @@ class SharedPreconditioner(Preconditioner):
         weights = jnp.sum(curvature.matrix_diagonal, axis=1) / max(1, curvature.shape[1] - is_flat)
         weights = jnp.maximum(weights, _FLOOR * jnp.max(weights))
         scale = jnp.sqrt(weights)
-        inner = scale[:, None] * ntk * (scale / ridge)[None, :]
-        lower = jnp.linalg.cholesky(inner + jnp.eye(len(scale), dtype=ntk.dtype))
-        return cls(BlockedTriangle.build(lower), weights)
+        factor = BlockedTriangle.factor(ntk, scale=scale / jnp.sqrt(ridge), shift=1.0)
+        return cls(factor, weights)
 
     def apply(self, gradients: Draws, project: Callable) -> tuple[Draws, Draws]:
         """v = (g − z) / d and z = √d (I + √d P √d)⁻¹ g / √d, of the projected g."""
