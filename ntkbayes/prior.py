@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, Shaped
 
 from ntkbayes.errors import ConfigurationError, RidgeError
 from ntkbayes.kernels import EmpiricalKernel, Kernel, KernelPair, analytic_kernel, in_blocks
-from ntkbayes.linalg import cholesky, require_float64
+from ntkbayes.linalg import cholesky, require_float64, row_by_row
 from ntkbayes.networks import Network, Params
 
 Features = Shaped[Array | np.ndarray, "n ..."]
@@ -160,8 +160,13 @@ _BLOCK_NUMBERS = (
 
 @eqx.filter_jit
 def _cross(kernel: Kernel, x1: Float[Array, "n1 ..."], x2: Float[Array, "n2 ..."]) -> KernelPair:
-    rows = max(1, _BLOCK_NUMBERS // max(1, len(x2)))
-    return in_blocks(lambda part: kernel.cross(part, x2), x1, rows)
+    """K and Θ, a block of rows at a time, each device its own."""
+
+    def evaluate(x1: Float[Array, "n1 ..."], x2: Float[Array, "n2 ..."]) -> KernelPair:
+        rows = max(1, _BLOCK_NUMBERS // max(1, len(x2)))
+        return in_blocks(lambda part: kernel.cross(part, x2), x1, rows)
+
+    return row_by_row(evaluate)(x1, x2)
 
 
 _diagonal = eqx.filter_jit(lambda kernel, x: kernel.diagonal(x))

@@ -37,7 +37,7 @@ from ntkbayes.datasets import Dataset
 from ntkbayes.errors import ConfigurationError, DataError
 from ntkbayes.kernels import KernelPair
 from ntkbayes.likelihood import Likelihood, default_likelihood
-from ntkbayes.linalg import Block, Logits, apply, largest
+from ntkbayes.linalg import Block, Logits, apply, largest, require_shares
 from ntkbayes.paths import Path, Process
 from ntkbayes.prior import NTKPrior
 from ntkbayes.training.linearised import TrainedPredictors
@@ -100,6 +100,7 @@ class Problem(eqx.Module):
                 f"the network has {known} outputs, but {type(likelihood).__name__} takes {size} of "
                 f"these data; make the network with {size}, or choose another likelihood"
             )
+        require_shares(len(features))
         mean = prior.mean_logits(features, size)
         gram = prior.gram(features)
         return cls(prior, likelihood, features, targets, mean, gram, data.class_names)

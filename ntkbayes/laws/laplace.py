@@ -3,13 +3,15 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+import equinox as eqx
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ntkbayes.laws.base import Info, Problem
 from ntkbayes.laws.posterior import GaussianPosterior, PosteriorMethod
 from ntkbayes.likelihood import Likelihood
-from ntkbayes.linalg import Logits, curved_inverse
+from ntkbayes.linalg import Logits, curved_inverse, factor_dtype
 from ntkbayes.training import linearised
 
 
@@ -30,10 +32,13 @@ class Laplace(PosteriorMethod):
 
     Args:
         tolerance: on the residual of the mode, in units of probability.
+        factor_dtype: of the factors that are kept, one a class. In float32 they take half of the time
+            and memory; the mode is float64's, but evidence and variances have float32's digits.
     """
 
     name: ClassVar[str] = "Laplace"
     tolerance: float = 1e-10
+    factor_dtype: np.dtype = eqx.field(default=np.float64, static=True, converter=factor_dtype)
 
     def solve(self, problem: Problem, key: PRNGKeyArray | None = None) -> GaussianPosterior:
         problem.prior.require_ridge("the Laplace posterior")
@@ -45,9 +50,10 @@ class Laplace(PosteriorMethod):
             problem.mean,
             ridge=problem.ridge,
             tolerance=self.tolerance,
+            factor_dtype=self.factor_dtype,
         )
         curvature = likelihood.curvature(targets, mode.logits)
-        inverse = curved_inverse(gram, curvature)
+        inverse = curved_inverse(gram, curvature, dtype=self.factor_dtype)
         weights = problem.ridge * mode.alpha
         log_evidence = laplace_evidence(
             likelihood, targets, mode.logits, problem.mean, weights, inverse.log_determinant

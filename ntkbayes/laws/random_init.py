@@ -6,6 +6,7 @@ from typing import ClassVar
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 from tqdm.auto import tqdm
 
@@ -22,7 +23,7 @@ from ntkbayes.laws.base import (
     require_training_time,
 )
 from ntkbayes.laws.gaussian import GaussianLaw
-from ntkbayes.linalg import Interpolation, SharedInverse, StructuredCurvature
+from ntkbayes.linalg import Interpolation, SharedInverse, StructuredCurvature, factor_dtype
 from ntkbayes.paths import InitialProcess
 from ntkbayes.prior import NTKPrior
 from ntkbayes.training import flow, linearised
@@ -41,6 +42,8 @@ class RandomInit(Method[RandomInitLaw]):
         num_inits: how many.
         training_time: duration of the gradient flow; infinite by default.
         tolerance: on every draw's residual, in units of probability.
+        factor_dtype: float32 halves time and memory of factors where there are many points; the
+            residual is float64's, and meets the same tolerance.
         progress: show a progress bar.
     """
 
@@ -48,6 +51,7 @@ class RandomInit(Method[RandomInitLaw]):
     num_inits: int = 1000
     training_time: float = float("inf")
     tolerance: float = 1e-8
+    factor_dtype: np.dtype = eqx.field(default=np.float64, static=True, converter=factor_dtype)
     progress: bool = False
 
     def __check_init__(self) -> None:
@@ -68,7 +72,9 @@ class RandomInit(Method[RandomInitLaw]):
         given = (problem.likelihood, problem.gram.ntk, problem.targets)
         if self.training_time < float("inf"):
             return flow.flow(*given, initials, ridge=problem.ridge, time=self.training_time)
-        centre = linearised.train(*given, problem.mean, ridge=problem.ridge)
+        centre = linearised.train(
+            *given, problem.mean, ridge=problem.ridge, factor_dtype=self.factor_dtype
+        )
         with tqdm(total=self.num_inits, desc=self.name, disable=not self.progress) as bar:
             return linearised.train_many(
                 *given,
@@ -77,6 +83,7 @@ class RandomInit(Method[RandomInitLaw]):
                 problem.mean,
                 ridge=problem.ridge,
                 tolerance=self.tolerance,
+                factor_dtype=self.factor_dtype,
                 progress=bar.update,
             )
 

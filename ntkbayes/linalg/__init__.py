@@ -20,8 +20,10 @@ from ntkbayes.linalg.curved import (
     interpolation,
     symmetric_roots,
 )
+from ntkbayes.linalg.devices import by_rows, everywhere, num_shares, over_devices, row_by_row
 from ntkbayes.linalg.norms import largest
-from ntkbayes.linalg.triangular import BlockedTriangle
+from ntkbayes.linalg.sharded import ShardedTriangle, Triangle, require_shares, triangle
+from ntkbayes.linalg.triangular import BlockedTriangle, factor_dtype
 
 __all__ = [
     "Block",
@@ -37,15 +39,25 @@ __all__ = [
     "IterativeInverse",
     "Logits",
     "Operator",
+    "ShardedTriangle",
     "SharedInverse",
     "StructuredCurvature",
+    "Triangle",
     "apply",
+    "by_rows",
     "cholesky",
     "curved_inverse",
     "dense",
+    "everywhere",
+    "factor_dtype",
     "interpolation",
     "largest",
+    "num_shares",
     "output_blocks",
+    "over_devices",
     "require_float64",
+    "require_shares",
+    "row_by_row",
     "symmetric_roots",
+    "triangle",
 ]

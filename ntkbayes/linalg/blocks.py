@@ -16,6 +16,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ntkbayes.linalg.devices import everywhere
+
 Gram = Float[Array, "rows rows"]
 Logits = Float[Array, "n classes"]
 Draws = Float[Array, "draws n classes"]
@@ -52,7 +54,7 @@ def apply(block: Block, v: Float[Array, "*draws n classes"]) -> Float[Array, "*d
         moved = jax.vmap(block.matvec)(flat)
         return moved.reshape(*v.shape[:-2], *moved.shape[-2:])
     if block.shape[1] == v.shape[-2]:
-        return jnp.einsum("mn,...nc->...mc", block, v)
+        return everywhere(jnp.einsum("mn,...nc->...mc", block, v))
     flat = v.reshape(*v.shape[:-2], -1)
     moved = jnp.einsum("mn,...n->...m", block, flat)
     return moved.reshape(*v.shape[:-2], -1, v.shape[-1])

@@ -4,11 +4,13 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy.linalg import cho_solve, solve_triangular
-from jaxtyping import Array, Float
+from jax.scipy.linalg import solve_triangular
+from jaxtyping import Array, Bool, Float
 
 from ntkbayes.errors import NotPositiveDefiniteError, PrecisionError
 from ntkbayes.linalg.blocks import Gram, apply
+from ntkbayes.linalg.devices import everywhere, num_shares
+from ntkbayes.linalg.sharded import ShardedTriangle
 
 
 def require_float64() -> None:
@@ -30,15 +32,21 @@ class CholeskyFactor(eqx.Module):
         """lower z: from white noise to draws of the logits."""
         return apply(self.lower, z)
 
-    def solve(self, rhs: Float[Array, "rows m"]) -> Float[Array, "rows m"]:
-        return cho_solve((self.lower, True), rhs)
-
     def whiten(self, rhs: Float[Array, "rows m"]) -> Float[Array, "rows m"]:
         """lower⁻¹ rhs."""
         return solve_triangular(self.lower, rhs, lower=True)
 
 
-_raw_cholesky = jax.jit(jnp.linalg.cholesky)
+class ShardedFactor(CholeskyFactor):
+    """The same with its rows spread over devices."""
+
+    inverses: Float[Array, "blocks b b"]
+
+    def whiten(self, rhs: Float[Array, "rows m"]) -> Float[Array, "rows m"]:
+        return _solve(ShardedTriangle(self.lower, self.inverses), rhs)
+
+
+_solve = eqx.filter_jit(lambda triangle, rhs: everywhere(triangle.solve(rhs)))
 
 
 def cholesky(gram: Gram, *, what: str = "the Gram matrix") -> CholeskyFactor:
@@ -51,26 +59,48 @@ def cholesky(gram: Gram, *, what: str = "the Gram matrix") -> CholeskyFactor:
         NotPositiveDefiniteError: the matrix has a negative eigenvalue beyond that, or is not finite.
     """
     size = gram.shape[0]
-    scale = float(jnp.mean(jnp.diagonal(gram))) if size else 1.0
+    scale = float(_mean_diagonal(gram)) if size else 1.0
     if not np.isfinite(scale) or scale < 0:
         raise NotPositiveDefiniteError(f"{what} has a mean diagonal of {scale}")
     scale = scale or 1.0
     relative = 10 * size * float(np.finfo(gram.dtype).eps)
+    is_spread = num_shares() > 1 and size % num_shares() == 0
     while True:
         jitter = relative * scale
-        lower = _raw_cholesky(gram + jitter * jnp.eye(size, dtype=gram.dtype))
-        if bool(jnp.all(jnp.isfinite(lower))):
+        lower, inverses, is_finite = _attempt(gram, jnp.asarray(jitter, gram.dtype), is_spread)
+        if bool(is_finite):
+            if inverses is not None:
+                return ShardedFactor(lower, jitter, inverses)
             return CholeskyFactor(lower, jitter)
         relative *= 10
         if relative > 1e-8:
             break
-    if not bool(jnp.all(jnp.isfinite(gram))):
+    if not bool(_is_finite(gram)):
         raise NotPositiveDefiniteError(f"{what} contains NaN or infinity")
     smallest = float(jnp.linalg.eigvalsh(gram)[0])
     raise NotPositiveDefiniteError(
         f"{what} is not positive definite: its smallest eigenvalue is {smallest:.3g}, its mean "
         f"diagonal {scale:.3g}. Check that the kernel is symmetric and positive definite"
     )
+
+
+_mean_diagonal = jax.jit(lambda gram: jnp.mean(jnp.diagonal(gram)))
+_is_finite = jax.jit(lambda gram: jnp.all(jnp.isfinite(gram)))
+
+
+@eqx.filter_jit
+def _attempt(
+    gram: Gram, jitter: Float[Array, ""], is_spread: bool
+) -> tuple[Gram, Float[Array, "blocks b b"] | None, Bool[Array, ""]]:
+    """Lower factor of gram + jitter · I, with the inverses of a spread one, and whether it is one."""
+    if is_spread:
+        found = ShardedTriangle.factor(gram, shift=jitter)
+        lower, inverses = found.lower, found.inverses
+    else:
+        # As it is, LAPACK's factor: jitter makes the blocks too ill-conditioned to be inverted.
+        matrix = gram + jitter * jnp.eye(gram.shape[0], dtype=gram.dtype)
+        lower, inverses = jax.lax.linalg.cholesky(matrix, symmetrize_input=False), None
+    return lower, inverses, jnp.all(jnp.isfinite(lower))
 
 
 class Conditional(eqx.Module):

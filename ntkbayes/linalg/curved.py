@@ -7,12 +7,13 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.scipy.linalg import cho_solve, solve_triangular
-from jaxtyping import Array, Float
+from jaxtyping import Array, DTypeLike, Float
 
 from ntkbayes.errors import ConfigurationError
 from ntkbayes.linalg.blocks import Block, Gram, Logits, Operator
 from ntkbayes.linalg.cholesky import cholesky
-from ntkbayes.linalg.triangular import BlockedTriangle
+from ntkbayes.linalg.devices import by_rows, everywhere
+from ntkbayes.linalg.sharded import Triangle, triangle
 
 Stack = Float[Array, "classes n m"]
 
@@ -160,8 +161,13 @@ class CurvedInverse(eqx.Module):
 
 
 @eqx.filter_jit
-def curved_inverse(gram: Block, curvature: Curvature) -> CurvedInverse:
+def curved_inverse(
+    gram: Block, curvature: Curvature, *, dtype: DTypeLike | None = None
+) -> CurvedInverse:
     """B, by the way that suits the kinds of P and W.
+
+    Args:
+        dtype: of the factors where the outputs share P; by default that of P.
 
     Raises:
         ConfigurationError: P is an operator, and W has blocks of no known structure.
@@ -170,7 +176,7 @@ def curved_inverse(gram: Block, curvature: Curvature) -> CurvedInverse:
         if isinstance(gram, Operator):
             return IterativeInverse.build(gram, curvature)
         if gram.shape[0] == curvature.shape[0]:
-            return SharedInverse.build(gram, curvature)
+            return SharedInverse.build(gram, curvature, dtype)
         return CoupledInverse.build(gram, curvature)
     if isinstance(gram, Operator):
         raise ConfigurationError(
@@ -196,39 +202,42 @@ class SharedInverse(CurvedInverse):
 
     log_determinant: Float[Array, ""]
     scales: Float[Array, "classes n"]
-    factors: BlockedTriangle
-    coupling: BlockedTriangle | None
+    factors: Triangle
+    coupling: Triangle | None
 
     @classmethod
-    def build(cls, gram: Gram, curvature: StructuredCurvature) -> "SharedInverse":
+    def build(
+        cls, gram: Gram, curvature: StructuredCurvature, dtype: DTypeLike | None = None
+    ) -> "SharedInverse":
         scales = jnp.sqrt(curvature.diagonal.T)
 
-        def factor(scale: Float[Array, " n"]) -> BlockedTriangle:
-            return BlockedTriangle.factor(gram, scale=scale, shift=1.0)
+        def factor(scale: Float[Array, " n"]) -> Triangle:
+            return triangle(gram, scale=scale, shift=1.0, dtype=dtype)
 
-        def add(total: Gram, scale: Float[Array, " n"]) -> tuple[Gram, BlockedTriangle]:
+        def add(total: Gram, scale: Float[Array, " n"]) -> tuple[Gram, Triangle]:
             found = factor(scale)
-            return total + scale[:, None] * found.inverse_gram() * scale[None, :], found
+            narrow = scale.astype(found.dtype)
+            return total + narrow[:, None] * found.inverse_gram() * narrow[None, :], found
 
         if not curvature.coupled:
             factors = jax.lax.map(factor, scales)
             return cls(2 * factors.log_determinant, scales, factors, None)
-        total, factors = jax.lax.scan(add, jnp.zeros_like(gram), scales)
-        coupling = BlockedTriangle.factor(total)
+        total, factors = jax.lax.scan(add, by_rows(jnp.zeros_like(gram, dtype=dtype)), scales)
+        coupling = triangle(total)
         log_determinant = factors.log_determinant + coupling.log_determinant
         return cls(2 * log_determinant, scales, factors, coupling)
 
     def matvec(self, v: Logits) -> Logits:
-        return self._apply(v.T[:, :, None])[:, :, 0].T
+        return everywhere(self._apply(v.T[:, :, None])[:, :, 0].T)
 
     def quadratic(self, k: Float[Array, "n m"]) -> Float[Array, "m classes classes"]:
         half = self._half(jnp.broadcast_to(k[None], (len(self.scales), *k.shape)))
         blocks = jax.vmap(jnp.diag)(jnp.sum(half**2, axis=1).T)
         coupling = self.coupling
         if coupling is None:
-            return blocks
+            return everywhere(blocks)
         white = jax.lax.map(coupling.solve, self._rest(half))
-        return blocks - jnp.einsum("cim,dim->mcd", white, white)
+        return everywhere(blocks - jnp.einsum("cim,dim->mcd", white, white))
 
     def columns(self, k: Float[Array, "n m"]) -> Float[Array, "m classes n classes"]:
         """B (k_j ⊗ I) for each column: [j, c, i, d] is entry ((i, d), c)."""

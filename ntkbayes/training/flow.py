@@ -13,7 +13,7 @@ slowest the ridge. Two solvers of diffrax share the work, whichever takes fewer 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, DTypeLike, Float
 
 from ntkbayes.errors import ConfigurationError, ConvergenceError
 from ntkbayes.likelihood import Likelihood
@@ -33,13 +33,22 @@ def train_from(
     ridge: float,
     time: float,
     tolerance: float,
+    factor_dtype: DTypeLike = jnp.float64,
 ) -> TrainedPredictor:
     """The trained predictor from one initial function after any training time, infinity included.
 
     Arguments and errors as for `linearised.train` and `flow`.
     """
     if time == float("inf"):
-        return train(likelihood, ntk, targets, initial, ridge=ridge, tolerance=tolerance)
+        return train(
+            likelihood,
+            ntk,
+            targets,
+            initial,
+            ridge=ridge,
+            tolerance=tolerance,
+            factor_dtype=factor_dtype,
+        )
     end = flow(likelihood, ntk, targets, initial[None], ridge=ridge, time=time)
     alpha = end.alpha[0]
     residual, steps = float(end.residual[0]), int(end.num_iterations[0])

@@ -10,17 +10,19 @@ from collections.abc import Callable
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, DTypeLike, Float
 
 from ntkbayes.linalg import (
     Block,
-    BlockedTriangle,
     CoupledInverse,
     Curvature,
     Gram,
     Logits,
     Operator,
+    Triangle,
     apply,
+    num_shares,
+    triangle,
 )
 
 Draws = Float[Array, "draws n classes"]
@@ -33,6 +35,11 @@ class Preconditioner(eqx.Module):
     def apply(self, gradients: Draws, project: Callable) -> tuple[Draws, Draws]:
         """v ≈ Σ g and z = P⁻¹ v: a step in f, and the one in a that causes it."""
 
+    @property
+    def is_consistent(self) -> bool:
+        """Whether v = P z to the round-off of float64."""
+        return True
+
 
 class SharedPreconditioner(Preconditioner):
     """(P_s⁻¹ + diag d)⁻¹ for all logits alike, where the outputs share P_s: one factor.
@@ -41,28 +48,63 @@ class SharedPreconditioner(Preconditioner):
     factor of I + √d P_s √d, which costs what one product does.
     """
 
-    factor: BlockedTriangle
+    factor: Triangle
     weights: Float[Array, " n"]
 
     @classmethod
     def build(
-        cls, ntk: Gram, ridge: Float[Array, ""], curvature: Curvature, *, is_flat: bool
+        cls,
+        ntk: Gram,
+        ridge: Float[Array, ""],
+        curvature: Curvature,
+        *,
+        is_flat: bool,
+        dtype: DTypeLike,
     ) -> "SharedPreconditioner":
         weights = jnp.sum(curvature.matrix_diagonal, axis=1) / max(1, curvature.shape[1] - is_flat)
         weights = jnp.maximum(weights, _FLOOR * jnp.max(weights))
         scale = jnp.sqrt(weights)
-        factor = BlockedTriangle.factor(ntk, scale=scale / jnp.sqrt(ridge), shift=1.0)
+        factor = triangle(ntk, scale=scale / jnp.sqrt(ridge), shift=1.0, dtype=dtype)
         return cls(factor, weights)
 
     def apply(self, gradients: Draws, project: Callable) -> tuple[Draws, Draws]:
         """v = (g − z) / d and z = √d (I + √d P √d)⁻¹ g / √d, of the projected g."""
         gradients = project(gradients)
+        z = self.weight_step(gradients)
+        return (gradients - z) / self.weights[None, :, None], z
+
+    def weight_step(self, gradients: Draws) -> Draws:
+        """z, of a g that is projected."""
         draws, size, num_outputs = gradients.shape
         columns = gradients.transpose(1, 0, 2).reshape(size, -1)
         scale = jnp.sqrt(self.weights)[:, None]
         solved = scale * self.factor.solve_transposed(self.factor.solve(columns / scale))
-        z = solved.reshape(size, draws, num_outputs).transpose(1, 0, 2)
-        return (gradients - z) / self.weights[None, :, None], z
+        return solved.reshape(size, draws, num_outputs).transpose(1, 0, 2)
+
+
+class NarrowPreconditioner(SharedPreconditioner):
+    """The same by a factor in float32, with v = P z by a product of its own: (g − z) / d would lose the
+    few digits that there are."""
+
+    ntk: Gram
+    ridge: Float[Array, ""]
+
+    @classmethod
+    def build(
+        cls,
+        ntk: Gram,
+        ridge: Float[Array, ""],
+        curvature: Curvature,
+        *,
+        is_flat: bool,
+        dtype: DTypeLike,
+    ) -> "NarrowPreconditioner":
+        shared = SharedPreconditioner.build(ntk, ridge, curvature, is_flat=is_flat, dtype=dtype)
+        return cls(shared.factor, shared.weights, ntk, ridge)
+
+    def apply(self, gradients: Draws, project: Callable) -> tuple[Draws, Draws]:
+        z = project(self.weight_step(project(gradients)))
+        return apply(self.ntk, z / self.ridge), z
 
 
 _FLOOR = 1e-3  # of the largest weight: as certain as the most certain points are taken to be
@@ -79,7 +121,9 @@ class ClasswisePreconditioner(Preconditioner):
     weights: Logits
 
     @classmethod
-    def build(cls, gram: Gram, weights: Logits) -> "ClasswisePreconditioner":
+    def build(cls, gram: Gram, weights: Logits, dtype: DTypeLike) -> "ClasswisePreconditioner":
+        gram = gram.astype(dtype)
+
         def covariance(weight: Float[Array, " n"]) -> Gram:
             scale = jnp.sqrt(weight)
             inner = scale[:, None] * gram * scale[None, :]
@@ -87,13 +131,18 @@ class ClasswisePreconditioner(Preconditioner):
             half = jax.scipy.linalg.solve_triangular(lower, scale[:, None] * gram, lower=True)
             return gram - half.T @ half
 
-        return cls(jax.lax.map(covariance, weights.T), weights)
+        return cls(jax.lax.map(covariance, weights.T.astype(dtype)), weights)
 
     def apply(self, gradients: Draws, project: Callable) -> tuple[Draws, Draws]:
         """v = Π Σ Π g and z = Π (Π g − w Σ Π g), for one product."""
         gradients = project(gradients)
-        moved = jnp.einsum("cij,sjc->sic", self.covariances, gradients)
+        narrow = gradients.astype(self.covariances.dtype)
+        moved = jnp.einsum("cij,sjc->sic", self.covariances, narrow).astype(gradients.dtype)
         return project(moved), project(gradients - self.weights[None] * moved)
+
+    @property
+    def is_consistent(self) -> bool:
+        return self.covariances.dtype == jnp.float64
 
 
 class CoupledPreconditioner(Preconditioner):
@@ -131,16 +180,22 @@ def preconditioner_of(
     *,
     is_flat: bool,
     num_draws: int,
+    dtype: DTypeLike,
 ) -> Preconditioner:
-    """The preconditioner that suits the kind of Θ, and the number of draws that share it."""
+    """The preconditioner that suits the kind of Θ, and the number of draws that share it.
+
+    Args:
+        dtype: of its matrices; float64 where the outputs are coupled.
+    """
     if isinstance(ntk, Operator):
         surrogate = ntk.surrogate / ridge
-        classwise = ClasswisePreconditioner.build(surrogate, curvature.matrix_diagonal)
+        classwise = ClasswisePreconditioner.build(surrogate, curvature.matrix_diagonal, dtype)
         return SurrogatePreconditioner(ntk / ridge, classwise)
     size = curvature.shape[0]
     if ntk.shape[0] != size:
         return CoupledPreconditioner.build(ntk / ridge, curvature)
     # Classwise: 10 C factors' worth of operations more, and about 30 products fewer.
-    if num_draws > size / 18:
-        return ClasswisePreconditioner.build(ntk / ridge, curvature.matrix_diagonal)
-    return SharedPreconditioner.build(ntk, ridge, curvature, is_flat=is_flat)
+    if num_draws > size / 18 and num_shares() == 1:
+        return ClasswisePreconditioner.build(ntk / ridge, curvature.matrix_diagonal, dtype)
+    shared = SharedPreconditioner if dtype == ntk.dtype else NarrowPreconditioner
+    return shared.build(ntk, ridge, curvature, is_flat=is_flat, dtype=dtype)

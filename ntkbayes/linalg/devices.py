@@ -1,0 +1,70 @@
+"""Gram matrices spread over devices, by rows.
+
+Within `over_devices` the rows of every Gram matrix are divided among the devices of a mesh, and so are
+those of its factors (see `sharded`). Logits and weights are whole on every device.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import jax
+from jax.sharding import AxisType, Mesh, PartitionSpec
+from jaxtyping import Array, Float, Shaped
+
+AXIS = "rows"
+
+
+@contextmanager
+def over_devices(devices: Sequence[jax.Device] | None = None) -> Iterator[Mesh]:
+    """Within it, Gram matrices and their factors are spread over devices, by rows.
+
+    Everything else is as it is with one device, and so are the numbers, to round-off. With several
+    processes (`jax.distributed`), all of them must run the same program.
+
+    Args:
+        devices: all that JAX sees, by default.
+    """
+    devices = jax.devices() if devices is None else list(devices)
+    mesh = jax.make_mesh((len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
+    with jax.set_mesh(mesh):
+        yield mesh
+
+
+def num_shares() -> int:
+    """Devices that the rows of a matrix are spread over: 1 outside of `over_devices`."""
+    return dict(jax.sharding.get_abstract_mesh().shape).get(AXIS, 1)
+
+
+def by_rows(block: Shaped[Array, "rows ..."]) -> Shaped[Array, "rows ..."]:
+    """The block, its rows spread over the devices where they can be divided by their number."""
+    shares = num_shares()
+    if shares == 1 or block.shape[0] % shares:
+        return block
+    spec = PartitionSpec(AXIS, *[None] * (block.ndim - 1))
+    return jax.lax.with_sharding_constraint(block, spec)
+
+
+def row_by_row(
+    function: Callable[[Float[Array, "rows ..."], Float[Array, "n ..."]], Any],
+) -> Callable[[Float[Array, "rows ..."], Float[Array, "n ..."]], Any]:
+    """A function whose result has a row for each row of its first argument, computed and kept by the
+    devices row by row."""
+
+    def spread(x1: Float[Array, "rows ..."], x2: Float[Array, "n ..."]) -> Any:
+        shares = num_shares()
+        if shares == 1 or len(x1) % shares:
+            return function(x1, x2)
+        specs = (PartitionSpec(AXIS), PartitionSpec())
+        return jax.shard_map(
+            function, in_specs=specs, out_specs=PartitionSpec(AXIS), check_vma=False
+        )(x1, x2)
+
+    return spread
+
+
+def everywhere(values: Array) -> Array:
+    """The values, whole on every device."""
+    if num_shares() == 1:
+        return values
+    return jax.lax.with_sharding_constraint(values, PartitionSpec())
