@@ -1,5 +1,8 @@
 """GPJax's Gaussian processes on our kernels are ours, and are trained as ours are."""
 
+import importlib
+import sys
+
 import equinox as eqx
 import gpjax as gpx
 import jax
@@ -13,7 +16,12 @@ from gpjax.parameters import val
 import ntkbayes as nb
 from ntkbayes.activations import LeakyReLU
 from ntkbayes.bridges.gpjax import NNGPKernel, NTKKernel, from_gpjax, to_gpjax
-from ntkbayes.errors import ConfigurationError, DataError, PrecisionError
+from ntkbayes.errors import (
+    ConfigurationError,
+    DataError,
+    MissingDependencyError,
+    PrecisionError,
+)
 from ntkbayes.kernels import last_layer
 from ntkbayes.likelihood import Normal
 
@@ -226,6 +234,13 @@ def test_images_are_refused():
             DataError, match=r"matrices \(n, d\), got shape \((4|1), 8, 8, 1\); resh"
         ):
             ask(images)
+
+
+def test_without_gpjax_the_bridge_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "gpjax", None)
+    monkeypatch.delitem(sys.modules, "ntkbayes.bridges.gpjax")
+    with pytest.raises(MissingDependencyError, match="pip install 'gpjax>=1,<2'"):
+        importlib.import_module("ntkbayes.bridges.gpjax")
 
 
 def test_inputs_of_two_widths_are_refused():

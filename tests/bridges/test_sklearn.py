@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
+from joblib import parallel_config
 from oracles import gp_classification as oracle
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
@@ -168,6 +169,18 @@ def test_it_computes_in_float64_where_jax_is_in_float32_and_leaves_jax_so(sampli
         assert jnp.zeros(1).dtype == np.float32
     copy = pickle.loads(pickle.dumps(sampling))
     np.testing.assert_array_equal(copy.law_.alpha, sampling.law_.alpha)
+
+
+def test_threads_compute_in_float64_each_for_itself():
+    grid = {"ridge": [0.01, 1.0]}
+    alone = GridSearchCV(classifier(), grid, cv=2, scoring="neg_log_loss").fit(X, Y)
+    with jax.enable_x64(False), parallel_config("threading", n_jobs=2):
+        threads = GridSearchCV(classifier(), grid, cv=2, scoring="neg_log_loss").fit(X, Y)
+    for search in (alone, threads):
+        assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+    np.testing.assert_array_equal(
+        threads.cv_results_["mean_test_score"], alone.cv_results_["mean_test_score"]
+    )
 
 
 def test_a_law_of_functions_pickles():
