@@ -1,4 +1,4 @@
-"""scikit-learn: the baselines of every table."""
+"""The baselines of every table, out of scikit-learn."""
 
 import time
 import warnings
