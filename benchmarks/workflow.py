@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 
 import ntkbayes as nb
-from ntkbayes.bridges.sklearn import gaussian_process_classifier, logistic_regression
+from ntkbayes.baselines import gaussian_process_classifier, logistic_regression
 from ntkbayes.comparison import key_of
 from ntkbayes.errors import ConvergenceError, ConvergenceWarning, DataWarning, GridEdgeWarning
 from ntkbayes.hyperparameters import with_values

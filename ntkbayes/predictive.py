@@ -184,6 +184,16 @@ def predict_probabilities(
     return np.asarray(likelihood.probabilities(law.sample(key, features, num_draws)))
 
 
+def marginal_probabilities(
+    law: Law, features: Inputs, *, key: PRNGKeyArray, num_draws: int | None = None
+) -> Float[np.ndarray, "draws m classes"]:
+    """`predict_probabilities` at each input by itself, see `Law.sample_marginals`: for many inputs,
+    and for predictions that do not depend on what else is predicted. Arguments and errors are the
+    same."""
+    likelihood = _class_likelihood(law)
+    return np.asarray(likelihood.probabilities(law.sample_marginals(key, features, num_draws)))
+
+
 def log_predictive_density(
     law: Law, data: Dataset, *, key: PRNGKeyArray, num_draws: int | None = None
 ) -> Float[np.ndarray, " n"]:

@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from ntkbayes import datasets, report, storage
-from ntkbayes.bridges.sklearn import BASELINES
+from ntkbayes.baselines import BASELINES
 from ntkbayes.comparison import Comparison, compare, key_of
 from ntkbayes.datasets import Dataset
 from ntkbayes.errors import ConfigurationError, StorageError, UnknownNameError

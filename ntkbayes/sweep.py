@@ -33,7 +33,7 @@ from joblib import cpu_count
 from tqdm import tqdm
 
 from ntkbayes import datasets, storage
-from ntkbayes.bridges.sklearn import BASELINES
+from ntkbayes.baselines import BASELINES
 from ntkbayes.datasets import Dataset
 from ntkbayes.errors import (
     ConfigurationError,

@@ -105,7 +105,15 @@ def from_stax(
 
     Raises:
         ConfigurationError: it is not a triple of functions.
+        MissingDependencyError: neural-tangents is not installed, or fails on the installed JAX.
     """
+    load()
+    if isinstance(triple, tuple) and len(triple) == 3 and triple[2] is None:
+        raise ConfigurationError(
+            "this stax triple has no kernel_fn, so its analytic kernels are not known; make it of "
+            "neural_tangents.stax layers, or use ntkbayes.networks.from_functions(init_fn, apply_fn) "
+            "with ntkbayes.linearise"
+        )
     if not isinstance(triple, tuple) or len(triple) != 3 or not all(map(callable, triple)):
         raise ConfigurationError(
             "from_stax takes the triple of functions (init_fn, apply_fn, kernel_fn) that "

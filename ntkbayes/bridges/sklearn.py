@@ -1,65 +1,208 @@
-"""scikit-learn: the baselines of every table."""
+"""scikit-learn: any law of an NTK prior as a classifier, for pipelines, grid searches and calibration.
 
-import time
-import warnings
-from collections.abc import Callable
+    model = make_pipeline(StandardScaler(), NTKClassifier(law=nb.Laplace(), ridge=1.0))
+    model.fit(X, y).predict_proba(X_new)
 
+It computes in float64 whatever JAX is set to, within its own methods and their thread, and leaves the
+setting as it was. `law_`, the law itself, needs `jax.enable_x64` like everything else in ntkbayes.
+"""
+
+import pickle
+from collections.abc import Iterator
+from typing import Any
+
+import cloudpickle
 import jax
 import numpy as np
-from jaxtyping import PRNGKeyArray
+from jaxtyping import Array, ArrayLike, Float, Key, Shaped
+from numpy.random import RandomState
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils import check_random_state
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
 
+from ntkbayes import calibration
+from ntkbayes.activations import Activation
 from ntkbayes.datasets import Dataset
-from ntkbayes.predictive import Predictions, predictions_from_probabilities
+from ntkbayes.errors import ConfigurationError, DataError
+from ntkbayes.laws import MAP
+from ntkbayes.laws.base import Law, Method
+from ntkbayes.networks import mlp
+from ntkbayes.predictive import marginal_probabilities
+from ntkbayes.prior import NTKPrior
+
+_INPUTS_AT_ONCE = 500
 
 
-def logistic_regression(train: Dataset, test: Dataset, *, key: PRNGKeyArray) -> Predictions:
-    """L2-regularised logistic regression with scikit-learn's default strength, C = 1."""
-    from sklearn.linear_model import LogisticRegression
+class NTKClassifier(ClassifierMixin, BaseEstimator):
+    """The law of a fully connected network of infinite width, as a scikit-learn classifier.
 
-    return _baseline("logistic regression", LogisticRegression(max_iter=5000), train, test, key)
+    Probabilities are the law's mean class probabilities at each input. They depend on no other input,
+    and are the same each time they are asked for.
 
+    Args:
+        law: the method whose law it is; None is `MAP()`, the trained network itself: one solve, nothing
+            drawn. `RandomInit()`, `Laplace()`, `NUTS()` and the others say how sure they are, too.
+        depth, activation, weight_std, bias_std, skip: of the network, see `networks.mlp`.
+        ridge: weight of ½‖θ − θ0‖² against the loss summed over points, ≥ 0.
+        smoothing: share of each training target that is spread evenly over the classes, in [0, 1].
+            With a ridge of 0 it must be positive.
+        standardise: give every feature mean 0 and deviation 1 on the training points. Features that
+            a pipeline has standardised are left as they are.
+        num_draws: of a law that draws, at prediction; None for all that it holds, or 1000.
+        random_state: a number n gives `jax.random.key(n)`; a `RandomState`, or None for NumPy's own,
+            gives a number.
 
-def gaussian_process_classifier(train: Dataset, test: Dataset, *, key: PRNGKeyArray) -> Predictions:
-    """scikit-learn's GaussianProcessClassifier: Laplace, one class against the rest.
-
-    RBF kernel with a scale, hyper-parameters by its own evidence maximisation; it starts at a length
-    scale of √d, the typical distance of standardised points.
+    Attributes:
+        law_: the `Law`, over inputs as `scaler_` leaves them.
+        classes_: labels, sorted.
+        scaler_: the `StandardScaler`, or None.
+        n_features_in_, feature_names_in_: of the training features; names if a data frame has them.
     """
-    from sklearn.gaussian_process import GaussianProcessClassifier
-    from sklearn.gaussian_process.kernels import RBF, ConstantKernel
 
-    kernel = ConstantKernel(1.0) * RBF(float(np.sqrt(train.num_features)))
-    model = GaussianProcessClassifier(kernel, random_state=0)
-    return _baseline("sklearn GPC", model, train, test, key)
+    def __init__(
+        self,
+        *,
+        law: Method | None = None,
+        depth: int = 2,
+        activation: str | Activation = "relu",
+        weight_std: float = 1.5,
+        bias_std: float = 0.1,
+        skip: bool = False,
+        ridge: float = 0.1,
+        smoothing: float = 0.0,
+        standardise: bool = True,
+        num_draws: int | None = None,
+        random_state: int | RandomState | None = None,
+    ):
+        self.law = law
+        self.depth = depth
+        self.activation = activation
+        self.weight_std = weight_std
+        self.bias_std = bias_std
+        self.skip = skip
+        self.ridge = ridge
+        self.smoothing = smoothing
+        self.standardise = standardise
+        self.num_draws = num_draws
+        self.random_state = random_state
+
+    def fit(self, X: ArrayLike, y: ArrayLike, **unsupported: Any) -> "NTKClassifier":
+        """Fit the law.
+
+        Args:
+            X: features (n, d), finite numbers.
+            y: n labels of two classes or more.
+
+        Raises:
+            ConfigurationError: sample weights or anything else beyond X and y is given, or a
+                parameter is outside its range.
+            DataError: there is only one class.
+            ValueError: scikit-learn's own, for features or labels that are none.
+            RidgeError, ConvergenceError, NotPositiveDefiniteError: as for `Method.fit`.
+        """
+        _refuse(unsupported)
+        method = MAP() if self.law is None else self.law
+        if not isinstance(method, Method):
+            raise ConfigurationError(
+                f"law must be a method, such as ntkbayes.Laplace(), or None for MAP(); got {method!r}"
+            )
+        features, labels = validate_data(self, X, y, dtype=np.float64)
+        check_classification_targets(labels)
+        classes = np.unique(labels)
+        if len(classes) < 2:
+            raise DataError(
+                f"y has one class, {classes[0]!r}, and NTKClassifier needs two; add points of another "
+                "class, or stratify the folds"
+            )
+        scaler = StandardScaler().fit(features) if self.standardise else None
+        seed = _seed(self.random_state)
+        with jax.enable_x64(True):
+            network = mlp(
+                depth=self.depth,
+                activation=self.activation,
+                weight_std=self.weight_std,
+                bias_std=self.bias_std,
+                skip=self.skip,
+            )
+            prior = NTKPrior(network, ridge=self.ridge)
+            data = Dataset(_scaled(features, scaler), labels, class_names=classes)
+            law: Law = method.fit(prior, data.smooth(self.smoothing), key=_keys(seed)[0])
+        self.classes_, self.scaler_, self._seed, self.law_ = classes, scaler, seed, law
+        return self
+
+    def predict_proba(self, X: ArrayLike) -> Float[np.ndarray, "m classes"]:
+        """Class probabilities, columns as in `classes_`: the mean over the law's draws.
+
+        Raises:
+            NotFittedError: there is no law yet.
+            ValueError: X has other features than those trained on, or is not finite.
+        """
+        mean = np.concatenate([draws.mean(axis=0) for draws in self._draws(X)])
+        return mean / mean.sum(axis=1, keepdims=True)
+
+    def predict(self, X: ArrayLike) -> Shaped[np.ndarray, " m"]:
+        """The most probable class of each input. Raises as `predict_proba` does."""
+        probabilities = self.predict_proba(X)
+        return self.classes_[probabilities.argmax(axis=1)]
+
+    def uncertainty(self, X: ArrayLike) -> calibration.Uncertainty:
+        """Total, aleatoric and epistemic uncertainty of each input, in nats; MAP has no epistemic one.
+        Raises as `predict_proba` does."""
+        parts = [calibration.uncertainty(draws) for draws in self._draws(X)]
+        names = ("total", "aleatoric", "epistemic")
+        return calibration.Uncertainty(
+            *(np.concatenate([getattr(part, name) for part in parts]) for name in names)
+        )
+
+    def _draws(self, X: ArrayLike) -> Iterator[Float[np.ndarray, "draws m classes"]]:
+        """The law's class probabilities, some inputs at a time."""
+        check_is_fitted(self, "law_")
+        features = validate_data(self, X, reset=False, dtype=np.float64)
+        features = _scaled(features, self.scaler_)
+        for start in range(0, len(features), _INPUTS_AT_ONCE):
+            part = features[start : start + _INPUTS_AT_ONCE]
+            with jax.enable_x64(True):
+                key = _keys(self._seed)[1]
+                draws = marginal_probabilities(self.law_, part, key=key, num_draws=self.num_draws)
+            yield draws
+
+    # JAX makes float32 of float64 arrays that are unpickled where it is set to float32. So the law
+    # is pickled by itself, and unpickled in float64.
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = dict(super().__getstate__())
+        if "law_" in state:
+            state["law_"] = cloudpickle.dumps(state["law_"])
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if "law_" in state:
+            with jax.enable_x64(True):
+                state = {**state, "law_": pickle.loads(state["law_"])}
+        super().__setstate__(state)
 
 
-BASELINES: dict[str, Callable[..., Predictions]] = {
-    "logistic regression": logistic_regression,
-    "sklearn GPC": gaussian_process_classifier,
-}
+def _scaled(features: np.ndarray, scaler: StandardScaler | None) -> np.ndarray:
+    return features if scaler is None else scaler.transform(features)
 
 
-def _baseline(
-    name: str, model: object, train: Dataset, test: Dataset, key: PRNGKeyArray
-) -> Predictions:
-    from sklearn.exceptions import ConvergenceWarning
-
-    begin = time.perf_counter()
-    with warnings.catch_warnings():
-        # Hyper-parameters at a bound of their range are scikit-learn's business, and harmless here.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        model.fit(train.features, train.labels)  # type: ignore[attr-defined]
-        found = model.predict_proba(test.features)  # type: ignore[attr-defined]
-    seconds = time.perf_counter() - begin
-    probabilities = np.zeros(test.targets.shape)
-    probabilities[:, model.classes_] = found  # type: ignore[attr-defined]
-    return predictions_from_probabilities(name, probabilities, test, key=key, seconds=seconds)
+def _keys(seed: int) -> Key[Array, "2"]:
+    """One for the fit, one for predictions."""
+    return jax.random.split(jax.random.key(seed))
 
 
-def baselines(train: Dataset, test: Dataset, *, key: PRNGKeyArray) -> dict[str, Predictions]:
-    """Both baselines, trained on the most probable label of each training point."""
-    keys = jax.random.split(key, len(BASELINES))
-    return {
-        name: fit(train, test, key=k)
-        for (name, fit), k in zip(BASELINES.items(), keys, strict=True)
-    }
+def _seed(random_state: int | RandomState | None) -> int:
+    if isinstance(random_state, int | np.integer):
+        return int(random_state)
+    return int(check_random_state(random_state).randint(2**31 - 1))
+
+
+def _refuse(unsupported: dict[str, Any]) -> None:
+    """Raises ConfigurationError if anything was given: sample weights, most often."""
+    for name in unsupported:
+        raise ConfigurationError(
+            f"NTKClassifier.fit takes X and y, not {name}: training sums the loss over points of equal "
+            "weight. With whole-numbered weights, repeat the points"
+        )

@@ -9,7 +9,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ntkbayes.datasets import Dataset
 from ntkbayes.errors import ConfigurationError, ConvergenceWarning
@@ -156,17 +156,28 @@ class FullBayesLaw(Law):
     def sample(
         self, key: PRNGKeyArray, features: Inputs, num_draws: int | None = None
     ) -> Float[Array, "draws m classes"]:
+        chosen, inputs = self._chosen(num_draws), self._inputs(features)
+        values = {name: draws[chosen] for name, draws in self.values.items()}
+        noise = jax.random.normal(key, (len(chosen), len(inputs), self.problem.num_outputs))
+        return _joint(self.problem, values, self.whitened[chosen], inputs, noise)
+
+    def sample_marginals(
+        self, key: PRNGKeyArray, features: Inputs, num_draws: int | None = None
+    ) -> Float[Array, "draws m classes"]:
+        chosen = self._chosen(num_draws)
+        means, left = (part[chosen] for part in self._given(features))
+        noise = jax.random.normal(key, (len(chosen), 1, self.problem.num_outputs))
+        return means + jnp.sqrt(left)[:, :, None] * noise
+
+    def _chosen(self, num_draws: int | None) -> Int[Array, " chosen"]:
+        """Some of the draws, every chain alike."""
         held = len(self.whitened)
         count = held if num_draws is None else num_draws
         if not 0 < count <= held:
             raise ConfigurationError(
                 f"the law holds {held} draws, {num_draws} were asked for; ask for 1 to {held}"
             )
-        inputs = self._inputs(features)
-        chosen = jnp.arange(count) * held // count  # every chain alike
-        values = {name: draws[chosen] for name, draws in self.values.items()}
-        noise = jax.random.normal(key, (count, len(inputs), self.problem.num_outputs))
-        return _joint(self.problem, values, self.whitened[chosen], inputs, noise)
+        return jnp.arange(count) * held // count
 
     def mean(self, features: Inputs) -> Float[Array, "m classes"]:
         return jnp.mean(self._given(features)[0], axis=0)

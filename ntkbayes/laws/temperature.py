@@ -51,6 +51,11 @@ class TemperedLaw(Law):
     ) -> Float[Array, "draws m classes"]:
         return self.law.sample(key, features, num_draws) / self.info.temperature
 
+    def sample_marginals(
+        self, key: PRNGKeyArray, features: Inputs, num_draws: int | None = None
+    ) -> Float[Array, "draws m classes"]:
+        return self.law.sample_marginals(key, features, num_draws) / self.info.temperature
+
     def mean(self, features: Inputs) -> Float[Array, "m classes"]:
         return self.law.mean(features) / self.info.temperature
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from jax.interpreters import ad
 
-from ntkbayes.bridges.neural_tangents import load
+from ntkbayes.bridges.neural_tangents import from_stax, load
 from ntkbayes.errors import ConfigurationError, MissingDependencyError
 
 nt = load()
@@ -117,6 +117,15 @@ def test_missing_package_names_the_remedy(not_imported, monkeypatch):
     monkeypatch.setitem(sys.modules, "neural_tangents", None)
     with pytest.raises(MissingDependencyError, match=r"pip install --no-deps neural-tangents"):
         load()
+
+
+def test_from_stax_without_the_package_says_how_to_install_it_without_tensorflow(
+    not_imported, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, "neural_tangents", None)
+    remedy = r"neural_tangents is not installed.*without TensorFlow.*--no-deps.*install frozendict"
+    with pytest.raises(MissingDependencyError, match=remedy):
+        from_stax(nt.stax.Relu())
 
 
 def test_missing_frozendict_names_the_remedy(not_imported, monkeypatch):

@@ -122,7 +122,12 @@ def test_layer_without_a_closed_form_is_refused():
         nb.NTKPrior(network, ridge=0.1).gram(normal(0, 6, 3))
 
 
-@pytest.mark.parametrize("triple", [None, (), stax.Relu()[:2], (*stax.Relu()[:2], None), stax.Relu])
+def test_a_triple_without_kernels_is_refused_with_what_to_use():
+    with pytest.raises(ConfigurationError, match=r"no kernel_fn.*networks\.from_functions"):
+        from_stax((*stax.Relu()[:2], None))
+
+
+@pytest.mark.parametrize("triple", [None, (), stax.Relu()[:2], (*stax.Relu()[:2], 1), stax.Relu])
 def test_anything_but_a_triple_of_functions_is_refused(triple):
     with pytest.raises(ConfigurationError, match=r"\(init_fn, apply_fn, kernel_fn\)"):
         from_stax(triple)

@@ -122,9 +122,10 @@ def test_a_fit_is_deterministic(fitted):
     assert law.info == again.info
 
 
-def test_draws_have_the_mean_and_variance_of_the_law(fitted):
+@pytest.mark.parametrize("which", ["sample", "sample_marginals"])
+def test_draws_have_the_mean_and_variance_of_the_law(fitted, which):
     name, _, law = fitted
-    draws = np.array(law.sample(KEY, NEW, None if name in STORED else 4000))
+    draws = np.array(getattr(law, which)(KEY, NEW, None if name in STORED else 4000))
     mean, variance = np.array(law.mean(NEW)), np.array(law.variance(NEW))
     np.testing.assert_allclose(np.diagonal(law.covariance(NEW), axis1=1, axis2=2), variance)
     if name == "MAP":
@@ -144,6 +145,23 @@ def test_draws_of_a_point_and_its_copy_are_equal(fitted):
     draws = np.array(law.sample(KEY, np.concatenate([NEW, NEW[::-1]]), 50))
     spread = np.sqrt(np.max(PRIOR.diagonal(NEW).ntk) / PRIOR.ridge)
     np.testing.assert_allclose(draws[:, :4], draws[:, :3:-1], rtol=0, atol=3e-5 * spread)
+
+
+def test_marginal_draws_at_an_input_depend_on_no_other_input(fitted):
+    name, _, law = fitted
+    draws = np.array(law.sample_marginals(KEY, NEW, 50))
+    # A finite ensemble computes in single precision.
+    tolerance = 1e-5 if name == "finite ensemble" else 1e-9
+    for chosen in ([2], [3, 0]):
+        alone = law.sample_marginals(KEY, NEW[chosen], 50)
+        np.testing.assert_allclose(alone, draws[:, chosen], atol=tolerance)
+
+
+def test_marginal_draws_at_training_points_are_joint_ones(fitted):
+    _, kind, law = fitted
+    known = DATA[kind].features
+    marginal = law.sample_marginals(KEY, known, 50)
+    np.testing.assert_allclose(marginal, law.sample(KEY, known, 50), atol=1e-3)
 
 
 def test_draws_at_training_points_do_not_depend_on_what_else_is_asked(fitted):
@@ -214,6 +232,8 @@ def test_more_draws_than_are_stored_or_none_at_all_are_refused(fitted):
     for number in (0, -1):
         with pytest.raises(ConfigurationError, match="draws"):
             law.sample(KEY, NEW, number)
+        with pytest.raises(ConfigurationError, match="draws"):
+            law.sample_marginals(KEY, NEW, number)
 
 
 def test_fewer_stored_draws_are_evenly_spaced_over_the_chains(fitted):
@@ -245,7 +265,7 @@ def test_covariances_are_symmetric_and_positive(fitted):
     assert smallest == 0 if name == "MAP" else smallest > 0
 
 
-@pytest.mark.parametrize("what", ["mean", "variance", "covariance", "sample"])
+@pytest.mark.parametrize("what", ["mean", "variance", "covariance", "sample", "sample_marginals"])
 @pytest.mark.parametrize(
     ("features", "message"),
     [
@@ -257,9 +277,9 @@ def test_covariances_are_symmetric_and_positive(fitted):
 )
 def test_inputs_unlike_the_training_features_are_refused(fitted, what, features, message):
     _, _, law = fitted
-    ask = (lambda x: law.sample(KEY, x)) if what == "sample" else getattr(law, what)
+    ask = getattr(law, what)
     with pytest.raises(DataError, match=message):
-        ask(features)
+        ask(KEY, features) if what.startswith("sample") else ask(features)
 
 
 def test_every_number_of_the_info_is_finite(fitted):

@@ -73,13 +73,19 @@ def test_the_posterior_of_the_ridge_is_that_of_evidence_times_hyperprior(law):
     assert abs(draws.std() / spread - 1) < 4 / np.sqrt(2 * law.info.min_ess)
 
 
-def test_draws_have_the_mean_and_variance_of_the_law(law):
-    draws = np.asarray(law.sample(KEY, NEW))
+@pytest.mark.parametrize("which", ["sample", "sample_marginals"])
+def test_draws_have_the_mean_and_variance_of_the_law(law, which):
+    draws = np.asarray(getattr(law, which)(KEY, NEW))
     mean, variance = np.asarray(law.mean(NEW)), np.asarray(law.variance(NEW))
     assert draws.shape == (600, 3, 1)
     assert np.abs((draws.mean(0) - mean) / np.sqrt(variance / 600)).max() < 4.5
     assert np.abs(draws.var(axis=0, ddof=1) / variance - 1).max() < 0.5
-    np.testing.assert_array_equal(draws, law.sample(KEY, NEW))
+    np.testing.assert_array_equal(draws, getattr(law, which)(KEY, NEW))
+
+
+def test_marginal_draws_at_an_input_depend_on_no_other_input(law):
+    draws = law.sample_marginals(KEY, NEW, 7)
+    np.testing.assert_allclose(law.sample_marginals(KEY, NEW[1:2], 7), draws[:, 1:2], atol=1e-9)
 
 
 def test_draws_at_training_points_are_the_sampled_logits(law):
@@ -131,5 +137,7 @@ def test_settings_outside_their_range_are_refused(law):
             nb.FullBayes({"ridge": RIDGE}, **settings)
     with pytest.raises(ConfigurationError, match="holds 600 draws, 601 were asked"):
         law.sample(KEY, NEW, 601)
+    with pytest.raises(ConfigurationError, match="holds 600 draws, 0 were asked"):
+        law.sample_marginals(KEY, NEW, 0)
     with pytest.raises(RidgeError, match="infinitely wide"):
         nb.FullBayes({"ridge": RIDGE}).fit(nb.NTKPrior(NETWORK, ridge=0.0), data_of(), key=KEY)
