@@ -357,7 +357,8 @@ def _announce(what: str) -> Iterator[None]:
     else:
         _say(f"{what} …")
         yield
-    _say(f"{what}: {time.perf_counter() - begin:.1f} s")
+    took = time.perf_counter() - begin
+    _say(f"{what}: {took:.1f} s" if took >= 0.05 else what)
 
 
 def _print_table(comparison) -> None:  # type: ignore[no-untyped-def]

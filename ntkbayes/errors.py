@@ -48,6 +48,10 @@ class DivergenceError(NTKBayesError, ArithmeticError):
         self.state = state
 
 
+class InsufficientMemoryError(NTKBayesError, MemoryError):
+    """A fit that would need more memory than there is."""
+
+
 class StorageError(NTKBayesError, OSError):
     """A file or folder that cannot be read or written, or is not what it should be."""
 

@@ -161,6 +161,15 @@ class Study:
         storage.prepare_folder(folder)
         claim(folder, settings, finished="laws/*.nc")
 
+        if self.methods:
+            needs = (
+                method.memory(self.prior, train, likelihood=self.likelihood)
+                for method in self.methods.values()
+            )
+            peak = max(needs, key=lambda memory: memory.total)
+            peak.require()
+            with announce(f"memory at the peak, {peak}"):
+                pass
         parts: dict[str, Part] = {}
         for name, obtain in self._jobs(train, test, fit_key, draw_key, progress):
             path = storage.law_path(folder, name)

@@ -37,10 +37,20 @@ from ntkbayes.datasets import Dataset
 from ntkbayes.errors import ConfigurationError, DataError
 from ntkbayes.kernels import KernelPair
 from ntkbayes.likelihood import Likelihood, default_likelihood
-from ntkbayes.linalg import Block, Logits, apply, largest, require_shares, symmetric_roots
+from ntkbayes.linalg import (
+    Block,
+    Logits,
+    apply,
+    largest,
+    num_shares,
+    require_shares,
+    symmetric_roots,
+)
+from ntkbayes.memory import NUMBER, Memory
 from ntkbayes.paths import Path, Process
 from ntkbayes.prior import NTKPrior
 from ntkbayes.training.linearised import TrainedPredictors
+from ntkbayes.training.matrices import training_matrices
 
 Draws = Float[Array, "draws n classes"]
 Inputs = Shaped[Array | np.ndarray, "m ..."]
@@ -267,7 +277,46 @@ class Method[LawT: Law](eqx.Module):
         """
         if self.interpolates(prior):
             data = data.merged()
+        self.memory(prior, data, likelihood=likelihood).require()
         return self.solve(Problem.build(prior, data, likelihood), key)
+
+    def memory(
+        self, prior: NTKPrior, data: Dataset, *, likelihood: Likelihood | None = None
+    ) -> Memory:
+        """What `fit` will need at its peak, a device; `fit` refuses if it is not there.
+
+        Operators, and what real networks need to train, are not counted.
+        """
+        likelihood = default_likelihood(data) if likelihood is None else likelihood
+        num_points, num_outputs = likelihood.encode(data).shape
+        who = f"{self.name}, {num_points} points, {num_outputs} outputs"
+        rows, outputs = num_points, num_outputs
+        if prior.kernel.num_outputs(jnp.asarray(data.features)) is not None:  # it couples them
+            rows, outputs = num_points * num_outputs, 1
+            if rows > getattr(prior.kernel, "max_rows", rows):
+                return Memory(who, num_points, {})
+        matrices = {"K and Θ": 2.0, **self.matrices(rows, outputs)}
+        share = NUMBER * rows**2 / num_shares()
+        if jax.default_backend() == "cpu":
+            share *= jax.local_device_count() if num_shares() > 1 else 1
+        parts = {what: count * share for what, count in matrices.items()}
+        parts["draws"] = NUMBER * self.num_kept * num_points * num_outputs
+        return Memory(who, num_points, parts)
+
+    def matrices(self, rows: int, num_outputs: int) -> dict[str, float]:
+        """How many float64 matrices of the size of Θ(X, X) there are at the peak, beside K and Θ, by
+        what they are for. By default those of training one predictor.
+
+        Args:
+            rows: of Θ(X, X).
+            num_outputs: C, or 1 where Θ couples the outputs.
+        """
+        return training_matrices(rows, num_outputs)
+
+    @property
+    def num_kept(self) -> int:
+        """Arrays of (n, C) numbers that the draws take."""
+        return 0
 
     def interpolates(self, prior: NTKPrior) -> bool:
         """Whether training reproduces the targets. Then duplicated points act as one point with

@@ -124,6 +124,13 @@ class ChainMethod(Method[ChainLaw]):
     def sampler(self, problem: Problem, lower: Gram, mode: Mode) -> Sampler:
         """The sampler of the posterior, for P = L Lᵀ."""
 
+    def matrices(self, rows: int, num_outputs: int) -> dict[str, float]:
+        return {"factor and P": 2.0, "roots": 3.0 * num_outputs, "workspace": 3.0}
+
+    @property
+    def num_kept(self) -> int:
+        return 4 * self.num_chains * self.num_samples
+
     def solve(self, problem: Problem, key: PRNGKeyArray | None) -> ChainLaw:
         key = self._require_key(key)
         problem.prior.require_ridge("the posterior")

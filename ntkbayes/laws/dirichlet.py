@@ -19,6 +19,7 @@ from ntkbayes.linalg import (
     apply,
     curved_inverse,
 )
+from ntkbayes.training.matrices import inverse_matrices
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,9 @@ class DirichletGP(PosteriorMethod):
     def __check_init__(self) -> None:
         if not self.concentration > 0:
             raise ConfigurationError(f"concentration must be positive; got {self.concentration!r}")
+
+    def matrices(self, rows: int, num_outputs: int) -> dict[str, float]:
+        return inverse_matrices(num_outputs)
 
     def solve(self, problem: Problem, key: PRNGKeyArray | None = None) -> GaussianPosterior:
         problem.prior.require_ridge("the Dirichlet classifier")

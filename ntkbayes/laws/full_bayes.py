@@ -271,6 +271,13 @@ class FullBayes(Method[FullBayesLaw]):
                 f"{self.num_samples}, {self.num_warmup}, {self.num_chains}"
             )
 
+    def matrices(self, rows: int, num_outputs: int) -> dict[str, float]:
+        return {"kernels of the chains and their gradients": 20.0 * self.num_chains}
+
+    @property
+    def num_kept(self) -> int:
+        return 2 * self.num_chains * self.num_samples
+
     def solve(self, problem: Problem, key: PRNGKeyArray | None) -> FullBayesLaw:
         from numpyro.infer import MCMC
         from numpyro.infer import NUTS as Kernel

@@ -63,6 +63,13 @@ class ImportanceCorrected(Method[ImportanceLaw]):
                 f"{self.num_resampled} and {self.num_draws}"
             )
 
+    def matrices(self, rows: int, num_outputs: int) -> dict[str, float]:
+        return self.method.matrices(rows, num_outputs)
+
+    @property
+    def num_kept(self) -> int:
+        return 4 * self.num_draws
+
     def solve(self, problem: Problem, key: PRNGKeyArray | None) -> ImportanceLaw:
         draw_key, resample_key = jax.random.split(self._require_key(key))
         assert isinstance(self.method, PosteriorMethod)

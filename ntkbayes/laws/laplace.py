@@ -13,6 +13,7 @@ from ntkbayes.laws.posterior import GaussianPosterior, PosteriorMethod
 from ntkbayes.likelihood import Likelihood
 from ntkbayes.linalg import Logits, curved_inverse, factor_dtype
 from ntkbayes.training import linearised
+from ntkbayes.training.matrices import inverse_matrices
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,9 @@ class Laplace(PosteriorMethod):
     name: ClassVar[str] = "Laplace"
     tolerance: float = 1e-10
     factor_dtype: np.dtype = eqx.field(default=np.float64, static=True, converter=factor_dtype)
+
+    def matrices(self, rows: int, num_outputs: int) -> dict[str, float]:
+        return inverse_matrices(num_outputs, self.factor_dtype)
 
     def solve(self, problem: Problem, key: PRNGKeyArray | None = None) -> GaussianPosterior:
         problem.prior.require_ridge("the Laplace posterior")

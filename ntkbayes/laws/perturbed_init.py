@@ -9,10 +9,16 @@ from jaxtyping import PRNGKeyArray
 from tqdm.auto import tqdm
 
 from ntkbayes.errors import ConfigurationError
-from ntkbayes.laws.base import Method, Problem, SampledLaw, TrainingInfo
+from ntkbayes.laws.base import (
+    Method,
+    Problem,
+    SampledLaw,
+    TrainingInfo,
+)
 from ntkbayes.linalg import apply, factor_dtype
 from ntkbayes.paths import Process, tangent_process
 from ntkbayes.training import linearised
+from ntkbayes.training.matrices import many_draws_matrices
 
 
 class PerturbedInitLaw(SampledLaw):
@@ -50,6 +56,13 @@ class PerturbedInit(Method[PerturbedInitLaw]):
             raise ConfigurationError(f"num_inits must be at least 2; got {self.num_inits}")
         if not 0 < self.spread < float("inf"):
             raise ConfigurationError(f"spread must be positive and finite; got {self.spread!r}")
+
+    def matrices(self, rows: int, num_outputs: int) -> dict[str, float]:
+        return many_draws_matrices(rows, num_outputs, self.num_inits, self.factor_dtype)
+
+    @property
+    def num_kept(self) -> int:
+        return 8 * self.num_inits  # white noise, paths, gradient noise, initial functions, α
 
     def solve(self, problem: Problem, key: PRNGKeyArray | None) -> PerturbedInitLaw:
         key = self._require_key(key)

@@ -8,10 +8,19 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
-from ntkbayes.laws.base import Info, Inputs, Law, Method, Paths, Problem, require_training_time
+from ntkbayes.laws.base import (
+    Info,
+    Inputs,
+    Law,
+    Method,
+    Paths,
+    Problem,
+    require_training_time,
+)
 from ntkbayes.linalg import Logits, factor_dtype
 from ntkbayes.prior import NTKPrior
 from ntkbayes.training import flow
+from ntkbayes.training.matrices import training_matrices
 
 
 @dataclass(frozen=True)
@@ -65,6 +74,9 @@ class MAP(Method[PointLaw]):
 
     def interpolates(self, prior: NTKPrior) -> bool:
         return super().interpolates(prior) and self.training_time == float("inf")
+
+    def matrices(self, rows: int, num_outputs: int) -> dict[str, float]:
+        return training_matrices(rows, num_outputs, self.factor_dtype)
 
     def solve(self, problem: Problem, key: PRNGKeyArray | None = None) -> PointLaw:
         solution = flow.train_from(

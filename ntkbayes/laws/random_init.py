@@ -27,6 +27,7 @@ from ntkbayes.linalg import Interpolation, SharedInverse, StructuredCurvature, f
 from ntkbayes.paths import InitialProcess
 from ntkbayes.prior import NTKPrior
 from ntkbayes.training import flow, linearised
+from ntkbayes.training.matrices import inverse_matrices, many_draws_matrices
 
 
 class RandomInitLaw(SampledLaw):
@@ -61,6 +62,13 @@ class RandomInit(Method[RandomInitLaw]):
 
     def interpolates(self, prior: NTKPrior) -> bool:
         return super().interpolates(prior) and self.training_time == float("inf")
+
+    def matrices(self, rows: int, num_outputs: int) -> dict[str, float]:
+        return many_draws_matrices(rows, num_outputs, self.num_inits, self.factor_dtype)
+
+    @property
+    def num_kept(self) -> int:
+        return 5 * self.num_inits  # white noise, paths, initial functions, α twice
 
     def solve(self, problem: Problem, key: PRNGKeyArray | None) -> RandomInitLaw:
         key = self._require_key(key)
@@ -157,6 +165,9 @@ class FirstOrder(Method[FirstOrderLaw]):
 
     name: ClassVar[str] = "first order"
     tolerance: float = 1e-10
+
+    def matrices(self, rows: int, num_outputs: int) -> dict[str, float]:
+        return {"factor of K": 1.0, **inverse_matrices(num_outputs)}
 
     def solve(self, problem: Problem, key: PRNGKeyArray | None = None) -> FirstOrderLaw:
         likelihood, ridge = problem.likelihood, problem.ridge

@@ -33,6 +33,7 @@ from ntkbayes.linalg import (
     output_blocks,
 )
 from ntkbayes.training import linearised
+from ntkbayes.training.matrices import inverse_matrices
 
 _SMALLEST_STEP = 1 / 64
 
@@ -86,6 +87,12 @@ class SiteMethod(PosteriorMethod):
     def couples(self, num_outputs: int) -> bool:
         """Whether the sites couple the outputs."""
         return False
+
+    def matrices(self, rows: int, num_outputs: int) -> dict[str, float]:
+        if self.couples(num_outputs):
+            return {"(nC)² matrices": 5.0 * num_outputs**2}
+        columns = {"columns of all points": 3.0 * num_outputs}
+        return {**inverse_matrices(num_outputs), **columns}
 
     def solve(self, problem: Problem, key: PRNGKeyArray | None = None) -> GaussianPosterior:
         problem.prior.require_ridge(f"the posterior of {type(self).__name__}")

@@ -101,6 +101,13 @@ class TemperatureScaled(Method[TemperedLaw]):
         info = _best_temperature(likelihood, held_out)
         return TemperedLaw(self.method.fit(prior, data, key=fit_key, likelihood=likelihood), info)
 
+    def matrices(self, rows: int, num_outputs: int) -> dict[str, float]:
+        return self.method.matrices(rows, num_outputs)
+
+    @property
+    def num_kept(self) -> int:
+        return self.method.num_kept
+
     def solve(self, problem: Problem, key: PRNGKeyArray | None) -> TemperedLaw:
         raise ConfigurationError("temperature scaling refits its method to folds: use fit()")
 

@@ -19,8 +19,8 @@ AXIS = "rows"
 def over_devices(devices: Sequence[jax.Device] | None = None) -> Iterator[Mesh]:
     """Within it, Gram matrices and their factors are spread over devices, by rows.
 
-    Everything else is as it is with one device, and so are the numbers, to round-off. With several
-    processes (`jax.distributed`), all of them must run the same program.
+    For `MAP`, `RandomInit`, `PerturbedInit` and `Laplace`; the numbers are those of one device, to
+    round-off. With several processes (`jax.distributed`) all of them must run the same program.
 
     Args:
         devices: all that JAX sees, by default.

@@ -1,0 +1,253 @@
+"""What thousands of draws and ten thousand points cost, as ratios measured in one run.
+
+    python benchmarks/scale.py [draws] [peer] [large] [growth] [--points 10000] [--dtype float64 float32]
+
+draws   digits, 500 points, 1000 random-init draws, against one exact Newton solve and against the matrix
+        products alone
+peer    MAP against scikit-learn's one-vs-rest classifier with the same fixed kernel, 1000 points
+large   10,000 points of 10 classes: MAP, Laplace with variances at 1000 inputs, 100 random-init draws,
+        against one Cholesky of n × n by JAX and one product; peak memory of each, in a process of its own,
+        against the prediction
+growth  exponents of time in points, classes and draws, on four sizes each
+
+Digits beyond the 1797 that there are, are drawn with replacement and blurred by noise. Seconds are those of
+a second call, without compilation, but for `large`, where they are of the only one.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+jax.config.update("jax_enable_x64", True)
+
+import jax.numpy as jnp
+import numpy as np
+
+import ntkbayes as nb
+from ntkbayes.laws.base import Problem
+from ntkbayes.memory import in_words
+from ntkbayes.training import linearised
+
+PRIOR = nb.NTKPrior(
+    nb.networks.mlp(depth=2, activation="relu", weight_std=1.5, bias_std=0.1), ridge=0.1
+)
+KEY = jax.random.key(0)
+NUM_TEST = 1000
+
+
+def digits(num_points: int, num_classes: int = 10) -> nb.Dataset:
+    """Images in units of 4 grey levels, as in `workflow`."""
+    data = nb.datasets.load("digits")
+    rng = np.random.default_rng(num_points)
+    usable = np.flatnonzero(data.labels < num_classes)
+    rows = rng.choice(usable, num_points, replace=num_points > len(usable))
+    features = data.features[rows] / 4
+    if num_points > len(usable):
+        features = features + 0.25 * rng.standard_normal(features.shape)
+    return nb.Dataset(features, data.labels[rows], class_names=range(num_classes))
+
+
+def seconds(work: Callable[[], Any], repeats: int = 3) -> float:
+    """The median of some calls after a first."""
+    jax.block_until_ready(work())
+    took = []
+    for _ in range(repeats):
+        begin = time.perf_counter()
+        jax.block_until_ready(work())
+        took.append(time.perf_counter() - begin)
+    return float(np.median(took))
+
+
+def arrays(law: Any) -> list[jax.Array]:
+    return [v for v in jax.tree.leaves(vars(law)) if isinstance(v, jax.Array)]
+
+
+def solved(method: nb.laws.Method, problem: Problem) -> Callable[[], list[jax.Array]]:
+    return lambda: arrays(method.solve(problem, KEY))
+
+
+def draws() -> None:
+    problem = Problem.build(PRIOR, digits(500), None)
+    n, num_outputs = problem.targets.shape
+    zeros = jnp.zeros_like(problem.targets)
+    given = (problem.likelihood, problem.prior_gram, problem.targets, problem.mean)
+    newton = seconds(lambda: linearised.newton(*given, 1e-10, 100, zeros))
+    method = nb.RandomInit(num_inits=1000)
+    found = seconds(solved(method, problem), 1)
+    info = method.solve(problem, KEY).info
+
+    stack = jnp.ones((num_outputs, n, n))
+    columns = jnp.ones((num_outputs, n, 1000))
+    product = seconds(lambda: jax.lax.batch_matmul(stack, columns))
+    products = product * info.mean_iterations
+    print(f"\ndigits, n = {n}, C = {num_outputs}, {method.num_inits} random-init draws")
+    print(f"  one exact-Newton MAP {newton:.3f} s; all draws {found:.2f} s")
+    print(f"  {found / newton:.1f} MAP solves for all (aim: 15)")
+    print(f"  worst residual {info.worst_residual:.1e} (aim: 1e-6)")
+    print(
+        f"  {info.mean_iterations:.1f} products a draw, {info.max_iterations} at most: {products:.2f} s; "
+        f"the draws take {found / products:.1f} times that"
+    )
+
+
+def peer() -> None:
+    from sklearn.gaussian_process import GaussianProcessClassifier
+    from sklearn.gaussian_process.kernels import Kernel
+
+    data = digits(1000)
+    problem = Problem.build(PRIOR, data, None)
+    gram = np.asarray(problem.prior_gram)
+
+    class Fixed(Kernel):
+        """The Gram matrix of the training points, evaluated already."""
+
+        def __call__(self, x: np.ndarray, y: np.ndarray | None = None) -> np.ndarray:
+            return gram.copy()
+
+        def diag(self, x: np.ndarray) -> np.ndarray:
+            return np.diag(gram).copy()
+
+        def is_stationary(self) -> bool:
+            return False
+
+    classifier = GaussianProcessClassifier(Fixed(), optimizer=None)
+    ours = seconds(solved(nb.MAP(), problem))
+    theirs = seconds(lambda: classifier.fit(data.features, data.labels) and None, 1)
+    print("\nMAP, n = 1000, C = 10, the same fixed Gram matrix")
+    print(f"  ntkbayes, joint softmax {ours:.2f} s; scikit-learn, one-vs-rest {theirs:.2f} s")
+    print(f"  {theirs / ours:.1f} times faster (aim: 3)")
+
+
+JOBS = ("Gram", "Cholesky", "product", "MAP", "Laplace", "random init")
+
+
+def job(name: str, num_points: int, dtype: str) -> None:
+    """One piece of work, told as JSON on the last line of standard output."""
+    data = digits(num_points + NUM_TEST)
+    train = data.take(np.arange(num_points))
+    test = data.features[num_points:]
+    methods = {
+        "MAP": nb.MAP(factor_dtype=dtype),
+        "Laplace": nb.Laplace(factor_dtype=dtype),
+        "random init": nb.RandomInit(num_inits=100, factor_dtype=dtype),
+    }
+    method = methods.get(name)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    begin = time.perf_counter()
+    problem = Problem.build(PRIOR, train, None)
+    jax.block_until_ready(problem.gram)
+    gram_seconds = time.perf_counter() - begin
+    told: dict[str, Any] = {}
+    begin = time.perf_counter()
+    if name == "Gram":
+        begin -= gram_seconds
+    elif method is None:
+        matrix = (problem.prior_gram + jnp.eye(num_points)).astype(dtype)
+        del problem
+        work = jnp.linalg.cholesky if name == "Cholesky" else lambda m: m @ m
+        begin = time.perf_counter()
+        jax.block_until_ready(work(matrix))
+    else:
+        law = method.solve(problem, KEY)
+        jax.block_until_ready(arrays(law))
+        told = {"info": str(law.info), "predicted": method.memory(PRIOR, train).total}
+        if name == "Laplace":
+            told["variance"] = np.asarray(law.variance(test)).tolist()
+    told["seconds"] = time.perf_counter() - begin
+    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    told["peak"] = (after - before) * 1024
+    print(json.dumps(told))
+
+
+def large(num_points: int, dtypes: list[str]) -> None:
+    matrix = 8 * num_points**2
+    print(f"\nn = {num_points}, C = 10; a matrix n × n in float64 is {in_words(matrix)}")
+    aims = {"MAP": (5, 5), "Laplace": (20, 14), "random init": (30, 5)}
+    variances = {}
+    for dtype in dtypes:
+        print(f"factors in {dtype}")
+        print(f"  {'':12s}{'seconds':>9s}{'Choleskys':>11s}{'aim':>5s}{'products':>10s}", end="")
+        print(f"{'peak, n×n':>11s}{'aim':>5s}{'predicted':>11s}")
+        reference: dict[str, float] = {}
+        for name in JOBS:
+            command = [sys.executable, __file__, "--job", name, "--points", str(num_points)]
+            done = subprocess.run(
+                [*command, "--dtype", dtype], capture_output=True, text=True, check=False
+            )
+            if done.returncode:
+                sys.exit(f"{name} failed:\n{done.stderr}")
+            told = json.loads(done.stdout.splitlines()[-1])
+            reference[name] = took = told["seconds"]
+            line = f"  {name:12s}{took:9.1f}"
+            if name in aims:
+                cholesky, product = took / reference["Cholesky"], took / reference["product"]
+                line += f"{cholesky:11.1f}{aims[name][0]:5d}{product:10.1f}"
+                line += f"{told['peak'] / matrix:11.1f}{aims[name][1]:5d}"
+                line += f"{told['predicted'] / matrix:11.1f}  {told['info']}"
+            print(line, flush=True)
+            if "variance" in told:
+                variances[dtype] = np.array(told["variance"])
+    if len(variances) == 2:
+        error = np.abs(variances["float32"] / variances["float64"] - 1)
+        print(
+            f"Laplace's variances with float32 factors: off by {error.max():.1e} at most, "
+            f"{np.median(error):.1e} in the median"
+        )
+
+
+def growth() -> None:
+    def exponent(sizes: list[int], took: list[float]) -> float:
+        return float(np.polyfit(np.log(sizes), np.log(took), 1)[0])
+
+    def row(what: str, sizes: list[int], took: list[float], theory: str) -> None:
+        told = ", ".join(f"{size}: {t:.2f}" for size, t in zip(sizes, took, strict=True))
+        print(f"  {what:38s} {exponent(sizes, took):5.2f}   {theory:28s} {told}", flush=True)
+
+    print("\nexponents of time, fitted on four sizes (seconds)")
+    points = [500, 1000, 2000, 4000]
+    problems = {n: Problem.build(PRIOR, digits(n), None) for n in points}
+    took = [seconds(lambda n=n: PRIOR.gram(digits(n).features), 1) for n in points]  # type: ignore[misc]
+    row("Gram, points", points, took, "2")
+    for name, method, theory in (
+        ("MAP, points", nb.MAP(), "2 (products) to 3 (factors)"),
+        ("Laplace, points", nb.Laplace(), "3"),
+        ("20 random-init draws, points", nb.RandomInit(num_inits=20), "2 to 3"),
+    ):
+        row(name, points, [seconds(solved(method, problems[n]), 1) for n in points], theory)
+    classes = [3, 5, 7, 10]
+    few = [Problem.build(PRIOR, digits(1500, c), None) for c in classes]
+    row("MAP, classes", classes, [seconds(solved(nb.MAP(), p), 1) for p in few], "0 to 1")
+    row("Laplace, classes", classes, [seconds(solved(nb.Laplace(), p), 1) for p in few], "1")
+    counts = [125, 250, 500, 1000]
+    problem = problems[500]
+    took = [seconds(solved(nb.RandomInit(num_inits=s), problem), 1) for s in counts]
+    row("random init, draws (n = 500)", counts, took, "1")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    sections = {"draws": draws, "peer": peer, "growth": growth}
+    parser.add_argument("sections", nargs="*", help="all, if none is given")
+    parser.add_argument("--points", type=int, default=10_000)
+    parser.add_argument("--dtype", nargs="+", default=["float64", "float32"])
+    parser.add_argument("--job", choices=JOBS, help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.job:
+        job(asked.job, asked.points, asked.dtype[0])
+        return
+    for name in asked.sections or ("draws", "peer", "large", "growth"):
+        if name == "large":
+            large(asked.points, asked.dtype)
+        else:
+            sections[name]()
+
+
+if __name__ == "__main__":
+    main()

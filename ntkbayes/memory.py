@@ -1,0 +1,84 @@
+"""The memory that a fit will need, told before it begins.
+
+Predictions count the arrays of n × n numbers that exist at the same time, where they peak, and the
+draws; what grows only with n · C is left out. They hold for float64 kernels, and for one process.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+
+from ntkbayes.errors import InsufficientMemoryError
+
+NUMBER = 8  # bytes of a float64
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What a method will need at its peak.
+
+    Attributes:
+        who: method, points and outputs, in words.
+        num_points: n.
+        parts: bytes by what they are for.
+    """
+
+    who: str
+    num_points: int
+    parts: Mapping[str, float]
+
+    @property
+    def total(self) -> float:
+        """Bytes."""
+        return sum(self.parts.values())
+
+    def __str__(self) -> str:
+        parts = ", ".join(f"{what} {in_words(size)}" for what, size in self.parts.items() if size)
+        return f"{self.who}: {in_words(self.total)} ({parts})"
+
+    def require(self) -> None:
+        """Raises InsufficientMemoryError if there is less."""
+        free = available()
+        if self.total > free:
+            fit = math.floor(self.num_points * math.sqrt(free / self.total))
+            raise InsufficientMemoryError(
+                f"not enough memory: {self} are needed, {in_words(free)} are free. Use about {fit} "
+                f"points (data.subset(key, {fit})), a method that needs less (MAP needs least), "
+                "factor_dtype=float32 where a method has it, or more devices (over_devices)"
+            )
+
+
+def available() -> float:
+    """Free bytes: of the first device, or of this machine if that computes on the processor itself,
+    within the limit of the control group that the process may be in."""
+    statistics = jax.local_devices()[0].memory_stats()
+    if statistics and "bytes_limit" in statistics:
+        return statistics["bytes_limit"] - statistics.get("bytes_in_use", 0)
+    import psutil
+
+    return min(psutil.virtual_memory().available, _control_group())
+
+
+def _control_group() -> float:
+    folder = Path("/sys/fs/cgroup")
+    for limit, used in (
+        ("memory.max", "memory.current"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+    ):
+        try:
+            return int((folder / limit).read_text()) - int((folder / used).read_text())
+        except (OSError, ValueError):  # another version, or "max"
+            continue
+    return math.inf
+
+
+def in_words(size: float) -> str:
+    """Bytes, in the unit that suits them."""
+    for unit in ("B", "KiB", "MiB"):
+        if size < 1024:
+            return f"{size:.3g} {unit}"
+        size /= 1024
+    return f"{size:.1f} GiB"

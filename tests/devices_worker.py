@@ -1,0 +1,55 @@
+"""What `test_devices` runs in processes of its own: laws of one problem, and where their arrays lie."""
+
+import sys
+
+import jax
+
+OUT, PROCESSES, RANK, PORT = sys.argv[1], *map(int, sys.argv[2:])
+if PROCESSES > 1:
+    jax.distributed.initialize(f"127.0.0.1:{PORT}", PROCESSES, RANK)
+jax.config.update("jax_enable_x64", True)
+
+import contextlib
+
+import numpy as np
+
+import ntkbayes as nb
+from ntkbayes.linalg import over_devices
+from ntkbayes.training import linearised
+
+linearised.EXACT_POINTS = 20  # so that so few points are trained as many would be
+NEW = np.random.default_rng(1).standard_normal((16, 4))
+KEY = jax.random.key(0)
+
+
+def bytes_of(array: jax.Array) -> list[int]:
+    return [shard.data.nbytes for shard in array.addressable_shards]
+
+
+def main() -> None:
+    rng = np.random.default_rng(0)
+    features = rng.standard_normal((112, 4))
+    data = nb.Dataset(features, np.argmax(features[:, :3] + rng.standard_normal((112, 3)), axis=1))
+    prior = nb.NTKPrior(nb.networks.mlp(depth=2), ridge=0.1)
+    many = len(jax.devices()) > 1
+    with over_devices() if many else contextlib.nullcontext():
+        point = nb.MAP().fit(prior, data)
+        laplace = nb.Laplace().fit(prior, data)
+        inits = nb.RandomInit(num_inits=3).fit(prior, data, key=KEY)
+        perturbed = nb.PerturbedInit(num_inits=3).fit(prior, data, key=KEY)
+        found = {
+            "alpha": point.alpha,
+            "mean": point.mean(NEW),
+            "evidence": laplace.info.log_evidence,
+            "covariance": laplace.covariance(NEW),
+            "laplace": laplace.sample(KEY, NEW, 3),
+            "inits": inits.sample(KEY, NEW),
+            "spread": inits.variance(NEW),
+            "perturbed": perturbed.sample(KEY, NEW),
+            "kernel_bytes": bytes_of(point.problem.gram.ntk),
+            "factor_bytes": bytes_of(inits.g.process.factor.lower),
+        }
+        np.savez(OUT, **{name: np.asarray(value) for name, value in found.items()})
+
+
+main()

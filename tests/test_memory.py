@@ -1,0 +1,93 @@
+"""What a fit will need is told beforehand, and refused if it is not there."""
+
+import equinox as eqx
+import jax
+import numpy as np
+import pytest
+from oracles import gp_classification as oracle
+
+import ntkbayes as nb
+from ntkbayes import memory
+from ntkbayes.errors import InsufficientMemoryError
+from ntkbayes.training import linearised
+
+PRIOR = nb.NTKPrior(nb.networks.mlp(depth=1), ridge=0.5)
+METHODS = {
+    "MAP": nb.MAP(),
+    "random init, few": nb.RandomInit(num_inits=2),
+    "random init, many": nb.RandomInit(num_inits=40),
+    "perturbed init": nb.PerturbedInit(num_inits=2),
+    "first order": nb.FirstOrder(),
+    "Laplace": nb.Laplace(),
+    "mean field": nb.MeanField(tolerance=1e-3),
+    "Dirichlet": nb.DirichletGP(),
+}
+
+
+@pytest.fixture(scope="module")
+def data():
+    return nb.Dataset(*oracle.blobs(3, 90, 3))
+
+
+@pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
+def test_a_law_holds_no_more_than_was_predicted(method, data, monkeypatch):
+    monkeypatch.setattr(linearised, "EXACT_POINTS", 20)
+    predicted = method.memory(PRIOR, data)
+    law = method.fit(PRIOR, data, key=jax.random.key(0))
+    arrays = {id(v): v for v in jax.tree.leaves(vars(law)) if eqx.is_array(v)}
+    held = sum(v.nbytes for v in arrays.values())
+    assert 2 * 8 * 90**2 <= held <= predicted.total + 100 * 8 * 90 * 3  # what has (n, C) numbers
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_matrices_of_laplace_are_a_half_a_class_and_a_few(dtype):
+    def matrices(num_outputs):
+        return sum(nb.Laplace(factor_dtype=dtype).matrices(1000, num_outputs).values())
+
+    narrow = 0.5 if dtype == "float32" else 1.0
+    assert matrices(20) - matrices(10) == pytest.approx(narrow * 10 / 2)
+    assert 2 + matrices(10) <= 10 + 4
+
+
+def test_prediction_grows_as_the_square_of_the_points(data):
+    totals = [nb.MAP().memory(PRIOR, data.take(np.arange(size))).total for size in (40, 80)]
+    assert totals[1] == pytest.approx(4 * totals[0])
+
+
+def test_too_little_memory_is_refused_with_advice(data, monkeypatch):
+    need = nb.Laplace().memory(PRIOR, data).total
+    monkeypatch.setattr(memory, "available", lambda: need / 4)
+    with pytest.raises(InsufficientMemoryError, match=r"Laplace, 90 points, 3 .*about 45 points"):
+        nb.Laplace().fit(PRIOR, data)
+    monkeypatch.setattr(memory, "available", lambda: need)
+    nb.Laplace().fit(PRIOR, data)
+
+
+def test_a_study_refuses_before_its_first_law(data, monkeypatch, tmp_path):
+    from ntkbayes.study import Study
+
+    monkeypatch.setattr(memory, "available", lambda: 1e5)
+    methods = {"MAP": nb.MAP(), "Laplace": nb.Laplace()}
+    with pytest.raises(InsufficientMemoryError, match=r"not enough memory: .*, 68 points"):
+        Study(data=data, prior=PRIOR, methods=methods, baselines=False).run(tmp_path)
+    assert not list(tmp_path.glob("laws/*"))
+
+
+def test_free_memory_is_that_of_the_control_group_if_it_is_less(monkeypatch):
+    monkeypatch.setattr(memory, "_control_group", lambda: 12345)
+    assert memory.available() == 12345
+    monkeypatch.setattr(memory, "_control_group", lambda: np.inf)
+    assert 2**28 < memory.available() < 2**50
+
+
+@pytest.mark.parametrize(
+    ("size", "words"), [(12, "12 B"), (2**20, "1 MiB"), (1536, "1.5 KiB"), (5 * 2**31, "10.0 GiB")]
+)
+def test_sizes_are_told_in_the_unit_that_suits_them(size, words):
+    assert memory.in_words(size) == words
+
+
+def test_memory_is_told_in_words(data):
+    told = str(nb.MAP().memory(PRIOR, data))
+    assert told.startswith("MAP, 90 points, 3 outputs: ")
+    assert "K and Θ 127 KiB" in told
