@@ -6,12 +6,12 @@ draws   digits, 500 points, 1000 random-init draws, against one exact Newton sol
         products alone
 peer    MAP against scikit-learn's one-vs-rest classifier with the same fixed kernel, 1000 points
 large   10,000 points of 10 classes: MAP, Laplace with variances at 1000 inputs, 100 random-init draws,
-        against one Cholesky of n × n by JAX and one product; peak memory of each, in a process of its own,
-        against the prediction
+        against one Cholesky of n × n by JAX and one product; peak memory of each, in a process of its
+        own, against the prediction
 growth  exponents of time in points, classes and draws, on four sizes each
 
-Digits beyond the 1797 that there are, are drawn with replacement and blurred by noise. Seconds are those of
-a second call, without compilation, but for `large`, where they are of the only one.
+More digits than the 1797 that there are, are drawn with replacement and blurred by noise. Seconds are
+those of a second call, without compilation, but for `large`, where they are of the only one.
 """
 
 import argparse
@@ -92,8 +92,8 @@ def draws() -> None:
     print(f"  {found / newton:.1f} MAP solves for all (aim: 15)")
     print(f"  worst residual {info.worst_residual:.1e} (aim: 1e-6)")
     print(
-        f"  {info.mean_iterations:.1f} products a draw, {info.max_iterations} at most: {products:.2f} s; "
-        f"the draws take {found / products:.1f} times that"
+        f"  {info.mean_iterations:.1f} products a draw, {info.max_iterations} at most: "
+        f"{products:.2f} s; the draws take {found / products:.1f} times that"
     )
 
 

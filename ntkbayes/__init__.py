@@ -43,6 +43,7 @@ from ntkbayes.laws import (
     Variational,
     numpyro_model,
 )
+from ntkbayes.linalg import over_devices
 from ntkbayes.model_selection import cross_validated_nll, leave_one_out, scan
 from ntkbayes.predictive import Predictions, predict
 from ntkbayes.prior import NTKPrior, linearise
@@ -98,6 +99,7 @@ __all__ = [
     "maximise_evidence",
     "networks",
     "numpyro_model",
+    "over_devices",
     "predict",
     "save",
     "scan",

@@ -9,6 +9,7 @@ from sklearn.gaussian_process import GaussianProcessClassifier
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel
 
 import ntkbayes as nb
+from ntkbayes.errors import ConfigurationError
 from ntkbayes.likelihood import Bernoulli, Categorical
 
 LENGTH, VARIANCE = 1.5, 4.0
@@ -146,3 +147,23 @@ def test_laplace_for_real_targets_is_exact_regression():
     np.testing.assert_allclose(law.mean(new), truth.mean, atol=1e-8)
     np.testing.assert_allclose(law.covariance(new), oracle.blocks(truth.covariance, 2), atol=1e-8)
     assert law.info.log_evidence == pytest.approx(evidence, abs=1e-8)
+
+
+def test_factors_in_float32_keep_half_of_the_digits():
+    rng = np.random.default_rng(5)
+    features = rng.standard_normal((40, 2))
+    data = nb.Dataset(features, np.arange(40) % 3)
+    prior = nb.NTKPrior(nb.networks.mlp(depth=1), ridge=0.5)
+    wide, narrow = (nb.Laplace(factor_dtype=dtype).fit(prior, data) for dtype in ("f8", "f4"))
+    evidence = wide.info.log_evidence
+    assert narrow.info.log_evidence == pytest.approx(evidence, rel=1e-5)
+    assert narrow.info.log_evidence != evidence
+    new = 2 * rng.standard_normal((9, 2))
+    np.testing.assert_allclose(narrow.variance(new), wide.variance(new), rtol=1e-3)
+    np.testing.assert_array_equal(narrow.mean(new), wide.mean(new))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "int64", "nonsense"])
+def test_a_precision_that_is_none_is_refused(dtype):
+    with pytest.raises(ConfigurationError, match=f"float32 or float64.*{dtype}"):
+        nb.Laplace(factor_dtype=dtype)

@@ -1,0 +1,39 @@
+"""A sweep over ridges and seeds compiles once."""
+
+import jax
+import numpy as np
+import pytest
+from oracles import gp_classification as oracle
+
+import ntkbayes as nb
+from ntkbayes.training import linearised
+
+NETWORK = nb.networks.mlp(depth=1)
+FEATURES, LABELS = oracle.blobs(4, 31, 3)
+METHODS = {
+    "MAP": nb.MAP(),
+    "random init, few": nb.RandomInit(num_inits=2),
+    "random init, many": nb.RandomInit(num_inits=5),
+    "first order": nb.FirstOrder(),
+    "Laplace": nb.Laplace(),
+}
+
+
+@pytest.mark.parametrize("exact_points", [20, 100], ids=["many points", "few points"])
+@pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
+def test_other_ridges_and_seeds_do_not_compile_again(method, exact_points, monkeypatch, caplog):
+    monkeypatch.setattr(linearised, "EXACT_POINTS", exact_points)
+
+    def compiled(ridge, seed):
+        caplog.clear()
+        key = jax.random.key(seed)
+        data = nb.Dataset(FEATURES + seed, np.roll(LABELS, seed))
+        with jax.log_compiles():
+            law = method.fit(nb.NTKPrior(NETWORK, ridge=ridge), data, key=key)
+            law.sample(key, FEATURES[:7], 2)
+            law.variance(FEATURES[:7])
+        return [r.message for r in caplog.records if "Finished XLA compilation" in r.message]
+
+    compiled(0.5, 0)
+    assert compiled(0.3, 1) == []
+    assert compiled(2.0, 2) == []
