@@ -13,8 +13,8 @@
 # %% [markdown]
 # # Calibration on four data sets
 #
-# Of all points for which a law says 80 percent, are 80 percent right? Five answers to four data sets,
-# with the same network and the same ridge, and nothing tuned.
+# Of all points for which a law says 80 percent, are 80 percent right? Five answers to four data
+# sets, with the same network and the same ridge, and nothing tuned.
 #
 # [Benchmarks](../benchmarks.md) has the same on five splits, with longer chains. Here it is one
 # split, so read the intervals along with the numbers.
@@ -36,14 +36,15 @@ import pandas as pd
 import ntkbayes as nb
 from ntkbayes import calibration, figures
 from ntkbayes.bridges.sklearn import logistic_regression
-from ntkbayes.errors import DataWarning
+from ntkbayes.errors import ConvergenceWarning, DataWarning
 
 key = jax.random.key(0)
 warnings.simplefilter("ignore", DataWarning)  # some pixels of the digits never change
+warnings.simplefilter("ignore", ConvergenceWarning)  # R-hat is printed instead
 
 # %% [markdown]
-# A quarter of each data set is held out; of the digits 100 images are trained on and 400 held out, of
-# breast_cancer 200 points are trained on.
+# A quarter of each data set is held out; of the digits 100 images are trained on and 400 held out,
+# of breast_cancer 200 points are trained on.
 
 # %%
 splits = {name: nb.datasets.load(name).split(key) for name in ("wine", "iris")}
@@ -71,9 +72,9 @@ for name, (train, test) in splits.items():
 # %% [markdown]
 # ## Reliability
 #
-# How often the predicted class was right, against how sure the law was. A curve above the diagonal is
-# one of a law that is right more often than it says: under-confident. Bands are 90% intervals, grey
-# bars the shares of points with that confidence.
+# How often the predicted class was right, against how sure the law was. A curve above the diagonal
+# is one of a law that is right more often than it says: under-confident. Bands are 90% intervals,
+# grey bars the shares of points with that confidence.
 
 # %%
 with matplotlib.rc_context(figures.STYLE):
@@ -159,3 +160,14 @@ with matplotlib.rc_context(figures.STYLE):
     panels[0].set_yticks(range(len(comparison.predictions)), list(comparison.predictions))
     panels[0].set_ylim(len(comparison.predictions) - 0.5, -0.5)
     plt.show()
+
+# %% [markdown]
+# - Nobody is over-confident beyond the interval. At this ridge the prior is wide, and what is drawn
+#   from the posterior (NUTS) inherits that: the more classes and the fewer points, the more
+#   under-confident.
+# - Laplace overstates it on all four.
+# - The random-init law is where the MAP is. It has hardly any spread of its own, so what is good in
+#   its calibration is the MAP's.
+#
+# Another ridge would give another picture: [From prior to conclusion](workflow.py) chooses one, and
+# [Which law should I use?](../which-law.md) sums up.

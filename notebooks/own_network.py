@@ -13,13 +13,15 @@
 # %% [markdown]
 # # Bring your own network
 #
-# You have a network in [Equinox](https://docs.kidger.site/equinox/) or [Flax](https://flax.readthedocs.io/)
-# and want to know how sure to be of it. There are two questions, with two laws for an answer.
+# You have a network in [Equinox](https://docs.kidger.site/equinox/) or
+# [Flax](https://flax.readthedocs.io/) and want to know how sure to be of it. There are two
+# questions, with two laws for an answer.
 #
-# - *What do the data leave open?* Train the network, linearise it where training ended, and take the
-#   Laplace posterior of that.
+# - *What do the data leave open?* Train the network, linearise it where training ended, and take
+#   the Laplace posterior of that.
 # - *What would another initialisation have given?* The random-init law of the network linearised at
-#   the start. It speaks for the real network only if that is *lazy*, so first ask for a certificate.
+#   the start. It speaks for the real network only if that is *lazy*, so first ask for a
+#   certificate.
 
 # %%
 # %matplotlib inline
@@ -62,8 +64,8 @@ start = network.params_of(module)
 # %% [markdown]
 # ## Train it as you always do
 #
-# With any optimiser, on any loss of which the posterior shall be: here the cross-entropy summed over points, and
-# a ridge towards 0, which is weight decay.
+# With any optimiser, on any loss of which the posterior shall be: here the cross-entropy summed
+# over points, and a ridge towards 0, which is weight decay.
 
 
 # %%
@@ -92,13 +94,13 @@ def fit(module, x, y, num_steps=3000):
 
 
 trained, values = fit(module, jnp.asarray(train.features), jnp.asarray(train.targets[:, 1]))
-print(f"loss: {values[0]:.1f} at first, {values[-1]:.3f} at the end, {values[-500]:.3f} 500 steps before")
+print(f"loss: {values[0]:.1f}, {values[-500]:.3f} after 2500 steps, {values[-1]:.3f} after 3000")
 
 # %% [markdown]
 # ## Laplace at the trained parameters
 #
-# `nb.linearise` makes a prior of the network as it now is. The anchor is where the ridge pulls to: for
-# weight decay that is 0. Whether the network is lazy does not matter here.
+# `nb.linearise` makes a prior of the network as it now is. The anchor is where the ridge pulls to:
+# for weight decay that is 0. Whether the network is lazy does not matter here.
 
 # %%
 end = network.params_of(trained)
@@ -109,12 +111,12 @@ laws = {
     "Laplace": nb.Laplace().fit(here, train),
 }
 gap = laws["as trained"].mean(test.features)[:, 0] - jax.vmap(trained)(test.features)[:, 0]
-print(f"MAP of the linearisation less the network itself: {np.abs(gap).max():.3f} in a logit at most")
+print(f"MAP of the linearisation less the network: {np.abs(gap).max():.3f} in a logit at most")
 
 # %% [markdown]
-# That is a check worth keeping: at the end of training the linearisation has nothing left
-# to learn, so that its MAP is the trained network. If it is not, training had not ended, or loss, ridge
-# and anchor are not those of the network.
+# That is a check worth keeping: at the end of training the linearisation has nothing left to learn,
+# so that its MAP is the trained network. If it is not, training had not ended, or loss, ridge and
+# anchor are not those of the network.
 #
 # ## Is it lazy?
 
@@ -123,9 +125,10 @@ sizes = {"key": key, "num_seeds": 2, "num_steps": 1000, "max_points": 24, "num_p
 print(nb.lazy.certify(network, nb.datasets.load("moons"), ridge=RIDGE, **sizes))
 
 # %% [markdown]
-# It is not. The random-init law of this network would be a law of something else. The reason is not the
-# architecture but its parameterisation: with standard normal weights, divided by the root of their
-# number in the forward pass, the same layers are much lazier. In Equinox that is a layer of three lines.
+# It is not. The random-init law of this network would be a law of something else. The reason is not
+# the architecture but its parameterisation: with standard normal weights, divided by the root of
+# their number in the forward pass, the same layers are much lazier. In Equinox that is a layer of
+# three lines.
 
 
 # %%
@@ -160,8 +163,9 @@ print(certificate)
 # ## Another initialisation
 #
 # With that certificate the kernel laws speak for the network. `EmpiricalKernel` is its NTK at one
-# initialisation; initial functions are the network's own, at fresh ones. (Not `nb.linearise`: that prior has the
-# network's function as its mean, and to start from another one it would have to be taken away.)
+# initialisation; initial functions are the network's own, at fresh ones. (Not `nb.linearise`: that
+# prior has the network's function as its mean, and to start from another one it would have to be
+# taken away.)
 
 # %%
 params = wide.init(jax.random.key(1), jnp.asarray(train.features))
@@ -173,9 +177,9 @@ own = {
 print(f"every draw solved to {own['random init'].info.worst_residual:.1e} in probability")
 
 # %% [markdown]
-# Is that what real training gives? `FiniteEnsemble` trains the network itself, from 16 initialisations.
-# Each of them has an NTK of its own, so to be fair we also take the law under the kernel of another
-# initialisation.
+# Is that what real training gives? `FiniteEnsemble` trains the network itself, from 16
+# initialisations. Each of them has an NTK of its own, so to be fair we also take the law under the
+# kernel of another initialisation.
 
 # %%
 own["16 real networks"] = nb.FiniteEnsemble(network=wide, num_networks=16).fit(
@@ -188,10 +192,10 @@ comparison = nb.compare(own, test, key=key, reference="random init")
 comparison.table()[["accuracy", "nll", "ece", "variance_ratio", "tv", "energy"]].round(3)
 
 # %% [markdown]
-# The real networks spread as the law says, and their probabilities are as near to it as those of the
-# law under the other kernel. The energy coefficient compares means with spreads, and these spreads are small: what it sees is
-# mostly that, at a width of 256, the kernel itself depends on the initialisation. Laplace has forty times the variance. It answers
-# the other question.
+# The real networks spread as the law says, and their probabilities are as near to it as those of
+# the law under the other kernel. The energy coefficient compares means with spreads, and these
+# spreads are small: what it sees is mostly that, at a width of 256, the kernel itself depends on
+# the initialisation. Laplace has forty times the variance. It answers the other question.
 
 # %%
 planes = {
@@ -203,9 +207,9 @@ figures.surfaces(nb.Comparison(comparison.predictions, "random init", surfaces=p
 # %% [markdown]
 # ## A Flax network
 #
-# The same in one line, with `from_nnx` for NNX modules and `from_linen` for Linen's. What is no parameter, such as
-# batch statistics, is held fixed; dropout is off. For a trained module with a state of its own see
-# [the bridges](../api/bridges.md).
+# The same in one line, with `from_nnx` for NNX modules and `from_linen` for Linen's. What is no
+# parameter, such as batch statistics, is held fixed; dropout is off. For a trained module with a
+# state of its own see [the bridges](../api/bridges.md).
 
 # %%
 from flax import nnx
@@ -233,5 +237,5 @@ flax_laws = {
 nb.compare(flax_laws, held_out, key=key).table()[["accuracy", "nll", "ece"]].round(3)
 
 # %% [markdown]
-# Three classes, so three outputs, which the kernel couples. Without a certificate, as here, these are laws
-# of the kernel machine, whatever the network would have done.
+# Three classes, so three outputs, which the kernel couples. Without a certificate, as here, these
+# are laws of the kernel machine, whatever the network would have done.

@@ -16,8 +16,8 @@
 # The clearest picture of what this library rests on. A wide network that is trained with
 # cross-entropy is a kernel machine *if something stops it*: a ridge on ‖θ − θ0‖², or targets that
 # leave every class some probability. If nothing does, its outputs grow for ever, and its Neural
-# Tangent Kernel leaves the value that it had at initialisation, at any width
-# ([theory, section 1](../theory.md#theory-1)).
+# Tangent Kernel leaves the value that it had at initialisation, at any width ([theory, section
+# 1](../theory.md#theory-1)).
 #
 # Yu, Tian and Chen (ICLR 2025, arXiv 2504.11130) show the second half with six points on the unit
 # circle, labels 0, 1, 0, 1, 0, 1, a ReLU network of three hidden layers, logistic loss and plain
@@ -102,9 +102,9 @@ found = {
 # ## What the theory predicts
 #
 # The two bounded regimes have an end, and it is known before training. With smoothed labels the
-# network fits them, so that its outputs are ± log 0.9/0.1. With a ridge they solve
-# [equation 2](../theory.md#theory-2); for the network linearised at its own start, that is `MAP` under
-# the prior `nb.linearise`.
+# network fits them, so that its outputs are ± log 0.9/0.1. With a ridge they solve [equation
+# 2](../theory.md#theory-2); for the network linearised at its own start, that is `MAP` under the
+# prior `nb.linearise`.
 
 # %%
 ends = {}
@@ -147,17 +147,18 @@ with matplotlib.rc_context(STYLE | {"text.parse_math": True}):
     plt.show()
 
 # %% [markdown]
-# On the left nothing ever ends: the outputs grow like the logarithm of time, and the kernel goes with
-# them. In the middle and on the right training is over after a time of about 20; the network stands
-# where its linearisation said that it would, and the kernel stays. At width 256 its drift is six to ten
-# times smaller than at width 64, so there it is a matter of width. On the left it is a matter of time.
+# On the left nothing ever ends: the outputs grow like the logarithm of time, and the kernel goes
+# with them. In the middle and on the right training is over after a time of about 20; the network
+# stands where its linearisation said that it would, and the kernel stays. At width 256 its drift is
+# six to ten times smaller than at width 64, so there it is a matter of width. On the left it is a
+# matter of time.
 #
 # ## In numbers
 #
-# For hard labels without a ridge, a theorem of the same paper bounds the movement of the kernel from
-# below, whatever the width: over time, some entry of Θ changes by at least λ_min(Θ)/(2n²). At these
-# widths the bound, in the last column, is far below what happens; its point is that it does not fall
-# with the width.
+# For hard labels without a ridge, a theorem of the same paper bounds the movement of the kernel
+# from below, whatever the width: over time, some entry of Θ changes by at least λ_min(Θ)/(2n²). At
+# these widths the bound, in the last column, is far below what happens; its point is that it does
+# not fall with the width.
 
 # %%
 rows = {}
