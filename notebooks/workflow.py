@@ -101,7 +101,7 @@ print(f"evidence {best.log_evidence:.1f} nats at ridge {float(best.prior.ridge):
 print(f"cross-validated NLL {-folds.scores[folds.best]:.3f} at ridge {folds.best:g}")
 print(*(warning.message for warning in caught))
 
-with matplotlib.rc_context(figures.STYLE):
+with matplotlib.rc_context(figures.STYLE | {"text.parse_math": True}):
     figure, panels = plt.subplots(1, 2, figsize=(8.5, 2.9), layout="constrained", sharex=True)
     panels[0].plot(ridges, list(evidence.scores.values()), "o-", color=figures.LAW_COLOURS[0])
     panels[0].axvline(float(best.prior.ridge), color=figures.FAINT, dashes=(4, 3), linewidth=1)
@@ -114,6 +114,9 @@ with matplotlib.rc_context(figures.STYLE):
     plt.show()
 
 # %% [markdown]
+# The dashed line is the maximum. The two do not agree: the point estimate predicts best with hardly
+# any ridge, at which the data speak least for the prior.
+#
 # ## 3. Fit, and ask the fits how they are
 #
 # NUTS says by R-hat and divergences whether it has converged. Of a Gaussian approximation Pareto's
