@@ -58,7 +58,6 @@ def make(key):
 
 network = from_equinox(make)
 module = make(jax.random.key(1))
-start = network.params_of(module)
 
 
 # %% [markdown]

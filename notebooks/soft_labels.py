@@ -36,6 +36,7 @@ from scipy.special import expit
 
 import ntkbayes as nb
 from ntkbayes import figures
+from ntkbayes.errors import RidgeError
 from ntkbayes.predictive import predict_probabilities
 
 rng = np.random.default_rng(3)
@@ -70,8 +71,8 @@ print(f"all seven agree about {unanimous} of 40 points: their shares are 0 or 1"
 network = nb.networks.mlp(depth=2, activation="relu", weight_std=1.5, bias_std=0.5)
 try:
     nb.RandomInit().fit(nb.NTKPrior(network, ridge=0.0), targets["shares"], key=jax.random.key(0))
-except nb.errors.NTKBayesError as error:
-    print(type(error).__name__, "without a ridge:", error)
+except RidgeError as error:
+    print("RidgeError:", error)
 
 # %% [markdown]
 # ## Without a ridge: sampled law against formula
