@@ -174,5 +174,5 @@ for (name, width), (outputs, kernels) in found.items():
         "largest change of an entry": np.abs(kernels - before).max(),
         "λ_min/(2n²)": np.linalg.eigvalsh(before)[0] / (2 * 6**2),
     }
-table = pd.DataFrame.from_dict(rows, orient="index").rename_axis(["regime", "width"])
+table = pd.DataFrame.from_dict(rows, orient="index", dtype=float).rename_axis(["regime", "width"])
 table.round(3)
