@@ -35,7 +35,7 @@ import pandas as pd
 
 import ntkbayes as nb
 from ntkbayes import calibration, figures
-from ntkbayes.bridges.sklearn import logistic_regression
+from ntkbayes.baselines import logistic_regression
 from ntkbayes.errors import ConvergenceWarning, DataWarning
 
 key = jax.random.key(0)
