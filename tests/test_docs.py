@@ -71,11 +71,11 @@ def in_the_reference() -> Counter[int]:
                 home = importlib.import_module(name)
             elif kind == "automodule":
                 module = importlib.import_module(name)
-                named = re.search(r":members:(.*)", options)
-                chosen = named[1].replace(",", " ").split() if named else []
-                members = chosen or getattr(module, "__all__", None) or defined_in(module)
-                found.update(id(getattr(module, member)) for member in members)
                 found[id(module)] += 1
+                if named := re.search(r":members:(.*)", options):
+                    chosen = named[1].replace(",", " ").split()
+                    members = chosen or getattr(module, "__all__", None) or defined_in(module)
+                    found.update(id(getattr(module, member)) for member in members)
             else:
                 place, _, attribute = name.rpartition(".")
                 owner = importlib.import_module(place) if place else home
