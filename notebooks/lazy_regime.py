@@ -15,8 +15,9 @@
 #
 # Every law of this library is a law of a *linearised* network. A real network agrees with it only
 # if training leaves its Neural Tangent Kernel alone: the lazy regime.
-# [Theory](../theory.md#theory-1) says when that happens as the width grows. This notebook asks it
-# of networks at their own width, and of a whole ensemble.
+# [Theory](../theory.md#theory-1) says when that happens as the width grows, and
+# [Six points on a circle](six_points.py) shows it. This notebook asks it of networks at their own
+# width, and of a whole ensemble.
 
 # %%
 # %matplotlib inline

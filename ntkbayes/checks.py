@@ -74,8 +74,14 @@ def predictive_check(predictions: Predictions, statistic: Statistic) -> Predicti
         statistic: of the labels at these points.
 
     Raises:
-        ConfigurationError: the targets are not one-hot, or the statistic is not finite.
+        ConfigurationError: the targets are not one-hot, the statistic is not finite, or there is one
+            draw only.
     """
+    if len(predictions.label_draws) < 2:
+        raise ConfigurationError(
+            f"{predictions.name!r} has one draw of the labels, among which nothing can be ranked; a "
+            "point law draws as many as it is told to: predict(..., num_draws=1000)"
+        )
     if not np.isin(predictions.targets, (0, 1)).all():
         raise ConfigurationError(
             "a predictive check compares labels, but the targets are probabilities; give data with "

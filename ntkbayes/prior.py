@@ -120,7 +120,9 @@ def linearise(
 
     With the θ that training towards θ0 ended in, Laplace is the linearised, generalised Gauss–Newton
     Laplace posterior of the network (Khan et al. 2019; Immer et al. 2021). With θ = θ0, MAP is the
-    trained linearised network itself, from its own initial function.
+    trained linearised network itself, from its own initial function. The mean of this prior is that
+    function, to which `RandomInit` would add another one: for laws over initialisations take
+    `NTKPrior(EmpiricalKernel(network, params), ridge=...)`, whose mean is 0.
 
     Args:
         network: any network.

@@ -89,6 +89,18 @@ def test_soft_targets_and_statistics_that_are_not_finite_are_refused():
         predictive_check(hard, lambda y: 1.0 if np.array_equal(y, BINARY.labels) else np.nan)
 
 
+def test_a_single_draw_is_refused_since_a_rank_among_one_says_nothing():
+    point = nb.MAP().fit(PRIOR, BINARY)
+    alone = nb.predict(point, BINARY, key=KEY, name="MAP")
+    with pytest.raises(ConfigurationError, match=r"'MAP' has one draw .* num_draws=1000"):
+        predictive_check(alone, np.sum)
+    many = nb.predict(point, BINARY, key=KEY, name="MAP", num_draws=500)
+    check = predictive_check(many, np.sum)
+    p = many.probabilities[:, 1]
+    error = np.sqrt(np.sum(p * (1 - p)) / 500)
+    assert abs(check.replicated.mean() - p.sum()) < 4 * error
+
+
 # --- ranks ----------------------------------------------------------------------------------------
 
 

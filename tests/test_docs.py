@@ -3,15 +3,20 @@
 import importlib
 import re
 import tomllib
+from collections import Counter
 from pathlib import Path
+from types import ModuleType
 
 import pytest
+
+import ntkbayes
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = sorted(p for p in DOCS.rglob("*.md") if "_build" not in p.parts)
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.py"))
 SOURCES = sorted((ROOT / "ntkbayes").rglob("*.py"))
+ENTRY = re.compile(r"^\.\. (\w+):: (\S+)\n((?:   :.*\n)*)", re.MULTILINE)  # kind, name, options
 
 
 def in_toctrees() -> set[Path]:
@@ -41,8 +46,9 @@ def test_a_notebook_is_a_py_percent_script_that_opens_with_its_title(path):
     assert first.startswith(" [markdown]\n# # ")
 
 
-@pytest.mark.parametrize("path", [DOCS / "which-law.md", DOCS / "index.md"], ids=lambda p: p.stem)
-def test_python_blocks_of_pages_parse(path):
+@pytest.mark.parametrize("name", ["which-law", "index", "tutorial"])
+def test_python_blocks_of_pages_parse(name):
+    path = DOCS / f"{name}.md"
     for block in re.findall(r"```python\n(.*?)```", path.read_text(), re.DOTALL):
         compile(block, str(path), "exec")
 
@@ -53,6 +59,42 @@ def test_every_section_of_the_theory_that_is_cited_exists():
     assert [a for a, b in sections if a == b] == list("1234567")
     cited = {n for path in SOURCES for n in re.findall(r"THEORY (\d+)", path.read_text())}
     assert cited <= set("1234567")
+
+
+def in_the_reference() -> Counter[int]:
+    """How often each public object has an entry in docs/api, by its identity."""
+    found: Counter[int] = Counter()
+    for page in (DOCS / "api").glob("*.md"):
+        home = ntkbayes
+        for kind, name, options in ENTRY.findall(page.read_text()):
+            if kind == "currentmodule":
+                home = importlib.import_module(name)
+            elif kind == "automodule":
+                module = importlib.import_module(name)
+                found[id(module)] += 1
+                if named := re.search(r":members:(.*)", options):
+                    chosen = named[1].replace(",", " ").split()
+                    members = chosen or getattr(module, "__all__", None) or defined_in(module)
+                    found.update(id(getattr(module, member)) for member in members)
+            else:
+                place, _, attribute = name.rpartition(".")
+                owner = importlib.import_module(place) if place else home
+                found[id(getattr(owner, attribute))] += 1
+    return found
+
+
+def defined_in(module: ModuleType) -> list[str]:
+    return [
+        name
+        for name, value in vars(module).items()
+        if not name.startswith("_") and getattr(value, "__module__", None) == module.__name__
+    ]
+
+
+def test_every_public_name_is_in_the_reference_once():
+    entries = in_the_reference()
+    times = {name: entries[id(getattr(ntkbayes, name))] for name in ntkbayes.__all__}
+    assert times == dict.fromkeys(ntkbayes.__all__, 1)
 
 
 def test_every_name_in_the_reference_exists():
