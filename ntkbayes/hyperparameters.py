@@ -76,6 +76,6 @@ def _where(prior: NTKPrior, name: str) -> Callable[[NTKPrior], Any]:
 
 
 def _is_number(kernel: Kernel, field: dataclasses.Field) -> bool:
-    return not field.metadata.get("static", False) and eqx.is_inexact_array_like(
-        getattr(kernel, field.name)
-    )
+    value = getattr(kernel, field.name)
+    is_float = isinstance(value, float) or eqx.is_inexact_array(value)
+    return is_float and not field.metadata.get("static", False)

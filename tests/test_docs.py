@@ -41,7 +41,11 @@ def test_a_notebook_is_a_py_percent_script_that_opens_with_its_title(path):
     assert first.startswith(" [markdown]\n# # ")
 
 
-@pytest.mark.parametrize("path", [DOCS / "which-law.md", DOCS / "index.md"], ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "path",
+    [DOCS / "which-law.md", DOCS / "index.md", DOCS / "howto/models.md"],
+    ids=lambda p: p.stem,
+)
 def test_python_blocks_of_pages_parse(path):
     for block in re.findall(r"```python\n(.*?)```", path.read_text(), re.DOTALL):
         compile(block, str(path), "exec")

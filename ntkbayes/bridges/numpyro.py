@@ -126,8 +126,8 @@ class EmpiricalLogits(dist.Distribution):
         """Raises ConfigurationError."""
         raise ConfigurationError(
             f"the logits are {len(self.draws)} draws of a law without a density, which Markov chains "
-            "need. Use logits_distribution of a Gaussian law, such as Laplace, or weigh the draws by the "
-            "likelihood of what is observed"
+            "need. Use logits_distribution of a Gaussian law, such as Laplace, or weigh the draws by "
+            "the likelihood of what is observed"
         )
 
     @property

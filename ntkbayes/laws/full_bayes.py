@@ -51,6 +51,8 @@ class NumPyroModel:
             raise ConfigurationError(
                 f"{both[0]} has a hyper-prior already; leave it out there, or out of values"
             )
+        for name in values:
+            value_of(self.problem.prior, name)
         return _model(self.problem, self.hyperpriors, values)
 
     def law(

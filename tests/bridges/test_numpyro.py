@@ -154,7 +154,9 @@ def ensemble():
 
 
 def test_a_law_of_draws_has_no_density(ensemble):
-    with pytest.raises(ConfigurationError, match="law of independent initialisations has no density"):
+    with pytest.raises(
+        ConfigurationError, match="law of independent initialisations has no density"
+    ):
         logits_distribution(ensemble, NEW)
 
     def model():

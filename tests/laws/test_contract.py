@@ -266,10 +266,14 @@ def test_covariances_are_symmetric_and_positive(fitted):
     assert smallest == 0 if name == "MAP" else smallest > 0
 
 
-def test_the_joint_covariance_is_known_of_points_and_gaussians_and_has_the_covariances_inside(fitted):
+def test_the_joint_covariance_is_known_of_points_and_gaussians_and_has_the_covariances_inside(
+    fitted,
+):
     _, _, law = fitted
     if law.sampling not in ("point", "independent draws of a Gaussian"):
-        with pytest.raises(ConfigurationError, match=f"law of {law.sampling} is known by its draws"):
+        with pytest.raises(
+            ConfigurationError, match=f"law of {law.sampling} is known by its draws"
+        ):
             law.joint_covariance(NEW)
         return
     joint = np.array(law.joint_covariance(NEW))
