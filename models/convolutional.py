@@ -30,7 +30,7 @@ network = nb.networks.reshaped(
 # This network has no kernel in closed form, so that it is a real one, at parameters of its own: its
 # empirical NTK, which couples the ten logits. `nb.linearise(network, params, ridge=...)` keeps the
 # network's own function as mean; here it is the shifted network, with mean 0.
-params = network.init(jax.random.key(1), data.features[:1])
+params = network.init(jax.random.key(1), jax.numpy.asarray(data.features[:1]))
 prior = nb.NTKPrior(nb.kernels.EmpiricalKernel(network, params), ridge=0.1)
 
 # The same at infinite width, by neural-tangents (README.md says how to install it), takes these lines

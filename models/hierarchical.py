@@ -19,7 +19,7 @@ NUM_GROUPS, SIZE = 6, 20
 group = np.repeat(np.arange(NUM_GROUPS), SIZE)
 part = random.normal(size=(NUM_GROUPS * SIZE, 2))
 is_good = random.uniform(size=len(part)) < 1 / (
-    1 + np.exp(-4 * (part[:, 0] + np.sin(2 * part[:, 1])))
+    1 + np.exp(-8 * (part[:, 0] + np.sin(2 * part[:, 1])))
 )
 offset = 0.7 * random.normal(size=(NUM_GROUPS, 2))
 data = nb.Dataset(

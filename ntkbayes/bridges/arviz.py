@@ -10,8 +10,8 @@ dimension `obs_id`, classes `class`, by name; logits that are not of one class e
 classes or of ordered ones, are `logit`. Independent draws have a chain axis of length 1 and say in the
 attribute `sampling` of each group that they are no Markov chain: their R-hat, which compares chains, is
 NaN. `held_out` says whether the points were trained on: leave-one-out (az.loo) is about points that
-were; for points that were not, the ELPD is `Predictions.pointwise_elpd`. `likelihood` is its name and fields; a tree without it, of an earlier
-version, has the likelihood of its logits' width.
+were; for points that were not, the ELPD is `Predictions.pointwise_elpd`. `likelihood` is its name and
+fields; a tree without it, of an earlier version, has the likelihood of its logits' width.
 
 The tree goes through netCDF, `tree.to_netcdf(path, engine="h5netcdf")`, and, with the package zarr,
 through Zarr, `tree.to_zarr(path, consolidated=False)`; `xr.open_datatree` reads both. The probability
