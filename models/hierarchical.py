@@ -1,4 +1,4 @@
-"""Groups that are alike, but not the same: 120 parts measured by six instruments, two classes.
+"""Groups that are alike, but not the same: 90 parts measured by six instruments, two classes.
 
 Copy this file, change what you need, then
 
@@ -15,7 +15,7 @@ from ntkbayes.study import Study
 # Two measurements of each part and, as the last column, a number that says which instrument took them.
 # Here they are simulated: each instrument has an offset of its own. Yours come from a table.
 random = np.random.default_rng(0)
-NUM_GROUPS, SIZE = 6, 20
+NUM_GROUPS, SIZE = 6, 15
 group = np.repeat(np.arange(NUM_GROUPS), SIZE)
 part = random.normal(size=(NUM_GROUPS * SIZE, 2))
 is_good = random.uniform(size=len(part)) < 1 / (
@@ -52,7 +52,7 @@ class Grouped(Kernel):
         return KernelPair(scale * pair.nngp, scale * pair.ntk)
 
 
-network = nb.networks.mlp(depth=2, activation="erf", weight_std=1.5, bias_std=0.5)
+network = nb.networks.mlp(depth=1, activation="erf", weight_std=1.5, bias_std=0.5)
 prior = nb.NTKPrior(Grouped(analytic_kernel(network)), ridge=0.3)
 
 # How far the groups go their own ways is learned from all of them: the numbers of a kernel of your own
@@ -63,7 +63,7 @@ methods = {
     "MAP": nb.MAP(),  # as the others but the last, with between and ridge as given above
     "random init": nb.RandomInit(num_inits=1000),
     "Laplace": nb.Laplace(),
-    "hierarchical": nb.FullBayes(hyperpriors, num_samples=250, num_warmup=250, num_chains=4),
+    "hierarchical": nb.FullBayes(hyperpriors, num_samples=150, num_warmup=150, num_chains=4),
 }
 
 study = Study(data=data, prior=prior, methods=methods, test_share=0.3, seed=0)

@@ -200,7 +200,7 @@ LAWS = {
     "convolutional": ["MAP", "random init", "Laplace"],
     "hierarchical": ["MAP", "random init", "Laplace", "hierarchical"],
 }
-POINTS = {"ordinal": 100, "convolutional": 60, "hierarchical": 120}
+POINTS = {"ordinal": 100, "convolutional": 60, "hierarchical": 90}
 # The laws that are fitted here where others of the file are tried elsewhere under the same likelihood.
 FITTED = {
     "annotators": ["MAP", "Laplace"],
@@ -220,7 +220,7 @@ def test_every_model_file_is_tried():
 def test_model_file_runs_and_every_law_of_it_beats_the_base_rate(name, tmp_path):
     model = from_file(MODELS / f"{name}.py")
     assert list(model.methods) == LAWS[name]
-    sizes = {"num_inits": 20, "num_samples": 20, "num_warmup": 50, "num_chains": 2}
+    sizes = {"num_inits": 20, "num_samples": 20, "num_warmup": 40, "num_chains": 2}
     small = {
         law: dataclasses.replace(method, **{k: v for k, v in sizes.items() if hasattr(method, k)})
         for law, method in model.methods.items()
