@@ -220,7 +220,9 @@ def test_every_model_file_is_tried():
 def test_model_file_runs_and_every_law_of_it_beats_the_base_rate(name, tmp_path):
     model = from_file(MODELS / f"{name}.py")
     assert list(model.methods) == LAWS[name]
-    sizes = {"num_inits": 20, "num_samples": 20, "num_warmup": 40, "num_chains": 2}
+    sizes = {"num_inits": 20, "num_samples": 20, "num_warmup": 50, "num_chains": 2}
+    if name == "hierarchical":  # each gradient is through a Cholesky factor
+        sizes = {"num_samples": 10, "num_warmup": 20, "num_chains": 1}
     small = {
         law: dataclasses.replace(method, **{k: v for k, v in sizes.items() if hasattr(method, k)})
         for law, method in model.methods.items()
