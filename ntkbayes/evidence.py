@@ -93,8 +93,8 @@ def maximise_evidence(
     Args:
         prior: where to start.
         data: training data.
-        over: the hyper-parameters to change: of weight_std, bias_std, ridge and mean. The weight_std of
-            a ReLU network without biases does nothing that the ridge does not.
+        over: the hyper-parameters to change: of weight_std, bias_std, ridge, mean and a kernel's own.
+            The weight_std of a ReLU network without biases does nothing that the ridge does not.
         ranges: where to look, by name, in place of `hyperparameters.RANGES`.
         likelihood: as for `Method.fit`.
         max_evaluations: of evidence and gradient, before giving up.
@@ -169,7 +169,13 @@ class _Scale:
     def of(
         cls, name: str, start: Array, ranges: Mapping[str, tuple[float, float]] | None
     ) -> "_Scale":
-        low, high = found = {**RANGES, **(ranges or {})}[name]
+        known = {**RANGES, **(ranges or {})}
+        if name not in known:
+            raise ConfigurationError(
+                f"where is {name}, of the kernel's own, to be looked for? Give ranges="
+                f"{{{name!r}: (low, high)}}"
+            )
+        low, high = found = known[name]
         if not low < high or (name != "mean" and low <= 0):
             raise ConfigurationError(f"the range of {name} must be (low, high), got {found}")
         if not bool(jnp.all((low <= start) & (start <= high))):

@@ -103,6 +103,8 @@ class Study:
         methods: by the name that tables show.
         smoothing: of the training targets, see `Dataset.smooth`.
         test_share: part of the data held out.
+        standardise: whether features are, each by its training points; not where they share a scale
+            that means something, as pixels do.
         baselines: whether scikit-learn's baselines take part.
         seed: of everything random.
 
@@ -116,6 +118,7 @@ class Study:
     methods: Mapping[str, Method] = field(default_factory=default_methods)
     smoothing: float = 0.0
     test_share: float = 0.25
+    standardise: bool = True
     baselines: bool = True
     seed: int = 0
 
@@ -156,7 +159,9 @@ class Study:
         folder = Path(folder)
         split_key, fit_key, draw_key = jax.random.split(jax.random.key(self.seed), 3)
         data = datasets.load(self.data) if isinstance(self.data, str) else self.data
-        train, test = data.split(split_key, test_share=self.test_share)
+        train, test = data.split(
+            split_key, test_share=self.test_share, standardise=self.standardise
+        )
         settings = self._settings(data, train, test)
         storage.prepare_folder(folder)
         claim(folder, settings, finished="laws/*.nc")
@@ -234,6 +239,7 @@ class Study:
             "methods": {name: describe(method) for name, method in self.methods.items()},
             "smoothing": self.smoothing,
             "test share": self.test_share,
+            "standardise": self.standardise,
             "baselines": self.baselines,
             "seed": self.seed,
         }

@@ -438,6 +438,7 @@ def _settings(studies: Mapping[str, Study]) -> dict[str, object]:
             "methods": {law: describe(method) for law, method in study.methods.items()},
             "smoothing": study.smoothing,
             "test share": study.test_share,
+            "standardise": study.standardise,
             "baselines": study.baselines,
             "seed": study.seed,
         }

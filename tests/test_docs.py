@@ -46,7 +46,10 @@ def test_a_notebook_is_a_py_percent_script_that_opens_with_its_title(path):
     assert first.startswith(" [markdown]\n# # ")
 
 
-@pytest.mark.parametrize("name", ["which-law", "index", "tutorial"])
+@pytest.mark.parametrize(
+    "name",
+    ["which-law", "index", "tutorial", "howto/models", "howto/many-devices", "howto/cluster"],
+)
 def test_python_blocks_of_pages_parse(name):
     path = DOCS / f"{name}.md"
     for block in re.findall(r"```python\n(.*?)```", path.read_text(), re.DOTALL):

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import ntkbayes as nb
 from ntkbayes.errors import ConfigurationError, DataError
 from ntkbayes.networks import (
     cnn,
@@ -23,6 +24,21 @@ W = jnp.ones((24, 2))
 
 def of(apply):
     return from_functions(lambda key, x: W, apply)
+
+
+def test_a_reshaped_network_has_the_analytic_kernels_of_the_network_inside():
+    network = nb.networks.mlp(depth=1, bias_std=0.5)
+    x = np.random.default_rng(0).normal(size=(5, 4))
+    plain, rows = (nb.NTKPrior(n, ridge=1.0) for n in (network, reshaped(network, (4,))))
+    for one, other in (
+        (plain.gram(x), rows.gram(x)),
+        (plain.cross(x[:2], x), rows.cross(x[:2], x)),
+    ):
+        np.testing.assert_array_equal(one.ntk, other.ntk)
+        np.testing.assert_array_equal(one.nngp, other.nngp)
+    np.testing.assert_array_equal(plain.diagonal(x).ntk, rows.diagonal(x).ntk)
+    with pytest.raises(DataError, match="rows of 3 features are not inputs of shape"):
+        rows.diagonal(x[:, :3])
 
 
 def test_a_reshaped_network_sees_the_rows_of_a_table_as_images():

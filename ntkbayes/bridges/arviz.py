@@ -5,12 +5,20 @@ strings and numbers come back as text).
     az.summary(tree, var_names=["logits"]); az.loo(tree); az.plot_ppc_pava(tree)
 
 Groups follow the InferenceData schema: posterior (logits), posterior_predictive (label draws y),
-log_likelihood (y), observed_data (labels y), constant_data (targets, probabilities). Independent
-draws have a chain axis of length 1 and say in the attribute `sampling` of each group that they are
-no Markov chain: their R-hat, which compares chains, is NaN. `held_out` says whether the points were
-trained on: leave-one-out (az.loo) is about points that were; for points that were not, the ELPD is
-`Predictions.pointwise_elpd`. `likelihood` is its name and fields; a tree without it, of an earlier
-version, has the likelihood of its logits' width.
+log_likelihood (y), observed_data (labels y), constant_data (targets, probabilities). Points are the
+dimension `obs_id`, classes `class`, by name; logits that are not of one class each, the one of two
+classes or of ordered ones, are `logit`. Independent draws have a chain axis of length 1 and say in the
+attribute `sampling` of each group that they are no Markov chain: their R-hat, which compares chains, is
+NaN. `held_out` says whether the points were trained on: leave-one-out (az.loo) is about points that
+were; for points that were not, the ELPD is `Predictions.pointwise_elpd`. `likelihood` is its name and
+fields; a tree without it, of an earlier version, has the likelihood of its logits' width.
+
+The tree goes through netCDF, `tree.to_netcdf(path, engine="h5netcdf")`, and, with the package zarr,
+through Zarr, `tree.to_zarr(path, consolidated=False)`; `xr.open_datatree` reads both. The probability
+integral transform of each label, left out of the fit, is
+
+    pit = az.loo_pit(tree)
+    az.plot_ecdf_pit(xr.DataTree.from_dict({"/pit": pit}), group="pit", sample_dims=["obs_id"])
 
 Importance sampling from a point is undefined: az.loo and az.compare refuse MAP and baselines, and
 az.summary warns of the effective sample size of draws that are all alike. Of more than two classes
@@ -19,6 +27,7 @@ ask for az.plot_ppc_pava(tree, data_type="categorical").
 
 import dataclasses
 import json
+from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -60,6 +69,7 @@ def to_datatree(predictions: Predictions) -> "xr.DataTree":
     def by_chain(values: np.ndarray) -> np.ndarray:
         return values.reshape(chains, len(values) // chains, *values.shape[1:])
 
+    library = {"inference_library": "ntkbayes", "inference_library_version": version("ntkbayes")}
     draws = len(p.label_draws)
     coords = {
         "chain": np.arange(chains),
@@ -84,15 +94,18 @@ def to_datatree(predictions: Predictions) -> "xr.DataTree":
         ),
     }
     if p.logits is not None and p.mean is not None and p.variance is not None:
-        logit = np.arange(p.logits.shape[2])
+        size = p.logits.shape[2]
+        of_classes = size == len(p.class_names)
+        axis = {"class": classes["class"]} if of_classes else {"logit": np.arange(size)}
+        (dim,) = axis
         groups["posterior"] = xr.Dataset(
-            {"logits": ((*points, "logit"), by_chain(p.logits))}, {**coords, "logit": logit}
+            {"logits": ((*points, dim), by_chain(p.logits))}, {**coords, **axis}
         )
-        constant["logit_mean"] = (("obs_id", "logit"), p.mean)
-        constant["logit_variance"] = (("obs_id", "logit"), p.variance)
+        constant["logit_mean"] = (("obs_id", dim), p.mean)
+        constant["logit_variance"] = (("obs_id", dim), p.variance)
     groups["constant_data"] = xr.Dataset(constant, classes)
     for group in groups.values():
-        group.attrs.update({"sampling": p.sampling, "law": p.name})
+        group.attrs.update({"sampling": p.sampling, "law": p.name, **library})
     tree = xr.DataTree.from_dict({f"/{name}": group for name, group in groups.items()})
     tree.attrs.update(attributes)
     return tree

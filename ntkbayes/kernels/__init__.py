@@ -12,6 +12,7 @@ from ntkbayes.kernels.base import (
 from ntkbayes.kernels.empirical import EmpiricalNTK
 from ntkbayes.kernels.finite import EmpiricalKernel
 from ntkbayes.kernels.last_layer import LastLayerKernel, last_layer
+from ntkbayes.kernels.reshaped import ReshapedKernel
 
 __all__ = [
     "EmpiricalKernel",
@@ -22,6 +23,7 @@ __all__ = [
     "KernelPair",
     "LastLayerKernel",
     "MLPKernel",
+    "ReshapedKernel",
     "analytic_kernel",
     "in_blocks",
     "last_layer",

@@ -171,6 +171,17 @@ class Law(abc.ABC):
     def covariance(self, features: Inputs) -> Float[Array, "m classes classes"]:
         """Covariance of the logits of each input."""
 
+    def joint_covariance(self, features: Inputs) -> Float[Array, "rows rows"]:
+        """Covariance of all logits at all inputs, (m C, m C): rows run through points, then outputs.
+
+        Raises:
+            ConfigurationError: the law is known by its draws, not by a formula.
+        """
+        raise ConfigurationError(
+            f"a law of {self.sampling} is known by its draws, and its joint covariance by no formula: "
+            "estimate it from sample(), or fit a Gaussian law, such as Laplace"
+        )
+
     def variance(self, features: Inputs) -> Float[Array, "m classes"]:
         """Marginal variance of each logit."""
         return jnp.diagonal(self.covariance(features), axis1=1, axis2=2)

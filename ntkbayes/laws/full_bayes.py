@@ -1,7 +1,7 @@
 """Hyper-parameters as part of the posterior: scales, ridge and latent function, sampled together."""
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -20,6 +20,84 @@ from ntkbayes.linalg import Logits, apply, output_blocks, require_float64
 from ntkbayes.prior import NTKPrior
 
 _JITTER = 1e-9  # of the mean prior variance: a sampler cannot try one after another
+_POSITIVE = ("weight_std", "bias_std", "ridge")
+
+
+@dataclass(frozen=True, eq=False)
+class NumPyroModel:
+    """The GP classifier as a NumPyro model; made by `numpyro_model`.
+
+    Called, it declares its sites: the hyper-parameters by name, the whitened latent `whitened` of shape
+    (n, C), the deterministic `logits` = mean + L z with L Lᵀ = Θ/ridge, and the factor `likelihood`. It
+    is to be sampled as it is, or called within a larger model, under `numpyro.handlers.scope` if more
+    than once.
+    """
+
+    problem: Problem
+    hyperpriors: Mapping[str, Any]
+
+    def __call__(self, values: Mapping[str, Any] | None = None) -> Logits:
+        """The logits at the training points, (n, C).
+
+        Args:
+            values: of hyper-parameters that the surrounding model has made of sites of its own, by name.
+
+        Raises:
+            ConfigurationError: a hyper-parameter has both a hyper-prior and a value.
+            UnknownNameError: there is no such hyper-parameter.
+        """
+        values = dict(values or {})
+        if both := sorted(values.keys() & self.hyperpriors.keys()):
+            raise ConfigurationError(
+                f"{both[0]} has a hyper-prior already; leave it out there, or out of values"
+            )
+        for name in values:
+            value_of(self.problem.prior, name)
+        return _model(self.problem, self.hyperpriors, values)
+
+    def law(
+        self, draws: Mapping[str, Any], *, values: Mapping[str, Any] | None = None
+    ) -> "FullBayesLaw":
+        """The law of Markov chains that were run on this model, or on a larger one around it.
+
+        Args:
+            draws: of its sites, each (chains, samples, ...), as `MCMC.get_samples(group_by_chain=True)`
+                gives them; under a scope, without its prefix. Other sites are passed over.
+            values: draws of the hyper-parameters that the model was called with, (chains, samples, ...).
+
+        Raises:
+            ConfigurationError: a site is missing, or the logits are not those of the other draws.
+        """
+        values = {name: jnp.asarray(part) for name, part in (values or {}).items()}
+        names = (*self.hyperpriors, "whitened", "logits")
+        if missing := [name for name in names if name not in draws]:
+            raise ConfigurationError(
+                f"the draws lack the site {missing[0]!r} of this model; they have {sorted(draws)}"
+            )
+        own = {name: jnp.asarray(draws[name]) for name in names}
+        shape = self.problem.targets.shape
+        for name, part in {**own, **values}.items():
+            leading = own["whitened"].shape[:2]
+            if own["whitened"].shape[2:] != shape or part.shape[:2] != leading:
+                raise ConfigurationError(
+                    f"draws of {name} have shape {part.shape}, those of whitened "
+                    f"{own['whitened'].shape}; give (chains, samples, ...) for the {shape} logits, by "
+                    "get_samples(group_by_chain=True)"
+                )
+        chains = own["whitened"].shape[0]
+        values |= {name: own[name] for name in self.hyperpriors}
+        seen = {**values, "logits": self.problem.likelihood.project(own["logits"])}
+        info = DrawsInfo(**_convergence(seen))
+        _warn_unless_converged(0, info)
+        flat = {k: v.reshape(-1, *v.shape[2:]) for k, v in values.items()}
+        law = FullBayesLaw(self.problem, flat, own["whitened"].reshape(-1, *shape), info, chains)
+        last = _logits({k: v[-1] for k, v in flat.items()}, law.whitened[-1], self.problem)
+        if not bool(jnp.allclose(last, own["logits"][-1, -1], rtol=1e-6, atol=1e-6)):
+            raise ConfigurationError(
+                "the logits drawn are not those of whitened under these hyper-parameters; give in "
+                "values all that the model was called with"
+            )
+        return law
 
 
 def numpyro_model(
@@ -28,18 +106,14 @@ def numpyro_model(
     *,
     hyperpriors: Mapping[str, Any] | None = None,
     likelihood: Likelihood | None = None,
-) -> Callable[[], Logits]:
+) -> NumPyroModel:
     """The GP classifier as a NumPyro model, to be sampled as it is or called within a larger one.
-
-    Its sites are the hyper-parameters by name, the whitened latent `whitened` of shape (n, C), the
-    deterministic `logits` = mean + L z with L Lᵀ = Θ/ridge, and the factor `likelihood`. It returns
-    the logits at the training points.
 
     Args:
         prior: network, ridge and mean.
         data: training data.
-        hyperpriors: NumPyro distributions for some of weight_std, bias_std, ridge and mean; the others
-            stay as the prior has them.
+        hyperpriors: NumPyro distributions for some of weight_std, bias_std, ridge, mean and the numbers
+            of a kernel of your own; the others stay as the prior has them.
         likelihood: as for `Method.fit`.
 
     Raises:
@@ -51,27 +125,30 @@ def numpyro_model(
     hyperpriors = dict(hyperpriors or {})
     require_support(prior, hyperpriors)
     problem = Problem.build(prior, data, likelihood or default_likelihood(data))
-
-    def model() -> Logits:
-        return _model(problem, hyperpriors)
-
-    return model
+    return NumPyroModel(problem, hyperpriors)
 
 
-def _model(problem: Problem, hyperpriors: Mapping[str, Any]) -> Logits:
+def _model(
+    problem: Problem, hyperpriors: Mapping[str, Any], values: Mapping[str, Any] | None = None
+) -> Logits:
     import numpyro
     import numpyro.distributions as dist
 
-    values = {name: numpyro.sample(name, law) for name, law in hyperpriors.items()}
-    prior = with_values(problem.prior, values)
+    sampled = {name: numpyro.sample(name, law) for name, law in hyperpriors.items()}
     shape = problem.targets.shape
     whitened = numpyro.sample("whitened", dist.Normal(0.0, 1.0).expand(shape).to_event(2))
-    lower, _ = _factor(prior, problem.features, shape[1])
-    mean = prior.mean_logits(problem.features, shape[1])
-    logits = numpyro.deterministic("logits", mean + apply(lower, whitened))
+    logits = _logits({**(values or {}), **sampled}, whitened, problem)
+    numpyro.deterministic("logits", logits)
     density = problem.likelihood.log_density(problem.targets, logits)
     numpyro.factor("likelihood", jnp.sum(density))
     return logits
+
+
+def _logits(values: Mapping[str, Any], whitened: Logits, problem: Problem) -> Logits:
+    """mean + L z at the training points."""
+    prior = with_values(problem.prior, values)
+    lower, _ = _factor(prior, problem.features, whitened.shape[1])
+    return prior.mean_logits(problem.features, whitened.shape[1]) + apply(lower, whitened)
 
 
 def _factor(prior: NTKPrior, features: Array, num_outputs: int) -> tuple[Array, Array]:
@@ -89,7 +166,7 @@ def require_support(prior: NTKPrior, hyperpriors: Mapping[str, Any]) -> None:
             raise ConfigurationError(
                 f"the hyper-prior of {name} must be a NumPyro distribution; got {law!r}"
             )
-        if name != "mean" and not _is_positive(law.support):
+        if name in _POSITIVE and not _is_positive(law.support):
             raise ConfigurationError(
                 f"the hyper-prior of {name} must have positive support, {type(law).__name__} has "
                 f"{law.support}; use LogNormal, HalfNormal or Gamma, say"
@@ -111,15 +188,20 @@ def _is_positive(support: Any) -> bool:
 
 
 @dataclass(frozen=True)
-class FullBayesInfo(Info):
-    """num_divergences: transitions whose energy error exploded; should be 0. max_rhat: the largest
-    split R-hat, and min_ess the smallest effective sample size, of the hyper-parameters and of the
-    logits at the training points. mean_steps: leapfrog steps a draw. mean_accept: acceptance
-    statistic."""
+class DrawsInfo(Info):
+    """max_rhat: the largest split R-hat, and min_ess the smallest effective sample size, of the
+    hyper-parameters and of the logits at the training points."""
 
-    num_divergences: int
     max_rhat: float
     min_ess: float
+
+
+@dataclass(frozen=True)
+class FullBayesInfo(DrawsInfo):
+    """And num_divergences: transitions whose energy error exploded; should be 0. mean_steps: leapfrog
+    steps a draw. mean_accept: acceptance statistic."""
+
+    num_divergences: int
     mean_steps: float
     mean_accept: float
 
@@ -134,14 +216,14 @@ class FullBayesLaw(Law):
     """
 
     sampling = "Markov chains"
-    info: FullBayesInfo
+    info: DrawsInfo
 
     def __init__(
         self,
         problem: Problem,
         values: Mapping[str, Array],
         whitened: Draws,
-        info: FullBayesInfo,
+        info: DrawsInfo,
         num_chains: int,
     ):
         self.problem = problem
@@ -248,7 +330,7 @@ class FullBayes(Method[FullBayesLaw]):
     points. The kernel has to be that of a network at infinite width.
 
     Args:
-        hyperpriors: NumPyro distributions for some of weight_std, bias_std, ridge and mean.
+        hyperpriors: as for `numpyro_model`.
         num_samples: draws kept, a chain.
         num_warmup: draws thrown away while step size and mass adapt, a chain.
         num_chains: chains, run side by side.
@@ -308,23 +390,35 @@ class FullBayes(Method[FullBayesLaw]):
 
 
 def _diagnose(draws: Mapping[str, Array], problem: Problem, fields: dict) -> FullBayesInfo:
-    from numpyro.diagnostics import effective_sample_size, split_gelman_rubin
-
-    seen = {name: np.asarray(part) for name, part in draws.items() if name != "whitened"}
-    seen["logits"] = np.asarray(problem.likelihood.project(draws["logits"]))
+    seen = {name: part for name, part in draws.items() if name != "whitened"}
+    seen["logits"] = problem.likelihood.project(draws["logits"])
     info = FullBayesInfo(
+        **_convergence(seen),
         num_divergences=int(fields["diverging"].sum()),
-        max_rhat=max(float(np.max(split_gelman_rubin(part))) for part in seen.values()),
-        min_ess=min(float(np.min(effective_sample_size(part))) for part in seen.values()),
         mean_steps=float(fields["num_steps"].mean()),
         mean_accept=float(fields["accept_prob"].mean()),
     )
-    if info.num_divergences or not info.max_rhat <= 1.05:
+    _warn_unless_converged(info.num_divergences, info)
+    return info
+
+
+def _convergence(seen: Mapping[str, Array]) -> dict[str, float]:
+    """The fields of `DrawsInfo`, for draws (chains, samples, ...)."""
+    from numpyro.diagnostics import effective_sample_size, split_gelman_rubin
+
+    parts = [np.asarray(part) for part in seen.values()]
+    return {
+        "max_rhat": max(float(np.max(split_gelman_rubin(part))) for part in parts),
+        "min_ess": min(float(np.min(effective_sample_size(part))) for part in parts),
+    }
+
+
+def _warn_unless_converged(num_divergences: int, info: DrawsInfo) -> None:
+    if num_divergences or not info.max_rhat <= 1.05:
         warnings.warn(
-            f"the chains have not converged: {info.num_divergences} divergences, R-hat up to "
+            f"the chains have not converged: {num_divergences} divergences, R-hat up to "
             f"{info.max_rhat:.3f}. Use more num_warmup and num_samples, a higher target_accept, or "
             "narrower hyper-priors",
             ConvergenceWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
-    return info

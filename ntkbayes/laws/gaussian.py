@@ -2,8 +2,9 @@
 
 import abc
 
+import equinox as eqx
 import jax
-from jaxtyping import Array, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from ntkbayes.laws.base import Draws, Info, Inputs, Law, Paths, Problem
 from ntkbayes.linalg import CurvedInverse, Interpolation, Logits
@@ -42,3 +43,12 @@ class GaussianLaw(Law):
 
     def mean(self, features: Inputs) -> Array:
         return self._trained(self._inputs(features), self.alpha)
+
+
+@eqx.filter_jit
+def solve_columns(
+    inverse: CurvedInverse | Interpolation, columns: Float[Array, "rows columns"], num_outputs: int
+) -> Float[Array, "rows columns"]:
+    """B or Q times each column of a block with a row for each training point and output."""
+    stack = columns.T.reshape(columns.shape[1], -1, num_outputs)
+    return jax.vmap(inverse.matvec)(stack).reshape(columns.T.shape).T

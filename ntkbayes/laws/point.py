@@ -53,6 +53,10 @@ class PointLaw(Law):
         size = self.alpha.shape[1]
         return jnp.zeros((features.shape[0], size, size))
 
+    def joint_covariance(self, features: Inputs) -> Array:
+        rows = len(self._inputs(features)) * self.alpha.shape[1]
+        return jnp.zeros((rows, rows))
+
 
 class MAP(Method[PointLaw]):
     """The trained predictor of the shifted network (f0 = mean), which is also the MAP of Bayes.

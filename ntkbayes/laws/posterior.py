@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from ntkbayes.errors import ConfigurationError
 from ntkbayes.laws.base import Draws, Info, Inputs, Method, Problem
-from ntkbayes.laws.gaussian import GaussianLaw
+from ntkbayes.laws.gaussian import GaussianLaw, solve_columns
 from ntkbayes.likelihood import Likelihood
 from ntkbayes.linalg import (
     Block,
@@ -28,6 +28,7 @@ from ntkbayes.linalg import (
     Operator,
     apply,
     dense,
+    every_output,
     output_blocks,
 )
 from ntkbayes.paths import Process
@@ -84,6 +85,15 @@ class GaussianPosterior(GaussianLaw):
 
     def covariance(self, features: Inputs) -> Array:
         return _covariance(self.problem, self.inverse, self._inputs(features))
+
+    def joint_covariance(self, features: Inputs) -> Array:
+        """P(x, x') − P(x, X) B P(X, x')."""
+        problem, features = self.problem, self._inputs(features)
+        size = problem.num_outputs
+        gram = every_output(problem.prior.gram(features).ntk, len(features), size)
+        cross = problem.prior.cross(problem.features, features).ntk
+        columns = every_output(cross, len(problem.features), size) / problem.ridge
+        return gram / problem.ridge - columns.T @ solve_columns(self.inverse, columns, size)
 
     def leave_one_out(self) -> tuple[Logits, Covariances]:
         """Mean (n, C) and covariance (n, C, C) of the logits of each training point with its own

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
 from ntkbayes.laws.base import Info, Inputs, Law, Method, Paths, Problem
-from ntkbayes.linalg import output_blocks
+from ntkbayes.linalg import every_output, output_blocks
 from ntkbayes.paths import Process
 
 
@@ -42,6 +42,11 @@ class PriorLaw(Law):
         problem = self.problem
         variance = problem.prior.diagonal(self._inputs(features)).ntk / problem.ridge
         return output_blocks(variance, problem.num_outputs)
+
+    def joint_covariance(self, features: Inputs) -> Array:
+        problem, features = self.problem, self._inputs(features)
+        gram = every_output(problem.prior.gram(features).ntk, len(features), problem.num_outputs)
+        return gram / problem.ridge
 
 
 class Prior(Method[PriorLaw]):

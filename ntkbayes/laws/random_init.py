@@ -22,8 +22,14 @@ from ntkbayes.laws.base import (
     TrainingInfo,
     require_training_time,
 )
-from ntkbayes.laws.gaussian import GaussianLaw
-from ntkbayes.linalg import Interpolation, SharedInverse, StructuredCurvature, factor_dtype
+from ntkbayes.laws.gaussian import GaussianLaw, solve_columns
+from ntkbayes.linalg import (
+    Interpolation,
+    SharedInverse,
+    StructuredCurvature,
+    every_output,
+    factor_dtype,
+)
 from ntkbayes.paths import InitialProcess
 from ntkbayes.prior import NTKPrior
 from ntkbayes.training import flow, linearised
@@ -125,6 +131,18 @@ class FirstOrderLaw(GaussianLaw):
         variance = self.problem.prior.diagonal(features).nngp
         arguments = (self.inverse, jnp.asarray(self._scale), self.process.factor.lower)
         return _first_order_covariance(*arguments, pair, variance)
+
+    def joint_covariance(self, features: Inputs) -> Array:
+        """K(x, x') − T K(X, x') − K(x, X) Tᵀ + T K(X, X) Tᵀ with T = P(x, X) B."""
+        problem, features = self.problem, self._inputs(features)
+        num_points, size = len(problem.features), problem.num_outputs
+        cross = problem.prior.cross(problem.features, features)
+        gram = every_output(problem.prior.gram(features).nngp, len(features), size)
+        ntk, nngp = (every_output(block, num_points, size) for block in (cross.ntk, cross.nngp))
+        lower = every_output(self.process.factor.lower, num_points, size)
+        weights = self._scale * solve_columns(self.inverse, ntk, size).T
+        both, moved = weights @ nngp, weights @ lower
+        return gram - both - both.T + moved @ moved.T
 
 
 @eqx.filter_jit

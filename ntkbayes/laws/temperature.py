@@ -62,6 +62,9 @@ class TemperedLaw(Law):
     def covariance(self, features: Inputs) -> Float[Array, "m classes classes"]:
         return self.law.covariance(features) / self.info.temperature**2
 
+    def joint_covariance(self, features: Inputs) -> Float[Array, "rows rows"]:
+        return self.law.joint_covariance(features) / self.info.temperature**2
+
 
 class TemperatureScaled(Method[TemperedLaw]):
     """A method whose logits are divided by the temperature with the least held-out NLL.

@@ -5,7 +5,16 @@ Shapes: n points, C outputs, S draws. P is the prior covariance of the (n, C) lo
 nC × nC is ever formed: memory O(C n²), time O(C n³).
 """
 
-from ntkbayes.linalg.blocks import Block, Gram, Logits, Operator, apply, dense, output_blocks
+from ntkbayes.linalg.blocks import (
+    Block,
+    Gram,
+    Logits,
+    Operator,
+    apply,
+    dense,
+    every_output,
+    output_blocks,
+)
 from ntkbayes.linalg.cholesky import CholeskyFactor, Conditional, cholesky, require_float64
 from ntkbayes.linalg.curved import (
     BlockCurvature,
@@ -48,6 +57,7 @@ __all__ = [
     "cholesky",
     "curved_inverse",
     "dense",
+    "every_output",
     "everywhere",
     "factor_dtype",
     "interpolation",

@@ -65,6 +65,17 @@ def dense(block: Block) -> Float[Array, "rows columns"]:
     return block.dense() if isinstance(block, Operator) else block
 
 
+def every_output(
+    block: Block, num_points: int, num_outputs: int
+) -> Float[Array, "all_rows all_columns"]:
+    """The block of `num_points` inputs with a row for each point and output, even where the outputs
+    share it."""
+    matrix = dense(block)
+    if matrix.shape[0] != num_points:
+        return matrix
+    return jnp.kron(matrix, jnp.eye(num_outputs, dtype=matrix.dtype))
+
+
 def output_blocks(
     diagonal: Float[Array, " m"] | Float[Array, "m classes classes"], num_outputs: int
 ) -> Float[Array, "m classes classes"]:

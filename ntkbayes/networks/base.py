@@ -67,12 +67,13 @@ class Reshaped(Network):
     shape: tuple[int, ...] = eqx.field(static=True)
 
     def init(self, key: PRNGKeyArray, features: Float[Array, "n d"]) -> Params:
-        return self.network.init(key, self._reshape(features))
+        return self.network.init(key, self.reshape(features))
 
     def apply(self, params: Params, features: Float[Array, "n d"]) -> Float[Array, "n outputs"]:
-        return self.network.apply(params, self._reshape(features))
+        return self.network.apply(params, self.reshape(features))
 
-    def _reshape(self, features: Float[Array, "n d"]) -> Float[Array, "n ..."]:
+    def reshape(self, features: Float[Array, "n d"]) -> Float[Array, "n ..."]:
+        """The rows as inputs of the network. Raises DataError if they have another number of columns."""
         if features.shape[1] != math.prod(self.shape):
             raise DataError(
                 f"rows of {features.shape[1]} features are not inputs of shape {self.shape}, which "

@@ -146,6 +146,16 @@ def test_leave_one_out_is_undefined_for_a_baseline(baseline):
         az.loo(to_datatree(baseline))
 
 
+@pareto_k
+@every_spread
+def test_the_transform_of_labels_left_out_is_plotted_against_uniformity(trees, name, kind):
+    pit = az.loo_pit(trees[name, kind])
+    assert np.all((pit["y"] > 0) & (pit["y"] < 1))
+    tree = xr.DataTree.from_dict({"/pit": pit})
+    plot = az.plot_ecdf_pit(tree, group="pit", sample_dims=["obs_id"], backend="none")
+    assert plot.viz["ecdf_lines"]["y"].size == 1
+
+
 @every_law
 def test_calibration_plots_of_label_draws_run(trees, name, kind):
     data_type = "binary" if kind == "binary" else "categorical"
@@ -192,6 +202,29 @@ def test_groups_hold_draws_labels_and_probabilities(training, trees, kind):
     assert tuple(constant["class"].values) == KINDS[kind]
 
 
+@every_law
+def test_points_and_classes_are_named_dimensions(trees, name, kind):
+    tree, classes = trees[name, kind], KINDS[kind]
+    axis = "logit" if kind == "binary" else "class"
+    assert tree["posterior"]["logits"].dims == ("chain", "draw", "obs_id", axis)
+    assert tree["constant_data"]["logit_mean"].dims == ("obs_id", axis)
+    assert tree["constant_data"]["targets"].dims == ("obs_id", "class")
+    for group in ("posterior_predictive", "log_likelihood"):
+        assert tree[group]["y"].dims == ("chain", "draw", "obs_id")
+    for group in tree.children.values():
+        assert group.attrs["inference_library"] == "ntkbayes"
+        for dim, labels in group.coords.items():
+            expected = list(classes) if dim == "class" else list(range(group.sizes[dim]))
+            assert list(labels.values) == expected
+
+
+def test_one_class_is_chosen_by_its_name(training, trees):
+    chosen = trees["NUTS", "3 classes"]["posterior"]["logits"].sel({"class": "b"})
+    np.testing.assert_array_equal(
+        chosen.values.reshape(DRAWS, POINTS), training["NUTS", "3 classes"].logits[:, :, 1]
+    )
+
+
 def test_log_likelihood_of_held_out_points_gives_their_elpd(laws):
     for name, kind in (("NUTS", "binary"), ("random init", "3 classes")):
         test = data_of(kind, seed=8)
@@ -226,6 +259,17 @@ def test_the_round_trip_through_a_file_is_exact(training, trees, which, tmp_path
     trees[which].to_netcdf(path, engine="h5netcdf")
     with xr.open_datatree(path, engine="h5netcdf") as tree:
         assert_same(from_datatree(tree), training[which])
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+@pytest.mark.parametrize("which", [("Laplace", "binary"), ("NUTS", "3 classes")], ids="-".join)
+def test_the_round_trip_through_zarr_is_exact(training, trees, which, zarr_format, tmp_path):
+    path = tmp_path / "law.zarr"
+    trees[which].to_zarr(path, zarr_format=zarr_format, consolidated=False)
+    with xr.open_datatree(path, engine="zarr", consolidated=False) as tree:
+        assert_same(from_datatree(tree), training[which])
+        table, original = (az.summary(t, var_names=["logits"]) for t in (tree, trees[which]))
+        assert table.equals(original)
 
 
 def test_the_round_trip_of_a_baseline_is_exact(baseline, tmp_path):

@@ -195,6 +195,7 @@ def test_nearby_draws_are_correlated_as_the_law_says(fitted):
     np.testing.assert_allclose(
         law.covariance(NEW), oracle.blocks(truth.covariance, size), atol=1e-8
     )
+    np.testing.assert_allclose(law.joint_covariance(NEW), truth.covariance, atol=1e-8)
     draws = law.sample(KEY, NEW, 4000)
     assert np.abs(oracle.mean_errors(draws, truth)).max() < 4.5
     assert np.abs(oracle.covariance_errors(draws, truth)).max() < 4.5
@@ -263,6 +264,25 @@ def test_covariances_are_symmetric_and_positive(fitted):
     np.testing.assert_allclose(covariance, covariance.transpose(0, 2, 1), atol=1e-12)
     smallest = np.linalg.eigvalsh(covariance).min()
     assert smallest == 0 if name == "MAP" else smallest > 0
+
+
+def test_the_joint_covariance_is_known_of_points_and_gaussians_and_has_the_covariances_inside(
+    fitted,
+):
+    _, _, law = fitted
+    if law.sampling not in ("point", "independent draws of a Gaussian"):
+        with pytest.raises(
+            ConfigurationError, match=f"law of {law.sampling} is known by its draws"
+        ):
+            law.joint_covariance(NEW)
+        return
+    joint = np.array(law.joint_covariance(NEW))
+    size = law.problem.num_outputs
+    np.testing.assert_allclose(oracle.blocks(joint, size), law.covariance(NEW), atol=1e-10)
+    np.testing.assert_allclose(joint, joint.T, atol=1e-10)
+    some = np.array(law.joint_covariance(NEW[[2, 0]]))
+    rows = np.concatenate([2 * size + np.arange(size), np.arange(size)])
+    np.testing.assert_allclose(some, joint[np.ix_(rows, rows)], atol=1e-10)
 
 
 @pytest.mark.parametrize("what", ["mean", "variance", "covariance", "sample", "sample_marginals"])

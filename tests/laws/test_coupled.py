@@ -65,6 +65,9 @@ def test_a_kernel_shared_by_the_outputs_gives_the_same_laws_written_as_coupling_
         one, other = (method.fit(prior, data, key=KEY) for prior in (shared, coupled))
         np.testing.assert_allclose(one.mean(NEW), other.mean(NEW), atol=1e-7)
         np.testing.assert_allclose(one.covariance(NEW), other.covariance(NEW), atol=1e-7)
+        if not isinstance(method, nb.RandomInit):
+            joint = one.joint_covariance(NEW), other.joint_covariance(NEW)
+            np.testing.assert_allclose(*joint, atol=1e-7)
         np.testing.assert_allclose(one.sample(KEY, NEW, 20), other.sample(KEY, NEW, 20), atol=1e-4)
     if ridge:
         evidence = one.info.log_evidence, other.info.log_evidence
@@ -145,9 +148,12 @@ def both_ways(request):
 
 
 def test_products_alone_give_the_law_of_the_formed_kernel(both_ways):
-    _, formed, iterated = both_ways
+    name, formed, iterated = both_ways
     np.testing.assert_allclose(formed.mean(NEW), iterated.mean(NEW), atol=1e-6)
     np.testing.assert_allclose(formed.covariance(NEW), iterated.covariance(NEW), atol=1e-6)
+    if name != "random init":
+        joint = formed.joint_covariance(NEW), iterated.joint_covariance(NEW)
+        np.testing.assert_allclose(*joint, atol=1e-6)
     draws = [law.sample(KEY, NEW, 8) for law in (formed, iterated)]
     np.testing.assert_allclose(*draws, atol=1e-6)
 

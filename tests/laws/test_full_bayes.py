@@ -1,17 +1,20 @@
 """Hyper-parameters sampled together with the latent function."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
 import pytest
+from numpyro.infer import MCMC
+from numpyro.infer import NUTS as Kernel
 from numpyro.infer.util import log_density
 from oracles import gp_classification as oracle
 
 import ntkbayes as nb
 from ntkbayes.errors import ConfigurationError, RidgeError, UnknownNameError
-from ntkbayes.hyperparameters import with_values
+from ntkbayes.hyperparameters import value_of, with_values
 
 KEY = jax.random.key(1)
 NETWORK = nb.networks.mlp(depth=1, activation="erf", weight_std=1.4, bias_std=0.6)
@@ -112,6 +115,127 @@ def test_a_user_can_extend_the_model():
     alone, _ = log_density(model, (), {}, {"ridge": 0.5, "whitened": jnp.zeros((8, 1))})
     added = dist.Normal(0.0, 1.0).log_prob(0.2) + dist.Normal(0.2, 0.1).log_prob(0.5)
     np.testing.assert_allclose(value, alone + added)
+
+
+# --- as a part of a larger model -----------------------------------------------------------------
+
+GROUPS = ("a", "b")
+
+
+def pooled(parts):
+    """Two groups with a ridge each, both from one site of the model's own."""
+
+    def model():
+        centre = numpyro.sample("centre", dist.Normal(-1.0, 0.5))
+        ridges = numpyro.sample("ridges", dist.LogNormal(centre, 0.3).expand((2,)).to_event(1))
+        for name, part, ridge in zip(GROUPS, parts, ridges, strict=True):
+            with numpyro.handlers.scope(prefix=name):
+                part({"ridge": ridge})
+
+    return model
+
+
+@pytest.fixture(scope="module")
+def chains():
+    parts = [nb.numpyro_model(PRIOR, data_of(count)) for count in (6, 8)]
+    with jax.numpy_rank_promotion("allow"):
+        run = MCMC(
+            Kernel(pooled(parts)),
+            num_warmup=50,
+            num_samples=50,
+            num_chains=2,
+            chain_method="vectorized",
+            progress_bar=False,
+        )
+        run.run(KEY)
+    return parts, run.get_samples(group_by_chain=True)
+
+
+def of_group(draws, name):
+    return {site.removeprefix(f"{name}/"): part for site, part in draws.items()}
+
+
+def test_hyperparameters_may_come_from_sites_around_the_model():
+    part = nb.numpyro_model(PRIOR, data_of())
+    alone = nb.numpyro_model(with_values(PRIOR, {"ridge": 0.2}), data_of())
+    whitened = {"whitened": jax.random.normal(KEY, (8, 1))}
+    found, _ = log_density(lambda: part({"ridge": 0.2}), (), {}, whitened)
+    expected, _ = log_density(alone, (), {}, whitened)
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+@pytest.mark.filterwarnings("ignore::ntkbayes.errors.ConvergenceWarning")
+def test_chains_of_a_larger_model_give_laws_of_its_parts(chains):
+    parts, draws = chains
+    for i, (name, part) in enumerate(zip(GROUPS, parts, strict=True)):
+        law = part.law(of_group(draws, name), values={"ridge": draws["ridges"][:, :, i]})
+        assert (law.sampling, law.num_chains) == ("Markov chains", 2)
+        sampled = np.array(draws[f"{name}/logits"]).reshape(100, -1, 1)
+        features = part.problem.features
+        np.testing.assert_allclose(law.sample(KEY, features), sampled, atol=1e-2)
+        np.testing.assert_allclose(law.mean(features), sampled.mean(axis=0), atol=1e-6)
+        found = nb.predict(law, data_of(6 + 2 * i), key=KEY, name=name)
+        assert found.info == {"max_rhat": law.info.max_rhat, "min_ess": law.info.min_ess}
+        assert 1 < law.info.min_ess < 200
+
+
+def test_draws_that_are_not_those_of_the_model_are_refused(chains):
+    (part, _), draws = chains
+    own, ridges = of_group(draws, "a"), {"ridge": draws["ridges"][:, :, 0]}
+    with pytest.raises(
+        ConfigurationError, match="give in values all that the model was called with"
+    ):
+        part.law(own)
+    with pytest.raises(ConfigurationError, match="lack the site 'whitened'"):
+        part.law(draws, values=ridges)
+    flat = {name: draw.reshape(-1, *draw.shape[2:]) for name, draw in own.items()}
+    with pytest.raises(ConfigurationError, match=r"give \(chains, samples, \.\.\.\)"):
+        part.law(flat, values={"ridge": flat["ridges"][:, 0]})
+    with pytest.raises(UnknownNameError, match="hyper-parameter 'rigde'"):
+        part.law(own, values={"rigde": ridges["ridge"]})
+
+
+def test_a_hyperparameter_has_a_hyperprior_or_a_value():
+    model = nb.numpyro_model(PRIOR, data_of(), hyperpriors={"ridge": RIDGE})
+    with pytest.raises(ConfigurationError, match="ridge has a hyper-prior already"):
+        log_density(lambda: model({"ridge": 0.2}), (), {}, {})
+    with pytest.raises(UnknownNameError, match="hyper-parameter 'rigde'"):
+        log_density(lambda: model({"rigde": 0.2}), (), {}, {"whitened": jnp.zeros((8, 1))})
+
+
+class Stretched(nb.kernels.Kernel):
+    """A kernel of a user's own, with a number."""
+
+    kernel: nb.kernels.Kernel
+    length: float = 1.0
+    label: str = eqx.field(default="mine", static=True)
+
+    def cross(self, x1, x2):
+        return self.kernel.cross(x1 / self.length, x2 / self.length)
+
+    def diagonal(self, x):
+        return self.kernel.diagonal(x / self.length)
+
+
+def test_numbers_of_a_kernel_of_ones_own_are_hyperparameters_by_their_names():
+    kernel = Stretched(nb.kernels.analytic_kernel(NETWORK))
+    prior = nb.NTKPrior(kernel, ridge=0.5)
+    model = nb.numpyro_model(prior, data_of(), hyperpriors={"length": dist.Normal(2.0, 1.0)})
+    z = jax.random.normal(KEY, (8, 1))
+    found, _ = log_density(model, (), {}, {"length": 1.6, "whitened": z})
+    data = nb.Dataset(data_of().features / 1.6, data_of().targets)
+    scaled, _ = log_density(nb.numpyro_model(PRIOR, data), (), {}, {"whitened": z})
+    np.testing.assert_allclose(found, scaled + dist.Normal(2.0, 1.0).log_prob(1.6), rtol=1e-9)
+    for name in ("kernel", "label", "lenght"):
+        with pytest.raises(UnknownNameError, match=f"'{name}'; known are: .*mean, length"):
+            value_of(prior, name)
+    with pytest.raises(ConfigurationError, match=r"where is length.* to be looked for"):
+        nb.maximise_evidence(prior, data_of(), over=("length",))
+    climbed = nb.maximise_evidence(
+        prior, data_of(), over=("length",), ranges={"length": (0.01, 100.0)}
+    )
+    beside = [nb.log_evidence(with_values(prior, {"length": v}), data_of()) for v in (0.5, 1, 2)]
+    assert climbed.log_evidence >= max(beside)
 
 
 @pytest.mark.parametrize(

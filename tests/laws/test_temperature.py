@@ -68,6 +68,9 @@ def test_everything_of_the_law_is_scaled_alike(scaled):
         tempered.covariance(NEW) * temperature**2, law.covariance(NEW), rtol=1e-12
     )
     np.testing.assert_allclose(tempered.variance(NEW) * temperature**2, law.variance(NEW))
+    np.testing.assert_allclose(
+        tempered.joint_covariance(NEW) * temperature**2, law.joint_covariance(NEW), rtol=1e-12
+    )
     for which in ("sample", "sample_marginals"):
         ours, theirs = (getattr(one, which)(KEY, NEW, 5) for one in (tempered, law))
         np.testing.assert_allclose(ours * temperature, theirs, rtol=1e-12)
