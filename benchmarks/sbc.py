@@ -26,6 +26,8 @@ from ntkbayes.checks import Ranks, simulation_based_calibration
 METHODS = {
     "NUTS": nb.NUTS(num_samples=100, num_warmup=150, num_chains=8),
     "Laplace": nb.Laplace(),
+    "perturbed init": nb.PerturbedInit(num_inits=99),
+    "variational": nb.Variational(tolerance=1e-4),
     "random init": nb.RandomInit(num_inits=99),
 }
 RIDGE = 0.1

@@ -1,11 +1,11 @@
 """Prior to conclusion: hyper-parameters inferred and every law fitted, on four data sets.
 
-    python benchmarks/workflow.py [--data wine iris] [--splits 5] [--nuts-splits 5] [--out FILE.csv]
+    python benchmarks/workflow.py [--data wine iris] [--splits 5] [--chain-splits 5] [--out FILE.csv]
 
 On each split the ridge is chosen twice, by the log evidence and by cross-validated NLL of the MAP. All
 laws have the first, and "MAP, CV" the second. Prints a table of scores and of distances to the posterior
-(NUTS), mean and standard error over splits, and whether the best law is worse than logistic regression,
-by paired bootstrap.
+(NUTS, on digits split HMC), mean and standard error over splits, and whether the best law is worse than
+logistic regression, by paired bootstrap. Splits that FILE.csv already holds are not run again.
 """
 
 import argparse
@@ -49,7 +49,7 @@ def split(name: str, seed: int) -> tuple[nb.Dataset, nb.Dataset]:
     return one_unit.split(key, test_share=1000 / 1500, standardise=False)
 
 
-def methods_of(name: str, with_nuts: bool) -> dict[str, nb.laws.Method]:
+def methods_of(name: str, with_chains: bool) -> dict[str, nb.laws.Method]:
     """The laws that this data set allows in a few minutes."""
     methods: dict[str, nb.laws.Method] = {
         "MAP": nb.MAP(),
@@ -64,13 +64,14 @@ def methods_of(name: str, with_nuts: bool) -> dict[str, nb.laws.Method]:
         methods["variational"] = nb.Variational(tolerance=1e-5)
     if name == "breast_cancer":
         methods["EP"] = nb.ExpectationPropagation()
-    if with_nuts:
-        samples = 150 if name == "digits" else 500
-        methods["NUTS"] = nb.NUTS(num_samples=samples, num_warmup=max(120, samples // 2))
+    if with_chains and name == "digits":
+        methods["split HMC"] = nb.SplitHMC(num_samples=500, num_warmup=200)
+    elif with_chains:
+        methods["NUTS"] = nb.NUTS(num_samples=500, num_warmup=250)
     return methods
 
 
-def run(name: str, seed: int, with_nuts: bool) -> pd.DataFrame:
+def run(name: str, seed: int, with_chains: bool) -> pd.DataFrame:
     train, test = split(name, seed)
     key = jax.random.key(1000 + seed)
     begin = time.perf_counter()
@@ -87,7 +88,7 @@ def run(name: str, seed: int, with_nuts: bool) -> pd.DataFrame:
         f"{-by_folds.scores[by_folds.best]:.3f}; {time.perf_counter() - begin:.0f} s",
         flush=True,
     )
-    jobs = {law: (method, chosen.prior) for law, method in methods_of(name, with_nuts).items()}
+    jobs = {law: (method, chosen.prior) for law, method in methods_of(name, with_chains).items()}
     jobs["MAP, CV"] = (nb.MAP(), by_folds.prior)
     predictions = {}
     for law_name, (method, prior) in jobs.items():
@@ -116,7 +117,7 @@ def run(name: str, seed: int, with_nuts: bool) -> pd.DataFrame:
             getattr(differences[law]["nll"], end) if law in differences else 0.0
             for law in table["law"]
         ]
-    if not with_nuts:  # distances are to the posterior, or not told
+    if not with_chains:  # distances are to the posterior, or not told
         table[list(DISTANCES)] = np.nan
     return table.assign(data=name, seed=seed)
 
@@ -147,21 +148,25 @@ def main() -> None:
     parser.add_argument("--data", nargs="+", choices=DATA, default=DATA)
     parser.add_argument("--splits", type=int, default=5)
     parser.add_argument(
-        "--nuts-splits", type=int, default=5, help="splits in which NUTS takes part"
+        "--chain-splits", type=int, default=5, help="splits in which Markov chains take part"
     )
-    parser.add_argument("--out", type=Path, help="also write every row of every split to this CSV")
+    parser.add_argument("--out", type=Path, help="keep every row of every split in this CSV")
     arguments = parser.parse_args()
     for kind in (DataWarning, GridEdgeWarning, ConvergenceWarning):
         warnings.simplefilter("ignore", kind)
 
-    tables = []
+    everything = pd.DataFrame({"data": [], "seed": []})
+    if arguments.out and arguments.out.exists():
+        everything = pd.read_csv(arguments.out)
     for name in arguments.data:
         for seed in range(arguments.splits):
-            tables.append(run(name, seed, seed < arguments.nuts_splits))
-            everything = pd.concat(tables)
+            if ((everything["data"] == name) & (everything["seed"] == seed)).any():
+                continue
+            found = run(name, seed, seed < arguments.chain_splits)
+            everything = found if everything.empty else pd.concat([everything, found])
             if arguments.out:
                 everything.to_csv(arguments.out, index=False)
-    show(everything)
+    show(everything[everything["data"].isin(arguments.data)])
 
 
 if __name__ == "__main__":

@@ -123,7 +123,7 @@ class SiteMethod(PosteriorMethod):
         posterior, move, residual = _assess(*given, sites)
         while not float(residual) <= self.tolerance:
             self._require_steps(float(residual), step, count)
-            mixed = history.next(sites, move)
+            mixed = history.next(sites, move, step)
             found = _assess(*given, mixed)
             count += 1
             while not float(found[2]) < 1.5 * float(residual):
@@ -169,16 +169,16 @@ class Mixing:
         self.points: list[np.ndarray] = []
         self.moves: list[np.ndarray] = []
 
-    def next(self, sites: Sites, move: Sites) -> Sites:
-        """Where to go from sites that their rule would move so."""
+    def next(self, sites: Sites, move: Sites, step: float) -> Sites:
+        """Where to go from sites that their rule would move so, if only this part of a move is taken."""
         point, unravel = ravel_pytree(sites)
         self.points = [*self.points[-self.depth :], np.asarray(point)]
         self.moves = [*self.moves[-self.depth :], np.asarray(ravel_pytree(move)[0])]
-        goal = self.points[-1] + self.moves[-1]
+        goal = self.points[-1] + step * self.moves[-1]
         if len(self.moves) > 1:
             moved, turned = (np.diff(np.array(x), axis=0).T for x in (self.points, self.moves))
             mixture = np.linalg.lstsq(turned, self.moves[-1])[0]
-            goal = goal - (moved + turned) @ mixture
+            goal = goal - (moved + step * turned) @ mixture
         return unravel(jnp.asarray(goal))
 
 

@@ -234,6 +234,15 @@ def test_equal_variances_of_the_logits_do_not_stop_the_fixed_point():
     np.testing.assert_allclose(law.mean(data.features), 0, atol=5e-3)  # up to the Sobol points
 
 
+def test_a_prior_so_wide_that_plain_steps_overshoot_does_not_stop_the_fixed_point():
+    # Logits of standard deviation 39 a priori. A whole step is refused and half of one taken, which goes
+    # nowhere by itself: mixing has to be of half steps.
+    rng = np.random.default_rng(5)
+    data = nb.Dataset(rng.standard_normal((6, 2)), rng.integers(0, 3, 6), class_names=range(3))
+    law = nb.Variational(max_iterations=400).fit(nb.NTKPrior(KERNEL, ridge=0.002), data)
+    assert law.info.site_move < 1e-8
+
+
 # --- one point -----------------------------------------------------------------------------------
 
 
