@@ -44,24 +44,28 @@ def problem(num_classes: int) -> tuple[nb.NTKPrior, nb.Dataset, np.ndarray]:
     return prior, nb.Dataset(features, labels, class_names=range(num_classes)), at
 
 
-def run(num_classes: int, laws: list[str], simulations: int, workers: int) -> dict[str, Ranks]:
+def run(num_classes: int, law: str, simulations: int, workers: int) -> Ranks:
     prior, data, at = problem(num_classes)
-    found = {}
-    for name in laws:
-        begin = time.perf_counter()
-        found[name] = simulation_based_calibration(
-            METHODS[name],
-            prior,
-            data,
-            key=jax.random.key(num_classes),
-            num_simulations=simulations,
-            at=at,
-            num_workers=workers,
-            progress=True,
-        )
-        took = time.perf_counter() - begin
-        print(f"  {num_classes} classes, {name}: {took:.1f} s", flush=True)
+    begin = time.perf_counter()
+    found = simulation_based_calibration(
+        METHODS[law],
+        prior,
+        data,
+        key=jax.random.key(num_classes),
+        num_simulations=simulations,
+        at=at,
+        num_workers=workers,
+        progress=True,
+    )
+    print(f"\n{law}, {num_classes} classes: {time.perf_counter() - begin:.1f} s", flush=True)
     return found
+
+
+def show(table: pd.DataFrame) -> None:
+    outside = list(table.index[~table["uniform"]])
+    print(f"outside the 95% band: {', '.join(outside) or 'none'}")
+    columns = ["shift", "shift_error", "spread", "spread_error"]
+    print(table[columns].to_string(float_format="{:.3f}".format), flush=True)
 
 
 def main() -> None:
@@ -74,20 +78,16 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="write the table of every quantity to this CSV")
     arguments = parser.parse_args()
 
-    ranks = {}
+    print(f"{arguments.simulations} simulations, n = {NUM_POINTS}, ridge {RIDGE}")
+    ranks, tables = {}, {}
     for classes in arguments.classes:
-        found = run(classes, arguments.laws, arguments.simulations, arguments.workers)
-        ranks |= {f"{name}, {classes} classes": r for name, r in found.items()}
-    tables = {name: r.table() for name, r in ranks.items()}
-    everything = pd.concat(tables, names=["law"])
-    print(f"\n{arguments.simulations} simulations, n = {NUM_POINTS}, ridge {RIDGE}")
-    for name, table in tables.items():
-        outside = list(table.index[~table["uniform"]])
-        print(f"\n{name}: outside the 95% band: {', '.join(outside) or 'none'}")
-        columns = ["shift", "shift_error", "spread", "spread_error"]
-        print(table[columns].to_string(float_format="{:.3f}".format))
-    if arguments.out:
-        everything.to_csv(arguments.out)
+        for law in arguments.laws:
+            name = f"{law}, {classes} classes"
+            ranks[name] = run(classes, law, arguments.simulations, arguments.workers)
+            tables[name] = ranks[name].table()
+            show(tables[name])
+            if arguments.out:
+                pd.concat(tables, names=["law"]).to_csv(arguments.out)
     if arguments.figure:
         from ntkbayes import figures
 

@@ -134,8 +134,11 @@ def show(everything: pd.DataFrame) -> None:
         rows = found.groupby("law")[list(COLUMNS)]
         mean = rows.mean().reindex([law for law in order if law in rows.groups])
         error = rows.sem().loc[mean.index]
-        print(f"\n{name}: mean ± standard error over {found['seed'].nunique()} splits")
-        text = mean.map("{:.3f}".format) + " ±" + error.map("{:.3f}".format)
+        splits = found["seed"].nunique(), found.loc[found["energy"].notna(), "seed"].nunique()
+        print(
+            f"\n{name}: mean ± standard error over {splits[0]} splits, distances over {splits[1]}"
+        )
+        text = mean.map("{:.3f}".format) + error.map(lambda e: "" if np.isnan(e) else f" ±{e:.3f}")
         print(text.to_string())
         ours = mean.drop(index=["logistic regression", "sklearn GPC"], errors="ignore")
         best = ours["nll"].idxmin()
