@@ -379,7 +379,7 @@ def _training_points(ax: Axes, plane: Surface) -> None:
 
 
 def _small_multiples(count: int, *, height: float, share: bool) -> tuple[Figure, list[Axes]]:
-    columns = min(4, count)
+    columns = _columns(count)
     rows = -(-count // columns)
     # Few panels stay small, instead of filling the width.
     width = WIDTH if columns == 4 else 0.6 + 3.0 * columns
@@ -390,9 +390,15 @@ def _small_multiples(count: int, *, height: float, share: bool) -> tuple[Figure,
     return figure, list(grid[:count])
 
 
+def _columns(count: int) -> int:
+    """At most four, and rows as even as they can be."""
+    rows = -(-count // 4)
+    return -(-count // rows)
+
+
 def _outer_labels(panel: Axes, place: int, count: int, x: str, y: str) -> None:
     """Labels on the left and at the bottom of the small multiples, ticks likewise."""
-    columns = min(4, count)
+    columns = _columns(count)
     panel.tick_params(length=2.5)
     if place + columns >= count:
         panel.set_xlabel(x)
