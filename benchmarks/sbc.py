@@ -68,6 +68,21 @@ def show(table: pd.DataFrame) -> None:
     print(table[columns].to_string(float_format="{:.3f}".format), flush=True)
 
 
+def summary(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """A row a law: its logits together, and the joint log likelihood."""
+    rows = {}
+    for name, table in tables.items():
+        logits, joint = table.iloc[:-1], table.iloc[-1]
+        rows[name] = {
+            "outside": f"{int((~table['uniform']).sum())} of {len(table)}",
+            "spread of logits": f"{logits['spread'].mean():.2f}",
+            "largest shift of a logit": f"{logits['shift'].abs().max():.3f}",
+            "shift of log likelihood": f"{joint['shift']:+.3f}",
+            "±": f"{joint['shift_error']:.3f}",
+        }
+    return pd.DataFrame(rows).T
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--laws", nargs="+", choices=METHODS, default=list(METHODS))
@@ -88,6 +103,7 @@ def main() -> None:
             show(tables[name])
             if arguments.out:
                 pd.concat(tables, names=["law"]).to_csv(arguments.out)
+    print(f"\n{summary(tables).to_string()}")
     if arguments.figure:
         from ntkbayes import figures
 
