@@ -117,7 +117,8 @@ class SiteMethod(PosteriorMethod):
 
     def _iterate(self, problem: Problem, gram: Gram) -> tuple[Posterior, float, int]:
         """From Laplace's sites, by Anderson's mixing of the last few steps (Walker & Ni 2011). Where
-        that makes the sites move more, a plain step is taken instead, halved until it does not."""
+        that makes the sites move more, a plain step is taken instead, halved until it does not, and
+        mixing begins anew with steps as short."""
         given = (self, problem.likelihood, gram, problem.targets, problem.mean)
         sites, history, step, count = self._start(problem), Mixing(), 1.0, 0
         posterior, move, residual = _assess(*given, sites)
