@@ -357,8 +357,10 @@ def _announce(what: str) -> Iterator[None]:
     else:
         _say(f"{what} …")
         yield
-    took = time.perf_counter() - begin
-    _say(f"{what}: {took:.1f} s" if took >= 0.05 else what)
+    if (took := time.perf_counter() - begin) >= 0.05:
+        _say(f"{what}: {took:.1f} s")
+    elif console.is_terminal:
+        _say(what)
 
 
 def _print_table(comparison) -> None:  # type: ignore[no-untyped-def]

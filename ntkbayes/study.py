@@ -173,7 +173,7 @@ class Study:
             )
             peak = max(needs, key=lambda memory: memory.total)
             peak.require()
-            with announce(f"memory at the peak, {peak}"):
+            with announce(f"memory needed at the peak: {peak}"):
                 pass
         parts: dict[str, Part] = {}
         for name, obtain in self._jobs(train, test, fit_key, draw_key, progress):

@@ -163,14 +163,14 @@ def test_command_is_installed_and_ctrl_c_stops_it(tmp_path, delay):
         text=True,
     ) as process:
         assert process.stderr is not None
-        assert process.stderr.readline() == "NUTS …\n"
-        time.sleep(delay)
-        process.send_signal(signal.SIGINT)
         try:
+            assert process.stderr.readline().startswith("memory needed at the peak: NUTS, ")
+            assert process.stderr.readline() == "NUTS …\n"
+            time.sleep(delay)
+            process.send_signal(signal.SIGINT)
             _, err = process.communicate(timeout=60)
-        except subprocess.TimeoutExpired:
+        finally:
             process.kill()
-            raise
     assert "Traceback" not in err
     assert err.splitlines()[-1] == STOPPED
     assert process.returncode == 130

@@ -41,13 +41,10 @@ def test_factor_reproduces_a_well_conditioned_matrix_to_round_off():
     assert factor.jitter <= 10 * 7 * np.finfo(float).eps * 4.0001
 
 
-def test_solve_and_whiten_invert_the_factor():
+def test_whitening_inverts_the_factor():
     matrix = GRAM + np.eye(7)
     rhs = RNG.standard_normal((7, 3))
     factor = cholesky(jnp.asarray(matrix))
-    np.testing.assert_allclose(
-        factor.solve(jnp.asarray(rhs)), np.linalg.solve(matrix, rhs), atol=1e-11
-    )
     white = np.array(factor.whiten(jnp.asarray(rhs)))
     np.testing.assert_allclose(white.T @ white, rhs.T @ np.linalg.solve(matrix, rhs), atol=1e-11)
 

@@ -5,7 +5,6 @@ import os
 import re
 import signal
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -18,7 +17,7 @@ import pytest
 from distributed import Client, Future, KilledWorker, LocalCluster
 
 import ntkbayes as nb
-from ntkbayes import cli, datasets
+from ntkbayes import cli, datasets, sweep
 from ntkbayes.calibration import standard_scores
 from ntkbayes.errors import (
     ConfigurationError,
@@ -261,25 +260,20 @@ def test_failed_study_is_tried_anew_by_the_next_run(client, tmp_path, alone):
     assert_same_results(found.table, alone[:1])
 
 
-@dataclasses.dataclass(frozen=True)
-class Interrupted(Study):
-    """Ctrl-C when it is begun the first time."""
+def test_ctrl_c_leaves_what_is_finished(client, tmp_path, alone, monkeypatch):
+    def interrupted(name: str, future: Future, place: Path) -> str | None:
+        error = error_of(name, future, place)
+        if name == FIRST:  # Ctrl-C, as soon as the first study is known to have ended
+            raise KeyboardInterrupt
+        return error
 
-    def run(self, folder, **options):
-        if begun_once(folder):
-            os.kill(os.getpid(), signal.SIGINT)
-            time.sleep(0.2)
-            raise RuntimeError("stopped")
-        return super().run(folder, **options)
-
-
-def test_ctrl_c_leaves_what_is_finished(client, tmp_path, alone):
-    kept = {f.name: getattr(RIDGES[SECOND], f.name) for f in dataclasses.fields(STUDY)}
-    sweep = Sweep({FIRST: RIDGES[FIRST], SECOND: Interrupted(**kept)})
+    error_of = sweep._error_of
+    monkeypatch.setattr(sweep, "_error_of", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        sweep.run(tmp_path, client=client)
+        Sweep(RIDGES).run(tmp_path, client=client)
     begun = attempts(tmp_path)
-    found = sweep.run(tmp_path, client=client)
+    monkeypatch.undo()
+    found = Sweep(RIDGES).run(tmp_path, client=client)
     assert found.failures == ()
     assert_same_results(found.table, alone)
     first = study_folder(tmp_path, FIRST).name
