@@ -20,7 +20,7 @@ WORKER = Path(__file__).parent / "devices_worker.py"
 
 
 def start(out: Path, *, devices: int, processes: int = 1, rank: int = 0, port: int = 0):
-    flags = f"--xla_force_host_platform_device_count={devices}"
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}"
     command = [sys.executable, str(WORKER), str(out), str(processes), str(rank), str(port)]
     return subprocess.Popen(
         command,
