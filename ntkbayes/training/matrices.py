@@ -19,14 +19,14 @@ def training_matrices(
     """Matrices at the peak of `linearised.train`."""
     if rows <= linearised.EXACT_POINTS:
         return inverse_matrices(num_outputs)
-    return {"two factors": np.dtype(factor_dtype).itemsize / NUMBER}
+    return {"two factors": np.dtype(factor_dtype).itemsize / NUMBER, "workspace": 1.0}
 
 
 def inverse_matrices(num_outputs: int, factor_dtype: DTypeLike = jnp.float64) -> dict[str, float]:
     """Matrices of B = (P + W⁻¹)⁻¹: P itself, a half a class and one for their coupling, and what they
     are made of."""
     narrow = np.dtype(factor_dtype).itemsize / NUMBER
-    return {"P": 1.0, "factors": narrow * (num_outputs + 1) / 2, "workspace": 3 * narrow}
+    return {"P": 1.0, "factors": narrow * (num_outputs + 1) / 2, "workspace": 9 * narrow}
 
 
 def many_draws_matrices(
