@@ -88,4 +88,4 @@ def test_points_that_cannot_be_divided_are_refused_with_a_number_that_can(monkey
 def test_one_device_is_a_mesh_too():
     with over_devices() as mesh:
         assert mesh.size == 1
-        require_shares(7)
+        require_shares(1009)  # a prime: only several devices need blocks

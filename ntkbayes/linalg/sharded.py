@@ -20,16 +20,17 @@ _COLUMNS = 512  # the most that pass through at a time
 
 
 def require_shares(num_points: int) -> None:
-    """Raises ConfigurationError if the points cannot be divided among the devices."""
+    """Raises ConfigurationError if the points cannot be divided among the devices, in blocks of rows."""
     shares = num_shares()
-    if num_points % shares or _columns_at_a_time(num_points // shares) < min(
-        16, num_points // shares
-    ):
+    if shares == 1:
+        return
+    share = num_points // shares
+    if num_points % shares or _columns_at_a_time(share) < min(16, share):
         step = 16 * shares
-        fits = num_points // step * step
+        fits = max(step, num_points // step * step)
         raise ConfigurationError(
             f"{num_points} points cannot be divided evenly among {shares} devices in blocks of rows; "
-            f"use {fits or step} points (data.subset(key, {fits or step})), or fewer devices"
+            f"use {fits} points (data.subset(key, {fits})), or fewer devices"
         )
 
 
