@@ -155,6 +155,10 @@ class ShardedTriangle(eqx.Module):
         return self.solve_transposed(self.solve(unit))
 
     def _spread(self, local, v: Columns) -> Columns:  # type: ignore[no-untyped-def]
+        if num_shares() == 1:
+            raise ConfigurationError(
+                "these factors are spread over devices: use the law within over_devices() too"
+            )
         specs = (_BY_ROWS, PartitionSpec(), _BY_ROWS)
         spread = jax.shard_map(local, in_specs=specs, out_specs=_BY_ROWS, check_vma=False)
         return spread(self.lower, self.inverses, v.astype(self.dtype)).astype(v.dtype)
