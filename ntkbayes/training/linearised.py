@@ -233,7 +233,8 @@ def _conjugate_gradients(
     """Preconditioned Polak–Ribière⁺ with a strong-Wolfe line search: globally convergent on the
     strictly convex loss (Gilbert & Nocedal 1992). One iteration is one product for all draws.
 
-    A draw is done at the tolerance, or when its residual is `gain` times what it was."""
+    A draw is done at the tolerance, or when its residual is `gain` times what it was.
+    """
 
     def inner(u: Draws, v: Draws) -> Float[Array, " draws"]:
         return jnp.sum(u * v, axis=(1, 2))
@@ -314,7 +315,7 @@ def _train_iteratively(
     dtype: DTypeLike,
 ) -> TrainedPredictor:
     """Conjugate gradients alone: two factors of n × n, one with the curvature at the start and one
-    with that where the first has led, and some dozen products. The residual may miss the tolerance."""
+    with that where the first has led, and dozens of products. The residual may miss the tolerance."""
     weight, count = jnp.asarray(ridge), 0
     a, f = jnp.zeros_like(initial)[None], initial[None]
     for goal in (max(_COARSE, tolerance), tolerance):

@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import DTypeLike
 
-from ntkbayes.linalg import num_shares
 from ntkbayes.memory import NUMBER
 from ntkbayes.training import linearised
 from ntkbayes.training.preconditioner import is_classwise
@@ -34,6 +33,6 @@ def many_draws_matrices(
 ) -> dict[str, float]:
     """Matrices at the peak of drawing many initial functions and training them."""
     narrow = np.dtype(factor_dtype).itemsize / NUMBER
-    classwise = num_shares() == 1 and is_classwise(rows, num_draws)
+    classwise = is_classwise(rows, num_draws)
     preconditioner = 1 + narrow * (num_outputs + 2) if classwise else narrow
     return {"factor of the draws": 1.0, "preconditioner": max(1.0, preconditioner)}

@@ -174,8 +174,8 @@ class SurrogatePreconditioner(Preconditioner):
 
 def is_classwise(num_points: int, num_draws: int) -> bool:
     """Whether so many draws are worth a matrix a class: 10 C factors' worth of operations more, and
-    about 30 products fewer."""
-    return num_draws > num_points / 18
+    about 30 products fewer. Never where matrices are spread over devices."""
+    return num_shares() == 1 and num_draws > num_points / 18
 
 
 @eqx.filter_jit
@@ -200,7 +200,7 @@ def preconditioner_of(
     size = curvature.shape[0]
     if ntk.shape[0] != size:
         return CoupledPreconditioner.build(ntk / ridge, curvature)
-    if is_classwise(size, num_draws) and num_shares() == 1:
+    if is_classwise(size, num_draws):
         return ClasswisePreconditioner.build(ntk / ridge, curvature.matrix_diagonal, dtype)
     shared = SharedPreconditioner if dtype == ntk.dtype else NarrowPreconditioner
     return shared.build(ntk, ridge, curvature, is_flat=is_flat, dtype=dtype)
