@@ -65,13 +65,13 @@ class NTKPrior(eqx.Module):
         """K and Θ between two sets of inputs."""
         require_float64()
         cross = _cross if self.kernel.compiled else type(self.kernel).cross
-        return cross(self.kernel, _as_float64(x1), _as_float64(x2))
+        return cross(self.kernel.traced(), _as_float64(x1), _as_float64(x2))
 
     def diagonal(self, x: Features) -> KernelPair:
         """K and Θ between each input and itself."""
         require_float64()
         diagonal = _diagonal if self.kernel.compiled else type(self.kernel).diagonal
-        return diagonal(self.kernel, _as_float64(x))
+        return diagonal(self.kernel.traced(), _as_float64(x))
 
     def mean_logits(self, x: Features, num_outputs: int) -> Float[Array, "n classes"]:
         """The mean function at the inputs."""

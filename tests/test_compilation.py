@@ -1,4 +1,4 @@
-"""A sweep over ridges and seeds compiles once."""
+"""A sweep over ridges, scales and seeds compiles once."""
 
 import jax
 import numpy as np
@@ -8,7 +8,6 @@ from oracles import gp_classification as oracle
 import ntkbayes as nb
 from ntkbayes.training import linearised
 
-NETWORK = nb.networks.mlp(depth=1)
 FEATURES, LABELS = oracle.blobs(4, 31, 3)
 METHODS = {
     "MAP": nb.MAP(),
@@ -21,7 +20,9 @@ METHODS = {
 
 @pytest.mark.parametrize("exact_points", [20, 100], ids=["many points", "few points"])
 @pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
-def test_other_ridges_and_seeds_do_not_compile_again(method, exact_points, monkeypatch, caplog):
+def test_other_ridges_scales_and_seeds_do_not_compile_again(
+    method, exact_points, monkeypatch, caplog
+):
     monkeypatch.setattr(linearised, "EXACT_POINTS", exact_points)
 
     def compiled(ridge, seed):
@@ -29,7 +30,8 @@ def test_other_ridges_and_seeds_do_not_compile_again(method, exact_points, monke
         key = jax.random.key(seed)
         data = nb.Dataset(FEATURES + seed, np.roll(LABELS, seed))
         with jax.log_compiles():
-            law = method.fit(nb.NTKPrior(NETWORK, ridge=ridge), data, key=key)
+            network = nb.networks.mlp(depth=1, weight_std=1.5 + seed, bias_std=0.1 * ridge)
+            law = method.fit(nb.NTKPrior(network, ridge=ridge), data, key=key)
             law.sample(key, FEATURES[:7], 2)
             law.variance(FEATURES[:7])
         return [r.message for r in caplog.records if "Finished XLA compilation" in r.message]

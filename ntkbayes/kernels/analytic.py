@@ -32,6 +32,9 @@ class MLPKernel(Kernel):
         norm, _ = _polar(x)
         return self._propagate(GaussianPair(norm, norm, jnp.zeros_like(norm)))
 
+    def traced(self) -> "MLPKernel":
+        return jax.tree.map(lambda v: jnp.asarray(v) if isinstance(v, float) else v, self)
+
     def _propagate(self, pair: GaussianPair) -> KernelPair:
         """The recursion above, from the inputs' geometry, elementwise over pairs of inputs."""
         network = self.network

@@ -51,6 +51,11 @@ class Kernel(eqx.Module):
     def diagonal(self, x: Float[Array, "n ..."]) -> KernelPair:
         """Both kernels between every input and itself."""
 
+    def traced(self) -> "Kernel":
+        """The kernel with the numbers it may be varied in as arrays: as Python's they would be constants
+        of a compiled program, and other ones another program."""
+        return self
+
     def num_outputs(self, x: Float[Array, "n ..."]) -> int | None:
         """The number of logits, if the kernel is of so many and no other."""
         return None

@@ -19,6 +19,9 @@ class LastLayerKernel(Kernel):
     def compiled(self) -> bool:  # type: ignore[override]
         return self.kernel.compiled
 
+    def traced(self) -> "LastLayerKernel":
+        return LastLayerKernel(self.kernel.traced())
+
     def cross(self, x1: Float[Array, "n1 ..."], x2: Float[Array, "n2 ..."]) -> KernelPair:
         return _twice(self.kernel.cross(x1, x2))
 
