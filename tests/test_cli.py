@@ -147,7 +147,7 @@ def test_ctrl_c_exits_130_and_says_how_to_go_on(compare, birds, monkeypatch):
     assert done.err.splitlines()[-1] == STOPPED
 
 
-@pytest.mark.parametrize("delay", [0, 20])  # while Python runs, and while compiled code does
+@pytest.mark.parametrize("delay", [0, 10])  # while Python runs, and while compiled code does
 def test_command_is_installed_and_ctrl_c_stops_it(tmp_path, delay):
     words = ["compare", "--data", "breast_cancer", "--laws", "nuts", "--draws", "100000"]
     # Whoever runs the tests in the background may have told the shell to ignore the signal.

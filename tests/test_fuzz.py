@@ -9,7 +9,7 @@ import warnings
 import jax
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 import ntkbayes as nb
@@ -95,7 +95,12 @@ def problem_of(case):
     return nb.NTKPrior(network, ridge=case.ridge), data
 
 
+# A prior so wide, and singular, that no factor exists.
+WIDE = Case((3, 2, 3), 0, "copies", 1e7, False, 1.0, 1e-4, "relu", 1.0, 0.0)
+
+
 @pytest.mark.parametrize("name", METHODS)
+@example(case=WIDE)
 @settings(
     max_examples=NUM_CASES,
     deadline=None,

@@ -4,15 +4,21 @@ import abc
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ntkbayes.errors import NotPositiveDefiniteError
 from ntkbayes.laws.base import Draws, Info, Inputs, Law, Paths, Problem
 from ntkbayes.linalg import CurvedInverse, Interpolation, Logits
 from ntkbayes.paths import Process
 
 
 class GaussianLaw(Law):
-    """A Gaussian law: f = (trained predictor) + g + Θ(x, X) δα with δα linear in g and in noise."""
+    """A Gaussian law: f = (trained predictor) + g + Θ(x, X) δα with δα linear in g and in noise.
+
+    Raises:
+        NotPositiveDefiniteError: the factors of the inverse do not exist.
+    """
 
     sampling = "independent draws of a Gaussian"
 
@@ -25,6 +31,12 @@ class GaussianLaw(Law):
         process: Process,
         info: Info,
     ):
+        if isinstance(inverse, CurvedInverse) and not bool(inverse.is_finite):
+            variance = jnp.max(problem.prior.diagonal(problem.features).ntk) / problem.ridge
+            raise NotPositiveDefiniteError(
+                f"beside the prior's variance of a logit, up to {float(variance):.2g}, the likelihood "
+                "is lost in round-off: use a larger ridge, or scale the features down"
+            )
         self.problem = problem
         self.alpha = alpha
         self.logits = logits

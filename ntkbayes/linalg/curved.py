@@ -7,7 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.scipy.linalg import cho_solve, solve_triangular
-from jaxtyping import Array, DTypeLike, Float
+from jaxtyping import Array, Bool, DTypeLike, Float
 
 from ntkbayes.errors import ConfigurationError
 from ntkbayes.linalg.blocks import Block, Gram, Logits, Operator
@@ -150,6 +150,11 @@ class CurvedInverse(eqx.Module):
     """
 
     log_determinant: eqx.AbstractVar[Float[Array, ""]]
+
+    @property
+    def is_finite(self) -> Bool[Array, ""]:
+        """Whether the factors exist: round-off can leave an I + Sᵀ P S that is not positive definite."""
+        return jnp.isfinite(self.log_determinant)
 
     @abc.abstractmethod
     def matvec(self, v: Logits) -> Logits:
@@ -314,6 +319,10 @@ class IterativeInverse(CurvedInverse):
         inverse = SharedInverse.build(surrogate, curvature)
         unknown = jnp.full((), jnp.nan, dtype=surrogate.dtype)
         return cls(unknown, gram, surrogate, inverse, curvature)
+
+    @property
+    def is_finite(self) -> Bool[Array, ""]:
+        return self.surrogate_inverse.is_finite
 
     def matvec(self, v: Logits) -> Logits:
         s, s_transposed = self.curvature.root_matvec, self.curvature.root_transpose_matvec
