@@ -1,5 +1,6 @@
 """Settings of every test: float64, no rank promotion, shapes checked at run time."""
 
+import gc
 import os
 import warnings
 from pathlib import Path
@@ -11,9 +12,11 @@ UNOPTIMISED = [
     "--xla_backend_optimization_level=0",
     "--xla_llvm_disable_expensive_passes=true",
     "--xla_cpu_use_fusion_emitters=false",
+    "--xla_cpu_parallel_codegen_split_count=1",
 ]
 os.environ["XLA_FLAGS"] = " ".join([*UNOPTIMISED, os.environ.get("XLA_FLAGS", "")])
 
+gc.set_threshold(100_000)  # tracing makes many objects and little garbage
 import jax
 
 jax.config.update("jax_enable_x64", True)

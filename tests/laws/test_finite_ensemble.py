@@ -40,7 +40,7 @@ def z_scores(law, reference):
 
 
 def test_wide_trained_networks_have_the_random_init_law():
-    law = ensemble(2048, 200)
+    law = ensemble(2048, 100)
     reference = nb.RandomInit(num_inits=2000).fit(PRIOR, DATA, key=KEY)
     assert law.info.last_move < 0.05
     mean, variance = z_scores(law, reference)
@@ -62,7 +62,7 @@ def test_the_energy_distance_to_the_random_init_law_falls_with_width():
 
 
 def test_a_finite_training_time_is_that_of_gradient_flow():
-    law = ensemble(2048, 200, training_time=0.1)
+    law = ensemble(2048, 100, training_time=0.1)
     reference = nb.RandomInit(num_inits=2000, training_time=0.1).fit(PRIOR, DATA, key=KEY)
     assert np.isnan(law.info.last_move)
     mean, variance = z_scores(law, reference)
