@@ -20,6 +20,7 @@ from ntkbayes.linalg import (
     largest,
     require_float64,
 )
+from ntkbayes.linalg.halves import Halves
 
 
 def rbf(x1, x2, length=1.0):
@@ -112,28 +113,57 @@ def test_the_largest_entry_is_nan_where_there_is_one(where, compile_):
     np.testing.assert_array_equal(rows, expected)
 
 
-@pytest.mark.parametrize("size", [1, 512, 1100])
-def test_a_triangle_by_blocks_solves_as_scipy_does(size):
+def whole(half):
+    """A lower half as a matrix, with zeros above."""
+    if not isinstance(half, Halves):
+        return np.tril(half)
+    top, below, bottom = whole(half.top), np.asarray(half.below), whole(half.bottom)
+    return np.block([[top, np.zeros((len(top), len(bottom)))], [below, bottom]])
+
+
+@pytest.mark.parametrize("size", [1, 512, 1100, 1600])
+def test_a_triangle_by_halves_solves_as_scipy_does(size):
     rng = np.random.default_rng(size)
     root, scale = rng.standard_normal((size, size)) / np.sqrt(size), rng.uniform(0.5, 2.0, size)
     gram, v = root @ root.T, rng.standard_normal((size, 3))
     matrix = scale[:, None] * gram * scale + 0.5 * np.eye(size)
     lower = scipy.linalg.cholesky(matrix, lower=True)
-    half = jnp.asarray(np.tril(gram))  # the rest is never read
+    given = jnp.asarray(np.tril(gram))  # the rest is never read
 
-    def found(half, v):
-        triangle = BlockedTriangle.factor(half, scale=jnp.asarray(scale), shift=0.5)
-        halves = triangle.inverse_gram()
-        return triangle.solve(v), triangle.solve_transposed(v), triangle.log_determinant, halves
+    def found(gram, v):
+        triangle = BlockedTriangle.factor(gram, scale=jnp.asarray(scale), shift=0.5)
+        inverse = triangle.scaled_inverse(jnp.asarray(scale))
+        return triangle.solve(v), triangle.solve_transposed(v), triangle.log_determinant, inverse
 
-    solved, transposed, log_determinant, inverse = jax.jit(found)(half, jnp.asarray(v))
+    solved, transposed, log_determinant, inverse = jax.jit(found)(given, jnp.asarray(v))
     right = scipy.linalg.solve_triangular(lower, v, lower=True)
     np.testing.assert_allclose(solved, right, rtol=1e-9, atol=1e-11)
     right = scipy.linalg.solve_triangular(lower, v, lower=True, trans="T")
     np.testing.assert_allclose(transposed, right, rtol=1e-9, atol=1e-11)
     np.testing.assert_allclose(log_determinant, np.linalg.slogdet(matrix)[1] / 2, rtol=1e-10)
-    right = np.tril(np.linalg.inv(matrix))
-    np.testing.assert_allclose(np.tril(inverse), right, rtol=1e-9, atol=1e-11)
+    right = np.tril(scale[:, None] * np.linalg.inv(matrix) * scale)
+    np.testing.assert_allclose(whole(inverse), right, rtol=1e-9, atol=1e-11)
+    again = jax.jit(BlockedTriangle.factor)(inverse)  # a half is as good as a matrix
+    expected = jnp.sum(jnp.log(scale)) - log_determinant
+    np.testing.assert_allclose(again.log_determinant, expected, rtol=1e-10, atol=1e-12)
+
+
+def test_a_triangle_by_halves_can_be_mapped_and_differentiated():
+    size = 600
+    rng = np.random.default_rng(0)
+    root = rng.standard_normal((size, size)) / np.sqrt(size)
+    gram, v = jnp.asarray(root @ root.T), jnp.asarray(rng.standard_normal((2, size, 3)))
+
+    def energies(shift, v):
+        triangle = BlockedTriangle.factor(gram, shift=shift)
+        solved = jax.vmap(lambda v: triangle.solve_transposed(triangle.solve(v)))(v)
+        return jnp.sum(v * solved)
+
+    value, slope = jax.value_and_grad(energies)(0.5, v)
+    inverse = np.linalg.inv(np.asarray(gram) + 0.5 * np.eye(size))
+    np.testing.assert_allclose(value, np.einsum("kim,ij,kjm->", v, inverse, v), rtol=1e-10)
+    expected = -np.einsum("kim,ij,kjm->", v, inverse @ inverse, v)
+    np.testing.assert_allclose(slope, expected, rtol=1e-9)
 
 
 def test_float64_is_required():

@@ -16,6 +16,9 @@ class ReshapedKernel(Kernel):
     def compiled(self) -> bool:  # type: ignore[override]
         return self.kernel.compiled
 
+    def traced(self) -> "ReshapedKernel":
+        return ReshapedKernel(self.kernel.traced(), self.network)
+
     def cross(self, x1: Float[Array, "n1 d"], x2: Float[Array, "n2 d"]) -> KernelPair:
         first = self.network.reshape(x1)
         # A Gram stays one: kernels treat the inputs of both sides being the same array apart.

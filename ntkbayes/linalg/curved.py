@@ -13,6 +13,7 @@ from ntkbayes.errors import ConfigurationError
 from ntkbayes.linalg.blocks import Block, Gram, Logits, Operator
 from ntkbayes.linalg.cholesky import cholesky
 from ntkbayes.linalg.devices import by_rows, everywhere
+from ntkbayes.linalg.halves import Half
 from ntkbayes.linalg.sharded import Triangle, triangle
 
 Stack = Float[Array, "classes n m"]
@@ -219,15 +220,16 @@ class SharedInverse(CurvedInverse):
         def factor(scale: Float[Array, " n"]) -> Triangle:
             return triangle(gram, scale=scale, shift=1.0, dtype=dtype)
 
-        def add(total: Gram, scale: Float[Array, " n"]) -> tuple[Gram, Triangle]:
+        def add(total: Gram | Half, scale: Float[Array, " n"]) -> tuple[Gram | Half, Triangle]:
             found = factor(scale)
-            narrow = scale.astype(found.dtype)
-            return total + narrow[:, None] * found.inverse_gram() * narrow[None, :], found
+            return jax.tree.map(jnp.add, total, found.scaled_inverse(scale)), found
 
         if not curvature.coupled:
             factors = jax.lax.map(factor, scales)
             return cls(2 * factors.log_determinant, scales, factors, None)
-        total, factors = jax.lax.scan(add, by_rows(jnp.zeros_like(gram, dtype=dtype)), scales)
+        like = jax.eval_shape(lambda scale: factor(scale).scaled_inverse(scale), scales[0])
+        zero = jax.tree.map(lambda block: by_rows(jnp.zeros(block.shape, block.dtype)), like)
+        total, factors = jax.lax.scan(add, zero, scales)
         coupling = triangle(total)
         log_determinant = factors.log_determinant + coupling.log_determinant
         return cls(2 * log_determinant, scales, factors, coupling)

@@ -13,7 +13,8 @@ from jaxtyping import Array, DTypeLike, Float
 from ntkbayes.errors import ConfigurationError
 from ntkbayes.linalg.blocks import Gram
 from ntkbayes.linalg.devices import AXIS, by_rows, num_shares
-from ntkbayes.linalg.triangular import BlockedTriangle, Columns
+from ntkbayes.linalg.halves import Columns, Half, Halves
+from ntkbayes.linalg.triangular import BlockedTriangle
 
 _BY_ROWS = PartitionSpec(AXIS, None)
 _COLUMNS = 512  # the most that pass through at a time
@@ -149,10 +150,10 @@ class ShardedTriangle(eqx.Module):
 
         return self._spread(local, v)
 
-    def inverse_gram(self) -> Gram:
-        """(L Lᵀ)⁻¹, its rows spread likewise."""
-        unit = by_rows(jnp.eye(self.lower.shape[0], dtype=self.dtype))
-        return self.solve_transposed(self.solve(unit))
+    def scaled_inverse(self, scale: Float[Array, " n"]) -> Gram:
+        """diag(scale) (L Lᵀ)⁻¹ diag(scale), its rows spread likewise."""
+        scaling = by_rows(jnp.diag(scale.astype(self.dtype)))
+        return scale.astype(self.dtype)[:, None] * self.solve_transposed(self.solve(scaling))
 
     def _spread(self, local, v: Columns) -> Columns:  # type: ignore[no-untyped-def]
         if num_shares() == 1:
@@ -190,12 +191,14 @@ Triangle = BlockedTriangle | ShardedTriangle
 
 
 def triangle(
-    gram: Gram,
+    gram: Gram | Half,
     *,
     scale: Float[Array, " n"] | None = None,
-    shift: float = 0.0,
+    shift: Float[Array, ""] | float = 0.0,
     dtype: DTypeLike | None = None,
 ) -> Triangle:
     """L with L Lᵀ = diag(scale) gram diag(scale) + shift · I, on one device or spread over several."""
-    kind = BlockedTriangle if num_shares() == 1 else ShardedTriangle
-    return kind.factor(gram, scale=scale, shift=shift, dtype=dtype)
+    if num_shares() == 1:
+        return BlockedTriangle.factor(gram, scale=scale, shift=shift, dtype=dtype)
+    assert not isinstance(gram, Halves)  # a spread inverse is a matrix
+    return ShardedTriangle.factor(gram, scale=scale, shift=shift, dtype=dtype)

@@ -227,14 +227,10 @@ def _conjugate_gradients(
     start: Draws,
     preconditioner: Preconditioner,
     tolerance: Float[Array, ""],
-    gain: Float[Array, ""],
     max_iterations: int,
 ) -> tuple[Draws, Draws, Array, Array]:
     """Preconditioned Polak–Ribière⁺ with a strong-Wolfe line search: globally convergent on the
-    strictly convex loss (Gilbert & Nocedal 1992). One iteration is one product for all draws.
-
-    A draw is done at the tolerance, or when its residual is `gain` times what it was.
-    """
+    strictly convex loss (Gilbert & Nocedal 1992). One iteration is one product for all draws."""
 
     def inner(u: Draws, v: Draws) -> Float[Array, " draws"]:
         return jnp.sum(u * v, axis=(1, 2))
@@ -247,11 +243,11 @@ def _conjugate_gradients(
 
     def unfinished(state: tuple) -> Array:
         _, _, gradient, *_, count = state
-        return jnp.any(largest(gradient, axis=(1, 2)) > goal) & (count < max_iterations)
+        return jnp.any(largest(gradient, axis=(1, 2)) > tolerance) & (count < max_iterations)
 
     def update(state: tuple) -> tuple:
         a, f, gradient, v, df, da, counts, count = state
-        active = largest(gradient, axis=(1, 2)) > goal
+        active = largest(gradient, axis=(1, 2)) > tolerance
         t, residual = search(f, df, inner(gradient, df), inner(a, df), inner(da, df))
         t = spread(jnp.where(active, t, 0.0))
         a, f = a + t * da, f + t * df
@@ -266,7 +262,6 @@ def _conjugate_gradients(
 
     f = initial + apply(ntk, start / ridge)
     gradient = start - residual_of(f)
-    goal = jnp.maximum(tolerance, gain * largest(gradient, axis=(1, 2)))
     v, z = preconditioner.apply(gradient, likelihood.project)
     counts = jnp.zeros(initial.shape[0], dtype=int)
     state = (start, f, gradient, v, -v, -z, counts, 0)
@@ -287,14 +282,10 @@ def _restarted(
     tolerance: float,
     max_iterations: int,
 ) -> tuple[Draws, Draws, Array, Array]:
-    """Conjugate gradients, begun again where they ended as long as that halves the worst residual.
-
-    f and a move by what the preconditioner takes for f = P a. In float32 they drift apart, and each
-    beginning computes f afresh, in float64.
-    """
+    """Conjugate gradients, begun again where they ended as long as that halves the worst residual: f and
+    a move apart by round-off, and each beginning computes f afresh."""
     given = (likelihood, ntk, ridge, targets, initial)
-    gain = 0.0 if preconditioner.is_consistent else _NARROW_GAIN
-    rest = (preconditioner, jnp.asarray(tolerance), jnp.asarray(gain), max_iterations)
+    rest = (preconditioner, jnp.asarray(tolerance), max_iterations)
     a, f, residual, counts = _conjugate_gradients(*given, start, *rest)
     while not float(largest(residual)) <= tolerance:
         again = _conjugate_gradients(*given, a, *rest)
@@ -329,8 +320,9 @@ def _train_iteratively(
     return TrainedPredictor(a[0] / ridge, f[0], float(residual[0]), count)
 
 
-_NARROW_GAIN = 1e-3  # what float32 can be asked for at a time
-_COARSE = 0.03  # in units of probability: from here on the curvature changes little
+_COARSE = (
+    0.3  # in units of probability: mostly one step from the start, where all classes are alike
+)
 _MAX_PRODUCTS = 500
 
 

@@ -35,21 +35,42 @@ class Preconditioner(eqx.Module):
     def apply(self, gradients: Draws, project: Callable) -> tuple[Draws, Draws]:
         """v ≈ Σ g and z = P⁻¹ v: a step in f, and the one in a that causes it."""
 
-    @property
-    def is_consistent(self) -> bool:
-        """Whether v = P z to the round-off of float64."""
-        return True
 
+class FactoredPreconditioner(Preconditioner):
+    """(P_s⁻¹ + diag w)⁻¹ for each logit, where the outputs share P_s, by the factor of I + √w P_s √w:
+    applied at the cost of one product.
 
-class SharedPreconditioner(Preconditioner):
-    """(P_s⁻¹ + diag d)⁻¹ for all logits alike, where the outputs share P_s: one factor.
-
-    d is the mean eigenvalue of each point's block of W where the likelihood is not flat. Applied by the
-    factor of I + √d P_s √d, which costs what one product does.
+    Attributes:
+        weights: w, of each logit or of all alike.
     """
 
+    weights: eqx.AbstractVar[Float[Array, "n _"]]
+
+    @abc.abstractmethod
+    def weight_step(self, gradients: Draws) -> Draws:
+        """z = √w (I + √w P_s √w)⁻¹ g / √w."""
+
+    def apply(self, gradients: Draws, project: Callable) -> tuple[Draws, Draws]:
+        """v = (g − z) / w, and z."""
+        gradients = project(gradients)
+        z = self.weight_step(gradients)
+        return project((gradients - z) / self.weights[None]), project(z)
+
+
+def _floored(weights: Float[Array, "n _"]) -> Float[Array, "n _"]:
+    """The weights, none so small that (g − z) / w is lost in round-off: as certain as the most certain
+    points are taken to be."""
+    return jnp.maximum(weights, 1e-3 * jnp.max(weights))
+
+
+class SharedPreconditioner(FactoredPreconditioner):
+    """All logits alike: one factor.
+
+    w is the mean eigenvalue of each point's block of W where the likelihood is not flat.
+    """
+
+    weights: Float[Array, "n 1"]
     factor: Triangle
-    weights: Float[Array, " n"]
 
     @classmethod
     def build(
@@ -61,88 +82,57 @@ class SharedPreconditioner(Preconditioner):
         is_flat: bool,
         dtype: DTypeLike,
     ) -> "SharedPreconditioner":
-        weights = jnp.sum(curvature.matrix_diagonal, axis=1) / max(1, curvature.shape[1] - is_flat)
-        weights = jnp.maximum(weights, _FLOOR * jnp.max(weights))
-        scale = jnp.sqrt(weights)
-        factor = triangle(ntk, scale=scale / jnp.sqrt(ridge), shift=1.0, dtype=dtype)
-        return cls(factor, weights)
-
-    def apply(self, gradients: Draws, project: Callable) -> tuple[Draws, Draws]:
-        """v = (g − z) / d and z = √d (I + √d P √d)⁻¹ g / √d, of the projected g."""
-        gradients = project(gradients)
-        z = self.weight_step(gradients)
-        return (gradients - z) / self.weights[None, :, None], z
+        mean = jnp.sum(curvature.matrix_diagonal, axis=1) / max(1, curvature.shape[1] - is_flat)
+        weights = _floored(mean[:, None])
+        scale = jnp.sqrt(weights[:, 0] / ridge)
+        return cls(weights, triangle(ntk, scale=scale, shift=1.0, dtype=dtype))
 
     def weight_step(self, gradients: Draws) -> Draws:
-        """z, of a g that is projected."""
         draws, size, num_outputs = gradients.shape
         columns = gradients.transpose(1, 0, 2).reshape(size, -1)
-        scale = jnp.sqrt(self.weights)[:, None]
+        scale = jnp.sqrt(self.weights)
         solved = scale * self.factor.solve_transposed(self.factor.solve(columns / scale))
         return solved.reshape(size, draws, num_outputs).transpose(1, 0, 2)
 
 
-class NarrowPreconditioner(SharedPreconditioner):
-    """The same by a factor in float32, with v = P z by a product of its own: (g − z) / d would lose the
-    few digits that there are."""
+class ClasswisePreconditioner(FactoredPreconditioner):
+    """Each logit by itself: C factors, closer to Σ.
 
-    ntk: Gram
-    ridge: Float[Array, ""]
+    w is the diagonal of W.
+    """
+
+    weights: Logits
+    factors: Triangle
 
     @classmethod
     def build(
-        cls,
-        ntk: Gram,
-        ridge: Float[Array, ""],
-        curvature: Curvature,
-        *,
-        is_flat: bool,
-        dtype: DTypeLike,
-    ) -> "NarrowPreconditioner":
-        shared = SharedPreconditioner.build(ntk, ridge, curvature, is_flat=is_flat, dtype=dtype)
-        return cls(shared.factor, shared.weights, ntk, ridge)
+        cls, ntk: Gram, ridge: Float[Array, ""], curvature: Curvature, *, dtype: DTypeLike
+    ) -> "ClasswisePreconditioner":
+        weights = _floored(curvature.matrix_diagonal)
+        scales = jnp.sqrt(weights.T / ridge)
+        factors = jax.lax.map(lambda s: triangle(ntk, scale=s, shift=1.0, dtype=dtype), scales)
+        return cls(weights, factors)
+
+    def weight_step(self, gradients: Draws) -> Draws:
+        scale = jnp.sqrt(self.weights.T)[:, :, None]
+        columns = gradients.transpose(2, 1, 0) / scale
+        solved = jax.vmap(lambda factor, v: factor.solve_transposed(factor.solve(v)))(
+            self.factors, columns
+        )
+        return (scale * solved).transpose(2, 1, 0)
+
+
+class NarrowPreconditioner(Preconditioner):
+    """By factors in float32, with v = P z by a product of its own: (g − z) / w would lose the few digits
+    that there are."""
+
+    narrow: FactoredPreconditioner
+    ntk: Gram
+    ridge: Float[Array, ""]
 
     def apply(self, gradients: Draws, project: Callable) -> tuple[Draws, Draws]:
-        z = project(self.weight_step(project(gradients)))
+        z = project(self.narrow.weight_step(project(gradients)))
         return apply(self.ntk, z / self.ridge), z
-
-
-_FLOOR = 1e-3  # of the largest weight: as certain as the most certain points are taken to be
-
-
-class ClasswisePreconditioner(Preconditioner):
-    """Σ_c = (P_s⁻¹ + diag w_c)⁻¹ for each logit apart, where the outputs share P_s: C matrices, closer
-    to Σ, and an iteration is one product.
-
-    w is the diagonal of the likelihood's curvature.
-    """
-
-    covariances: Float[Array, "classes n n"]
-    weights: Logits
-
-    @classmethod
-    def build(cls, gram: Gram, weights: Logits, dtype: DTypeLike) -> "ClasswisePreconditioner":
-        gram = gram.astype(dtype)
-
-        def covariance(weight: Float[Array, " n"]) -> Gram:
-            scale = jnp.sqrt(weight)
-            inner = scale[:, None] * gram * scale[None, :]
-            lower = jnp.linalg.cholesky(inner + jnp.eye(len(scale), dtype=gram.dtype))
-            half = jax.scipy.linalg.solve_triangular(lower, scale[:, None] * gram, lower=True)
-            return gram - half.T @ half
-
-        return cls(jax.lax.map(covariance, weights.T.astype(dtype)), weights)
-
-    def apply(self, gradients: Draws, project: Callable) -> tuple[Draws, Draws]:
-        """v = Π Σ Π g and z = Π (Π g − w Σ Π g), for one product."""
-        gradients = project(gradients)
-        narrow = gradients.astype(self.covariances.dtype)
-        moved = jnp.einsum("cij,sjc->sic", self.covariances, narrow).astype(gradients.dtype)
-        return project(moved), project(gradients - self.weights[None] * moved)
-
-    @property
-    def is_consistent(self) -> bool:
-        return self.covariances.dtype == jnp.float64
 
 
 class CoupledPreconditioner(Preconditioner):
@@ -173,9 +163,9 @@ class SurrogatePreconditioner(Preconditioner):
 
 
 def is_classwise(num_points: int, num_draws: int) -> bool:
-    """Whether so many draws are worth a matrix a class: 10 C factors' worth of operations more, and
-    about 30 products fewer. Never where matrices are spread over devices."""
-    return num_shares() == 1 and num_draws > num_points / 18
+    """Whether so many draws are worth a factor a class: they save some 50 products a draw, each of 2n² C
+    operations, for n³/3 C. Never where matrices are spread over devices."""
+    return num_shares() == 1 and num_draws > num_points / 300
 
 
 @eqx.filter_jit
@@ -194,13 +184,14 @@ def preconditioner_of(
         dtype: of its matrices; float64 where the outputs are coupled.
     """
     if isinstance(ntk, Operator):
-        surrogate = ntk.surrogate / ridge
-        classwise = ClasswisePreconditioner.build(surrogate, curvature.matrix_diagonal, dtype)
-        return SurrogatePreconditioner(ntk / ridge, classwise)
+        surrogate = ClasswisePreconditioner.build(ntk.surrogate, ridge, curvature, dtype=dtype)
+        return SurrogatePreconditioner(ntk / ridge, surrogate)
     size = curvature.shape[0]
     if ntk.shape[0] != size:
         return CoupledPreconditioner.build(ntk / ridge, curvature)
+    factored: FactoredPreconditioner
     if is_classwise(size, num_draws):
-        return ClasswisePreconditioner.build(ntk / ridge, curvature.matrix_diagonal, dtype)
-    shared = SharedPreconditioner if dtype == ntk.dtype else NarrowPreconditioner
-    return shared.build(ntk, ridge, curvature, is_flat=is_flat, dtype=dtype)
+        factored = ClasswisePreconditioner.build(ntk, ridge, curvature, dtype=dtype)
+    else:
+        factored = SharedPreconditioner.build(ntk, ridge, curvature, is_flat=is_flat, dtype=dtype)
+    return factored if dtype == ntk.dtype else NarrowPreconditioner(factored, ntk, ridge)
