@@ -139,7 +139,7 @@ def job(name: str, num_points: int, dtype: str) -> None:
     methods = {
         "MAP": nb.MAP(factor_dtype=dtype),
         "Laplace": nb.Laplace(factor_dtype=dtype),
-        "random init": nb.RandomInit(num_inits=100, factor_dtype=dtype),
+        "random init": nb.RandomInit(num_inits=100, tolerance=1e-6, factor_dtype=dtype),
     }
     method = methods.get(name)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -45,8 +45,7 @@ def alone(tmp_path_factory):
 
 
 def assert_same(found: dict, expected: dict) -> None:
-    assert found.keys() == expected.keys()
-    for name in expected.keys() - {"kernel_bytes", "factor_bytes", "bytes"}:
+    for name in found.keys() - {"kernel_bytes", "factor_bytes"}:
         scale = np.abs(expected[name]).max()
         np.testing.assert_allclose(found[name], expected[name], atol=1e-6 * scale, err_msg=name)
 
@@ -55,6 +54,7 @@ def test_eight_devices_give_what_one_does_and_hold_their_share(alone, tmp_path):
     out = tmp_path / "out.npz"
     ended(start(out, devices=8))
     found = dict(np.load(out))
+    assert found.keys() == alone.keys()
     assert_same(found, alone)
     for name in ("kernel_bytes", "factor_bytes"):
         assert found[name].shape == (8,)
@@ -73,6 +73,7 @@ def test_two_processes_give_what_one_does(alone, tmp_path):
         ended(process)
     for out in outs:
         found = dict(np.load(out))
+        assert {"alpha", "mean", "evidence", "covariance", "inits"} < found.keys()
         assert_same(found, alone)
         np.testing.assert_array_equal(found["kernel_bytes"], [alone["kernel_bytes"][0] / 2])
 

@@ -26,6 +26,7 @@ from ntkbayes.linalg import (
     CurvedInverse,
     Logits,
     Operator,
+    SharedInverse,
     apply,
     dense,
     every_output,
@@ -169,14 +170,15 @@ def _log_ratios(
     return jax.vmap(one)(draws)
 
 
-_COLUMN_NUMBERS = 2**24
+_COLUMN_NUMBERS = 2**25  # in the columns of B's argument: 256 MiB
 _quadratic = eqx.filter_jit(lambda inverse, k: inverse.quadratic(k))
 
 
 def _covariance(problem: Problem, inverse: CurvedInverse, features: Array) -> Covariances:
-    """P(x, x) − P(x, X) B P(X, x), a few inputs at a time, as their columns are formed even where Θ
-    is not."""
-    step = max(1, _COLUMN_NUMBERS // (problem.targets.size * problem.num_outputs))
+    """P(x, x) − P(x, X) B P(X, x), some inputs at a time, as their columns are formed even where Θ
+    is not: one an input, or one an output of it where Θ couples them."""
+    columns = 1 if isinstance(inverse, SharedInverse) else problem.num_outputs
+    step = max(1, _COLUMN_NUMBERS // (problem.targets.size * columns))
 
     def part(inputs: Array) -> Covariances:
         cross = dense(problem.prior.cross(problem.features, inputs).ntk) / problem.ridge

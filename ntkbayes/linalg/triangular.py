@@ -8,7 +8,7 @@ from jaxtyping import Array, DTypeLike, Float
 
 from ntkbayes.errors import ConfigurationError
 from ntkbayes.linalg import halves
-from ntkbayes.linalg.halves import Columns, Half
+from ntkbayes.linalg.halves import Columns, Half, Rows
 
 
 def factor_dtype(dtype: DTypeLike) -> np.dtype:
@@ -72,6 +72,10 @@ class BlockedTriangle(eqx.Module):
     def solve_transposed(self, v: Columns) -> Columns:
         """L⁻ᵀ v, in the precision of L, as v is."""
         return halves.solve_transposed(self.lower, v.astype(self.dtype)).astype(v.dtype)
+
+    def solve_gram_rows(self, v: Rows) -> Rows:
+        """v (L Lᵀ)⁻¹, in the precision of L, as v is."""
+        return halves.solve_gram_rows(self.lower, v.astype(self.dtype)).astype(v.dtype)
 
     def scaled_inverse(self, scale: Float[Array, " n"]) -> Half:
         """diag(scale) (L Lᵀ)⁻¹ diag(scale), its lower half: 2n³/3 operations."""

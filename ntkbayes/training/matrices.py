@@ -18,14 +18,14 @@ def training_matrices(
     """Matrices at the peak of `linearised.train`."""
     if rows <= linearised.EXACT_POINTS:
         return inverse_matrices(num_outputs)
-    return {"two factors": np.dtype(factor_dtype).itemsize / NUMBER, "workspace": 1.0}
+    return {"two factors": np.dtype(factor_dtype).itemsize / NUMBER, "workspace": 1.5}
 
 
 def inverse_matrices(num_outputs: int, factor_dtype: DTypeLike = jnp.float64) -> dict[str, float]:
     """Matrices of B = (P + W⁻¹)⁻¹: P itself, a half a class and one for their coupling, and what they
     are made of."""
     narrow = np.dtype(factor_dtype).itemsize / NUMBER
-    return {"P": 1.0, "factors": narrow * (num_outputs + 1) / 2, "workspace": 9 * narrow}
+    return {"P": 1.0, "factors": narrow * (num_outputs + 1) / 2, "workspace": 5 * narrow}
 
 
 def many_draws_matrices(
@@ -33,6 +33,5 @@ def many_draws_matrices(
 ) -> dict[str, float]:
     """Matrices at the peak of drawing many initial functions and training them."""
     narrow = np.dtype(factor_dtype).itemsize / NUMBER
-    classwise = is_classwise(rows, num_draws)
-    preconditioner = 1 + narrow * (num_outputs + 2) if classwise else narrow
-    return {"factor of the draws": 1.0, "preconditioner": max(1.0, preconditioner)}
+    factors = narrow * (num_outputs if is_classwise(rows, num_draws) else 1) / 2
+    return {"factor of the draws": 1.0, "preconditioner": factors, "workspace": 2.5}

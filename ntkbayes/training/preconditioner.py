@@ -14,6 +14,7 @@ from jaxtyping import Array, DTypeLike, Float
 
 from ntkbayes.linalg import (
     Block,
+    BlockedTriangle,
     CoupledInverse,
     Curvature,
     Gram,
@@ -102,7 +103,7 @@ class ClasswisePreconditioner(FactoredPreconditioner):
     """
 
     weights: Logits
-    factors: Triangle
+    factors: BlockedTriangle
 
     @classmethod
     def build(
@@ -110,16 +111,16 @@ class ClasswisePreconditioner(FactoredPreconditioner):
     ) -> "ClasswisePreconditioner":
         weights = _floored(curvature.matrix_diagonal)
         scales = jnp.sqrt(weights.T / ridge)
-        factors = jax.lax.map(lambda s: triangle(ntk, scale=s, shift=1.0, dtype=dtype), scales)
+        factors = jax.lax.map(
+            lambda scale: BlockedTriangle.factor(ntk, scale=scale, shift=1.0, dtype=dtype), scales
+        )
         return cls(weights, factors)
 
     def weight_step(self, gradients: Draws) -> Draws:
-        scale = jnp.sqrt(self.weights.T)[:, :, None]
-        columns = gradients.transpose(2, 1, 0) / scale
-        solved = jax.vmap(lambda factor, v: factor.solve_transposed(factor.solve(v)))(
-            self.factors, columns
-        )
-        return (scale * solved).transpose(2, 1, 0)
+        scale = jnp.sqrt(self.weights)[None]
+        rows = (gradients / scale).transpose(2, 0, 1)
+        solved = jax.vmap(BlockedTriangle.solve_gram_rows)(self.factors, rows)
+        return scale * solved.transpose(1, 2, 0)
 
 
 class NarrowPreconditioner(Preconditioner):
