@@ -49,7 +49,7 @@ class RandomInit(Method[RandomInitLaw]):
         num_inits: how many.
         training_time: duration of the gradient flow; infinite by default.
         tolerance: on every draw's residual, in units of probability.
-        factor_dtype: float32 halves time and memory of factors where there are many points; the
+        factor_dtype: float32 halves the memory of factors where there are many points; the
             residual is float64's, and meets the same tolerance.
         progress: show a progress bar.
     """

@@ -320,9 +320,7 @@ def _train_iteratively(
     return TrainedPredictor(a[0] / ridge, f[0], float(residual[0]), count)
 
 
-_COARSE = (
-    0.3  # in units of probability: mostly one step from the start, where all classes are alike
-)
+_COARSE = 0.3  # in units of probability: mostly one step from the start, all classes alike
 _MAX_PRODUCTS = 500
 
 
