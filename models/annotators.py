@@ -2,7 +2,7 @@
 
 Copy this file, change what you need, then
 
-    ntkbayes compare --model models/annotators.py --out runs/annotators
+    ntkbayes compare --model models/annotators.py
 """
 
 import numpy as np

@@ -2,7 +2,7 @@
 
 Copy this file, change what you need, then
 
-    ntkbayes compare --model models/binary.py --out runs/binary
+    ntkbayes compare --model models/binary.py
 """
 
 import ntkbayes as nb

@@ -2,7 +2,7 @@
 
 Copy this file, change what you need, then
 
-    ntkbayes compare --model models/convolutional.py --out runs/convolutional
+    ntkbayes compare --model models/convolutional.py
 """
 
 import jax

@@ -2,7 +2,7 @@
 
 Copy this file, change what you need, then
 
-    ntkbayes compare --model models/hierarchical.py --out runs/hierarchical
+    ntkbayes compare --model models/hierarchical.py
 """
 
 import numpy as np

@@ -2,7 +2,7 @@
 
 Copy this file, change what you need, then
 
-    ntkbayes compare --model models/multiclass.py --out runs/multiclass
+    ntkbayes compare --model models/multiclass.py
 """
 
 import ntkbayes as nb

@@ -2,7 +2,7 @@
 
 Copy this file, change what you need, then
 
-    ntkbayes compare --model models/ordinal.py --out runs/ordinal
+    ntkbayes compare --model models/ordinal.py
 """
 
 import numpy as np

@@ -25,10 +25,11 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     help="The Neural Tangent Kernel as a Bayesian object: compare laws of trained classifiers.",
-    epilog="Example: ntkbayes compare --data iris --out runs/iris",
+    epilog="Example: ntkbayes compare --data iris",
 )
 console = Console(stderr=True)
 
+_RUNS = Path("runs")
 _DATA_HELP = "breast_cancer, wine, iris, digits, moons, or a file: .csv, .tsv or .parquet."
 TargetOption = Annotated[str | None, typer.Option(help="Column of the labels, for a file.")]
 DepthOption = Annotated[int, typer.Option(help="Hidden layers.")]
@@ -70,12 +71,9 @@ def _setup() -> None:
     jax.config.update("jax_enable_x64", True)
 
 
-@app.command(
-    epilog="Example: ntkbayes compare --data my.csv --target species --ridge 0.1 --out runs/mine"
-)
+@app.command(epilog="Example: ntkbayes compare --data my.csv --target species --ridge 0.1")
 def compare(
     context: typer.Context,
-    out: Annotated[Path, typer.Option(help="Folder for report.html, comparison.csv and the laws.")],
     data: Annotated[
         str | None,
         typer.Option(help=_DATA_HELP),
@@ -99,6 +97,13 @@ def compare(
         int | None, typer.Option(help="Use only this many of the points, chosen by class.")
     ] = None,
     baselines: BaselinesOption = True,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for report.html, comparison.csv and the laws; runs/NAME if not given, by "
+            "the name of the data or of the model file."
+        ),
+    ] = None,
 ) -> None:
     """Fit laws of trained classifiers to data, compare them on held-out points, write a report.
 
@@ -113,6 +118,7 @@ def compare(
     if (data is None) == (model is None):
         given = "neither" if data is None else f"both --data {data} and --model {model}"
         raise ConfigurationError(f"give either --data NAME or --model FILE; got {given}")
+    out = out or _RUNS / Path(data or str(model)).stem
     if model is not None:
         _require_only(context, "out", "model")
         study = from_file(model)
@@ -148,10 +154,9 @@ def compare(
 
 @app.command(
     epilog="Example: ntkbayes sweep --data wine --data iris --ridge 0.01 --ridge 0.1 "
-    "--seed 0 --seed 1 --laws map,laplace --out runs/sweep"
+    "--seed 0 --seed 1 --laws map,laplace"
 )
 def sweep(
-    out: Annotated[Path, typer.Option(help="Folder for sweep.csv and the studies.")],
     data: Annotated[list[str], typer.Option(help=f"{_DATA_HELP} Once for each data set.")],
     target: TargetOption = None,
     depth: DepthOption = 2,
@@ -178,6 +183,8 @@ def sweep(
             help="Address of a running Dask scheduler, whose workers do the work instead."
         ),
     ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for sweep.csv and the studies.")] = _RUNS
+    / "sweep",
 ) -> None:
     """Run `compare` for every data set, ridge and seed, several at a time.
 
@@ -235,11 +242,8 @@ def report(
     print(f"report: {path}")
 
 
-@app.command(
-    epilog="Example: ntkbayes lazy --data breast_cancer --ridge 0.1 --widths 64,256 --out runs/lazy"
-)
+@app.command(epilog="Example: ntkbayes lazy --data breast_cancer --ridge 0.1 --widths 64,256")
 def lazy(
-    out: Annotated[Path, typer.Option(help="Folder for lazy.csv, lazy.json and the figure.")],
     data: Annotated[
         str,
         typer.Option(help=_DATA_HELP),
@@ -265,6 +269,13 @@ def lazy(
     ] = 40,
     test_share: Annotated[float, typer.Option(help="Part of the points held out.")] = 0.25,
     seed: Annotated[int, typer.Option(help="Of points, split and initialisations.")] = 0,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for lazy.csv, lazy.json and the figure; runs/NAME-lazy if not given, by the "
+            "name of the data."
+        ),
+    ] = None,
 ) -> None:
     """Train real networks of several widths, and say where the kernel view of them holds.
 
@@ -274,6 +285,8 @@ def lazy(
     """
     from ntkbayes import networks
     from ntkbayes.lazy.study import LazyStudy, four_regimes
+
+    out = out or _RUNS / f"{Path(data).stem}-lazy"
 
     def family(width: int, num_outputs: int) -> networks.Network:
         return networks.mlp(

@@ -101,6 +101,27 @@ def test_own_csv_with_words_as_labels(compare, birds):
     assert set(storage.load("out").predictions["MAP"].class_names) == set(birds["Species name"])
 
 
+def test_folder_is_named_after_the_data_or_the_model_file(ntkbayes, birds):
+    Path("data").mkdir()
+    birds.to_csv("data/birds.csv", index=False)
+    Path("finches.py").write_text(
+        "import ntkbayes as nb\n"
+        "network = nb.networks.mlp(depth=1)\n"
+        "study = nb.study.Study(data=nb.datasets.load('iris'), prior=nb.NTKPrior(network, ridge=0.1),\n"
+        "    methods={'MAP': nb.MAP()}, baselines=False)\n"
+    )
+    own = ("--data", "data/birds.csv", "--target", "Species name", *QUICK)
+    for words, folder in (
+        (("--data", "iris", *QUICK), "runs/iris"),
+        (own, "runs/birds"),
+        (("--model", "finches.py"), "runs/finches"),
+    ):
+        done = ntkbayes("compare", *words)
+        assert done.code == 0, done.err
+        assert f"report: {folder}/report.html" in done.out
+        assert set(storage.load(folder).predictions) == {"MAP"}
+
+
 def test_own_parquet_gives_what_the_csv_gives(compare, ntkbayes, birds):
     birds.to_parquet("birds.parquet")
     words = ("--data", "birds.parquet", "--target", "Species name", "--out", "from parquet")

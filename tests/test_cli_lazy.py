@@ -60,10 +60,10 @@ def test_own_csv_gives_verdicts_tables_and_figure_and_is_not_trained_again(lazy,
     frame["kind"] = ["early" if label == 0 else "late" for label in flowers.labels]
     frame.to_csv("my.csv", index=False)
     monkeypatch.setattr(study_module, "follow", untrained)
-    words = ("--data", "my.csv", "--target", "kind", "--out", "out", *QUICK)
+    words = ("--data", "my.csv", "--target", "kind", *QUICK)
     code, out, err = lazy(*words)
     assert code == 0, err
-    assert "figure: out/lazy.png" in out
+    assert "figure: runs/my-lazy/lazy.png" in out
     for regime, finding in (
         ("ridge 0.1, one-hot", r"lazy: drift falls as width\^-1\.00 .*within 0\.062 .* width 16"),
         ("no ridge, smoothing 0.2", "lazy: drift falls"),
@@ -71,10 +71,10 @@ def test_own_csv_gives_verdicts_tables_and_figure_and_is_not_trained_again(lazy,
     ):
         assert re.search(f"^{regime}: {finding}", out, re.MULTILINE)
     assert "ridge 0.1, one-hot, width 16 …" in err
-    assert {path.name for path in Path("out").iterdir()} == {
+    assert {path.name for path in Path("runs/my-lazy").iterdir()} == {
         *("lazy.csv", "lazy.json", "lazy.png", "lazy.svg", "runs", "study.json")
     }
-    settings = json.loads(Path("out/lazy.json").read_text())["settings"]
+    settings = json.loads(Path("runs/my-lazy/lazy.json").read_text())["settings"]
     assert settings["command"].startswith("ntkbayes lazy --data my.csv")
 
     monkeypatch.setattr(study_module, "follow", lambda *_, **__: pytest.fail("trained again"))
@@ -83,7 +83,7 @@ def test_own_csv_gives_verdicts_tables_and_figure_and_is_not_trained_again(lazy,
     assert (code, again) == (0, out)
     code, _, err = lazy(*words, "--ridge", "0.3")
     assert code == 1
-    assert "out holds a study with other settings (differing in: regimes)" in err
+    assert "runs/my-lazy holds a study with other settings (differing in: regimes)" in err
 
 
 @pytest.mark.parametrize(

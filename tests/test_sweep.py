@@ -460,7 +460,7 @@ def ntkbayes(monkeypatch, capsys, tmp_path, cluster):
     frame.assign(kind=[f"kind {label}" for label in data.labels]).to_csv("my.csv", index=False)
 
     def run(*words: object, data: str = "my.csv") -> tuple[int, str, str]:
-        usual = ("--data", data, "--target", "kind", "--out", "out", "--depth", "1")
+        usual = ("--data", data, "--target", "kind", "--depth", "1")
         quick = ("--laws", "map", "--no-baselines", "--scheduler", cluster.scheduler_address)
         monkeypatch.setattr(sys, "argv", ["ntkbayes", "sweep", *usual, *quick, *map(str, words)])
         capsys.readouterr()
@@ -478,12 +478,12 @@ def ntkbayes(monkeypatch, capsys, tmp_path, cluster):
 def test_command_writes_a_table_of_all_studies(ntkbayes):
     code, out, err = ntkbayes("--ridge", 0.1, "--ridge", 1, "--seed", 0)
     assert code == 0, err
-    assert "table: out/sweep.csv" in out
+    assert "table: runs/sweep/sweep.csv" in out
     assert "2/2" in err
-    table = pd.read_csv("out/sweep.csv")
+    table = pd.read_csv("runs/sweep/sweep.csv")
     assert list(table["study"]) == ["my, ridge 0.1, seed 0", "my, ridge 1.0, seed 0"]
     assert f"{table['nll'][0]:.3f}" in out
-    report = Path("out/studies/my-ridge-0-1-seed-0/report.html").read_text(encoding="utf-8")
+    report = Path("runs/sweep/studies/my-ridge-0-1-seed-0/report.html").read_text(encoding="utf-8")
     assert "ntkbayes sweep --data my.csv" in report
 
 
@@ -493,7 +493,7 @@ def test_command_reports_failures_and_exits_1(ntkbayes):
     assert "Traceback" not in err
     assert "failed: my, ridge 0.0, seed 0 (begun once): RidgeError" in err
     assert "1 of 1 studies failed; the same command tries them again" in err
-    assert "table: out/sweep.csv" in out
+    assert "table: runs/sweep/sweep.csv" in out
 
 
 def test_ctrl_c_stops_the_command(ntkbayes, monkeypatch):
