@@ -19,7 +19,7 @@ setup: ## install ntkbayes and its development tools into .venv (PYTHON=/path/to
 demo: setup ## compare laws on real data, and write reports into runs/
 	@for model in $(DEMOS); do \
 		echo "== models/$$model.py"; \
-		$(BIN)/ntkbayes compare --model models/$$model.py --out runs/$$model || exit 1; \
+		$(BIN)/ntkbayes compare --model models/$$model.py || exit 1; \
 	done
 
 lint: setup ## check style, types and the order of the layers
@@ -156,5 +156,7 @@ if [ -z "$${SSL_CERT_FILE:-}" ]; then
 fi
 
 .venv/bin/uv pip install --python .venv/bin/python "$$@"
+# As pip would: where Python is told to write no bytecode, every process would compile all that it imports.
+.venv/bin/python -m compileall -qq -j 0 .venv/lib || true  # a broken example in a package is no matter
 endef
 export INSTALL

@@ -57,12 +57,12 @@ def test_import_is_light_and_leaves_jax_as_it_was():
 
 
 def test_import_takes_little_longer_than_jax():
-    # The minimum of each, since whatever else runs can only add. Half a second where JAX itself
-    # takes 1.5 s; a busier or slower machine is slower at both.
+    # The minimum of each, since whatever else runs can only add. Half a second; on a machine so slow
+    # that JAX takes longer, what JAX takes.
     jax_alone, ntkbayes_after = (
         min(times) for times in zip(*(import_times() for _ in range(3)), strict=True)
     )
-    assert ntkbayes_after < 0.5 * max(1.0, jax_alone / 1.5)
+    assert ntkbayes_after < max(0.5, jax_alone)
 
 
 def test_version_is_that_of_the_installed_package():
