@@ -77,42 +77,49 @@ def _line_search(
     likelihood: Likelihood,
     targets: Logits,
     logits: Logits,
+    curvature: Curvature,
     step: Logits,
     start_slope: Float[Array, ""],
     prior_slope: Float[Array, ""],
     prior_curvature: Float[Array, ""],
-) -> tuple[Float[Array, ""], Logits]:
-    """The t > 0 that (nearly) minimises the loss along logits + t · step, and the residual there.
+) -> tuple[Float[Array, ""], Logits, Curvature]:
+    """The t > 0 that (nearly) minimises the loss along logits + t · step, and the residual and W there.
 
     The loss is convex in t, so its slope grows from a negative value; Newton's iteration on the
     slope, kept inside a bracket by bisection, stops once |slope(t)| ≤ |slope(0)| / 10. Newton's moves
     have to halve, or else one bisects: where the loss grows exponentially (counts), they would all be
-    alike and tiny. Costs no matrix product. The slopes are of the whole loss at 0, and of its prior
-    part at 0.
+    alike and tiny. Costs no matrix product, and near the solution one evaluation of the likelihood:
+    the first t is Newton's, by the curvature at the logits. The slopes are of the whole loss at 0, and
+    of its prior part at 0.
     """
 
-    def at(t: Float[Array, ""]) -> tuple[Array, Logits]:
-        residual = likelihood.residual(targets, logits + t * step)
-        return prior_slope + t * prior_curvature - jnp.sum(residual * step), residual
+    def steepness(curvature: Curvature) -> Array:
+        return jnp.sum(step * curvature.matvec(step)) + prior_curvature
+
+    def at(t: Float[Array, ""]) -> tuple[Array, Logits, Curvature]:
+        f = logits + t * step
+        residual = likelihood.residual(targets, f)
+        slope = prior_slope + t * prior_curvature - jnp.sum(residual * step)
+        return slope, residual, likelihood.curvature(targets, f)
 
     def unfinished(state: tuple) -> Array:
-        _, _, _, _, slope, _, count = state
+        *_, (slope, _, _), count = state
         return ~(jnp.abs(slope) <= 0.1 * jnp.abs(start_slope)) & (count < 50)
 
     def refine(state: tuple) -> tuple:
-        low, high, t, last, slope, _, count = state
+        low, high, t, last, (slope, _, curvature), count = state
         low, high = jnp.where(slope < 0, t, low), jnp.where(slope < 0, high, t)
-        curvature = likelihood.curvature(targets, logits + t * step).matvec(step)
-        newton = t - slope / (jnp.sum(step * curvature) + prior_curvature)
+        newton = t - slope / steepness(curvature)
         middle = jnp.where(jnp.isinf(high), 2 * t, (low + high) / 2)
         inside = (newton > low) & (newton < high) & (newton < 10 * t)
         new = jnp.where(inside & (jnp.abs(newton - t) <= last / 2), newton, middle)
-        return low, high, new, jnp.abs(new - t), *at(new), count + 1
+        return low, high, new, jnp.abs(new - t), at(new), count + 1
 
-    one = jnp.ones(())
-    state = (jnp.zeros(()), jnp.inf * one, one, jnp.inf * one, *at(one), 0)
-    _, _, t, _, _, residual, _ = jax.lax.while_loop(unfinished, refine, state)
-    return t, residual
+    first = jnp.minimum(-start_slope / steepness(curvature), 10.0)
+    endless = jnp.full_like(first, jnp.inf)
+    state = (jnp.zeros_like(first), endless, first, endless, at(first), 0)
+    _, _, t, _, (_, residual, curvature), _ = jax.lax.while_loop(unfinished, refine, state)
+    return t, residual, curvature
 
 
 # --- ridge > 0, one initial function: exact Newton -----------------------------------------------
@@ -135,12 +142,13 @@ def newton(
     def update(state: tuple) -> tuple:
         a, f, _, count = state
         gradient = a - likelihood.residual(targets, f)
-        inverse = curved_inverse(gram, likelihood.curvature(targets, f))
+        curvature = likelihood.curvature(targets, f)
+        inverse = curved_inverse(gram, curvature)
         da = -(gradient - inverse.matvec(apply(gram, gradient)))
         df = apply(gram, da)
         # a and f − f0 = P a move together, so the slope of ½ aᵀ(f − f0) is aᵀ df.
         slopes = (jnp.sum(gradient * df), jnp.sum(a * df), jnp.sum(da * df))
-        t, _ = _line_search(likelihood, targets, f, df, *slopes)
+        t, _, _ = _line_search(likelihood, targets, f, curvature, df, *slopes)
         return assess(a + t * da, count + 1)
 
     def assess(a: Logits, count: Int[Array, ""] | int) -> tuple:
@@ -239,16 +247,18 @@ def _conjugate_gradients(
         return scalars[:, None, None]
 
     residual_of = jax.vmap(lambda f: likelihood.residual(targets, f))
-    search = jax.vmap(lambda f, step, *slopes: _line_search(likelihood, targets, f, step, *slopes))
+    curvature_of = jax.vmap(lambda f: likelihood.curvature(targets, f))
+    search = jax.vmap(lambda f, *given: _line_search(likelihood, targets, f, *given))
 
     def unfinished(state: tuple) -> Array:
-        _, _, gradient, *_, count = state
+        _, _, _, gradient, *_, count = state
         return jnp.any(largest(gradient, axis=(1, 2)) > tolerance) & (count < max_iterations)
 
     def update(state: tuple) -> tuple:
-        a, f, gradient, v, df, da, counts, count = state
+        a, f, curvature, gradient, v, df, da, counts, count = state
         active = largest(gradient, axis=(1, 2)) > tolerance
-        t, residual = search(f, df, inner(gradient, df), inner(a, df), inner(da, df))
+        slopes = (inner(gradient, df), inner(a, df), inner(da, df))
+        t, residual, curvature = search(f, curvature, df, *slopes)
         t = spread(jnp.where(active, t, 0.0))
         a, f = a + t * da, f + t * df
         new = jnp.where(spread(active), a - residual, gradient)
@@ -258,13 +268,13 @@ def _conjugate_gradients(
         df, da = spread(beta) * df - new_v, spread(beta) * da - new_z
         uphill = spread(inner(new, df) >= 0)
         df, da = jnp.where(uphill, -new_v, df), jnp.where(uphill, -new_z, da)
-        return a, f, new, new_v, df, da, counts + active, count + 1
+        return a, f, curvature, new, new_v, df, da, counts + active, count + 1
 
     f = initial + apply(ntk, start / ridge)
     gradient = start - residual_of(f)
     v, z = preconditioner.apply(gradient, likelihood.project)
     counts = jnp.zeros(initial.shape[0], dtype=int)
-    state = (start, f, gradient, v, -v, -z, counts, 0)
+    state = (start, f, curvature_of(f), gradient, v, -v, -z, counts, 0)
     a, *_, counts, _ = jax.lax.while_loop(unfinished, update, state)
     f = initial + apply(ntk, a / ridge)  # afresh: no round-off of many updates
     residual = largest(a - residual_of(f), axis=(1, 2))
