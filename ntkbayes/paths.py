@@ -117,19 +117,32 @@ class ConditionedPath(Path):
     def given(self, features: Inputs) -> tuple[Draws, Float[Array, "m classes classes"]]:
         process, size = self.process, self.process.num_outputs
         cross = dense(process.covariance(process.prior.cross(process.features, features)))
-        projection = process.factor.whiten(cross)
         variance = process.covariance(process.prior.diagonal(features))
-        if cross.shape[0] == self.whitened.shape[1]:
-            explained = output_blocks(jnp.sum(projection**2, axis=0), size)
-        else:
-            columns = projection.reshape(projection.shape[0], -1, size)
-            explained = jnp.einsum("nmc,nmd->mcd", columns, columns)
-        left = output_blocks(variance, size) - explained
-        negative = jnp.minimum(jnp.diagonal(left, axis1=1, axis2=2), 0.0)  # round-off
-        return apply(projection.T, self.whitened), left - jax.vmap(jnp.diag)(negative)
+        prior = output_blocks(variance, size)
+        return _given(process.factor.whiten(cross), prior, self.whitened)
 
     def chosen(self, draws: Int[Array, " chosen"]) -> "ConditionedPath":
-        return ConditionedPath(self.values[draws], self.process, self.whitened[draws])
+        return ConditionedPath(_some(self.values, draws), self.process, _some(self.whitened, draws))
+
+
+@jax.jit
+def _given(
+    projection: Float[Array, "old new"], prior: Float[Array, "m classes classes"], whitened: Draws
+) -> tuple[Float[Array, "draws m classes"], Float[Array, "m classes classes"]]:
+    """Means at new inputs, and the covariance at each that is left of the prior's."""
+    num_points, size = whitened.shape[1], prior.shape[1]
+    if projection.shape[0] == num_points:
+        explained = output_blocks(jnp.sum(projection**2, axis=0), size)
+    else:
+        columns = projection.reshape(projection.shape[0], -1, size)
+        explained = jnp.einsum("nmc,nmd->mcd", columns, columns)
+    left = prior - explained
+    negative = jnp.minimum(jnp.diagonal(left, axis1=1, axis2=2), 0.0)  # round-off
+    return apply(projection.T, whitened), left - jax.vmap(jnp.diag)(negative)
+
+
+def _some(values: Draws, draws: Int[Array, " chosen"]) -> Float[Array, "chosen n classes"]:
+    return jnp.take(values, draws, axis=0)
 
 
 # --- known as functions ----------------------------------------------------------------------------
@@ -158,14 +171,16 @@ class FunctionPath(Path):
     draws: Int[Array, " draws"]
 
     def at(self, key: PRNGKeyArray, features: Inputs) -> Draws:
-        return self.scale * self.functions(features)[self.draws]
+        return self.scale * _some(self.functions(features), self.draws)
 
     def given(self, features: Inputs) -> tuple[Draws, Float[Array, "m classes classes"]]:
         size = self.values.shape[2]
         return self.at(jax.random.key(0), features), jnp.zeros((features.shape[0], size, size))
 
     def chosen(self, draws: Int[Array, " chosen"]) -> "FunctionPath":
-        return FunctionPath(self.values[draws], self.functions, self.scale, self.draws[draws])
+        return FunctionPath(
+            _some(self.values, draws), self.functions, self.scale, jnp.take(self.draws, draws)
+        )
 
 
 # --- which of the two ------------------------------------------------------------------------------

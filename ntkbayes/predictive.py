@@ -11,10 +11,11 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ntkbayes import calibration
 from ntkbayes.datasets import Dataset
@@ -76,7 +77,7 @@ class Predictions:
             assert self.point_probabilities is not None
             return self.point_probabilities[None]
         assert self.likelihood is not None
-        return np.asarray(self.likelihood.probabilities(jnp.asarray(self.logits)))
+        return np.asarray(_probabilities(self.likelihood, jnp.asarray(self.logits)))
 
     @cached_property
     def probabilities(self) -> Probabilities:
@@ -93,7 +94,7 @@ class Predictions:
             return np.sum(self.targets * terms, axis=1)[None]
         assert self.likelihood is not None
         targets = self.likelihood.encode_classes(jnp.asarray(self.targets))
-        return _log_densities(self.likelihood, targets, jnp.asarray(self.logits))
+        return np.asarray(_log_densities(self.likelihood, targets, jnp.asarray(self.logits)))
 
     @cached_property
     def pointwise_elpd(self) -> Float[np.ndarray, " n"]:
@@ -143,8 +144,7 @@ def predict(
     likelihood.encode(data)
     draw_key, label_key = jax.random.split(key)
     logits = law.sample(draw_key, data.features, num_draws)
-    probabilities = likelihood.probabilities(logits)
-    labels = jax.random.categorical(label_key, jnp.log(probabilities), axis=-1)
+    labels = _labels(likelihood, label_key, logits)
     return Predictions(
         name=name,
         targets=data.targets,
@@ -181,7 +181,7 @@ def predict_probabilities(
         DataError: the features do not fit those trained on, or are not finite.
     """
     likelihood = _class_likelihood(law)
-    return np.asarray(likelihood.probabilities(law.sample(key, features, num_draws)))
+    return np.asarray(_probabilities(likelihood, law.sample(key, features, num_draws)))
 
 
 def marginal_probabilities(
@@ -191,7 +191,7 @@ def marginal_probabilities(
     and for predictions that do not depend on what else is predicted. Arguments and errors are the
     same."""
     likelihood = _class_likelihood(law)
-    return np.asarray(likelihood.probabilities(law.sample_marginals(key, features, num_draws)))
+    return np.asarray(_probabilities(likelihood, law.sample_marginals(key, features, num_draws)))
 
 
 def log_predictive_density(
@@ -265,17 +265,26 @@ def _require_same_classes(law: Law, data: Dataset) -> None:
         )
 
 
+@eqx.filter_jit
+def _labels(likelihood: ClassLikelihood, key: PRNGKeyArray, logits: Draws) -> Int[Array, "draws n"]:
+    return jax.random.categorical(key, jnp.log(likelihood.probabilities(logits)), axis=-1)
+
+
+@eqx.filter_jit
 def _log_densities(
     likelihood: Likelihood, targets: Logits, logits: Draws
-) -> Float[np.ndarray, "draws n"]:
+) -> Float[Array, "draws n"]:
     """log p(y_i | f_i) of each draw."""
-    return np.asarray(jax.vmap(lambda f: likelihood.log_density(targets, f))(logits))
+    return jax.vmap(lambda f: likelihood.log_density(targets, f))(logits)
 
 
 def _log_mean(log_values: Float[np.ndarray, "draws n"]) -> Float[np.ndarray, " n"]:
     """log mean over draws of exp."""
-    total = jax.scipy.special.logsumexp(jnp.asarray(log_values), axis=0)
-    return np.asarray(total) - np.log(len(log_values))
+    return np.asarray(_log_sum(log_values)) - np.log(len(log_values))
+
+
+_log_sum = jax.jit(lambda log_values: jax.nn.logsumexp(log_values, axis=0))
+_probabilities = eqx.filter_jit(lambda likelihood, logits: likelihood.probabilities(logits))
 
 
 def predictions_from_probabilities(

@@ -239,22 +239,29 @@ class Law(abc.ABC):
         prior = self.problem.prior
         cross = prior.cross(features, self.problem.features)
         mean = prior.mean_logits(features, self.problem.num_outputs)
-        trained = apply(cross.ntk, alpha)
-        return jnp.broadcast_to(mean, trained.shape) + trained
+        return _shifted(mean, cross.ntk, alpha)
 
     def _inputs(self, features: Inputs) -> Float[Array, "m ..."]:
         known = self.problem.features
-        features = jnp.asarray(features, dtype=jnp.float64)
+        features = np.asarray(features, dtype=np.float64)
         if features.ndim != known.ndim or features.shape[1:] != known.shape[1:]:
             raise DataError(
                 f"the law was trained on features of shape (n, {known.shape[1]}), got "
                 f"{features.shape}; give the same columns, scaled by the training data's scaling"
             )
-        broken = jnp.argwhere(~jnp.isfinite(features))
+        broken = np.argwhere(~np.isfinite(features))
         if len(broken):
             where = tuple(int(i) for i in broken[0])
             raise DataError(f"the features are {features[where]} at {where}; give finite numbers")
-        return features
+        return jnp.asarray(features)
+
+
+@eqx.filter_jit
+def _shifted(
+    mean: Float[Array, "m classes"], block: Block, alpha: Float[Array, "*draws n classes"]
+) -> Float[Array, "*draws m classes"]:
+    trained = apply(block, alpha)
+    return jnp.broadcast_to(mean, trained.shape) + trained
 
 
 class Method[LawT: Law](eqx.Module):
@@ -368,8 +375,8 @@ class SampledLaw(Law):
                 f"the law holds {self.num_draws} draws, {num_draws} were asked for; fit it with more"
             )
         # Evenly spaced, so that every chain is represented alike.
-        chosen = jnp.arange(num_draws) * self.num_draws // num_draws
-        return Paths(self.g.chosen(chosen), self.alpha[chosen])
+        chosen = jnp.asarray(np.arange(num_draws) * self.num_draws // num_draws)
+        return Paths(self.g.chosen(chosen), jnp.take(self.alpha, chosen, axis=0))
 
     def _given_draws(
         self, features: Float[Array, "m ..."]
@@ -383,8 +390,14 @@ class SampledLaw(Law):
 
     def covariance(self, features: Inputs) -> Array:
         means, left = self._given_draws(self._inputs(features))
-        centred = means - jnp.mean(means, axis=0)[None]
-        return jnp.einsum("smc,smd->mcd", centred, centred) / (self.num_draws - 1) + left
+        return _scatter(means) + left
+
+
+@jax.jit
+def _scatter(draws: Draws) -> Float[Array, "m classes classes"]:
+    """Their covariance at each input."""
+    centred = draws - jnp.mean(draws, axis=0)[None]
+    return jnp.einsum("smc,smd->mcd", centred, centred) / (draws.shape[0] - 1)
 
 
 def _require_draws(num_draws: int | None) -> None:

@@ -117,7 +117,7 @@ class Conditional(eqx.Module):
         self, whitened: Float[Array, "draws n classes"], noise: Float[Array, "draws m classes"]
     ) -> Float[Array, "draws m classes"]:
         """The path at the new inputs, for white noise there."""
-        return apply(self.projection, whitened) + apply(self.root, noise)
+        return _draw(self, whitened, noise)
 
     @classmethod
     def build(
@@ -125,13 +125,22 @@ class Conditional(eqx.Module):
     ) -> "Conditional":
         """From the factor at the old inputs, the cross-covariance and the new inputs' Gram."""
         projection = factor.whiten(cross).T
-        remainder = gram - projection @ projection.T
-        remainder = _restore_positivity(remainder, jnp.diagonal(gram))
+        remainder = _remainder(projection, gram)
         return cls(projection, cholesky(remainder, what="the conditional covariance").lower)
 
 
-def _restore_positivity(covariance: Gram, prior_variance: Float[Array, " rows"]) -> Gram:
-    """Add the round-off that a difference of two covariances can have lost."""
-    size = covariance.shape[0]
-    lost = 1e-11 * jnp.mean(prior_variance)
-    return (covariance + covariance.T) / 2 + lost * jnp.eye(size, dtype=covariance.dtype)
+@jax.jit
+def _draw(
+    conditional: Conditional,
+    whitened: Float[Array, "draws n classes"],
+    noise: Float[Array, "draws m classes"],
+) -> Float[Array, "draws m classes"]:
+    return apply(conditional.projection, whitened) + apply(conditional.root, noise)
+
+
+@jax.jit
+def _remainder(projection: Float[Array, "m n"], gram: Float[Array, "m m"]) -> Float[Array, "m m"]:
+    """What is left of the prior's covariance, and the round-off that the difference can have lost."""
+    left = gram - projection @ projection.T
+    lost = 1e-11 * jnp.mean(jnp.diagonal(gram))
+    return (left + left.T) / 2 + lost * jnp.eye(gram.shape[0], dtype=gram.dtype)

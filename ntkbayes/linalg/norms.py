@@ -1,9 +1,13 @@
 """The size of an array that may hold NaN."""
 
+from functools import partial
+
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 
+@partial(jax.jit, static_argnames="axis")
 def largest(
     values: Float[Array, "..."], axis: int | tuple[int, ...] | None = None
 ) -> Float[Array, "..."]:
