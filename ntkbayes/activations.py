@@ -46,6 +46,11 @@ class GaussianPair(NamedTuple):
     def covariance(self) -> Field:
         return self.std1 * self.std2 * jnp.cos(self.angle)
 
+    @property
+    def determinant(self) -> Field:
+        """Var u Var v − Cov²: by the angle, since the difference would cancel for collinear inputs."""
+        return (self.std1 * self.std2 * jnp.sin(self.angle)) ** 2
+
     def scale(self, factor: Field | float) -> "GaussianPair":
         """The pair (factor · u, factor · v)."""
         return self._replace(std1=factor * self.std1, std2=factor * self.std2)
@@ -105,19 +110,20 @@ class _SmoothActivation(Activation):
     """An activation whose moments are smooth functions of the covariance."""
 
     @abc.abstractmethod
-    def expectation(self, var1: Field, var2: Field, covariance: Field) -> Field:
-        """E[φ(u) φ(v)] from the variances and the covariance."""
+    def expectation(self, pair: GaussianPair) -> Field:
+        """E[φ(u) φ(v)]."""
 
     @abc.abstractmethod
-    def derivative_expectation(self, var1: Field, var2: Field, covariance: Field) -> Field:
+    def derivative_expectation(self, pair: GaussianPair) -> Field:
         """E[φ'(u) φ'(v)], which is ∂E[φ(u) φ(v)]/∂covariance (Price's theorem)."""
 
     def moments(self, pair: GaussianPair) -> tuple[GaussianPair, Field]:
-        var1, var2, covariance = pair.std1**2, pair.std2**2, pair.covariance
-        std1 = safe_sqrt(self.expectation(var1, var1, var1))
-        std2 = safe_sqrt(self.expectation(var2, var2, var2))
-        angle = _angle_of(std1 * std2, self.expectation(var1, var2, covariance))
-        return GaussianPair(std1, std2, angle), self.derivative_expectation(var1, var2, covariance)
+        std1, std2 = (
+            safe_sqrt(self.expectation(GaussianPair(std, std, jnp.zeros_like(std))))
+            for std in (pair.std1, pair.std2)
+        )
+        angle = _angle_of(std1 * std2, self.expectation(pair))
+        return GaussianPair(std1, std2, angle), self.derivative_expectation(pair)
 
 
 class Identity(Activation):
@@ -173,40 +179,49 @@ class Erf(_SmoothActivation):
     def __call__(self, x: Field) -> Field:
         return jax.scipy.special.erf(x)
 
-    def expectation(self, var1: Field, var2: Field, covariance: Field) -> Field:
-        norm = jnp.sqrt((1 + 2 * var1) * (1 + 2 * var2))
-        return 2 / jnp.pi * jnp.arcsin(2 * covariance / norm)
+    def expectation(self, pair: GaussianPair) -> Field:
+        root = jnp.sqrt(self._determinant(pair))
+        return 2 / jnp.pi * jnp.arctan2(2 * pair.covariance, root)
 
-    def derivative_expectation(self, var1: Field, var2: Field, covariance: Field) -> Field:
-        return 4 / jnp.pi / jnp.sqrt((1 + 2 * var1) * (1 + 2 * var2) - 4 * covariance**2)
+    def derivative_expectation(self, pair: GaussianPair) -> Field:
+        return 4 / jnp.pi / jnp.sqrt(self._determinant(pair))
+
+    @staticmethod
+    def _determinant(pair: GaussianPair) -> Field:
+        """det(I + 2 Cov), in terms that are all positive."""
+        return 1 + 2 * (pair.std1**2 + pair.std2**2) + 4 * pair.determinant
 
 
 class GELU(_SmoothActivation):
     """φ(x) = x Φ(x) with the exact normal distribution function Φ (Hendrycks & Gimpel 2016).
 
-    Moments by Stein's lemma from E[Φ(u) Φ(v)] = 1/4 + arcsin(r)/2π (cf. Tsuchida et al. 2021).
+    Moments by Stein's lemma from E[Φ(u) Φ(v)] = arccos(−r)/2π (cf. Tsuchida et al. 2021).
     """
 
     def __call__(self, x: Field) -> Field:
         return jax.nn.gelu(x, approximate=False)
 
-    def expectation(self, var1: Field, var2: Field, covariance: Field) -> Field:
-        both, density, _, skew = self._parts(var1, var2, covariance)
-        return covariance * both + density * (var1 * var2 + covariance**2 * skew)
+    def expectation(self, pair: GaussianPair) -> Field:
+        both, density, _, (inverse1, inverse2) = self._parts(pair)
+        product = pair.determinant + pair.covariance**2 * (inverse1 + inverse2)
+        return pair.covariance * both + density * product
 
-    def derivative_expectation(self, var1: Field, var2: Field, covariance: Field) -> Field:
-        both, density, determinant, skew = self._parts(var1, var2, covariance)
-        product = var1 * var2 + covariance**2 * skew
-        return both + covariance * density * (1 + 2 * skew + product / determinant)
+    def derivative_expectation(self, pair: GaussianPair) -> Field:
+        both, density, determinant, (inverse1, inverse2) = self._parts(pair)
+        # The product of `expectation` less the determinant, which would cancel at large variances.
+        short = 1 + inverse1 * (pair.std2**2 + pair.determinant)
+        short += inverse2 * (pair.std1**2 + pair.determinant)
+        skew = 2 * (inverse1 + inverse2) - short / determinant
+        return both + pair.covariance * density * skew
 
     @staticmethod
-    def _parts(var1: Field, var2: Field, cov: Field) -> tuple[Field, Field, Field, Field]:
-        """E[Φ(u) Φ(v)], E[Φ'(u) Φ'(v)], det(I + Cov) and the coefficient of covariance²."""
-        norm = (1 + var1) * (1 + var2)
-        determinant = norm - cov**2
-        both = 0.25 + jnp.arcsin(cov / jnp.sqrt(norm)) / (2 * jnp.pi)
+    def _parts(pair: GaussianPair) -> tuple[Field, Field, Field, tuple[Field, Field]]:
+        """E[Φ(u) Φ(v)], E[Φ'(u) Φ'(v)], det(I + Cov), and 1/(1 + Var u) and 1/(1 + Var v)."""
+        var1, var2 = pair.std1**2, pair.std2**2
+        determinant = 1 + var1 + var2 + pair.determinant
+        both = jnp.arctan2(jnp.sqrt(determinant), -pair.covariance) / (2 * jnp.pi)
         density = 1 / (2 * jnp.pi * jnp.sqrt(determinant))
-        return both, density, determinant, 1 / (1 + var1) + 1 / (1 + var2) - 1
+        return both, density, determinant, (1 / (1 + var1), 1 / (1 + var2))
 
 
 class Elementwise(Activation):

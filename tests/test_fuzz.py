@@ -98,9 +98,13 @@ def problem_of(case):
 # A prior so wide, and singular, that no factor exists.
 WIDE = Case((3, 2, 3), 0, "copies", 1e7, False, 1.0, 1e-4, "relu", 1.0, 0.0)
 
+# A point so large that erf's determinant at its opposite was lost in round-off.
+LARGE = Case((1, 1, 2), 73897583, "apart", 10.0**7.625, False, 1e-300, 1e-4, "erf", 1.0, 0.0)
+
 
 @pytest.mark.parametrize("name", METHODS)
 @example(case=WIDE)
+@example(case=LARGE)
 @settings(
     max_examples=NUM_CASES,
     deadline=None,

@@ -125,6 +125,19 @@ def test_moments_of_smooth_activations_are_gaussian_expectations(name):
         )
 
 
+@pytest.mark.parametrize("std", [1.0, 1e3, 1e7])
+def test_moments_of_collinear_inputs_of_any_size_are_those_of_one_dimension(std):
+    """u and v = ±3u: the products of variances cancel in the determinant, to what is added to them."""
+    pair = GaussianPair(*(jnp.array([x, x]) for x in (std, 3 * std)), jnp.array([0.0, jnp.pi]))
+    cov, root = 3 * std**2 * np.array([1, -1]), np.sqrt(1 + 20 * std**2)
+    erf = 2 / np.pi * np.arctan(2 * cov / root), 4 / np.pi / root * np.ones(2)
+    np.testing.assert_allclose(Erf().expectation(pair), erf[0], rtol=1e-14)
+    np.testing.assert_allclose(Erf().derivative_expectation(pair), erf[1], rtol=1e-14)
+    # φ'(u) → 1 where u > 0 as u grows, and 0 elsewhere.
+    if std > 1:
+        np.testing.assert_allclose(GELU().derivative_expectation(pair), [0.5, 0.0], atol=1 / std)
+
+
 @pytest.mark.parametrize("slope", [0.0, 0.01, 0.3, 1.0])
 def test_moments_of_leaky_relu_are_gaussian_expectations(slope):
     for (std1, std2), angle in itertools.product(STDS, ANGLES):
