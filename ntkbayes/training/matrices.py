@@ -25,7 +25,7 @@ def inverse_matrices(num_outputs: int, factor_dtype: DTypeLike = jnp.float64) ->
     """Matrices of B = (P + W⁻¹)⁻¹: P itself, a half a class and one for their coupling, and what they
     are made of."""
     narrow = np.dtype(factor_dtype).itemsize / NUMBER
-    return {"P": 1.0, "factors": narrow * (num_outputs + 1) / 2, "workspace": 5 * narrow}
+    return {"P": 1.0, "factors": narrow * (num_outputs + 1) / 2, "workspace": 3 + 2 * narrow}
 
 
 def many_draws_matrices(
