@@ -34,4 +34,4 @@ def many_draws_matrices(
     """Matrices at the peak of drawing many initial functions and training them."""
     narrow = np.dtype(factor_dtype).itemsize / NUMBER
     factors = narrow * (num_outputs if is_classwise(rows, num_draws) else 1) / 2
-    return {"factor of the draws": 1.0, "preconditioner": factors, "workspace": 2.5}
+    return {"factor of the draws": 1.0, "preconditioner": factors, "workspace": 3.0}
