@@ -122,7 +122,8 @@ class ConditionedPath(Path):
         return _given(process.factor.whiten(cross), prior, self.whitened)
 
     def chosen(self, draws: Int[Array, " chosen"]) -> "ConditionedPath":
-        return ConditionedPath(_some(self.values, draws), self.process, _some(self.whitened, draws))
+        values, whitened = (jnp.take(v, draws, axis=0) for v in (self.values, self.whitened))
+        return ConditionedPath(values, self.process, whitened)
 
 
 @jax.jit
@@ -139,10 +140,6 @@ def _given(
     left = prior - explained
     negative = jnp.minimum(jnp.diagonal(left, axis1=1, axis2=2), 0.0)  # round-off
     return apply(projection.T, whitened), left - jax.vmap(jnp.diag)(negative)
-
-
-def _some(values: Draws, draws: Int[Array, " chosen"]) -> Float[Array, "chosen n classes"]:
-    return jnp.take(values, draws, axis=0)
 
 
 # --- known as functions ----------------------------------------------------------------------------
@@ -171,16 +168,15 @@ class FunctionPath(Path):
     draws: Int[Array, " draws"]
 
     def at(self, key: PRNGKeyArray, features: Inputs) -> Draws:
-        return self.scale * _some(self.functions(features), self.draws)
+        return self.scale * jnp.take(self.functions(features), self.draws, axis=0)
 
     def given(self, features: Inputs) -> tuple[Draws, Float[Array, "m classes classes"]]:
         size = self.values.shape[2]
         return self.at(jax.random.key(0), features), jnp.zeros((features.shape[0], size, size))
 
     def chosen(self, draws: Int[Array, " chosen"]) -> "FunctionPath":
-        return FunctionPath(
-            _some(self.values, draws), self.functions, self.scale, jnp.take(self.draws, draws)
-        )
+        values, drawn = (jnp.take(v, draws, axis=0) for v in (self.values, self.draws))
+        return FunctionPath(values, self.functions, self.scale, drawn)
 
 
 # --- which of the two ------------------------------------------------------------------------------

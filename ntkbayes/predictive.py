@@ -21,9 +21,8 @@ from ntkbayes import calibration
 from ntkbayes.datasets import Dataset
 from ntkbayes.errors import ConfigurationError
 from ntkbayes.laws.base import Draws, Inputs, Law
-from ntkbayes.laws.held_out import log_mean_density
-from ntkbayes.likelihood import Bernoulli, Categorical, ClassLikelihood, Likelihood
-from ntkbayes.linalg import Logits
+from ntkbayes.laws.held_out import log_densities, log_mean, log_mean_density
+from ntkbayes.likelihood import Bernoulli, Categorical, ClassLikelihood
 
 Probabilities = Float[np.ndarray, "n classes"]
 
@@ -94,12 +93,12 @@ class Predictions:
             return np.sum(self.targets * terms, axis=1)[None]
         assert self.likelihood is not None
         targets = self.likelihood.encode_classes(jnp.asarray(self.targets))
-        return np.asarray(_log_densities(self.likelihood, targets, jnp.asarray(self.logits)))
+        return np.asarray(log_densities(self.likelihood, targets, jnp.asarray(self.logits)))
 
     @cached_property
     def pointwise_elpd(self) -> Float[np.ndarray, " n"]:
         """log mean over draws of p(y_i | f_i), in nats: the log predictive density of each point."""
-        return _log_mean(self.log_likelihood)
+        return np.asarray(log_mean(self.log_likelihood))
 
     @cached_property
     def uncertainty(self) -> calibration.Uncertainty:
@@ -270,20 +269,6 @@ def _labels(likelihood: ClassLikelihood, key: PRNGKeyArray, logits: Draws) -> In
     return jax.random.categorical(key, jnp.log(likelihood.probabilities(logits)), axis=-1)
 
 
-@eqx.filter_jit
-def _log_densities(
-    likelihood: Likelihood, targets: Logits, logits: Draws
-) -> Float[Array, "draws n"]:
-    """log p(y_i | f_i) of each draw."""
-    return jax.vmap(lambda f: likelihood.log_density(targets, f))(logits)
-
-
-def _log_mean(log_values: Float[np.ndarray, "draws n"]) -> Float[np.ndarray, " n"]:
-    """log mean over draws of exp."""
-    return np.asarray(_log_sum(log_values)) - np.log(len(log_values))
-
-
-_log_sum = jax.jit(lambda log_values: jax.nn.logsumexp(log_values, axis=0))
 _probabilities = eqx.filter_jit(lambda likelihood, logits: likelihood.probabilities(logits))
 
 

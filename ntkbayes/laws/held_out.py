@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator
 
+import equinox as eqx
 import jax
 import numpy as np
-from jaxtyping import Array, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ntkbayes.datasets import Dataset
 from ntkbayes.errors import ConfigurationError
@@ -55,5 +56,16 @@ def folds(data: Dataset, key: PRNGKeyArray, num_folds: int) -> Int[np.ndarray, "
 
 def log_mean_density(likelihood: Likelihood, targets: Logits, draws: Draws) -> Array:
     """log mean over draws of p(yᵢ | fᵢ), (n,)."""
-    densities = jax.vmap(lambda f: likelihood.log_density(targets, f))(draws)
-    return jax.scipy.special.logsumexp(densities, axis=0) - np.log(len(draws))
+    return log_mean(log_densities(likelihood, targets, draws))
+
+
+@eqx.filter_jit
+def log_densities(likelihood: Likelihood, targets: Logits, draws: Draws) -> Float[Array, "draws n"]:
+    """log p(yᵢ | fᵢ) of each draw."""
+    return jax.vmap(lambda f: likelihood.log_density(targets, f))(draws)
+
+
+@jax.jit
+def log_mean(log_values: Float[Array, "draws n"] | Float[np.ndarray, "draws n"]) -> Array:
+    """log mean over draws of exp, (n,)."""
+    return jax.nn.logsumexp(log_values, axis=0) - np.log(len(log_values))
