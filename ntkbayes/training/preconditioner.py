@@ -10,6 +10,7 @@ from collections.abc import Callable
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, DTypeLike, Float
 
 from ntkbayes.linalg import (
@@ -32,6 +33,11 @@ Draws = Float[Array, "draws n classes"]
 class Preconditioner(eqx.Module):
     """Σ = (P⁻¹ + W)⁻¹, the posterior covariance at the centre of the law, or an approximation."""
 
+    @property
+    def reach(self) -> float:
+        """The factor by which residuals fall before z ≠ P⁻¹ v, by round-off, has to be made good."""
+        return 0.0
+
     @abc.abstractmethod
     def apply(self, gradients: Draws, project: Callable) -> tuple[Draws, Draws]:
         """v ≈ Σ g and z = P⁻¹ v: a step in f, and the one in a that causes it."""
@@ -46,6 +52,15 @@ class FactoredPreconditioner(Preconditioner):
     """
 
     weights: eqx.AbstractVar[Float[Array, "n _"]]
+
+    @property
+    @abc.abstractmethod
+    def dtype(self) -> np.dtype:
+        """Of the factors."""
+
+    @property
+    def reach(self) -> float:
+        return 0.0 if self.dtype == self.weights.dtype else 1e-4
 
     @abc.abstractmethod
     def weight_step(self, gradients: Draws) -> Draws:
@@ -72,6 +87,10 @@ class SharedPreconditioner(FactoredPreconditioner):
 
     weights: Float[Array, "n 1"]
     factor: Triangle
+
+    @property
+    def dtype(self) -> np.dtype:
+        return np.dtype(self.factor.dtype)
 
     @classmethod
     def build(
@@ -105,6 +124,10 @@ class ClasswisePreconditioner(FactoredPreconditioner):
     weights: Logits
     factors: BlockedTriangle
 
+    @property
+    def dtype(self) -> np.dtype:
+        return self.factors.dtype
+
     @classmethod
     def build(
         cls, ntk: Gram, ridge: Float[Array, ""], curvature: Curvature, *, dtype: DTypeLike
@@ -121,19 +144,6 @@ class ClasswisePreconditioner(FactoredPreconditioner):
         rows = (gradients / scale).transpose(2, 0, 1)
         solved = jax.vmap(BlockedTriangle.solve_gram_rows)(self.factors, rows)
         return scale * solved.transpose(1, 2, 0)
-
-
-class NarrowPreconditioner(Preconditioner):
-    """By factors in float32, with v = P z by a product of its own: (g − z) / w would lose the few digits
-    that there are."""
-
-    narrow: FactoredPreconditioner
-    ntk: Gram
-    ridge: Float[Array, ""]
-
-    def apply(self, gradients: Draws, project: Callable) -> tuple[Draws, Draws]:
-        z = project(self.narrow.weight_step(project(gradients)))
-        return apply(self.ntk, z / self.ridge), z
 
 
 class CoupledPreconditioner(Preconditioner):
@@ -190,9 +200,6 @@ def preconditioner_of(
     size = curvature.shape[0]
     if ntk.shape[0] != size:
         return CoupledPreconditioner.build(ntk / ridge, curvature)
-    factored: FactoredPreconditioner
     if is_classwise(size, num_draws):
-        factored = ClasswisePreconditioner.build(ntk, ridge, curvature, dtype=dtype)
-    else:
-        factored = SharedPreconditioner.build(ntk, ridge, curvature, is_flat=is_flat, dtype=dtype)
-    return factored if dtype == ntk.dtype else NarrowPreconditioner(factored, ntk, ridge)
+        return ClasswisePreconditioner.build(ntk, ridge, curvature, dtype=dtype)
+    return SharedPreconditioner.build(ntk, ridge, curvature, is_flat=is_flat, dtype=dtype)
