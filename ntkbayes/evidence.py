@@ -7,6 +7,7 @@ of the mode by the implicit function theorem, lets JAX differentiate through it 
 is done by hand).
 """
 
+import dataclasses
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -238,7 +239,9 @@ class _Objective(eqx.Module):
 
     def value_and_gradient(self, values: Mapping[str, Any]) -> tuple[float, dict[str, np.ndarray]]:
         arrays = {name: jnp.asarray(value) for name, value in values.items()}
-        (value, residual), gradient = _value_and_gradient(arrays, self)
+        (value, residual), gradient = _value_and_gradient(
+            arrays, dataclasses.replace(self, prior=self.prior.traced())
+        )
         if not (float(residual) <= _TOLERANCE and math.isfinite(float(value))):
             told = {name: np.asarray(value).tolist() for name, value in arrays.items()}
             raise ConvergenceError(

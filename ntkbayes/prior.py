@@ -53,6 +53,11 @@ class NTKPrior(eqx.Module):
         self.ridge = float(ridge) if isinstance(ridge, int) else ridge
         self.mean = mean if callable(mean) else jnp.asarray(mean, dtype=float)
 
+    def traced(self) -> "NTKPrior":
+        """The same with arrays for its numbers: what is compiled for it serves others too."""
+        numbers = (self.kernel.traced(), jnp.asarray(self.ridge))
+        return eqx.tree_at(lambda prior: (prior.kernel, prior.ridge), self, numbers)
+
     def gram(self, x: Features) -> KernelPair:
         """K and Θ between all inputs."""
         require_float64()

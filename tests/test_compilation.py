@@ -39,3 +39,17 @@ def test_other_ridges_scales_and_seeds_do_not_compile_again(
     compiled(0.5, 0)
     assert compiled(0.3, 1) == []
     assert compiled(2.0, 2) == []
+
+
+def test_the_evidence_of_other_ridges_and_scales_does_not_compile_again(caplog):
+    data = nb.Dataset(FEATURES, LABELS)
+
+    def compiled(ridge):
+        caplog.clear()
+        with jax.log_compiles():
+            network = nb.networks.mlp(depth=1, weight_std=1.5 * ridge, bias_std=0.1)
+            nb.log_evidence(nb.NTKPrior(network, ridge=ridge), data)
+        return [r.message for r in caplog.records if "Finished XLA compilation" in r.message]
+
+    assert compiled(0.5)
+    assert compiled(0.3) == []
