@@ -333,27 +333,35 @@ def test_kernels_of_many_weight_stds_at_once_are_each_ones():
 
 
 @pytest.mark.parametrize(
-    ("activation", "skip"),
-    [("relu", False), ("relu", True), ("erf", False), ("gelu", False), ("tanh", False)],
+    ("activation", "depth"),
+    [("relu", 1), ("relu", 2), ("erf", 1), ("gelu", 1), ("tanh", 1)],
 )
-def test_gradients_in_the_hyperparameters_are_finite_differences(activation, skip):
-    """At equal, collinear, antipodal and zero inputs too."""
+def test_gradients_in_the_hyperparameters_are_finite_differences(activation, depth):
+    """At equal, collinear, antipodal and zero inputs too. Two layers are a skip connection's."""
     a, b = normal(7, 2, 3)
     x = jnp.stack([a, b, a, 2 * a, -a, jnp.zeros(3)])
 
-    @jax.jit
     def both(theta):
         options = {"weight_std": theta[0], "bias_std": theta[1]}
-        return jnp.stack(kernel(activation=activation, depth=2, skip=skip, **options).cross(x, x))
+        network = {"activation": activation, "depth": depth, "skip": depth > 1}
+        return jnp.stack(kernel(**network, **options).cross(x, x))
 
-    jacobian, step = jax.jit(jax.jacfwd(both)), 1e-5
-    reverse = jax.jit(jax.jacrev(both))
+    @jax.jit
+    def slopes(theta):
+        return both(theta), jax.jacfwd(both)(theta), jax.jacrev(both)(theta)
+
+    step = 1e-5
     for start in (jnp.array([1.2, 0.0]), jnp.array([1.2, 0.3])):
         differences = jnp.stack(
-            [(both(start + step * e) - both(start - step * e)) / (2 * step) for e in jnp.eye(2)], -1
+            [
+                (slopes(start + step * e)[0] - slopes(start - step * e)[0]) / (2 * step)
+                for e in jnp.eye(2)
+            ],
+            -1,
         )
-        np.testing.assert_allclose(jacobian(start), differences, rtol=1e-6, atol=1e-6)
-        np.testing.assert_allclose(reverse(start), jacobian(start), rtol=1e-9, atol=1e-9)
+        _, forward, reverse = slopes(start)
+        np.testing.assert_allclose(forward, differences, rtol=1e-6, atol=1e-6)
+        np.testing.assert_allclose(reverse, forward, rtol=1e-9, atol=1e-9)
 
 
 def test_networks_without_analytic_kernels_are_refused():

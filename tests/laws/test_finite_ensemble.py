@@ -40,7 +40,7 @@ def z_scores(law, reference):
 
 
 def test_wide_trained_networks_have_the_random_init_law():
-    law = ensemble(2048, 100)
+    law = ensemble(1024, 64)
     reference = nb.RandomInit(num_inits=2000).fit(PRIOR, DATA, key=KEY)
     assert law.info.last_move < 0.05
     mean, variance = z_scores(law, reference)
@@ -54,7 +54,7 @@ def test_the_energy_distance_to_the_random_init_law_falls_with_width():
         nb.RandomInit(num_inits=1000).fit(PRIOR, DATA, key=KEY).sample(KEY, inputs)
     )
     found = []
-    for width in (3, 12, 1024):
+    for width in (3, 12, 512):
         draws = np.asarray(ensemble(width, 128).sample(KEY, inputs))
         found.append(energy_coefficient(draws, reference))
     assert found[0].value > found[1].value > found[2].value
@@ -62,7 +62,7 @@ def test_the_energy_distance_to_the_random_init_law_falls_with_width():
 
 
 def test_a_finite_training_time_is_that_of_gradient_flow():
-    law = ensemble(2048, 100, training_time=0.1)
+    law = ensemble(1024, 64, training_time=0.1)
     reference = nb.RandomInit(num_inits=2000, training_time=0.1).fit(PRIOR, DATA, key=KEY)
     assert np.isnan(law.info.last_move)
     mean, variance = z_scores(law, reference)
