@@ -18,23 +18,23 @@ from collections.abc import Callable
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, DTypeLike, Float, Int
+from jaxtyping import Array, DTypeLike, Float, Int, Shaped
 
 from ntkbayes.errors import ConfigurationError, ConvergenceError
 from ntkbayes.likelihood import Likelihood
 from ntkbayes.linalg import (
     Block,
+    Curvature,
     Interpolation,
     Logits,
     Operator,
     apply,
     curved_inverse,
+    everywhere,
     interpolation,
     largest,
 )
-from ntkbayes.training.conjugate_gradients import conjugate_gradients
-from ntkbayes.training.line_search import line_search
-from ntkbayes.training.preconditioner import preconditioner_of
+from ntkbayes.training.preconditioner import Preconditioner, preconditioner_of
 
 Draws = Float[Array, "draws n classes"]
 
@@ -70,6 +70,58 @@ class TrainedPredictors(eqx.Module):
     num_iterations: Int[Array, " draws"]
 
 
+# --- line search ---------------------------------------------------------------------------------
+
+
+def _line_search(
+    likelihood: Likelihood,
+    targets: Logits,
+    logits: Logits,
+    curvature: Curvature,
+    step: Logits,
+    start_slope: Float[Array, ""],
+    prior_slope: Float[Array, ""],
+    prior_curvature: Float[Array, ""],
+) -> tuple[Float[Array, ""], Logits, Curvature]:
+    """The t > 0 that (nearly) minimises the loss along logits + t · step, and the residual and W there.
+
+    The loss is convex in t, so its slope grows from a negative value; Newton's iteration on the
+    slope, kept inside a bracket by bisection, stops once |slope(t)| ≤ |slope(0)| / 10. Newton's moves
+    have to halve, or else one bisects: where the loss grows exponentially (counts), they would all be
+    alike and tiny. Costs no matrix product, and near the solution one evaluation of the likelihood:
+    the first t is Newton's, by the curvature at the logits. The slopes are of the whole loss at 0, and
+    of its prior part at 0.
+    """
+
+    def steepness(curvature: Curvature) -> Array:
+        return jnp.sum(step * curvature.matvec(step)) + prior_curvature
+
+    def at(t: Float[Array, ""]) -> tuple[Array, Logits, Curvature]:
+        f = logits + t * step
+        residual = likelihood.residual(targets, f)
+        slope = prior_slope + t * prior_curvature - jnp.sum(residual * step)
+        return slope, residual, likelihood.curvature(targets, f)
+
+    def unfinished(state: tuple) -> Array:
+        *_, (slope, _, _), count = state
+        return ~(jnp.abs(slope) <= 0.1 * jnp.abs(start_slope)) & (count < 50)
+
+    def refine(state: tuple) -> tuple:
+        low, high, t, last, (slope, _, curvature), count = state
+        low, high = jnp.where(slope < 0, t, low), jnp.where(slope < 0, high, t)
+        newton = t - slope / steepness(curvature)
+        middle = jnp.where(jnp.isinf(high), 2 * t, (low + high) / 2)
+        inside = (newton > low) & (newton < high) & (newton < 10 * t)
+        new = jnp.where(inside & (jnp.abs(newton - t) <= last / 2), newton, middle)
+        return low, high, new, jnp.abs(new - t), at(new), count + 1
+
+    first = jnp.minimum(-start_slope / steepness(curvature), 10.0)
+    endless = jnp.full_like(first, jnp.inf)
+    state = (jnp.zeros_like(first), endless, first, endless, at(first), 0)
+    _, _, t, _, (_, residual, curvature), _ = jax.lax.while_loop(unfinished, refine, state)
+    return t, residual, curvature
+
+
 # --- ridge > 0, one initial function: exact Newton -----------------------------------------------
 
 
@@ -96,7 +148,7 @@ def newton(
         df = apply(gram, da)
         # a and f − f0 = P a move together, so the slope of ½ aᵀ(f − f0) is aᵀ df.
         slopes = (jnp.sum(gradient * df), jnp.sum(a * df), jnp.sum(da * df))
-        t, _, _ = line_search(likelihood, targets, f, curvature, df, *slopes)
+        t, _, _ = _line_search(likelihood, targets, f, curvature, df, *slopes)
         return assess(a + t * da, count + 1)
 
     def assess(a: Logits, count: Int[Array, ""] | int) -> tuple:
@@ -170,7 +222,91 @@ def _is_shared(ntk: Block, logits: Logits) -> bool:
     return not isinstance(ntk, Operator) and ntk.shape[0] == logits.shape[0]
 
 
-# --- ridge > 0: one preconditioner, matrix products -----------------------------------------------
+# --- ridge > 0, many initial functions: one preconditioner, matrix products -----------------------
+
+
+@eqx.filter_jit
+def _conjugate_gradients(
+    likelihood: Likelihood,
+    ntk: Block,
+    ridge: Float[Array, ""],
+    targets: Logits,
+    initial: Draws,
+    start: Draws,
+    preconditioner: Preconditioner,
+    goals: Float[Array, " draws"],
+    max_iterations: int,
+) -> tuple[Draws, Draws, Array, Array]:
+    """Preconditioned Polak–Ribière⁺ with a strong-Wolfe line search: globally convergent on the
+    strictly convex loss (Gilbert & Nocedal 1992). One iteration is one product for all draws."""
+
+    def inner(u: Draws, v: Draws) -> Float[Array, " draws"]:
+        return jnp.sum(u * v, axis=(1, 2))
+
+    def spread(scalars: Shaped[Array, " draws"]) -> Shaped[Array, "draws 1 1"]:
+        return scalars[:, None, None]
+
+    residual_of = jax.vmap(lambda f: likelihood.residual(targets, f))
+    curvature_of = jax.vmap(lambda f: likelihood.curvature(targets, f))
+    search = jax.vmap(lambda f, *given: _line_search(likelihood, targets, f, *given))
+
+    def unfinished(state: tuple) -> Array:
+        _, _, _, gradient, *_, count = state
+        return jnp.any(largest(gradient, axis=(1, 2)) > goals) & (count < max_iterations)
+
+    def update(state: tuple) -> tuple:
+        a, f, curvature, gradient, v, df, da, counts, count = state
+        active = largest(gradient, axis=(1, 2)) > goals
+        slopes = (inner(gradient, df), inner(a, df), inner(da, df))
+        t, residual, curvature = search(f, curvature, df, *slopes)
+        t = spread(jnp.where(active, t, 0.0))
+        a, f = a + t * da, f + t * df
+        new = jnp.where(spread(active), a - residual, gradient)
+        new_v, new_z = preconditioner.apply(new, likelihood.project)
+        before = inner(gradient, v)
+        beta = jnp.maximum(inner(new - gradient, new_v), 0) / jnp.where(before > 0, before, 1.0)
+        df, da = spread(beta) * df - new_v, spread(beta) * da - new_z
+        uphill = spread(inner(new, df) >= 0)
+        df, da = jnp.where(uphill, -new_v, df), jnp.where(uphill, -new_z, da)
+        return a, f, curvature, new, new_v, df, da, counts + active, count + 1
+
+    f = initial + apply(ntk, start / ridge)
+    gradient = start - residual_of(f)
+    v, z = preconditioner.apply(gradient, likelihood.project)
+    counts = jnp.zeros(initial.shape[0], dtype=int)
+    state = (start, f, curvature_of(f), gradient, v, -v, -z, counts, 0)
+    a, *_, counts, _ = jax.lax.while_loop(unfinished, update, state)
+    f = initial + apply(ntk, a / ridge)  # afresh: no round-off of many updates
+    residual = largest(a - residual_of(f), axis=(1, 2))
+    return everywhere(a), everywhere(f), everywhere(residual), everywhere(counts)
+
+
+def _restarted(
+    likelihood: Likelihood,
+    ntk: Block,
+    ridge: Float[Array, ""],
+    targets: Logits,
+    initial: Draws,
+    start: Draws,
+    preconditioner: Preconditioner,
+    tolerance: float,
+    max_iterations: int,
+) -> tuple[Draws, Draws, Array, Array]:
+    """Conjugate gradients, begun again where they ended as long as that halves the worst residual: f and
+    a move apart by round-off, and each beginning computes f afresh. With factors in float32 each ends as
+    soon as residuals have fallen by what those can reach (iterative refinement)."""
+    given = (likelihood, ntk, ridge, targets, initial)
+    goals = jnp.full(len(initial), max(tolerance, preconditioner.reach))
+    a, f, residual, counts = _conjugate_gradients(
+        *given, start, preconditioner, goals, max_iterations
+    )
+    while not float(largest(residual)) <= tolerance:
+        goals = jnp.maximum(tolerance, preconditioner.reach * residual)
+        again = _conjugate_gradients(*given, a, preconditioner, goals, max_iterations)
+        if not float(largest(again[2])) < float(largest(residual)) / 2:
+            break
+        a, f, residual, counts = (*again[:3], counts + again[3])
+    return a, f, residual, counts
 
 
 def _train_iteratively(
@@ -192,19 +328,8 @@ def _train_iteratively(
         preconditioner = preconditioner_of(
             ntk, weight, curvature, is_flat=likelihood.is_flat, num_draws=1, dtype=dtype
         )
-        a, f, residual, counts = conjugate_gradients(
-            likelihood,
-            ntk,
-            weight,
-            targets,
-            initial[None],
-            a,
-            f,
-            preconditioner,
-            tolerance=goal,
-            max_iterations=_MAX_PRODUCTS,
-            num_slots=1,
-        )
+        given = (likelihood, ntk, weight, targets, initial[None], a, preconditioner)
+        a, f, residual, counts = _restarted(*given, goal, _MAX_PRODUCTS)
         count += int(counts[0])
     return TrainedPredictor(a[0] / ridge, f[0], float(residual[0]), count)
 
@@ -236,6 +361,20 @@ def _finish(
     return a, residual, counts
 
 
+@eqx.filter_jit
+def _first_order_start(
+    likelihood: Likelihood,
+    preconditioner: Preconditioner,
+    curvature: Curvature,
+    centre: Logits,
+    offsets: Draws,
+) -> Draws:
+    """a to first order in f0 − mean (THEORY 4), as far as the preconditioner knows:
+    a ≈ ā − (P + W⁻¹)⁻¹ (f0 − mean), and (P + W⁻¹)⁻¹ = P⁻¹ Σ W."""
+    _, response = preconditioner.apply(jax.vmap(curvature.matvec)(offsets), likelihood.project)
+    return centre[None] - response
+
+
 def train_many(
     likelihood: Likelihood,
     ntk: Block,
@@ -252,10 +391,10 @@ def train_many(
 ) -> TrainedPredictors:
     """Trained predictors from S initial functions that share one kernel, for any ridge ≥ 0.
 
-    Ridge > 0: preconditioned non-linear conjugate gradients from the solution at the centre of the law;
-    after the factorisation there, a step of as many draws as fill the slots costs one product with Θ,
-    and a draw that has converged leaves its slot to the next. Those that this leaves above the
-    tolerance are finished one by one by Newton's method. Ridge = 0: the closed form of THEORY 3.
+    Ridge > 0: preconditioned non-linear conjugate gradients from the first-order solution; after the
+    factorisation at the centre of the law, an iteration costs what one product with Θ does.
+    Draws that this leaves above the tolerance are finished one by one by Newton's method.
+    Draws are solved in blocks of bounded memory. Ridge = 0: the closed form of THEORY 3.
 
     Args:
         initials: f0(X) of each, (S, n, C).
@@ -263,7 +402,7 @@ def train_many(
         tolerance: on every draw's residual, in units of probability.
         max_iterations: products before giving up.
         factor_dtype: of the preconditioner, see `train`.
-        progress: called now and then with the number of draws newly solved.
+        progress: called after each block with the number of draws in it.
         likelihood, ntk, targets, ridge: as for `train`.
 
     Raises:
@@ -280,38 +419,35 @@ def train_many(
     preconditioner = preconditioner_of(
         ntk, weight, curvature, is_flat=likelihood.is_flat, num_draws=size, dtype=factor_dtype
     )
-    wide = max(_SLOT_NUMBERS // targets.size, _SLOT_COLUMNS // targets.shape[1])
-    a, _, residual, counts = conjugate_gradients(
-        likelihood,
-        ntk,
-        weight,
-        targets,
-        initials,
-        jnp.broadcast_to(ridge * centre.alpha, initials.shape),
-        initials + (centre.logits - centre_initial)[None],
-        preconditioner,
-        tolerance=tolerance,
-        max_iterations=max_iterations,
-        num_slots=max(1, wide),
-        progress=progress,
-    )
-    for draw in jnp.flatnonzero(~(residual <= tolerance)):
-        # The kernel is so ill-conditioned (tiny ridge, duplicated points) that round-off spoils the
-        # directions of conjugate gradients.
-        start = jnp.where(residual[draw] < 1, a[draw], 0.0)
-        found, _, error, steps = newton(
-            likelihood, ntk / ridge, targets, initials[draw], tolerance, max_iterations, start
+    wide = max(_BLOCK_NUMBERS // initials[0].size, _BLOCK_COLUMNS // targets.shape[1])
+    block = max(1, min(size, wide))
+    parts = []
+    for begin in range(0, size, block):
+        part = initials[begin : begin + block]
+        missing = block - part.shape[0]  # the last block is filled up: one compilation for all
+        filled = jnp.concatenate([part, jnp.broadcast_to(part[:1], (missing, *part.shape[1:]))])
+        offsets = filled - centre_initial[None]
+        start = _first_order_start(
+            likelihood, preconditioner, curvature, ridge * centre.alpha, offsets
         )
-        a, residual = a.at[draw].set(found), residual.at[draw].set(error)
-        counts = counts.at[draw].add(steps)
-    _require_convergence(
-        float(largest(residual)), tolerance, int(jnp.max(counts)), "training many draws"
-    )
+        given = (likelihood, ntk, weight, targets, filled, start, preconditioner)
+        a, _, residual, counts = (
+            values[: part.shape[0]] for values in _restarted(*given, tolerance, max_iterations)
+        )
+        solved = _finish(
+            likelihood, ntk, ridge, targets, part, (a, residual, counts), tolerance, max_iterations
+        )
+        parts.append(solved)
+        _require_convergence(
+            float(largest(solved[1])), tolerance, int(jnp.max(solved[2])), "training many draws"
+        )
+        progress(part.shape[0])
+    a, residual, counts = (jnp.concatenate(values) for values in zip(*parts, strict=True))
     return TrainedPredictors(a / ridge, residual, counts)
 
 
-_SLOT_NUMBERS = 2**16  # numbers in one (w, n, C) array: 512 KiB, so that its like stay in cache
-_SLOT_COLUMNS = 1024  # but no fewer columns, for the sake of the products
+_BLOCK_NUMBERS = 2**16  # numbers in one (S, n, C) array: 512 KiB, so that its like stay in cache
+_BLOCK_COLUMNS = 1024  # but no fewer columns, for the sake of the products
 
 
 # --- ridge = 0 -----------------------------------------------------------------------------------
