@@ -39,7 +39,7 @@ class PerturbedInit(Method[PerturbedInitLaw]):
         num_inits: how many.
         spread: factor of g and ε. As it goes to 0, the covariance over spread² goes to Laplace's.
         tolerance: on every draw's residual, in units of probability.
-        factor_dtype: float32 halves the memory of factors where there are many points; the
+        factor_dtype: float32 halves time and memory of factors where there are many points; the
             residual is float64's, and meets the same tolerance.
         progress: show a progress bar.
     """

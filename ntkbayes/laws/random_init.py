@@ -49,7 +49,7 @@ class RandomInit(Method[RandomInitLaw]):
         num_inits: how many.
         training_time: duration of the gradient flow; infinite by default.
         tolerance: on every draw's residual, in units of probability.
-        factor_dtype: float32 halves the memory of factors where there are many points; the
+        factor_dtype: float32 halves time and memory of factors where there are many points; the
             residual is float64's, and meets the same tolerance.
         progress: show a progress bar.
     """
@@ -87,7 +87,11 @@ class RandomInit(Method[RandomInitLaw]):
         if self.training_time < float("inf"):
             return flow.flow(*given, initials, ridge=problem.ridge, time=self.training_time)
         centre = linearised.train(
-            *given, problem.mean, ridge=problem.ridge, factor_dtype=self.factor_dtype
+            *given,
+            problem.mean,
+            ridge=problem.ridge,
+            tolerance=max(_CENTRE, self.tolerance),
+            factor_dtype=self.factor_dtype,
         )
         with tqdm(total=self.num_inits, desc=self.name, disable=not self.progress) as bar:
             return linearised.train_many(
@@ -100,6 +104,9 @@ class RandomInit(Method[RandomInitLaw]):
                 factor_dtype=self.factor_dtype,
                 progress=bar.update,
             )
+
+
+_CENTRE = 1e-3  # residual of the centre, from which draws only start
 
 
 @dataclass(frozen=True)
