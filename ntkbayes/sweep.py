@@ -219,7 +219,7 @@ class Sweep:
 
         errors: dict[str, str] = {}
         names = {submit(name): name for name in missing}
-        finished = as_completed(list(names))
+        finished = as_completed(list(names), loop=client.loop)
         try:
             with tqdm(total=len(missing), unit="study", disable=not progress) as bar:
                 for future in finished:

@@ -55,7 +55,8 @@ def cluster() -> Iterator[LocalCluster]:
 
 @pytest.fixture(scope="module")
 def client(cluster) -> Iterator[Client]:
-    with Client(cluster) as client:
+    """Not Dask's default: a sweep uses the client it is given, or one of its own, and no other."""
+    with Client(cluster, set_as_default=False) as client:
         yield client
 
 
@@ -316,7 +317,7 @@ class Deadly:
     """A client whose cluster blames the first tasks it is given for the death of a worker."""
 
     def __init__(self, client: Client, deaths: int):
-        self.client, self.deaths = client, deaths
+        self.client, self.deaths, self.loop = client, deaths, client.loop
 
     def submit(self, task: Callable, *arguments: object, **options: object) -> Future:
         self.deaths -= 1
