@@ -8,19 +8,23 @@ peer    MAP against scikit-learn's one-vs-rest classifier with the same fixed ke
 large   10,000 points of 10 classes: MAP, Laplace with variances at 1000 inputs, 100 random-init draws,
         against one Cholesky of n × n by JAX and one product; peak memory of each, in a process of its
         own, against the prediction
-growth  exponents of time in points, classes and draws, on four sizes each
+growth  exponents of time and memory in points, classes and draws, on four sizes each
 
 More digits than the 1797 that there are, are drawn with replacement and blurred by noise. Seconds are
 those of a second call, without compilation, but for `large`, where they are of the only one.
 """
 
 import argparse
+import ctypes
+import gc
 import json
 import resource
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -63,6 +67,23 @@ def seconds(work: Callable[[], Any], repeats: int = 3) -> float:
         jax.block_until_ready(work())
         took.append(time.perf_counter() - begin)
     return float(np.median(took))
+
+
+def seconds_and_peak(work: Callable[[], Any]) -> tuple[float, float]:
+    """Of a call after a first: how long it took, and what it needed at its peak (MiB), its results
+    included. As Linux counts a process's pages."""
+
+    def pages(name: str) -> float:
+        status = Path("/proc/self/status").read_text()
+        return int(status.split(name + ":")[1].split()[0]) / 1024
+
+    jax.block_until_ready(work())
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)  # what was freed before is not to be used again
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    held, begin = pages("VmRSS"), time.perf_counter()
+    jax.block_until_ready(work())
+    return time.perf_counter() - begin, pages("VmHWM") - held
 
 
 def arrays(law: Any) -> list[jax.Array]:
@@ -206,32 +227,36 @@ def large(num_points: int, dtypes: list[str]) -> None:
 
 
 def growth() -> None:
-    def exponent(sizes: list[int], took: list[float]) -> float:
-        return float(np.polyfit(np.log(sizes), np.log(took), 1)[0])
+    def exponent(sizes: list[int], values: list[float]) -> float:
+        return float(np.polyfit(np.log(sizes), np.log(values), 1)[0])
 
-    def row(what: str, sizes: list[int], took: list[float], theory: str) -> None:
-        told = ", ".join(f"{size}: {t:.2f}" for size, t in zip(sizes, took, strict=True))
-        print(f"  {what:38s} {exponent(sizes, took):5.2f}   {theory:28s} {told}", flush=True)
+    def row(what: str, sizes: list[int], works: list[Callable[[], Any]], *theory: str) -> None:
+        found = [seconds_and_peak(work) for work in works]
+        for name, values, expected in zip(
+            ("s", "MiB"), zip(*found, strict=True), theory, strict=True
+        ):
+            told = ", ".join(f"{size}: {v:.3g}" for size, v in zip(sizes, values, strict=True))
+            grows = exponent(sizes, list(values))
+            print(f"  {what:30s}{name:>4s} {grows:5.2f}   {expected:28s} {told}", flush=True)
 
-    print("\nexponents of time, fitted on four sizes (seconds)")
+    print("\nexponents of time and of memory beyond K and Θ, fitted on four sizes")
     points = [500, 1000, 2000, 4000]
     problems = {n: Problem.build(PRIOR, digits(n), None) for n in points}
-    took = [seconds(lambda n=n: PRIOR.gram(digits(n).features), 1) for n in points]  # type: ignore[misc]
-    row("Gram, points", points, took, "2")
+    features = [problems[n].features for n in points]
+    row("Gram, points", points, [partial(PRIOR.gram, x) for x in features], "2", "2")
     for name, method, theory in (
         ("MAP, points", nb.MAP(), "2 (products) to 3 (factors)"),
         ("Laplace, points", nb.Laplace(), "3"),
         ("20 random-init draws, points", nb.RandomInit(num_inits=20), "2 to 3"),
     ):
-        row(name, points, [seconds(solved(method, problems[n]), 1) for n in points], theory)
+        row(name, points, [solved(method, problems[n]) for n in points], theory, "2")
     classes = [3, 5, 7, 10]
     few = [Problem.build(PRIOR, digits(1500, c), None) for c in classes]
-    row("MAP, classes", classes, [seconds(solved(nb.MAP(), p), 1) for p in few], "0 to 1")
-    row("Laplace, classes", classes, [seconds(solved(nb.Laplace(), p), 1) for p in few], "1")
+    row("MAP, classes", classes, [solved(nb.MAP(), p) for p in few], "0 to 1", "0")
+    row("Laplace, classes", classes, [solved(nb.Laplace(), p) for p in few], "1", "0 to 1")
     counts = [125, 250, 500, 1000]
-    problem = problems[500]
-    took = [seconds(solved(nb.RandomInit(num_inits=s), problem), 1) for s in counts]
-    row("random init, draws (n = 500)", counts, took, "1")
+    drawn = [solved(nb.RandomInit(num_inits=s), problems[500]) for s in counts]
+    row("random init, draws (n = 500)", counts, drawn, "1", "1")
 
 
 def main() -> None:

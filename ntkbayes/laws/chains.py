@@ -22,8 +22,8 @@ from ntkbayes.linalg import CholeskyFactor, Curvature, Gram, Logits, apply
 from ntkbayes.paths import conditioned_tangent_process
 from ntkbayes.training import linearised
 
-Roots = Float[Array, "classes n n"] | Float[Array, "rows rows"]
-Positions = Float[Array, "chains samples n classes"]
+Positions = Float[Array, "chains samples n moving"]
+Whitened = Float[Array, "chains samples n classes"]
 Numbers = Shaped[Array | np.ndarray, "..."]
 
 
@@ -85,8 +85,8 @@ class Sampler(eqx.Module):
         """What is kept of a state, with the chains as leading axis."""
 
     @abc.abstractmethod
-    def whitened(self, positions: Positions) -> Positions:
-        """z of positions, f(X) = mean + L z."""
+    def whitened(self, positions: Positions, key: PRNGKeyArray) -> Whitened:
+        """z of positions, f(X) = mean + L z, with whatever positions leave open drawn from its law."""
 
 
 class ChainMethod(Method[ChainLaw]):
@@ -124,9 +124,6 @@ class ChainMethod(Method[ChainLaw]):
     def sampler(self, problem: Problem, lower: Gram, mode: Mode) -> Sampler:
         """The sampler of the posterior, for P = L Lᵀ."""
 
-    def matrices(self, rows: int, num_outputs: int) -> dict[str, float]:
-        return {"factor and P": 2.0, "roots": 3.0 * num_outputs, "workspace": 3.0}
-
     @property
     def num_kept(self) -> int:
         return 4 * self.num_chains * self.num_samples
@@ -134,7 +131,7 @@ class ChainMethod(Method[ChainLaw]):
     def solve(self, problem: Problem, key: PRNGKeyArray | None) -> ChainLaw:
         key = self._require_key(key)
         problem.prior.require_ridge("the posterior")
-        start_key, run_key = jax.random.split(key)
+        start_key, run_key, open_key = jax.random.split(key, 3)
         process = conditioned_tangent_process(
             problem.prior, problem.features, problem.gram, problem.num_outputs
         )
@@ -143,7 +140,7 @@ class ChainMethod(Method[ChainLaw]):
         noise = jax.random.normal(start_key, (self.num_chains, *shape))
         chains = self._run(sampler, _start(sampler, noise, run_key))
 
-        whitened = _whitened(sampler, jnp.asarray(chains.position))
+        whitened = _whitened(sampler, jnp.asarray(chains.position), open_key)
         info = self._diagnose(problem, process.factor, whitened, chains)
         draws = whitened.reshape(-1, *shape)
         return ChainLaw(problem, process.path(draws), jnp.zeros_like(draws), info, self.num_chains)
@@ -204,32 +201,23 @@ def laplace_mode(problem: Problem, factor: CholeskyFactor) -> Mode:
     return Mode(whitened, problem.mean + apply(factor.lower, whitened), score, curvature)
 
 
-@eqx.filter_jit
-def laplace_roots(lower: Gram, curvature: Curvature) -> tuple[Roots, Logits]:
-    """T with T Tᵀ = (I + Lᵀ W L)⁻¹, the whitened Laplace posterior, and the diagonal of Tᵀ T, which is
-    all of it. Where the outputs share L, class by class with the diagonal of W; in full where L couples
-    them."""
+def laplace_root(lower: Gram, weights: Float[Array, " n"]) -> tuple[Gram, Float[Array, " n"]]:
+    """T with T Tᵀ = (I + Lᵀ diag(w) L)⁻¹, the whitened Laplace posterior of one logit a point, and the
+    diagonal of Tᵀ T, which is all of it."""
+    return _root(lower.T @ (weights[:, None] * lower))
 
-    def root(precision: Gram) -> tuple[Gram, Float[Array, " rows"]]:
-        values, vectors = jnp.linalg.eigh(precision)
-        shrunk = 1 / (1 + values)
-        return vectors * jnp.sqrt(shrunk)[None, :], shrunk
 
-    weights = curvature.matrix_diagonal
-    if lower.shape[0] == len(weights):
-        roots, shrunk = jax.lax.map(lambda w: root(lower.T @ (w[:, None] * lower)), weights.T)
-        return roots, shrunk.T
-    columns = lower.reshape(*weights.shape, -1)
+def coupled_root(lower: Gram, curvature: Curvature) -> tuple[Gram, Float[Array, " rows"]]:
+    """The same for all logits, (nC, nC), where L couples them."""
+    columns = lower.reshape(*curvature.shape, -1)
     curved = jax.vmap(curvature.matvec, 2, 2)(columns)
-    roots, shrunk = root(lower.T @ curved.reshape(lower.shape))
-    return roots, shrunk.reshape(weights.shape)
+    return _root(lower.T @ curved.reshape(lower.shape))
 
 
-def product(roots: Roots, v: Float[Array, "*draws n classes"]) -> Float[Array, "*draws n classes"]:
-    """Each class by its own matrix, or all by one that couples them."""
-    if roots.ndim == 2:
-        return apply(roots, v)
-    return jnp.einsum("cij,...jc->...ic", roots, v)
+def _root(precision: Gram) -> tuple[Gram, Float[Array, " rows"]]:
+    values, vectors = jnp.linalg.eigh(precision)
+    shrunk = 1 / (1 + values)
+    return vectors * jnp.sqrt(shrunk)[None, :], shrunk
 
 
 # --- compiled once for all problems of a shape ----------------------------------------------------
@@ -237,7 +225,7 @@ def product(roots: Roots, v: Float[Array, "*draws n classes"]) -> Float[Array, "
 _CHUNK = 50  # draws between two signs of life
 
 _start = eqx.filter_jit(lambda sampler, noise, key: sampler.start(noise, key))
-_whitened = eqx.filter_jit(lambda sampler, positions: sampler.whitened(positions))
+_whitened = eqx.filter_jit(lambda sampler, *given: sampler.whitened(*given))
 
 
 @eqx.filter_jit

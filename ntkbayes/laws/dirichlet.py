@@ -65,7 +65,6 @@ class DirichletGP(PosteriorMethod):
             logits,
             curvature,
             inverse,
-            problem.tangent_process,
             DirichletInfo(float(log_density)),
         )
 

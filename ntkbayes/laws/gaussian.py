@@ -28,7 +28,6 @@ class GaussianLaw(Law):
         alpha: Logits,
         logits: Logits,
         inverse: CurvedInverse | Interpolation,
-        process: Process,
         info: Info,
     ):
         if isinstance(inverse, CurvedInverse) and not bool(inverse.is_finite):
@@ -41,8 +40,12 @@ class GaussianLaw(Law):
         self.alpha = alpha
         self.logits = logits
         self.inverse = inverse
-        self.process = process
         self.info = info
+
+    @property
+    @abc.abstractmethod
+    def process(self) -> Process:
+        """The law of g."""
 
     def paths(self, key: PRNGKeyArray, num_draws: int | None) -> Paths:
         path_key, noise_key = jax.random.split(key)

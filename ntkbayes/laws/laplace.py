@@ -63,10 +63,7 @@ class Laplace(PosteriorMethod):
             likelihood, targets, mode.logits, problem.mean, weights, inverse.log_determinant
         )
         info = LaplaceInfo(float(log_evidence), mode.residual, mode.num_iterations)
-        process = problem.tangent_process
-        return GaussianPosterior(
-            problem, mode.alpha, mode.logits, curvature, inverse, process, info
-        )
+        return GaussianPosterior(problem, mode.alpha, mode.logits, curvature, inverse, info)
 
 
 def laplace_evidence(

@@ -7,6 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
+from scipy.linalg import helmert
 
 from ntkbayes.laws.base import Draws, Problem
 from ntkbayes.laws.chains import (
@@ -14,22 +15,24 @@ from ntkbayes.laws.chains import (
     Chains,
     Mode,
     Positions,
-    Roots,
     Sampler,
-    laplace_roots,
-    product,
+    Whitened,
+    coupled_root,
+    laplace_root,
 )
 from ntkbayes.likelihood import Likelihood
-from ntkbayes.linalg import Gram, Logits, apply
+from ntkbayes.linalg import Curvature, Gram, Logits, apply
 
 
 class NUTS(ChainMethod):
     """No-U-turn sampling of the whitened latent z, f(X) = mean + L z with L Lᵀ = Θ/ridge.
 
-    It moves in coordinates in which the Laplace posterior, class by class, is standard normal, with
-    the identity as mass matrix (a dense one would be multiplied at every turning check), and the
-    chains start at draws of that Gaussian. Another fit with the same shapes, num_warmup, num_chains and
-    max_tree_depth does not compile again.
+    It moves in coordinates in which the Laplace posterior is nearly standard normal, with the identity
+    as mass matrix (a dense one would be multiplied at every turning check), and the chains start at
+    draws of that Gaussian. Where the outputs share Θ all logits have the same coordinates, and a step
+    takes two products with one matrix; and what softmax cannot see, the mean of a point's logits, takes
+    no part: it keeps its prior, from which it is drawn. Another fit with the same shapes, num_warmup,
+    num_chains and max_tree_depth does not compile again.
 
     Args:
         num_samples: draws kept, a chain.
@@ -41,7 +44,11 @@ class NUTS(ChainMethod):
     """
 
     name: ClassVar[str] = "NUTS"
+    target_accept: float = 0.9
     max_tree_depth: int = 10
+
+    def matrices(self, rows: int, num_outputs: int) -> dict[str, float]:
+        return {"factor and P": 2.0, "roots": 2.0, "workspace": 5.0}
 
     def sampler(self, problem: Problem, lower: Gram, mode: Mode) -> "NUTSSampler":
         target = _target(problem.likelihood, problem.targets, lower, mode)
@@ -50,48 +57,62 @@ class NUTS(ChainMethod):
 
 
 class Target(eqx.Module):
-    """The posterior in the coordinates ξ of z = ẑ + T ξ, nearly standard normal in them.
+    """The posterior in the coordinates ξ of z = ẑ + T ξ H, nearly standard normal in them.
 
-    T Tᵀ is the covariance of the whitened Laplace posterior, and Tᵀ T is diagonal. So the logits
-    f̂ + L T ξ and their transpose are the only matrix products of a leapfrog step.
+    T Tᵀ is the covariance of the whitened Laplace posterior, or where the outputs share L, of one with
+    the same weight for all logits of a point; and Tᵀ T is diagonal. So the logits f̂ + L T ξ H and their
+    transpose are the only matrix products of a leapfrog step.
 
     Attributes:
         likelihood, targets: of the data.
         mode: ẑ, (n, C).
         logits: f̂ = mean + L ẑ, (n, C).
-        roots: T.
-        logit_roots: L T.
-        slope: Tᵀ ẑ, (n, C).
-        precision: the diagonal of Tᵀ T, (n, C).
+        root: T.
+        logit_root: L T.
+        slope: Tᵀ ẑ Hᵀ, (n, directions).
+        precision: the diagonal of Tᵀ T.
+        directions: H, orthonormal rows. All of R^C, or those orthogonal to (1, …, 1), in which alone
+            softmax is not flat.
     """
 
     likelihood: Likelihood
     targets: Logits
     mode: Logits
     logits: Logits
-    roots: Roots
-    logit_roots: Roots
-    slope: Logits
-    precision: Logits
+    root: Gram
+    logit_root: Gram
+    slope: Float[Array, "n directions"]
+    precision: Float[Array, "n _"]
+    directions: Float[Array, "directions classes"]
 
-    def potential(self, position: Logits) -> Float[Array, ""]:
+    def potential(self, position: Float[Array, "n directions"]) -> Float[Array, ""]:
         """−log density at ξ, up to a constant."""
-        logits = self.logits + product(self.logit_roots, position)
+        logits = self.logits + apply(self.logit_root, position) @ self.directions
         whitened = jnp.sum(self.slope * position + self.precision * position**2 / 2)
         return whitened - jnp.sum(self.likelihood.log_density(self.targets, logits))
 
 
 @eqx.filter_jit
 def _target(likelihood: Likelihood, targets: Logits, lower: Gram, mode: Mode) -> Target:
-    roots, precision = laplace_roots(lower, mode.curvature)
-    if roots.ndim == 3:
-        logit_roots = lower[None] @ roots
-        slope = jnp.einsum("cji,jc->ic", roots, mode.whitened)
+    num_points, num_outputs = targets.shape
+    directions = jnp.eye(num_outputs)
+    if lower.shape[0] == num_points:
+        if likelihood.is_flat:
+            directions = jnp.asarray(helmert(num_outputs))
+        root, shrunk = laplace_root(lower, _shared_weights(mode.curvature, len(directions)))
     else:
-        logit_roots = lower @ roots
-        slope = apply(roots.T, mode.whitened)
-    given = (mode.whitened, mode.logits, roots, logit_roots, slope, precision)
+        root, shrunk = coupled_root(lower, mode.curvature)
+    slope = apply(root.T, mode.whitened) @ directions.T
+    precision = shrunk.reshape(num_points, -1)
+    given = (mode.whitened, mode.logits, root, lower @ root, slope, precision, directions)
     return Target(likelihood, targets, *given)
+
+
+def _shared_weights(curvature: Curvature, num_directions: int) -> Float[Array, " n"]:
+    """One weight for all logits of a point: by the mean of their √w, as it is scales that T evens out,
+    and logits with small weights are many."""
+    weights = curvature.matrix_diagonal
+    return jnp.mean(jnp.sqrt(weights), axis=1) ** 2 * weights.shape[1] / num_directions
 
 
 class NUTSSampler(Sampler):
@@ -122,7 +143,8 @@ class NUTSSampler(Sampler):
 
     def start(self, noise: Draws, key: PRNGKeyArray) -> Any:
         begin, _ = self._transitions()
-        return jax.vmap(begin)(noise, jax.random.split(key, len(noise)))
+        position = noise @ self.target.directions.T
+        return jax.vmap(begin)(position, jax.random.split(key, len(noise)))
 
     def move(self, state: Any) -> Any:
         begin, move = self._transitions()
@@ -134,6 +156,10 @@ class NUTSSampler(Sampler):
         step_size = state.adapt_state.step_size
         return Chains(state.z, state.diverging, state.num_steps, state.accept_prob, step_size)
 
-    def whitened(self, positions: Positions) -> Positions:
-        """z = ẑ + T ξ."""
-        return self.target.mode[None, None] + product(self.target.roots, positions)
+    def whitened(self, positions: Positions, key: PRNGKeyArray) -> Whitened:
+        """z = ẑ + T ξ H, and the prior's white noise in directions that H leaves out."""
+        target = self.target
+        noise = jax.random.normal(key, (*positions.shape[:-1], target.mode.shape[1]))
+        unseen = noise - noise @ target.directions.T @ target.directions
+        moved = apply(target.root, positions) @ target.directions
+        return target.mode[None, None] + moved + unseen

@@ -10,6 +10,7 @@ sites alone.
 
 import abc
 from dataclasses import dataclass
+from functools import cached_property
 
 import equinox as eqx
 import jax
@@ -73,11 +74,15 @@ class GaussianPosterior(GaussianLaw):
         logits: Logits,
         curvature: Curvature,
         inverse: CurvedInverse,
-        process: Process,
         info: Info,
     ):
-        super().__init__(problem, alpha, logits, inverse, process, info)
+        super().__init__(problem, alpha, logits, inverse, info)
         self.curvature = curvature
+
+    @cached_property
+    def process(self) -> Process:
+        """GP(0, Θ/ridge), whose factor is for draws alone, and is made for the first of them."""
+        return self.problem.tangent_process
 
     def response(self, key: PRNGKeyArray, g: Draws) -> Draws:
         noise = jax.random.normal(key, g.shape)

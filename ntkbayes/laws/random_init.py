@@ -25,6 +25,7 @@ from ntkbayes.laws.base import (
 from ntkbayes.laws.gaussian import GaussianLaw, solve_columns
 from ntkbayes.linalg import (
     Interpolation,
+    Logits,
     SharedInverse,
     StructuredCurvature,
     every_output,
@@ -123,7 +124,23 @@ class FirstOrderLaw(GaussianLaw):
     """δf*(x) = g(x) − P(x, X) B g(X): (4) of THEORY 5; for ridge = 0 with B/ridge → Θ⁻¹ ⊗ Π."""
 
     inverse: SharedInverse | Interpolation
-    process: InitialProcess
+
+    def __init__(
+        self,
+        problem: Problem,
+        alpha: Logits,
+        logits: Logits,
+        inverse: SharedInverse | Interpolation,
+        process: InitialProcess,
+        info: FirstOrderInfo,
+    ):
+        super().__init__(problem, alpha, logits, inverse, info)
+        self._process = process
+
+    @property
+    def process(self) -> InitialProcess:
+        """GP(0, K), of which variances need the factor, too."""
+        return self._process
 
     @property
     def _scale(self) -> float:

@@ -111,7 +111,6 @@ class SiteMethod(PosteriorMethod):
             posterior.logits,
             posterior.curvature,
             posterior.inverse,
-            problem.tangent_process,
             info,
         )
 

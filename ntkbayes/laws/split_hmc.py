@@ -26,14 +26,15 @@ from ntkbayes.laws.chains import (
     Chains,
     Mode,
     Positions,
-    Roots,
     Sampler,
-    laplace_roots,
-    product,
+    Whitened,
+    coupled_root,
+    laplace_root,
 )
 from ntkbayes.likelihood import Likelihood
-from ntkbayes.linalg import Curvature, Gram, Logits, StructuredCurvature
+from ntkbayes.linalg import Curvature, Gram, Logits, StructuredCurvature, apply
 
+Roots = Float[Array, "classes n n"] | Float[Array, "rows rows"]
 PerChain = Float[Array, " chains"]
 
 _SHORTEST, _LONGEST = math.pi / 3, math.pi  # of a trajectory; π would lead back to −δ
@@ -61,6 +62,9 @@ class SplitHMC(ChainMethod):
     """
 
     name: ClassVar[str] = "split HMC"
+
+    def matrices(self, rows: int, num_outputs: int) -> dict[str, float]:
+        return {"factor and P": 2.0, "roots": 3.0 * num_outputs, "workspace": 3.0}
 
     def sampler(self, problem: Problem, lower: Gram, mode: Mode) -> "SplitHMCSampler":
         reference = _reference(problem.likelihood, problem.targets, lower, mode)
@@ -102,15 +106,14 @@ class Reference(eqx.Module):
 
 @eqx.filter_jit
 def _reference(likelihood: Likelihood, targets: Logits, lower: Gram, mode: Mode) -> Reference:
-    roots, _ = laplace_roots(lower, mode.curvature)
     curvature = mode.curvature
-    if roots.ndim == 3:
+    if lower.shape[0] == len(targets):
         curvature = StructuredCurvature(curvature.matrix_diagonal, coupled=False)
-        roots = lower[None] @ roots
-        covariance = roots @ roots.transpose(0, 2, 1)
+        weights = curvature.diagonal.T
+        roots = lower[None] @ jax.lax.map(lambda w: laplace_root(lower, w)[0], weights)
     else:
-        roots = lower @ roots
-        covariance = roots @ roots.T
+        roots = lower @ coupled_root(lower, curvature)[0]
+    covariance = roots @ jnp.swapaxes(roots, -1, -2)
     return Reference(likelihood, targets, lower, mode, curvature, roots, covariance)
 
 
@@ -189,7 +192,7 @@ class SplitHMCSampler(Sampler):
         size = jnp.broadcast_to(state.step_size, every)
         return Chains(state.position, state.diverging, steps, state.accept, size)
 
-    def whitened(self, positions: Positions) -> Positions:
+    def whitened(self, positions: Positions, key: PRNGKeyArray) -> Whitened:
         """z = ẑ + L⁻¹ δ."""
         lower, mode = self.reference.lower, self.reference.mode.whitened
         if lower.shape[0] == len(mode):
@@ -202,6 +205,13 @@ class SplitHMCSampler(Sampler):
         else:
             white = solved.T.reshape(positions.shape)
         return mode[None, None] + white
+
+
+def product(roots: Roots, v: Float[Array, "*draws n classes"]) -> Float[Array, "*draws n classes"]:
+    """Each class by its own matrix, or all by one that couples them."""
+    if roots.ndim == 2:
+        return apply(roots, v)
+    return jnp.einsum("cij,...jc->...ic", roots, v)
 
 
 def _dual_averaging() -> Any:

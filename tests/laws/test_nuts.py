@@ -10,6 +10,7 @@ import ntkbayes as nb
 from ntkbayes.laws import nuts
 from ntkbayes.laws.base import Problem
 from ntkbayes.laws.chains import laplace_mode
+from ntkbayes.laws.nuts import NUTS
 from ntkbayes.likelihood import Bernoulli
 from ntkbayes.linalg import cholesky
 
@@ -34,30 +35,53 @@ def test_laplace_becomes_exact_for_one_point_as_the_prior_narrows():
     assert np.all(np.diff(np.log10(gaps)) < -1.9)
 
 
-def test_the_potential_is_the_log_density_of_the_posterior_in_other_coordinates():
+def problem_and_target(mean):
     rng = np.random.default_rng(2)
     small = nb.Dataset(rng.standard_normal((11, 2)), np.arange(11) % 3, class_names=range(3))
-    prior = nb.NTKPrior(NETWORK, ridge=0.5, mean=[0.5, 0.0, -1.0])
-    problem = Problem.build(prior, small, None)
+    problem = Problem.build(nb.NTKPrior(NETWORK, ridge=0.5, mean=mean), small, None)
     factor = cholesky(problem.prior_gram)
     found = laplace_mode(problem, factor)
     target = nuts._target(problem.likelihood, problem.targets, factor.lower, found)
+    return problem, np.array(factor.lower), found, target
+
+
+def test_the_potential_is_the_log_density_of_the_posterior_in_other_coordinates():
+    mean = np.array([0.5, 0.0, -1.0])
+    problem, lower, found, target = problem_and_target(mean)
     sampler = nuts.NUTSSampler(target, jax.numpy.asarray(0.8), 1, 10)
+    mode = np.array(found.whitened)
 
     def log_density(z):
-        f = np.array([0.5, 0.0, -1.0]) + np.array(factor.lower) @ z
-        return oracle.Softmax().log_density(small.targets, f) - np.sum(z**2) / 2
+        prior = np.sum((z - z.mean(axis=1, keepdims=True)) ** 2) / 2
+        return oracle.Softmax().log_density(np.array(problem.targets), mean + lower @ z) - prior
 
-    mode = np.array(found.whitened)
+    origin = jax.numpy.zeros((11, 2))
     for scale in (0.0, 1.0, 3.0):
-        position = scale * jax.random.normal(KEY, mode.shape)
-        whitened = np.array(sampler.whitened(position[None, None]))[0, 0]
-        gap = float(target.potential(position) - target.potential(jax.numpy.zeros_like(mode)))
+        position = scale * jax.random.normal(KEY, origin.shape)
+        whitened = np.array(sampler.whitened(position[None, None], KEY))[0, 0]
+        gap = float(target.potential(position) - target.potential(origin))
         assert gap == pytest.approx(log_density(mode) - log_density(whitened), rel=1e-10, abs=1e-9)
-    # Class by class, the coordinates make the Laplace posterior standard normal.
-    weights = np.array(found.curvature.matrix_diagonal)
-    for c in range(3):
-        precision = np.eye(11) + factor.lower.T @ (weights[:, c, None] * factor.lower)
-        np.testing.assert_allclose(
-            target.roots[c].T @ precision @ target.roots[c], np.eye(11), atol=1e-9
-        )
+
+
+def test_coordinates_make_laplace_of_one_weight_a_point_standard_normal():
+    _, lower, found, target = problem_and_target(0.0)
+    weights = np.sqrt(np.array(found.curvature.matrix_diagonal)).mean(axis=1) ** 2 * 3 / 2
+    precision = np.eye(11) + lower.T @ (weights[:, None] * lower)
+    root = np.array(target.root)
+    np.testing.assert_allclose(root.T @ precision @ root, np.eye(11), atol=1e-9)
+    np.testing.assert_allclose(root.T @ root, np.diag(target.precision[:, 0]), atol=1e-9)
+    directions = np.array(target.directions)
+    np.testing.assert_allclose(directions @ directions.T, np.eye(2), atol=1e-12)
+    np.testing.assert_allclose(directions.sum(axis=1), 0.0, atol=1e-12)
+
+
+def test_the_mean_of_a_points_logits_keeps_its_prior():
+    # Softmax does not see it: independent draws, of variance P_ii / C.
+    problem, lower, _, _ = problem_and_target([0.5, 0.0, -1.0])
+    method = NUTS(num_samples=2000, num_warmup=50, num_chains=2)
+    law = method.solve(problem, KEY)
+    means = np.linalg.solve(lower, np.array(law.g.values).mean(axis=2).T) * np.sqrt(3)
+    count = means.size
+    assert abs(means.mean()) < 4 / np.sqrt(count)
+    assert abs((means**2).mean() - 1) < 4 * np.sqrt(2 / count)
+    assert abs((means[:, 1:] * means[:, :-1]).mean()) < 4 / np.sqrt(count)

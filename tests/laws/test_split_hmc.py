@@ -177,7 +177,7 @@ def test_positions_are_whitened_by_the_prior(coupled):
     reference, _, mean, _ = posterior(coupled, Categorical())
     sampler = split_hmc.SplitHMCSampler(reference, jnp.asarray(0.8), jnp.asarray(1))
     positions = jax.random.normal(KEY, (2, 5, *SIZES))
-    whitened = np.array(sampler.whitened(positions))
+    whitened = np.array(sampler.whitened(positions, KEY))
     lower = np.array(reference.lower)
     spread = lower if coupled else oracle.spread(lower, SIZES[1])
     logits = mean + (whitened.reshape(10, -1) @ spread.T).reshape(positions.shape)
