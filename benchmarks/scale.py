@@ -227,17 +227,12 @@ def large(num_points: int, dtypes: list[str]) -> None:
 
 
 def growth() -> None:
-    def exponent(sizes: list[int], values: list[float]) -> float:
-        return float(np.polyfit(np.log(sizes), np.log(values), 1)[0])
-
     def row(what: str, sizes: list[int], works: list[Callable[[], Any]], *theory: str) -> None:
-        found = [seconds_and_peak(work) for work in works]
-        for name, values, expected in zip(
-            ("s", "MiB"), zip(*found, strict=True), theory, strict=True
-        ):
+        found = np.array([seconds_and_peak(work) for work in works]).T
+        for unit, values, expected in zip(("s", "MiB"), found, theory, strict=True):
+            exponent = np.polyfit(np.log(sizes), np.log(values), 1)[0]
             told = ", ".join(f"{size}: {v:.3g}" for size, v in zip(sizes, values, strict=True))
-            grows = exponent(sizes, list(values))
-            print(f"  {what:30s}{name:>4s} {grows:5.2f}   {expected:28s} {told}", flush=True)
+            print(f"  {what:30s}{unit:>4s} {exponent:5.2f}   {expected:28s} {told}", flush=True)
 
     print("\nexponents of time and of memory beyond K and Θ, fitted on four sizes")
     points = [500, 1000, 2000, 4000]

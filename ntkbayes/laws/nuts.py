@@ -7,7 +7,6 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
-from scipy.linalg import helmert
 
 from ntkbayes.laws.base import Draws, Problem
 from ntkbayes.laws.chains import (
@@ -94,6 +93,8 @@ class Target(eqx.Module):
 
 @eqx.filter_jit
 def _target(likelihood: Likelihood, targets: Logits, lower: Gram, mode: Mode) -> Target:
+    from scipy.linalg import helmert
+
     num_points, num_outputs = targets.shape
     directions = jnp.eye(num_outputs)
     if lower.shape[0] == num_points:
@@ -111,7 +112,7 @@ def _target(likelihood: Likelihood, targets: Logits, lower: Gram, mode: Mode) ->
 def _shared_weights(curvature: Curvature, num_directions: int) -> Float[Array, " n"]:
     """One weight for all logits of a point: by the mean of their √w, as it is scales that T evens out,
     and logits with small weights are many."""
-    weights = curvature.matrix_diagonal
+    weights = jnp.maximum(curvature.matrix_diagonal, 0.0)  # round-off
     return jnp.mean(jnp.sqrt(weights), axis=1) ** 2 * weights.shape[1] / num_directions
 
 
