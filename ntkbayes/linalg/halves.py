@@ -74,6 +74,23 @@ def scaled(half: Half, scale: Float[Array, " n"]) -> Half:
     return Halves(scaled(half.top, first), below, scaled(half.bottom, second))
 
 
+def full(half: Half) -> Block:
+    """The symmetric matrix."""
+    diagonal = jnp.concatenate(diagonals(half))
+    size, dtype = len(diagonal), diagonal.dtype
+    return _filled(jnp.zeros((size, size), dtype), half, 0)
+
+
+def _filled(matrix: Block, half: Half, start: int) -> Block:
+    if not isinstance(half, Halves):
+        return matrix.at[start : start + len(half), start : start + len(half)].set(half)
+    rows, columns = half.below.shape
+    middle, end = start + columns, start + columns + rows
+    matrix = matrix.at[middle:end, start:middle].set(half.below)
+    matrix = matrix.at[start:middle, middle:end].set(half.below.T)
+    return _filled(_filled(matrix, half.top, start), half.bottom, middle)
+
+
 def diagonals(half: Half) -> list[Float[Array, "*stack block"]]:
     """The diagonal, block by block, of one matrix or a stack of them."""
     if not isinstance(half, Halves):

@@ -8,6 +8,7 @@ from jaxtyping import Array, DTypeLike, Float
 
 from ntkbayes.errors import ConfigurationError
 from ntkbayes.linalg import halves
+from ntkbayes.linalg.blocks import Gram
 from ntkbayes.linalg.halves import Columns, Half, Rows
 
 
@@ -80,3 +81,7 @@ class BlockedTriangle(eqx.Module):
     def scaled_inverse(self, scale: Float[Array, " n"]) -> Half:
         """diag(scale) (L Lᵀ)⁻¹ diag(scale), its lower half: 2n³/3 operations."""
         return halves.scaled(halves.inverse_gram(self.lower), scale.astype(self.dtype))
+
+    def gram_inverse(self) -> Gram:
+        """(L Lᵀ)⁻¹ as a matrix: 2n³/3 operations."""
+        return halves.full(halves.inverse_gram(self.lower))

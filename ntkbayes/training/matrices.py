@@ -9,7 +9,7 @@ from jaxtyping import DTypeLike
 
 from ntkbayes.memory import NUMBER
 from ntkbayes.training import linearised
-from ntkbayes.training.preconditioner import is_classwise
+from ntkbayes.training.preconditioner import is_paired
 
 
 def training_matrices(
@@ -33,5 +33,5 @@ def many_draws_matrices(
 ) -> dict[str, float]:
     """Matrices at the peak of drawing many initial functions and training them."""
     narrow = np.dtype(factor_dtype).itemsize / NUMBER
-    factors = narrow * (num_outputs if is_classwise(rows, num_draws) else 1) / 2
+    factors = narrow * (num_outputs if is_paired(rows, num_draws) else 1) / 2
     return {"factor of the draws": 1.0, "preconditioner": factors, "workspace": 3.0}

@@ -10,8 +10,7 @@ from collections.abc import Callable
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Array, DTypeLike, Float
+from jaxtyping import Array, DTypeLike, Float, Int
 
 from ntkbayes.linalg import (
     Block,
@@ -19,7 +18,6 @@ from ntkbayes.linalg import (
     CoupledInverse,
     Curvature,
     Gram,
-    Logits,
     Operator,
     Triangle,
     apply,
@@ -43,54 +41,99 @@ class Preconditioner(eqx.Module):
         """v ≈ Σ g and z = P⁻¹ v: a step in f, and the one in a that causes it."""
 
 
-class FactoredPreconditioner(Preconditioner):
-    """(P_s⁻¹ + diag w)⁻¹ for each logit, where the outputs share P_s, by the factor of I + √w P_s √w:
-    applied at the cost of one product.
+class SharedPreconditioner(Preconditioner):
+    """(P_s⁻¹ + diag w)⁻¹ ⊗ I_C where the outputs share P_s, by the factor of I + √w P_s √w: applied at
+    the cost of one product."""
 
-    Attributes:
-        weights: w, of each logit or of all alike.
-    """
+    weights: Float[Array, " n"]
+    factor: Triangle
 
-    weights: eqx.AbstractVar[Float[Array, "n _"]]
-
-    @property
-    @abc.abstractmethod
-    def dtype(self) -> np.dtype:
-        """Of the factors."""
+    @classmethod
+    def build(
+        cls,
+        ntk: Gram,
+        ridge: Float[Array, ""],
+        weights: Float[Array, " n"],
+        *,
+        dtype: DTypeLike,
+    ) -> "SharedPreconditioner":
+        scale = jnp.sqrt(weights / ridge)
+        return cls(weights, _triangle(ntk, scale=scale, shift=1.0, dtype=dtype))
 
     @property
     def reach(self) -> float:
-        return 0.0 if self.dtype == self.weights.dtype else 1e-4
+        return 0.0 if self.factor.dtype == self.weights.dtype else 1e-4
 
-    @abc.abstractmethod
-    def weight_step(self, gradients: Draws) -> Draws:
-        """z = √w (I + √w P_s √w)⁻¹ g / √w."""
+    def astype(self, dtype: DTypeLike) -> "SharedPreconditioner":
+        """The same with a factor in another precision."""
+        factor = jax.tree.map(lambda block: block.astype(dtype), self.factor)
+        return SharedPreconditioner(self.weights, factor)
 
     def apply(self, gradients: Draws, project: Callable) -> tuple[Draws, Draws]:
-        """v = (g − z) / w, and z."""
+        """v = (g − z) / w, and z = √w (I + √w P_s √w)⁻¹ g / √w."""
         gradients = project(gradients)
-        z = self.weight_step(gradients)
-        return project((gradients - z) / self.weights[None]), project(z)
+        draws, size, num_outputs = gradients.shape
+        columns = gradients.transpose(1, 0, 2).reshape(size, -1)
+        scale = jnp.sqrt(self.weights)[:, None]
+        solved = scale * self.factor.solve_transposed(self.factor.solve(columns / scale))
+        z = solved.reshape(size, draws, num_outputs).transpose(1, 0, 2)
+        return project((gradients - z) / self.weights[:, None]), project(z)
 
 
-def _floored(weights: Float[Array, "n _"]) -> Float[Array, "n _"]:
-    """The weights, none so small that (g − z) / w is lost in round-off: as certain as the most certain
-    points are taken to be."""
-    return jnp.maximum(weights, 1e-3 * jnp.max(weights))
+class CurvedPairs(eqx.Module):
+    """R with W ≈ diag(w) ⊗ I + R Rᵀ: of all pairs of a point and an eigenvector of its block of W, the n
+    that are curved the most.
 
-
-class SharedPreconditioner(FactoredPreconditioner):
-    """All logits alike: one factor.
-
-    w is the mean eigenvalue of each point's block of W where the likelihood is not flat.
+    Attributes:
+        points: of each pair.
+        directions: its column of R, √(eigenvalue − w) times the eigenvector.
     """
 
-    weights: Float[Array, "n 1"]
-    factor: Triangle
+    points: Int[Array, " pairs"]
+    directions: Float[Array, "pairs classes"]
 
-    @property
-    def dtype(self) -> np.dtype:
-        return np.dtype(self.factor.dtype)
+    @classmethod
+    def split(cls, curvature: Curvature, *, is_flat: bool) -> tuple[Float[Array, " n"], "CurvedPairs"]:
+        """w and R: w is the geometric mean of what eigenvalues a point has left.
+
+        A pair counts for its eigenvalue, and all the more where the point's others are small.
+        """
+        values, vectors = jnp.linalg.eigh(curvature.blocks)
+        values, vectors = values[:, int(is_flat) :], vectors[:, :, int(is_flat) :]
+        values = _floored(values, 3e-4)
+        size, count = values.shape
+        logs = jnp.log(values)
+        score = logs - jnp.mean(logs, axis=1, keepdims=True) / 2
+        _, best = jax.lax.top_k(score.reshape(-1), size)
+        points, which = best // count, best % count
+        is_left = jnp.ones_like(values, dtype=bool).at[points, which].set(False)
+        num_left = jnp.sum(is_left, axis=1)
+        mean = jnp.sum(logs, axis=1, where=is_left) / jnp.maximum(num_left, 1)
+        weights = jnp.where(num_left > 0, jnp.exp(mean), values[:, 0])
+        excess = jnp.maximum(values[points, which] - weights[points], 0.0)  # up to round-off
+        return weights, cls(points, jnp.sqrt(excess)[:, None] * vectors[points, :, which])
+
+    def gather(self, v: Draws) -> Float[Array, "draws pairs"]:
+        """Rᵀ v."""
+        return jnp.sum(v[:, self.points] * self.directions, axis=2)
+
+    def scatter_into(self, v: Draws, y: Float[Array, "draws pairs"]) -> Draws:
+        """v + R y."""
+        return v.at[:, self.points].add(y[:, :, None] * self.directions)
+
+
+class PairedPreconditioner(Preconditioner):
+    """G − G R (I + Rᵀ G R)⁻¹ Rᵀ G with G that of `SharedPreconditioner` (Woodbury): many fewer iterations
+    for twice the products.
+
+    The correction is in float32, which it is blind to: any y gives v = G (g − R y) and z = P⁻¹ v. Beside
+    G it keeps a factor of its size, and a copy of G's own.
+    """
+
+    shared: SharedPreconditioner
+    coarse: SharedPreconditioner
+    pairs: CurvedPairs
+    capacitance: BlockedTriangle
 
     @classmethod
     def build(
@@ -101,49 +144,42 @@ class SharedPreconditioner(FactoredPreconditioner):
         *,
         is_flat: bool,
         dtype: DTypeLike,
-    ) -> "SharedPreconditioner":
-        mean = jnp.sum(curvature.matrix_diagonal, axis=1) / max(1, curvature.shape[1] - is_flat)
-        weights = _floored(mean[:, None])
-        scale = jnp.sqrt(weights[:, 0] / ridge)
-        return cls(weights, triangle(ntk, scale=scale, shift=1.0, dtype=dtype))
-
-    def weight_step(self, gradients: Draws) -> Draws:
-        draws, size, num_outputs = gradients.shape
-        columns = gradients.transpose(1, 0, 2).reshape(size, -1)
-        scale = jnp.sqrt(self.weights)
-        solved = scale * self.factor.solve_transposed(self.factor.solve(columns / scale))
-        return solved.reshape(size, draws, num_outputs).transpose(1, 0, 2)
-
-
-class ClasswisePreconditioner(FactoredPreconditioner):
-    """Each logit by itself: C factors, closer to Σ.
-
-    w is the diagonal of W.
-    """
-
-    weights: Logits
-    factors: BlockedTriangle
+    ) -> "PairedPreconditioner":
+        weights, pairs = eqx.filter_jit(CurvedPairs.split)(curvature, is_flat=is_flat)
+        shared = SharedPreconditioner.build(ntk, ridge, weights, dtype=dtype)
+        coarse = shared.astype(jnp.float32)
+        return cls(shared, coarse, pairs, _capacitance(coarse, pairs))
 
     @property
-    def dtype(self) -> np.dtype:
-        return self.factors.dtype
+    def reach(self) -> float:
+        return self.shared.reach
 
-    @classmethod
-    def build(
-        cls, ntk: Gram, ridge: Float[Array, ""], curvature: Curvature, *, dtype: DTypeLike
-    ) -> "ClasswisePreconditioner":
-        weights = _floored(curvature.matrix_diagonal)
-        scales = jnp.sqrt(weights.T / ridge)
-        factors = jax.lax.map(
-            lambda scale: BlockedTriangle.factor(ntk, scale=scale, shift=1.0, dtype=dtype), scales
-        )
-        return cls(weights, factors)
+    def apply(self, gradients: Draws, project: Callable) -> tuple[Draws, Draws]:
+        gradients = project(gradients)
+        moved, _ = self.coarse.apply(gradients, project)
+        y = self.capacitance.solve_gram_rows(self.pairs.gather(moved))
+        return self.shared.apply(self.pairs.scatter_into(gradients, -y), project)
 
-    def weight_step(self, gradients: Draws) -> Draws:
-        scale = jnp.sqrt(self.weights)[None]
-        rows = (gradients / scale).transpose(2, 0, 1)
-        solved = jax.vmap(BlockedTriangle.solve_gram_rows)(self.factors, rows)
-        return scale * solved.transpose(1, 2, 0)
+
+_triangle = eqx.filter_jit(triangle)
+
+
+@eqx.filter_jit
+def _capacitance(shared: SharedPreconditioner, pairs: CurvedPairs) -> BlockedTriangle:
+    """The factor of I + Rᵀ G R, with G = √w⁻¹ (I − (I + √w P_s √w)⁻¹) √w⁻¹."""
+    inverse = shared.factor.gram_inverse()
+    scaled = pairs.directions / jnp.sqrt(shared.weights[pairs.points])[:, None]
+    scaled = scaled.astype(inverse.dtype)
+
+    def row(pair: tuple[Array, Array]) -> Array:
+        point, direction = pair
+        return ((pairs.points == point) - inverse[point, pairs.points]) * (scaled @ direction)
+
+    gram = jax.lax.map(row, (pairs.points, scaled), batch_size=_ROWS)
+    return BlockedTriangle.factor(gram, shift=1.0)
+
+
+_ROWS = 512  # of the capacitance at a time
 
 
 class CoupledPreconditioner(Preconditioner):
@@ -166,20 +202,19 @@ class SurrogatePreconditioner(Preconditioner):
     """z by way of an operator's surrogate, v by a product with the operator."""
 
     gram: Operator
-    surrogate: ClasswisePreconditioner
+    surrogate: Preconditioner
 
     def apply(self, gradients: Draws, project: Callable) -> tuple[Draws, Draws]:
         _, z = self.surrogate.apply(gradients, project)
         return apply(self.gram, z), z
 
 
-def is_classwise(num_points: int, num_draws: int) -> bool:
-    """Whether so many draws are worth a factor a class: they save some 50 products a draw, each of 2n² C
-    operations, for n³/3 C. Never where matrices are spread over devices."""
-    return num_shares() == 1 and num_draws > num_points / 300
+def is_paired(num_points: int, num_draws: int) -> bool:
+    """Whether so many draws are worth the capacitance: it saves some 50 products a draw, each of 2n² C
+    operations, for n³ in float32. Never where matrices are spread over devices."""
+    return num_shares() == 1 and num_draws > max(1, num_points / 2000)
 
 
-@eqx.filter_jit
 def preconditioner_of(
     ntk: Block,
     ridge: Float[Array, ""],
@@ -195,11 +230,38 @@ def preconditioner_of(
         dtype: of its matrices; float64 where the outputs are coupled.
     """
     if isinstance(ntk, Operator):
-        surrogate = ClasswisePreconditioner.build(ntk.surrogate, ridge, curvature, dtype=dtype)
+        surrogate = _factored(ntk.surrogate, ridge, curvature, is_flat, is_many=True, dtype=dtype)
         return SurrogatePreconditioner(ntk / ridge, surrogate)
     size = curvature.shape[0]
     if ntk.shape[0] != size:
-        return CoupledPreconditioner.build(ntk / ridge, curvature)
-    if is_classwise(size, num_draws):
-        return ClasswisePreconditioner.build(ntk, ridge, curvature, dtype=dtype)
-    return SharedPreconditioner.build(ntk, ridge, curvature, is_flat=is_flat, dtype=dtype)
+        return eqx.filter_jit(CoupledPreconditioner.build)(ntk / ridge, curvature)
+    is_many = is_paired(size, num_draws)
+    return _factored(ntk, ridge, curvature, is_flat, is_many=is_many, dtype=dtype)
+
+
+def _factored(
+    ntk: Gram,
+    ridge: Float[Array, ""],
+    curvature: Curvature,
+    is_flat: bool,
+    *,
+    is_many: bool,
+    dtype: DTypeLike,
+) -> Preconditioner:
+    if is_many and curvature.shape[1] - is_flat > 1:
+        return PairedPreconditioner.build(ntk, ridge, curvature, is_flat=is_flat, dtype=dtype)
+    weights = _mean_eigenvalues(curvature, is_flat)
+    return SharedPreconditioner.build(ntk, ridge, weights, dtype=dtype)
+
+
+@eqx.filter_jit
+def _mean_eigenvalues(curvature: Curvature, is_flat: bool) -> Float[Array, " n"]:
+    """Of each point's block of W, where the likelihood is not flat."""
+    total = jnp.sum(curvature.matrix_diagonal, axis=1)
+    return _floored(total / max(1, curvature.shape[1] - is_flat), 1e-3)
+
+
+def _floored(weights: Float[Array, "n *_"], share: float) -> Float[Array, "n *_"]:
+    """The weights, none so small that (g − z) / w is lost in round-off: as certain as the most certain
+    points are taken to be."""
+    return jnp.maximum(weights, share * jnp.max(weights))
