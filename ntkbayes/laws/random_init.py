@@ -79,25 +79,24 @@ class RandomInit(Method[RandomInitLaw]):
 
     def solve(self, problem: Problem, key: PRNGKeyArray | None) -> RandomInitLaw:
         key = self._require_key(key)
-        g = problem.initial_process.draw(key, self.num_inits)
-        trained = self._train(problem, problem.mean[None] + g.values)
-        return RandomInitLaw(problem, g, trained.alpha, TrainingInfo.of(trained))
-
-    def _train(self, problem: Problem, initials: Draws) -> linearised.TrainedPredictors:
         given = (problem.likelihood, problem.gram.ntk, problem.targets)
         if self.training_time < float("inf"):
-            return flow.flow(*given, initials, ridge=problem.ridge, time=self.training_time)
-        centre = linearised.train(
+            g = problem.initial_process.draw(key, self.num_inits)
+            initials = problem.mean[None] + g.values
+            trained = flow.flow(*given, initials, ridge=problem.ridge, time=self.training_time)
+            return RandomInitLaw(problem, g, trained.alpha, TrainingInfo.of(trained))
+        centre = linearised.train(  # before there is a factor of K, for the sake of the peak
             *given,
             problem.mean,
             ridge=problem.ridge,
             tolerance=max(_CENTRE, self.tolerance),
             factor_dtype=self.factor_dtype,
         )
+        g = problem.initial_process.draw(key, self.num_inits)
         with tqdm(total=self.num_inits, desc=self.name, disable=not self.progress) as bar:
-            return linearised.train_many(
+            trained = linearised.train_many(
                 *given,
-                initials,
+                problem.mean[None] + g.values,
                 centre,
                 problem.mean,
                 ridge=problem.ridge,
@@ -105,6 +104,7 @@ class RandomInit(Method[RandomInitLaw]):
                 factor_dtype=self.factor_dtype,
                 progress=bar.update,
             )
+        return RandomInitLaw(problem, g, trained.alpha, TrainingInfo.of(trained))
 
 
 _CENTRE = 1e-3  # residual of the centre, from which draws only start

@@ -30,6 +30,7 @@ from ntkbayes.linalg.curved import (
     symmetric_roots,
 )
 from ntkbayes.linalg.devices import by_rows, everywhere, num_shares, over_devices, row_by_row
+from ntkbayes.linalg.halves import Half, tabulated
 from ntkbayes.linalg.norms import largest
 from ntkbayes.linalg.sharded import ShardedTriangle, Triangle, require_shares, triangle
 from ntkbayes.linalg.triangular import BlockedTriangle, factor_dtype
@@ -44,6 +45,7 @@ __all__ = [
     "Curvature",
     "CurvedInverse",
     "Gram",
+    "Half",
     "Interpolation",
     "IterativeInverse",
     "Logits",
@@ -69,5 +71,6 @@ __all__ = [
     "require_shares",
     "row_by_row",
     "symmetric_roots",
+    "tabulated",
     "triangle",
 ]

@@ -1,13 +1,15 @@
 """Cholesky factors of Gram matrices, and conditioning by them."""
 
+import abc
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy.linalg import solve_triangular
 from jaxtyping import Array, Bool, Float
 
 from ntkbayes.errors import NotPositiveDefiniteError, PrecisionError
+from ntkbayes.linalg import halves
 from ntkbayes.linalg.blocks import Gram, apply
 from ntkbayes.linalg.devices import everywhere, num_shares
 from ntkbayes.linalg.sharded import ShardedTriangle
@@ -25,25 +27,70 @@ def require_float64() -> None:
 class CholeskyFactor(eqx.Module):
     """gram + jitter · I = lower lowerᵀ, of a Gram matrix shared by the outputs or coupling them."""
 
-    lower: Gram
-    jitter: float = eqx.field(static=True)
+    jitter: eqx.AbstractVar[float]
 
+    @property
+    @abc.abstractmethod
+    def lower(self) -> Gram:
+        """The matrix."""
+
+    @abc.abstractmethod
     def colour(self, z: Float[Array, "*draws n classes"]) -> Float[Array, "*draws n classes"]:
         """lower z: from white noise to draws of the logits."""
-        return apply(self.lower, z)
 
+    @abc.abstractmethod
     def whiten(self, rhs: Float[Array, "rows m"]) -> Float[Array, "rows m"]:
         """lower⁻¹ rhs."""
-        return solve_triangular(self.lower, rhs, lower=True)
+
+
+class HalvedFactor(CholeskyFactor):
+    """On one device, by halves. The blocks on its diagonal are as LAPACK gives them: jitter makes them
+    too ill-conditioned to be inverted."""
+
+    half: halves.Corners
+    jitter: float = eqx.field(static=True)
+
+    @property
+    def lower(self) -> Gram:
+        return _unpacked(self.half)
+
+    def colour(self, z: Float[Array, "*draws n classes"]) -> Float[Array, "*draws n classes"]:
+        return _coloured(self.half, z)
+
+    def whiten(self, rhs: Float[Array, "rows m"]) -> Float[Array, "rows m"]:
+        return _whitened(self.half, rhs)
+
+
+_unpacked = jax.jit(halves.lower_triangle)
+_whitened = jax.jit(halves.solve)
+
+
+@jax.jit
+def _coloured(
+    half: halves.Corners, z: Float[Array, "*draws n classes"]
+) -> Float[Array, "*draws n classes"]:
+    size = halves.num_rows(half)
+    columns = z if size == z.shape[-2] else z.reshape(*z.shape[:-2], size, 1)  # outputs are coupled
+    columns = jnp.moveaxis(columns, -2, 0)
+    coloured = halves.multiply(half, columns.reshape(size, -1)).reshape(columns.shape)
+    return jnp.moveaxis(coloured, 0, -2).reshape(z.shape)
 
 
 class ShardedFactor(CholeskyFactor):
-    """The same with its rows spread over devices."""
+    """With its rows spread over devices."""
 
-    inverses: Float[Array, "blocks b b"]
+    triangle: ShardedTriangle
+    jitter: float = eqx.field(static=True)
+
+    @property
+    def lower(self) -> Gram:
+        return self.triangle.lower
+
+    def colour(self, z: Float[Array, "*draws n classes"]) -> Float[Array, "*draws n classes"]:
+        return apply(self.lower, z)
 
     def whiten(self, rhs: Float[Array, "rows m"]) -> Float[Array, "rows m"]:
-        return _solve(ShardedTriangle(self.lower, self.inverses), rhs)
+        return _solve(self.triangle, rhs)
 
 
 _solve = eqx.filter_jit(lambda triangle, rhs: everywhere(triangle.solve(rhs)))
@@ -67,11 +114,12 @@ def cholesky(gram: Gram, *, what: str = "the Gram matrix") -> CholeskyFactor:
     is_spread = num_shares() > 1 and size % num_shares() == 0
     while True:
         jitter = relative * scale
-        lower, inverses, is_finite = _attempt(gram, jnp.asarray(jitter, gram.dtype), is_spread)
+        attempt = _attempt_spread if is_spread else _attempt
+        factor, is_finite = attempt(gram, jnp.asarray(jitter, gram.dtype))
         if bool(is_finite):
-            if inverses is not None:
-                return ShardedFactor(lower, jitter, inverses)
-            return CholeskyFactor(lower, jitter)
+            if isinstance(factor, ShardedTriangle):
+                return ShardedFactor(triangle=factor, jitter=jitter)
+            return HalvedFactor(half=factor, jitter=jitter)
         relative *= 10
         if relative > 1e-8:
             break
@@ -88,19 +136,24 @@ _mean_diagonal = jax.jit(lambda gram: jnp.mean(jnp.diagonal(gram)))
 _is_finite = jax.jit(lambda gram: jnp.all(jnp.isfinite(gram)))
 
 
+@jax.jit
+def _attempt(gram: Gram, jitter: Float[Array, ""]) -> tuple[halves.Corners, Bool[Array, ""]]:
+    """The factor of gram + jitter · I, and whether it is finite."""
+    half = halves.factor(halves.lower_half(gram, shift=jitter), halves.Corner)
+    return half, _all_finite(half)
+
+
 @eqx.filter_jit
-def _attempt(
-    gram: Gram, jitter: Float[Array, ""], is_spread: bool
-) -> tuple[Gram, Float[Array, "blocks b b"] | None, Bool[Array, ""]]:
-    """Lower factor of gram + jitter · I, with the inverses of a spread one, and whether it is one."""
-    if is_spread:
-        found = ShardedTriangle.factor(gram, shift=jitter)
-        lower, inverses = found.lower, found.inverses
-    else:
-        # As it is, LAPACK's factor: jitter makes the blocks too ill-conditioned to be inverted.
-        matrix = gram + jitter * jnp.eye(gram.shape[0], dtype=gram.dtype)
-        lower, inverses = jax.lax.linalg.cholesky(matrix, symmetrize_input=False), None
-    return lower, inverses, jnp.all(jnp.isfinite(lower))
+def _attempt_spread(
+    gram: Gram, jitter: Float[Array, ""]
+) -> tuple[ShardedTriangle, Bool[Array, ""]]:
+    """The same, spread over devices."""
+    found = ShardedTriangle.factor(gram, shift=jitter)
+    return found, _all_finite(found)
+
+
+def _all_finite(factor: halves.Lower | ShardedTriangle) -> Bool[Array, ""]:
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(block)) for block in jax.tree.leaves(factor)]))
 
 
 class Conditional(eqx.Module):

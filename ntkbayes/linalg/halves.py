@@ -3,11 +3,13 @@
 A matrix is [top ·; below bottom], and so on down to blocks on the diagonal. In that form nearly all of
 a factorisation is products of matrices as large as can be, where LAPACK's, and its solves with few
 right-hand sides, run at a part of their speed. Of a factor L the blocks on the diagonal are kept
-inverted.
+inverted, or, where they are too ill-conditioned for that, as `Corner`s.
 
 On CPUs products A B and A Bᵀ of matrices as they lie in memory are twice as quick as Aᵀ B. So
 right-hand sides of L are columns, and those of Lᵀ rows.
 """
+
+from collections.abc import Callable, Iterator
 
 import equinox as eqx
 import jax
@@ -22,15 +24,23 @@ Rows = Float[Array, "rows n"]
 _BLOCK = 512  # rows of a block on the diagonal, at most
 
 
-class Halves(eqx.Module):
-    """The lower half of a matrix with more rows than a block has."""
+class Corner(eqx.Module):
+    """A block on the diagonal of a factor, as it is."""
 
-    top: "Halves | Block"
+    lower: Block
+
+
+class Halves[Kept: (Block, Corner)](eqx.Module):
+    """The lower half of a matrix with more rows than a block has; `Kept` are blocks on its diagonal."""
+
+    top: "Halves[Kept] | Kept"
     below: Block
-    bottom: "Halves | Block"
+    bottom: "Halves[Kept] | Kept"
 
 
-Half = Halves | Block
+Half = Halves[Block] | Block
+Corners = Halves[Corner] | Corner
+Lower = Half | Corners
 
 
 def lower_half(
@@ -52,10 +62,23 @@ def lower_half(
 
 
 def _divided(gram: Half) -> Half:
-    if isinstance(gram, Halves) or len(gram) <= _BLOCK:
+    if isinstance(gram, Halves):
         return gram
-    k = -(-len(gram) // (2 * _BLOCK)) * _BLOCK  # whole blocks
-    return Halves(_divided(gram[:k, :k]), gram[k:, :k], _divided(gram[k:, k:]))
+    return tabulated(len(gram), lambda rows, columns: gram[rows, columns])
+
+
+def tabulated(size: int, entries: Callable[[slice, slice], Block]) -> Half:
+    """The lower half of the matrix with these entries in its rows and columns."""
+
+    def between(start: int, end: int) -> Half:
+        own = slice(start, end)
+        if end - start <= _BLOCK:
+            return entries(own, own)
+        middle = start + -(-(end - start) // (2 * _BLOCK)) * _BLOCK  # whole blocks
+        below = entries(slice(middle, end), slice(start, middle))
+        return Halves(between(start, middle), below, between(middle, end))
+
+    return between(0, size)
 
 
 def _shifted(half: Half, shift: Float[Array, ""] | float) -> Half:
@@ -74,21 +97,45 @@ def scaled(half: Half, scale: Float[Array, " n"]) -> Half:
     return Halves(scaled(half.top, first), below, scaled(half.bottom, second))
 
 
-def full(half: Half) -> Block:
+def matrix(half: Half) -> Block:
     """The symmetric matrix."""
-    diagonal = jnp.concatenate(diagonals(half))
-    size, dtype = len(diagonal), diagonal.dtype
-    return _filled(jnp.zeros((size, size), dtype), half, 0)
+    found = lower_triangle(half)
+    for rows, columns, block in _placed(half):
+        if rows != columns:
+            found = found.at[columns, rows].set(block.T)
+    return found
 
 
-def _filled(matrix: Block, half: Half, start: int) -> Block:
-    if not isinstance(half, Halves):
-        return matrix.at[start : start + len(half), start : start + len(half)].set(half)
-    rows, columns = half.below.shape
-    middle, end = start + columns, start + columns + rows
-    matrix = matrix.at[middle:end, start:middle].set(half.below)
-    matrix = matrix.at[start:middle, middle:end].set(half.below.T)
-    return _filled(_filled(matrix, half.top, start), half.bottom, middle)
+def lower_triangle(lower: Lower) -> Block:
+    """L, of corners, with zeros above; of a symmetric matrix, what is kept of it."""
+    size = num_rows(lower)
+    found = jnp.zeros((size, size), jax.tree.leaves(lower)[0].dtype)
+    for rows, columns, block in _placed(lower):
+        found = found.at[rows, columns].set(block)
+    return found
+
+
+def num_rows(lower: Lower) -> int:
+    *_, (rows, _, _) = _placed(lower)
+    return rows.stop
+
+
+def _placed(lower: Lower, start: int = 0) -> Iterator[tuple[slice, slice, Block]]:
+    """Rows and columns of each block that is kept, and the block."""
+    if isinstance(lower, Halves):
+        rows, columns = lower.below.shape
+        middle = start + columns
+        yield from _placed(lower.top, start)
+        yield slice(middle, middle + rows), slice(start, middle), lower.below
+        yield from _placed(lower.bottom, middle)
+    else:
+        block = lower.lower if isinstance(lower, Corner) else lower
+        own = slice(start, start + len(block))
+        yield own, own, block
+
+
+def inverted(lower: Block) -> Block:
+    return solve_triangular(lower, jnp.eye(len(lower), dtype=lower.dtype), lower=True)
 
 
 def diagonals(half: Half) -> list[Float[Array, "*stack block"]]:
@@ -98,18 +145,34 @@ def diagonals(half: Half) -> list[Float[Array, "*stack block"]]:
     return diagonals(half.top) + diagonals(half.bottom)
 
 
-def factor(half: Half) -> Half:
-    """L of a positive definite matrix L Lᵀ: n³/3 operations."""
+def factor[Kept: (Block, Corner)](
+    half: Half, corner: Callable[[Block], Kept]
+) -> Halves[Kept] | Kept:
+    """L of a positive definite matrix L Lᵀ: n³/3 operations.
+
+    Args:
+        corner: what to keep of the blocks on the diagonal, `inverted` or `Corner`.
+    """
     if not isinstance(half, Halves):
-        lower = jax.lax.linalg.cholesky(half, symmetrize_input=False)
-        return solve_triangular(lower, jnp.eye(len(half), dtype=half.dtype), lower=True)
-    top = factor(half.top)
+        return corner(jax.lax.linalg.cholesky(half, symmetrize_input=False))
+    top = factor(half.top, corner)
     below = _solve_rows(top, half.below)
-    return Halves(top, below, factor(_plus(half.bottom, below, -1)))
+    return Halves(top, below, factor(_plus(half.bottom, below, -1), corner))
 
 
-def solve(lower: Half, v: Columns) -> Columns:
+def multiply(lower: Corners, v: Columns) -> Columns:
+    """L v: n² operations a column."""
+    if not isinstance(lower, Halves):
+        return lower.lower @ v
+    k = lower.below.shape[1]
+    bottom = lower.below @ v[:k] + multiply(lower.bottom, v[k:])
+    return jnp.concatenate([multiply(lower.top, v[:k]), bottom])
+
+
+def solve(lower: Lower, v: Columns) -> Columns:
     """L⁻¹ v: n² operations a column."""
+    if isinstance(lower, Corner):
+        return solve_triangular(lower.lower, v, lower=True)
     if not isinstance(lower, Halves):
         return lower @ v
     k = lower.below.shape[1]
@@ -137,8 +200,10 @@ def solve_gram_rows(lower: Half, v: Rows) -> Rows:
     return _solve_rows_transposed(lower, _solve_rows(lower, v))
 
 
-def _solve_rows(lower: Half, v: Rows) -> Rows:
+def _solve_rows(lower: Lower, v: Rows) -> Rows:
     """v L⁻ᵀ, which is (L⁻¹ vᵀ)ᵀ."""
+    if isinstance(lower, Corner):
+        return solve_triangular(lower.lower, v.T, lower=True).T
     if not isinstance(lower, Halves):
         return v @ lower.T
     k = lower.below.shape[1]

@@ -54,7 +54,7 @@ class BlockedTriangle(eqx.Module):
             dtype: of L, and of the products with it; by default that of gram.
         """
         half = halves.lower_half(gram, scale=scale, shift=shift, dtype=dtype)
-        return cls(halves.factor(half))
+        return cls(halves.factor(half, halves.inverted))
 
     @property
     def dtype(self) -> np.dtype:
@@ -84,4 +84,4 @@ class BlockedTriangle(eqx.Module):
 
     def gram_inverse(self) -> Gram:
         """(L Lᵀ)⁻¹ as a matrix: 2n³/3 operations."""
-        return halves.full(halves.inverse_gram(self.lower))
+        return halves.matrix(halves.inverse_gram(self.lower))

@@ -447,7 +447,7 @@ def train_many(
 
 
 _BLOCK_NUMBERS = 2**16  # numbers in one (S, n, C) array: 512 KiB, so that its like stay in cache
-_BLOCK_COLUMNS = 1024  # but no fewer columns, for the sake of the products
+_BLOCK_COLUMNS = 512  # but no fewer columns, for the sake of the products
 
 
 # --- ridge = 0 -----------------------------------------------------------------------------------
