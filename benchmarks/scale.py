@@ -107,13 +107,13 @@ def draws() -> None:
     stack = jnp.ones((num_outputs, n, n))
     columns = jnp.ones((num_outputs, n, 1000))
     product = seconds(lambda: jax.lax.batch_matmul(stack, columns))
-    products = product * info.mean_iterations
+    products = 2 * product * info.mean_iterations  # a step takes two
     print(f"\ndigits, n = {n}, C = {num_outputs}, {method.num_inits} random-init draws")
     print(f"  one exact-Newton MAP {newton:.3f} s; all draws {found:.2f} s")
     print(f"  {found / newton:.1f} MAP solves for all (aim: 15)")
     print(f"  worst residual {info.worst_residual:.1e} (aim: 1e-6)")
     print(
-        f"  {info.mean_iterations:.1f} products a draw, {info.max_iterations} at most: "
+        f"  {info.mean_iterations:.1f} steps a draw, {info.max_iterations} at most; their products: "
         f"{products:.2f} s; the draws take {found / products:.1f} times that"
     )
 

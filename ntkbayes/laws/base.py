@@ -65,7 +65,7 @@ class Info:
 class TrainingInfo(Info):
     """worst_residual: the largest max |ridge α − r(f*)| of all draws, in units of probability (at a
     finite training time: the largest |dα/dt|, which need not be small). mean_iterations and
-    max_iterations: products with the Gram matrix (or ODE steps) a draw."""
+    max_iterations: steps of conjugate gradients (or of the ODE) a draw."""
 
     worst_residual: float
     mean_iterations: float

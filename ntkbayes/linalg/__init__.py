@@ -30,7 +30,7 @@ from ntkbayes.linalg.curved import (
     symmetric_roots,
 )
 from ntkbayes.linalg.devices import by_rows, everywhere, num_shares, over_devices, row_by_row
-from ntkbayes.linalg.halves import Half, tabulated
+from ntkbayes.linalg.halves import Half, matrix, tabulated
 from ntkbayes.linalg.norms import largest
 from ntkbayes.linalg.sharded import ShardedTriangle, Triangle, require_shares, triangle
 from ntkbayes.linalg.triangular import BlockedTriangle, factor_dtype
@@ -64,6 +64,7 @@ __all__ = [
     "factor_dtype",
     "interpolation",
     "largest",
+    "matrix",
     "num_shares",
     "output_blocks",
     "over_devices",

@@ -13,7 +13,7 @@ from jaxtyping import Array, DTypeLike, Float
 from ntkbayes.errors import ConfigurationError
 from ntkbayes.linalg.blocks import Gram
 from ntkbayes.linalg.devices import AXIS, by_rows, num_shares
-from ntkbayes.linalg.halves import Columns, Half, Halves
+from ntkbayes.linalg.halves import Columns, Half, Halves, Rows
 from ntkbayes.linalg.triangular import BlockedTriangle
 
 _BY_ROWS = PartitionSpec(AXIS, None)
@@ -149,6 +149,10 @@ class ShardedTriangle(eqx.Module):
             return jax.lax.fori_loop(0, len(inverses), advance, jnp.zeros_like(right))
 
         return self._spread(local, v)
+
+    def solve_gram_rows(self, v: Rows) -> Rows:
+        """v (L Lᵀ)⁻¹."""
+        return self.solve_transposed(self.solve(v.T)).T
 
     def scaled_inverse(self, scale: Float[Array, " n"]) -> Gram:
         """diag(scale) (L Lᵀ)⁻¹ diag(scale), its rows spread likewise."""

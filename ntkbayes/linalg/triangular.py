@@ -8,7 +8,6 @@ from jaxtyping import Array, DTypeLike, Float
 
 from ntkbayes.errors import ConfigurationError
 from ntkbayes.linalg import halves
-from ntkbayes.linalg.blocks import Gram
 from ntkbayes.linalg.halves import Columns, Half, Rows
 
 
@@ -82,6 +81,6 @@ class BlockedTriangle(eqx.Module):
         """diag(scale) (L Lᵀ)⁻¹ diag(scale), its lower half: 2n³/3 operations."""
         return halves.scaled(halves.inverse_gram(self.lower), scale.astype(self.dtype))
 
-    def gram_inverse(self) -> Gram:
-        """(L Lᵀ)⁻¹ as a matrix: 2n³/3 operations."""
-        return halves.matrix(halves.inverse_gram(self.lower))
+    def gram_inverse(self) -> Half:
+        """(L Lᵀ)⁻¹, its lower half: 2n³/3 operations."""
+        return halves.inverse_gram(self.lower)

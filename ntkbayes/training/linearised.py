@@ -46,8 +46,8 @@ class TrainedPredictor(eqx.Module):
         alpha: α, (n, C).
         logits: f* at the training points, (n, C).
         residual: max |ridge α − r(f*)|, in units of probability.
-        num_iterations: Newton steps, or products with the Gram matrix where there are many points (0
-            for a closed form).
+        num_iterations: steps of Newton's method, or of conjugate gradients where there are many points
+            (0 for a closed form).
     """
 
     alpha: Logits
@@ -62,7 +62,7 @@ class TrainedPredictors(eqx.Module):
     Attributes:
         alpha: α of each, (S, n, C).
         residual: of each, (S,).
-        num_iterations: products with the Gram matrix spent on each, (S,).
+        num_iterations: steps of conjugate gradients spent on each, (S,).
     """
 
     alpha: Draws
@@ -238,7 +238,8 @@ def _conjugate_gradients(
     max_iterations: int,
 ) -> tuple[Draws, Draws, Array, Array]:
     """Preconditioned Polak–Ribière⁺ with a strong-Wolfe line search: globally convergent on the
-    strictly convex loss (Gilbert & Nocedal 1992). One iteration is one product for all draws."""
+    strictly convex loss (Gilbert & Nocedal 1992). A step applies the preconditioner to all draws, at the
+    cost of one product with Θ or two."""
 
     def inner(u: Draws, v: Draws) -> Float[Array, " draws"]:
         return jnp.sum(u * v, axis=(1, 2))
@@ -392,7 +393,7 @@ def train_many(
     """Trained predictors from S initial functions that share one kernel, for any ridge ≥ 0.
 
     Ridge > 0: preconditioned non-linear conjugate gradients from the first-order solution; after the
-    factorisation at the centre of the law, an iteration costs what one product with Θ does.
+    factorisation at the centre of the law, a step costs what one product with Θ does, or two.
     Draws that this leaves above the tolerance are finished one by one by Newton's method.
     Draws are solved in blocks of bounded memory. Ridge = 0: the closed form of THEORY 3.
 
@@ -400,7 +401,7 @@ def train_many(
         initials: f0(X) of each, (S, n, C).
         centre: the trained predictor from `centre_initial`, the mean of the initial functions.
         tolerance: on every draw's residual, in units of probability.
-        max_iterations: products before giving up.
+        max_iterations: steps before giving up.
         factor_dtype: of the preconditioner, see `train`.
         progress: called after each block with the number of draws in it.
         likelihood, ntk, targets, ridge: as for `train`.
@@ -447,7 +448,7 @@ def train_many(
 
 
 _BLOCK_NUMBERS = 2**16  # numbers in one (S, n, C) array: 512 KiB, so that its like stay in cache
-_BLOCK_COLUMNS = 512  # but no fewer columns, for the sake of the products
+_BLOCK_COLUMNS = 256  # but no fewer columns, for the sake of the products
 
 
 # --- ridge = 0 -----------------------------------------------------------------------------------

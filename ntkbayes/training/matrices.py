@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import DTypeLike
 
+from ntkbayes.linalg import num_shares
 from ntkbayes.memory import NUMBER
 from ntkbayes.training import linearised
 from ntkbayes.training.preconditioner import is_paired
@@ -32,6 +33,8 @@ def many_draws_matrices(
     rows: int, num_outputs: int, num_draws: int, factor_dtype: DTypeLike
 ) -> dict[str, float]:
     """Matrices at the peak of drawing many initial functions and training them."""
-    narrow = np.dtype(factor_dtype).itemsize / NUMBER
-    factors = narrow * (num_outputs if is_paired(rows, num_draws) else 1) / 2
-    return {"factor of the draws": 1.0, "preconditioner": factors, "workspace": 3.0}
+    kept = 1.0 if num_shares() > 1 else 0.5  # spread factors are not kept by halves
+    factor = kept * np.dtype(factor_dtype).itemsize / NUMBER
+    capacitance = 0.25 if is_paired(rows, num_draws, num_outputs) else 0.0
+    matrices = {"factor of the draws": kept, "preconditioner": factor + capacitance}
+    return {**matrices, "workspace": 1.75 if num_outputs > 1 else 3.0}  # Θ of one may couple outputs

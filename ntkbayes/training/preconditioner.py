@@ -22,12 +22,14 @@ from ntkbayes.linalg import (
     Operator,
     Triangle,
     apply,
+    matrix,
     num_shares,
     tabulated,
     triangle,
 )
 
 Draws = Float[Array, "draws n classes"]
+Rows = Float[Array, "draws classes n"]
 
 
 class Preconditioner(eqx.Module):
@@ -66,20 +68,19 @@ class SharedPreconditioner(Preconditioner):
     def reach(self) -> float:
         return 0.0 if self.factor.dtype == self.weights.dtype else 1e-4
 
-    def astype(self, dtype: DTypeLike) -> "SharedPreconditioner":
-        """The same with a factor in another precision."""
-        factor = jax.tree.map(lambda block: block.astype(dtype), self.factor)
-        return SharedPreconditioner(self.weights, factor)
-
     def apply(self, gradients: Draws, project: Callable) -> tuple[Draws, Draws]:
+        v, z = self.apply_rows(project(gradients).transpose(0, 2, 1))
+        return project(v.transpose(0, 2, 1)), project(z.transpose(0, 2, 1))
+
+    def apply_rows(self, gradients: Rows) -> tuple[Rows, Rows]:
         """v = (g − z) / w, and z = √w (I + √w P_s √w)⁻¹ g / √w."""
-        gradients = project(gradients)
-        draws, size, num_outputs = gradients.shape
-        columns = gradients.transpose(1, 0, 2).reshape(size, -1)
-        scale = jnp.sqrt(self.weights)[:, None]
-        solved = scale * self.factor.solve_transposed(self.factor.solve(columns / scale))
-        z = solved.reshape(size, draws, num_outputs).transpose(1, 0, 2)
-        return project((gradients - z) / self.weights[None, :, None]), project(z)
+        weights = self.weights[None, None, :]
+        scaled = (gradients / jnp.sqrt(weights)).reshape(-1, weights.size)
+        z = jnp.sqrt(weights) * self.factor.solve_gram_rows(scaled).reshape(gradients.shape)
+        return (gradients - z) / weights, z
+
+
+_triangle = eqx.filter_jit(triangle)
 
 
 class CurvedPairs(eqx.Module):
@@ -117,13 +118,14 @@ class CurvedPairs(eqx.Module):
         excess = jnp.maximum(values[points, which] - weights[points], 0.0)  # up to round-off
         return weights, cls(points, jnp.sqrt(excess)[:, None] * vectors[points, :, which])
 
-    def gather(self, v: Draws) -> Float[Array, "draws pairs"]:
+    def gather(self, v: Rows) -> Float[Array, "draws pairs"]:
         """Rᵀ v."""
-        return jnp.einsum("smc,mc->sm", v[:, self.points], self.directions)
+        return jnp.einsum("scm,mc->sm", v[:, :, self.points], self.directions)
 
-    def scatter_into(self, v: Draws, y: Float[Array, "draws pairs"]) -> Draws:
-        """v + R y."""
-        return v.at[:, self.points].add(y[:, :, None] * self.directions[None])
+    def scatter(self, y: Float[Array, "draws pairs"], like: Rows) -> Rows:
+        """R y."""
+        along = jnp.einsum("sm,mc->scm", y, self.directions)
+        return jnp.zeros_like(like).at[:, :, self.points].add(along)
 
 
 class PairedPreconditioner(Preconditioner):
@@ -134,7 +136,6 @@ class PairedPreconditioner(Preconditioner):
     """
 
     shared: SharedPreconditioner
-    coarse: SharedPreconditioner
     pairs: CurvedPairs
     capacitance: BlockedTriangle
 
@@ -150,34 +151,39 @@ class PairedPreconditioner(Preconditioner):
     ) -> "PairedPreconditioner":
         weights, pairs = eqx.filter_jit(CurvedPairs.split)(curvature, is_flat=is_flat)
         shared = SharedPreconditioner.build(ntk, ridge, weights, dtype=dtype)
-        coarse = shared.astype(jnp.float32)
-        return cls(shared, coarse, pairs, _capacitance(coarse, pairs))
+        return cls(shared, pairs, _capacitance(shared, pairs))
 
     @property
     def reach(self) -> float:
         return self.shared.reach
 
     def apply(self, gradients: Draws, project: Callable) -> tuple[Draws, Draws]:
-        gradients = project(gradients)
-        moved, _ = self.coarse.apply(gradients, project)
+        gradients = project(gradients).transpose(0, 2, 1)
+        moved, _ = self.shared.apply_rows(gradients)
         y = self.capacitance.solve_gram_rows(self.pairs.gather(moved))
-        return self.shared.apply(self.pairs.scatter_into(gradients, -y), project)
-
-
-_triangle = eqx.filter_jit(triangle)
+        v, z = self.shared.apply_rows(gradients - self.pairs.scatter(y, gradients))
+        return project(v.transpose(0, 2, 1)), project(z.transpose(0, 2, 1))
 
 
 def _capacitance(shared: SharedPreconditioner, pairs: CurvedPairs) -> BlockedTriangle:
     """The factor of I + Rᵀ G R, with G = √w⁻¹ (I − (I + √w P_s √w)⁻¹) √w⁻¹. In steps, so that their
     workspaces are not there at once."""
     assert isinstance(shared.factor, BlockedTriangle)  # never where matrices are spread
-    inverse = _gram_inverse(shared.factor)
+    half = _gram_inverse(shared.factor)
+    inverse = _matrix(half)
+    del half
     correction = _correction(shared, pairs, inverse)
     del inverse
     return _blocked_triangle(correction, shift=1.0)
 
 
-_gram_inverse = eqx.filter_jit(BlockedTriangle.gram_inverse)
+@eqx.filter_jit
+def _gram_inverse(factor: BlockedTriangle) -> Half:
+    coarse = jax.tree.map(lambda block: block.astype(jnp.float32), factor)
+    return coarse.gram_inverse()
+
+
+_matrix = eqx.filter_jit(matrix)
 _blocked_triangle = eqx.filter_jit(BlockedTriangle.factor)
 
 
@@ -222,10 +228,10 @@ class SurrogatePreconditioner(Preconditioner):
         return apply(self.gram, z), z
 
 
-def is_paired(num_points: int, num_draws: int) -> bool:
-    """Whether so many draws are worth the capacitance: it saves some 50 products a draw, each of 2n² C
-    operations, for n³ in float32. Never where matrices are spread over devices."""
-    return num_shares() == 1 and num_draws > max(1, num_points / 2000)
+def is_paired(num_points: int, num_draws: int, num_outputs: int) -> bool:
+    """Whether so many draws are worth a capacitance: for n³ operations in float32 it saves some 50
+    products a draw, each of 2n² C. Never where matrices are spread over devices."""
+    return num_shares() == 1 and num_outputs > 1 and num_draws > max(1, num_points / 2000)
 
 
 def preconditioner_of(
@@ -245,10 +251,10 @@ def preconditioner_of(
     if isinstance(ntk, Operator):
         surrogate = _factored(ntk.surrogate, ridge, curvature, is_flat, is_many=True, dtype=dtype)
         return SurrogatePreconditioner(ntk / ridge, surrogate)
-    size = curvature.shape[0]
+    size, num_outputs = curvature.shape
     if ntk.shape[0] != size:
         return eqx.filter_jit(CoupledPreconditioner.build)(ntk / ridge, curvature)
-    is_many = is_paired(size, num_draws)
+    is_many = is_paired(size, num_draws, num_outputs)
     return _factored(ntk, ridge, curvature, is_flat, is_many=is_many, dtype=dtype)
 
 
