@@ -10,7 +10,7 @@ from jaxtyping import DTypeLike
 from ntkbayes.linalg import num_shares
 from ntkbayes.memory import NUMBER
 from ntkbayes.training import linearised
-from ntkbayes.training.preconditioner import is_paired
+from ntkbayes.training.preconditioner import PAIRS, is_paired
 
 
 def training_matrices(
@@ -35,6 +35,10 @@ def many_draws_matrices(
     """Matrices at the peak of drawing many initial functions and training them."""
     kept = 1.0 if num_shares() > 1 else 0.5  # spread factors are not kept by halves
     factor = kept * np.dtype(factor_dtype).itemsize / NUMBER
-    capacitance = 0.25 if is_paired(rows, num_draws, num_outputs) else 0.0
-    matrices = {"factor of the draws": kept, "preconditioner": factor + capacitance}
-    return {**matrices, "workspace": 1.75 if num_outputs > 1 else 3.0}  # Θ of one may couple outputs
+    capacitance = PAIRS**2 / 4 if is_paired(rows, num_draws, num_outputs) else 0.0
+    workspace = 1.75 if num_outputs > 1 else 3.0  # a single one may stand for outputs that are coupled
+    return {
+        "factor of the draws": kept,
+        "preconditioner": factor + capacitance,
+        "workspace": workspace,
+    }
