@@ -20,6 +20,7 @@ from ntkbayes.linalg import (
     largest,
     require_float64,
 )
+from ntkbayes.linalg import matrix as matrix_of
 from ntkbayes.linalg.halves import Halves
 
 
@@ -48,6 +49,25 @@ def test_whitening_inverts_the_factor():
     factor = cholesky(jnp.asarray(matrix))
     white = np.array(factor.whiten(jnp.asarray(rhs)))
     np.testing.assert_allclose(white.T @ white, rhs.T @ np.linalg.solve(matrix, rhs), atol=1e-11)
+
+
+@pytest.mark.parametrize("size", [512, 1100])
+def test_a_factor_of_many_points_colours_and_whitens_as_scipy_does(size):
+    points = np.random.default_rng(size).standard_normal((size, 2))
+    gram = rbf(points, points)  # so smooth that jitter alone makes it positive definite
+    factor = cholesky(jnp.asarray(gram))
+    assert factor.jitter <= 1e-11
+    lower = np.asarray(factor.lower)
+    assert (np.triu(lower, 1) == 0).all()
+    np.testing.assert_allclose(lower @ lower.T, gram, atol=1.1 * factor.jitter + 1e-14)
+    z = RNG.standard_normal((3, size, 2))
+    np.testing.assert_allclose(factor.colour(jnp.asarray(z)), lower @ z, atol=1e-12)
+    coupled = factor.colour(jnp.asarray(z.reshape(3, size // 2, 4))[..., :2])
+    flat = z.reshape(3, size // 2, 4)[..., :2].reshape(3, size, 1)
+    np.testing.assert_allclose(coupled.reshape(flat.shape), lower @ flat, atol=1e-12)
+    white = np.asarray(factor.whiten(jnp.asarray(lower @ z[0])))
+    right = scipy.linalg.solve_triangular(lower, lower @ z[0], lower=True)
+    np.testing.assert_allclose(lower @ white, lower @ right, atol=1e-12)
 
 
 @pytest.mark.parametrize("copies", [2, 10, 50])
@@ -133,13 +153,17 @@ def test_a_triangle_by_halves_solves_as_scipy_does(size):
     def found(gram, v):
         triangle = BlockedTriangle.factor(gram, scale=jnp.asarray(scale), shift=0.5)
         inverse = triangle.scaled_inverse(jnp.asarray(scale))
-        return triangle.solve(v), triangle.solve_transposed(v), triangle.log_determinant, inverse
+        rows = triangle.solve_gram_rows(v.T), matrix_of(triangle.gram_inverse())
+        columns = triangle.solve(v), triangle.solve_transposed(v)
+        return *columns, *rows, triangle.log_determinant, inverse
 
-    solved, transposed, log_determinant, inverse = jax.jit(found)(given, jnp.asarray(v))
+    solved, transposed, rows, full, log_determinant, inverse = jax.jit(found)(given, jnp.asarray(v))
     right = scipy.linalg.solve_triangular(lower, v, lower=True)
     np.testing.assert_allclose(solved, right, rtol=1e-9, atol=1e-11)
     right = scipy.linalg.solve_triangular(lower, v, lower=True, trans="T")
     np.testing.assert_allclose(transposed, right, rtol=1e-9, atol=1e-11)
+    np.testing.assert_allclose(rows, np.linalg.solve(matrix, v).T, rtol=1e-8, atol=1e-11)
+    np.testing.assert_allclose(full, np.linalg.inv(matrix), rtol=1e-8, atol=1e-11)
     np.testing.assert_allclose(log_determinant, np.linalg.slogdet(matrix)[1] / 2, rtol=1e-10)
     right = np.tril(scale[:, None] * np.linalg.inv(matrix) * scale)
     np.testing.assert_allclose(whole(inverse), right, rtol=1e-9, atol=1e-11)

@@ -49,6 +49,17 @@ def test_matrices_of_laplace_are_a_half_a_class_and_a_few(dtype):
     assert 2 + matrices(10) == pytest.approx(6 + narrow * 7.5)  # as measured, docs/performance.md
 
 
+@pytest.mark.parametrize("num_inits", [2, 1000])
+def test_matrices_of_draws_are_five_whatever_the_number_of_classes(num_inits):
+    few, many = (
+        sum(nb.RandomInit(num_inits=num_inits).matrices(10_000, classes).values())
+        for classes in (3, 100)
+    )
+    assert few == many
+    capacitance = 0.75**2 / 4 if num_inits > 5 else 0
+    assert 2 + few == pytest.approx(4.75 + capacitance)  # as measured, docs/performance.md
+
+
 def test_prediction_grows_as_the_square_of_the_points(data):
     totals = [nb.MAP().memory(PRIOR, data.take(np.arange(size))).total for size in (40, 80)]
     assert totals[1] == pytest.approx(4 * totals[0])
