@@ -102,21 +102,16 @@ class CurvedPairs(eqx.Module):
     def split(
         cls, curvature: Curvature, *, is_flat: bool
     ) -> tuple[Float[Array, " n"], "CurvedPairs"]:
-        """w and R: w is the geometric mean of what eigenvalues a point has left.
-
-        A pair counts for its eigenvalue, and all the more where the point's others are small.
-        """
+        """w and R: w is the geometric mean of what eigenvalues a point has left."""
         values, vectors = jnp.linalg.eigh(curvature.blocks)
         values, vectors = values[:, int(is_flat) :], vectors[:, :, int(is_flat) :]
         values = _floored(values, 3e-4)
         size, count = values.shape
-        logs = jnp.log(values)
-        score = logs - jnp.mean(logs, axis=1, keepdims=True) / 2
-        _, best = jax.lax.top_k(score.reshape(-1), round(PAIRS * size))
+        _, best = jax.lax.top_k(values.reshape(-1), round(PAIRS * size))
         points, which = best // count, best % count
         is_left = jnp.ones_like(values, dtype=bool).at[points, which].set(False)
         num_left = jnp.sum(is_left, axis=1)
-        mean = jnp.sum(logs, axis=1, where=is_left) / jnp.maximum(num_left, 1)
+        mean = jnp.sum(jnp.log(values), axis=1, where=is_left) / jnp.maximum(num_left, 1)
         weights = jnp.where(num_left > 0, jnp.exp(mean), values[:, 0])
         excess = jnp.maximum(values[points, which] - weights[points], 0.0)  # up to round-off
         return weights, cls(points, jnp.sqrt(excess)[:, None] * vectors[points, :, which])
