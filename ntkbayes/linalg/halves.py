@@ -135,6 +135,7 @@ def _placed(lower: Lower, start: int = 0) -> Iterator[tuple[slice, slice, Block]
 
 
 def inverted(lower: Block) -> Block:
+    """L⁻¹ of a block."""
     return solve_triangular(lower, jnp.eye(len(lower), dtype=lower.dtype), lower=True)
 
 

@@ -36,9 +36,8 @@ def many_draws_matrices(
     kept = 1.0 if num_shares() > 1 else 0.5  # spread factors are not kept by halves
     factor = kept * np.dtype(factor_dtype).itemsize / NUMBER
     capacitance = PAIRS**2 / 4 if is_paired(rows, num_draws, num_outputs) else 0.0
-    workspace = (
-        1.75 if num_outputs > 1 else 3.0
-    )  # a single one may stand for outputs that are coupled
+    # A single output may stand for several that Θ couples.
+    workspace = 1.75 if num_outputs > 1 else 3.0
     return {
         "factor of the draws": kept,
         "preconditioner": factor + capacitance,

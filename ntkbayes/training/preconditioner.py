@@ -83,7 +83,7 @@ class SharedPreconditioner(Preconditioner):
 _triangle = eqx.filter_jit(triangle)
 
 
-PAIRS = 0.75  # for each point: as quick as one, in less memory
+PAIRS = 0.75  # a point: as quick as one, in less memory
 
 
 class CurvedPairs(eqx.Module):
@@ -126,6 +126,9 @@ class CurvedPairs(eqx.Module):
         return jnp.zeros_like(like).at[:, :, self.points].add(along)
 
 
+_split = eqx.filter_jit(CurvedPairs.split)
+
+
 class PairedPreconditioner(Preconditioner):
     """G − G R (I + Rᵀ G R)⁻¹ Rᵀ G with G that of `SharedPreconditioner` (Woodbury): it saves some
     five steps of six, and costs twice the products.
@@ -147,7 +150,7 @@ class PairedPreconditioner(Preconditioner):
         is_flat: bool,
         dtype: DTypeLike,
     ) -> "PairedPreconditioner":
-        weights, pairs = eqx.filter_jit(CurvedPairs.split)(curvature, is_flat=is_flat)
+        weights, pairs = _split(curvature, is_flat=is_flat)
         shared = SharedPreconditioner.build(ntk, ridge, weights, dtype=dtype)
         return cls(shared, pairs, _capacitance(shared, pairs))
 
@@ -247,13 +250,17 @@ def preconditioner_of(
         dtype: of its matrices; float64 where the outputs are coupled.
     """
     if isinstance(ntk, Operator):
-        surrogate = _factored(ntk.surrogate, ridge, curvature, is_flat, is_many=True, dtype=dtype)
+        has_pairs = num_shares() == 1
+        surrogate = _factored(ntk.surrogate, ridge, curvature, is_flat, has_pairs, dtype)
         return SurrogatePreconditioner(ntk / ridge, surrogate)
     size, num_outputs = curvature.shape
     if ntk.shape[0] != size:
-        return eqx.filter_jit(CoupledPreconditioner.build)(ntk / ridge, curvature)
-    is_many = is_paired(size, num_draws, num_outputs)
-    return _factored(ntk, ridge, curvature, is_flat, is_many=is_many, dtype=dtype)
+        return _coupled(ntk / ridge, curvature)
+    has_pairs = is_paired(size, num_draws, num_outputs)
+    return _factored(ntk, ridge, curvature, is_flat, has_pairs, dtype)
+
+
+_coupled = eqx.filter_jit(CoupledPreconditioner.build)
 
 
 def _factored(
@@ -261,11 +268,10 @@ def _factored(
     ridge: Float[Array, ""],
     curvature: Curvature,
     is_flat: bool,
-    *,
-    is_many: bool,
+    has_pairs: bool,
     dtype: DTypeLike,
 ) -> Preconditioner:
-    if is_many and curvature.shape[1] - is_flat > 1:
+    if has_pairs and curvature.shape[1] - is_flat > 1:
         return PairedPreconditioner.build(ntk, ridge, curvature, is_flat=is_flat, dtype=dtype)
     weights = _mean_eigenvalues(curvature, is_flat)
     return SharedPreconditioner.build(ntk, ridge, weights, dtype=dtype)
