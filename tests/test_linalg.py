@@ -21,7 +21,7 @@ from ntkbayes.linalg import (
     require_float64,
 )
 from ntkbayes.linalg import matrix as matrix_of
-from ntkbayes.linalg.halves import Halves
+from ntkbayes.linalg.halves import lower_triangle
 
 
 def rbf(x1, x2, length=1.0):
@@ -133,14 +133,6 @@ def test_the_largest_entry_is_nan_where_there_is_one(where, compile_):
     np.testing.assert_array_equal(rows, expected)
 
 
-def whole(half):
-    """A lower half as a matrix, with zeros above."""
-    if not isinstance(half, Halves):
-        return np.tril(half)
-    top, below, bottom = whole(half.top), np.asarray(half.below), whole(half.bottom)
-    return np.block([[top, np.zeros((len(top), len(bottom)))], [below, bottom]])
-
-
 @pytest.mark.parametrize("size", [1, 512, 1100, 1600])
 def test_a_triangle_by_halves_solves_as_scipy_does(size):
     rng = np.random.default_rng(size)
@@ -166,7 +158,7 @@ def test_a_triangle_by_halves_solves_as_scipy_does(size):
     np.testing.assert_allclose(full, np.linalg.inv(matrix), rtol=1e-8, atol=1e-11)
     np.testing.assert_allclose(log_determinant, np.linalg.slogdet(matrix)[1] / 2, rtol=1e-10)
     right = np.tril(scale[:, None] * np.linalg.inv(matrix) * scale)
-    np.testing.assert_allclose(whole(inverse), right, rtol=1e-9, atol=1e-11)
+    np.testing.assert_allclose(np.tril(lower_triangle(inverse)), right, rtol=1e-9, atol=1e-11)
     again = jax.jit(BlockedTriangle.factor)(inverse)  # a half is as good as a matrix
     expected = jnp.sum(jnp.log(scale)) - log_determinant
     np.testing.assert_allclose(again.log_determinant, expected, rtol=1e-10, atol=1e-12)

@@ -198,7 +198,7 @@ def laplace_mode(problem: Problem, factor: CholeskyFactor) -> Mode:
     score = problem.ridge * found.alpha
     whitened = apply(factor.lower.T, score)
     curvature = problem.likelihood.curvature(problem.targets, found.logits)
-    return Mode(whitened, problem.mean + apply(factor.lower, whitened), score, curvature)
+    return Mode(whitened, problem.mean + factor.colour(whitened), score, curvature)
 
 
 def laplace_root(lower: Gram, weights: Float[Array, " n"]) -> tuple[Gram, Float[Array, " n"]]:

@@ -133,14 +133,19 @@ def cholesky(gram: Gram, *, what: str = "the Gram matrix") -> CholeskyFactor:
 
 
 _mean_diagonal = jax.jit(lambda gram: jnp.mean(jnp.diagonal(gram)))
-_is_finite = jax.jit(lambda gram: jnp.all(jnp.isfinite(gram)))
+
+
+@jax.jit
+def _is_finite(matrix: Gram | halves.Lower | ShardedTriangle) -> Bool[Array, ""]:
+    """Whether each block is."""
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(block)) for block in jax.tree.leaves(matrix)]))
 
 
 @jax.jit
 def _attempt(gram: Gram, jitter: Float[Array, ""]) -> tuple[halves.Corners, Bool[Array, ""]]:
     """The factor of gram + jitter · I, and whether it is finite."""
     half = halves.factor(halves.lower_half(gram, shift=jitter), halves.Corner)
-    return half, _all_finite(half)
+    return half, _is_finite(half)
 
 
 @eqx.filter_jit
@@ -149,11 +154,7 @@ def _attempt_spread(
 ) -> tuple[ShardedTriangle, Bool[Array, ""]]:
     """The same, spread over devices."""
     found = ShardedTriangle.factor(gram, shift=jitter)
-    return found, _all_finite(found)
-
-
-def _all_finite(factor: halves.Lower | ShardedTriangle) -> Bool[Array, ""]:
-    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(block)) for block in jax.tree.leaves(factor)]))
+    return found, _is_finite(found)
 
 
 class Conditional(eqx.Module):

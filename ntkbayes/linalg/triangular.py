@@ -79,7 +79,7 @@ class BlockedTriangle(eqx.Module):
 
     def scaled_inverse(self, scale: Float[Array, " n"]) -> Half:
         """diag(scale) (L Lᵀ)⁻¹ diag(scale), its lower half: 2n³/3 operations."""
-        return halves.scaled(halves.inverse_gram(self.lower), scale.astype(self.dtype))
+        return halves.scaled(self.gram_inverse(), scale.astype(self.dtype))
 
     def gram_inverse(self) -> Half:
         """(L Lᵀ)⁻¹, its lower half: 2n³/3 operations."""

@@ -45,7 +45,19 @@ class Preconditioner(eqx.Module):
         """v ≈ Σ g and z = P⁻¹ v: a step in f, and the one in a that causes it."""
 
 
-class SharedPreconditioner(Preconditioner):
+class RowPreconditioner(Preconditioner):
+    """One made of triangles, whose right-hand sides are rows, between projections."""
+
+    def apply(self, gradients: Draws, project: Callable) -> tuple[Draws, Draws]:
+        v, z = self.apply_rows(project(gradients).transpose(0, 2, 1))
+        return project(v.transpose(0, 2, 1)), project(z.transpose(0, 2, 1))
+
+    @abc.abstractmethod
+    def apply_rows(self, gradients: Rows) -> tuple[Rows, Rows]:
+        """v and z, of gradients that are projected."""
+
+
+class SharedPreconditioner(RowPreconditioner):
     """(P_s⁻¹ + diag w)⁻¹ ⊗ I_C where the outputs share P_s, by the factor of I + √w P_s √w: applied at
     the cost of one product."""
 
@@ -67,10 +79,6 @@ class SharedPreconditioner(Preconditioner):
     @property
     def reach(self) -> float:
         return 0.0 if self.factor.dtype == self.weights.dtype else 1e-4
-
-    def apply(self, gradients: Draws, project: Callable) -> tuple[Draws, Draws]:
-        v, z = self.apply_rows(project(gradients).transpose(0, 2, 1))
-        return project(v.transpose(0, 2, 1)), project(z.transpose(0, 2, 1))
 
     def apply_rows(self, gradients: Rows) -> tuple[Rows, Rows]:
         """v = (g − z) / w, and z = √w (I + √w P_s √w)⁻¹ g / √w."""
@@ -120,16 +128,16 @@ class CurvedPairs(eqx.Module):
         """Rᵀ v."""
         return jnp.einsum("scm,mc->sm", v[:, :, self.points], self.directions)
 
-    def scatter(self, y: Float[Array, "draws pairs"], like: Rows) -> Rows:
-        """R y."""
+    def subtract(self, v: Rows, y: Float[Array, "draws pairs"]) -> Rows:
+        """v − R y."""
         along = jnp.einsum("sm,mc->scm", y, self.directions)
-        return jnp.zeros_like(like).at[:, :, self.points].add(along)
+        return v.at[:, :, self.points].add(-along)
 
 
 _split = eqx.filter_jit(CurvedPairs.split)
 
 
-class PairedPreconditioner(Preconditioner):
+class PairedPreconditioner(RowPreconditioner):
     """G − G R (I + Rᵀ G R)⁻¹ Rᵀ G with G that of `SharedPreconditioner` (Woodbury): it saves some
     five steps of six, and costs twice the products.
 
@@ -158,12 +166,10 @@ class PairedPreconditioner(Preconditioner):
     def reach(self) -> float:
         return self.shared.reach
 
-    def apply(self, gradients: Draws, project: Callable) -> tuple[Draws, Draws]:
-        gradients = project(gradients).transpose(0, 2, 1)
+    def apply_rows(self, gradients: Rows) -> tuple[Rows, Rows]:
         moved, _ = self.shared.apply_rows(gradients)
         y = self.capacitance.solve_gram_rows(self.pairs.gather(moved))
-        v, z = self.shared.apply_rows(gradients - self.pairs.scatter(y, gradients))
-        return project(v.transpose(0, 2, 1)), project(z.transpose(0, 2, 1))
+        return self.shared.apply_rows(self.pairs.subtract(gradients, y))
 
 
 def _capacitance(shared: SharedPreconditioner, pairs: CurvedPairs) -> BlockedTriangle:

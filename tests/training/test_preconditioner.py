@@ -27,10 +27,10 @@ def curvature(likelihood, num_outputs):
     return likelihood.curvature(jnp.asarray(targets, dtype=float), jnp.asarray(logits))
 
 
-def preconditioner(likelihood, num_outputs, num_draws, found):
+def preconditioner(likelihood, num_draws, found, ridge=RIDGE):
     return preconditioner_of(
         jnp.asarray(NTK),
-        jnp.asarray(RIDGE),
+        jnp.asarray(ridge),
         found,
         is_flat=likelihood.is_flat,
         num_draws=num_draws,
@@ -73,7 +73,7 @@ def test_a_point_all_of_whose_directions_are_pairs_is_exact():
 def test_the_paired_step_is_the_inverse_by_woodbury():
     likelihood = Categorical()
     found = curvature(likelihood, CLASSES)
-    paired = preconditioner(likelihood, CLASSES, 20, found)
+    paired = preconditioner(likelihood, 20, found)
     assert isinstance(paired, PairedPreconditioner)
     root = np.zeros((SIZE, CLASSES, len(paired.pairs.points)))
     for pair, point in enumerate(np.array(paired.pairs.points)):
@@ -100,7 +100,7 @@ def test_where_a_point_has_one_eigenvalue_the_step_is_that_of_the_posterior_cova
     likelihood, num_outputs, num_draws
 ):
     found = curvature(likelihood, num_outputs)
-    steps = preconditioner(likelihood, num_outputs, num_draws, found)
+    steps = preconditioner(likelihood, num_draws, found)
     blocks = np.zeros((SIZE, num_outputs, SIZE, num_outputs))
     blocks[np.arange(SIZE), :, np.arange(SIZE)] = found.blocks
     size = SIZE * num_outputs
@@ -121,14 +121,7 @@ def test_pairs_save_most_of_the_steps():
     found = likelihood.curvature(targets, centre.logits)
     counts = {}
     for num_draws, kind in ((1, SharedPreconditioner), (4, PairedPreconditioner)):
-        steps = preconditioner_of(
-            jnp.asarray(NTK),
-            jnp.asarray(0.01),
-            found,
-            is_flat=True,
-            num_draws=num_draws,
-            dtype=np.float64,
-        )
+        steps = preconditioner(likelihood, num_draws, found, ridge=0.01)
         assert isinstance(steps, kind)
         given = (likelihood, jnp.asarray(NTK), jnp.asarray(0.01), targets, initials)
         solved = linearised._restarted(*given, jnp.zeros_like(initials), steps, 1e-8, 500)
