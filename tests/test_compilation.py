@@ -15,6 +15,7 @@ METHODS = {
     "random init, many": nb.RandomInit(num_inits=5),
     "first order": nb.FirstOrder(),
     "Laplace": nb.Laplace(),
+    "pruned Laplace": nb.PrunedLaplace(),
 }
 
 

@@ -1,6 +1,6 @@
 """Whatever the data: finite numbers, or an error that says what to do.
 
-Two hundred cases; `make fuzz` runs ten thousand.
+Some two hundred cases; `make fuzz` runs over ten thousand.
 """
 
 import dataclasses
@@ -23,6 +23,7 @@ METHODS = {
     "perturbed init": nb.PerturbedInit(num_inits=3),
     "first order": nb.FirstOrder(),
     "Laplace": nb.Laplace(),
+    "pruned Laplace": nb.PrunedLaplace(),
     "mean field": nb.MeanField(tolerance=1e-5),
     "EP": nb.ExpectationPropagation(tolerance=1e-5),
     "Dirichlet GP": nb.DirichletGP(),

@@ -19,6 +19,7 @@ METHODS = {
     "perturbed init": nb.PerturbedInit(num_inits=2),
     "first order": nb.FirstOrder(),
     "Laplace": nb.Laplace(),
+    "pruned Laplace": nb.PrunedLaplace(),
     "mean field": nb.MeanField(tolerance=1e-3),
     "Dirichlet": nb.DirichletGP(),
 }

@@ -11,6 +11,7 @@ from ntkbayes.laws.nuts import NUTS
 from ntkbayes.laws.perturbed_init import PerturbedInit
 from ntkbayes.laws.point import MAP
 from ntkbayes.laws.prior import Prior
+from ntkbayes.laws.pruned_laplace import PrunedLaplace
 from ntkbayes.laws.random_init import FirstOrder, RandomInit
 from ntkbayes.laws.split_hmc import SplitHMC
 from ntkbayes.laws.temperature import TemperatureScaled
@@ -31,6 +32,7 @@ __all__ = [
     "Method",
     "PerturbedInit",
     "Prior",
+    "PrunedLaplace",
     "RandomInit",
     "SplitHMC",
     "TemperatureScaled",

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ntkbayes.laws.base import Info, Problem
 from ntkbayes.laws.posterior import GaussianPosterior, PosteriorMethod
 from ntkbayes.likelihood import Likelihood
-from ntkbayes.linalg import Logits, curved_inverse, factor_dtype
+from ntkbayes.linalg import Curvature, Logits, curved_inverse, factor_dtype
 from ntkbayes.training import linearised
 from ntkbayes.training.matrices import inverse_matrices
 
@@ -45,25 +45,36 @@ class Laplace(PosteriorMethod):
         return inverse_matrices(num_outputs, self.factor_dtype)
 
     def solve(self, problem: Problem, key: PRNGKeyArray | None = None) -> GaussianPosterior:
-        problem.prior.require_ridge("the Laplace posterior")
-        likelihood, targets, gram = problem.likelihood, problem.targets, problem.prior_gram
-        mode = linearised.train(
-            likelihood,
-            problem.gram.ntk,
-            targets,
-            problem.mean,
-            ridge=problem.ridge,
-            tolerance=self.tolerance,
-            factor_dtype=self.factor_dtype,
-        )
-        curvature = likelihood.curvature(targets, mode.logits)
-        inverse = curved_inverse(gram, curvature, dtype=self.factor_dtype)
+        likelihood, targets = problem.likelihood, problem.targets
+        mode, curvature = mode_and_curvature(problem, self.tolerance, self.factor_dtype)
+        inverse = curved_inverse(problem.prior_gram, curvature, dtype=self.factor_dtype)
         weights = problem.ridge * mode.alpha
         log_evidence = laplace_evidence(
             likelihood, targets, mode.logits, problem.mean, weights, inverse.log_determinant
         )
         info = LaplaceInfo(float(log_evidence), mode.residual, mode.num_iterations)
         return GaussianPosterior(problem, mode.alpha, mode.logits, curvature, inverse, info)
+
+
+def mode_and_curvature(
+    problem: Problem, tolerance: float, factor_dtype: np.dtype
+) -> tuple[linearised.TrainedPredictor, Curvature]:
+    """f̂ with its weights, and W there.
+
+    Raises:
+        RidgeError: the ridge is 0.
+    """
+    problem.prior.require_ridge("the Laplace posterior")
+    mode = linearised.train(
+        problem.likelihood,
+        problem.gram.ntk,
+        problem.targets,
+        problem.mean,
+        ridge=problem.ridge,
+        tolerance=tolerance,
+        factor_dtype=factor_dtype,
+    )
+    return mode, problem.likelihood.curvature(problem.targets, mode.logits)
 
 
 def laplace_evidence(

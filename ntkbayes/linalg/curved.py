@@ -7,16 +7,18 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.scipy.linalg import cho_solve, solve_triangular
-from jaxtyping import Array, Bool, DTypeLike, Float
+from jaxtyping import Array, Bool, DTypeLike, Float, Int
 
 from ntkbayes.errors import ConfigurationError
 from ntkbayes.linalg.blocks import Block, Gram, Logits, Operator
 from ntkbayes.linalg.cholesky import cholesky
-from ntkbayes.linalg.devices import by_rows, everywhere
-from ntkbayes.linalg.halves import Half
+from ntkbayes.linalg.devices import by_rows, everywhere, num_shares
+from ntkbayes.linalg.halves import Half, lower_triangle, tabulated
 from ntkbayes.linalg.sharded import Triangle, triangle
 
 Stack = Float[Array, "classes n m"]
+Rows = Int[Array, " kept"]
+Kept = Int[Array, "classes kept"]
 
 
 class Curvature(eqx.Module):
@@ -60,13 +62,39 @@ class Curvature(eqx.Module):
 
 
 class StructuredCurvature(Curvature):
-    """W = diag(D), or diag(D) − D Dᵀ if coupled.
+    """W = diag(D), or diag(D) − D Dᵀ / Σ D at each point if coupled.
 
-    The coupled form is softmax's, with D the class probabilities (R&W 3.38).
+    The coupled form is softmax's, with D the class probabilities, whose sum is 1 (R&W 3.38).
+
+    Attributes:
+        points: of each class, ascending, those at which D may not be zero; None if that is all.
     """
 
     diagonal: Logits
     coupled: bool = eqx.field(static=True)
+    points: Kept | None = None
+
+    def pruned(self, num_kept: int) -> "StructuredCurvature":
+        """W with D zero but at the points of each class where it is largest.
+
+        W less this is positive semi-definite: of softmax a point keeps the Schur complement of the
+        classes that it loses, which is what W says of the others whatever the lost logits are.
+        """
+        _, points = jax.lax.top_k(self.diagonal.T, num_kept)
+        points = jnp.sort(points, axis=1)
+        is_kept = jax.vmap(lambda rows: jnp.zeros(len(self.diagonal), bool).at[rows].set(True))
+        diagonal = jnp.where(is_kept(points).T, self.diagonal, 0.0)
+        return StructuredCurvature(diagonal, self.coupled, points)
+
+    @property
+    def is_idle(self) -> Bool[Array, " n"]:
+        """Whether D is zero at a point, which then says nothing."""
+        return ~jnp.any(self.diagonal > 0, axis=1)
+
+    @property
+    def mass(self) -> Float[Array, " n"]:
+        """Σ D at each point, and 1 where it is idle."""
+        return jnp.where(self.is_idle, 1.0, jnp.sum(self.diagonal, axis=1))
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -76,24 +104,30 @@ class StructuredCurvature(Curvature):
     def matvec(self, v: Logits) -> Logits:
         product = self.diagonal * v
         if self.coupled:
-            product -= self.diagonal * jnp.sum(product, axis=1, keepdims=True)
+            product -= self.diagonal * (
+                jnp.sum(product, axis=1, keepdims=True) / self.mass[:, None]
+            )
         return product
 
     def root_matvec(self, v: Logits) -> Logits:
         root = jnp.sqrt(self.diagonal)
         if not self.coupled:
             return root * v
-        return root * v - self.diagonal * jnp.sum(root * v, axis=1, keepdims=True)
+        return root * v - self.diagonal * (
+            jnp.sum(root * v, axis=1, keepdims=True) / self.mass[:, None]
+        )
 
     def root_transpose_matvec(self, v: Logits) -> Logits:
         root = jnp.sqrt(self.diagonal)
         if not self.coupled:
             return root * v
-        return root * (v - jnp.sum(self.diagonal * v, axis=1, keepdims=True))
+        return root * (v - jnp.sum(self.diagonal * v, axis=1, keepdims=True) / self.mass[:, None])
 
     @property
     def matrix_diagonal(self) -> Logits:
-        return self.diagonal * (1 - self.diagonal) if self.coupled else self.diagonal
+        if not self.coupled:
+            return self.diagonal
+        return self.diagonal * (1 - self.diagonal / self.mass[:, None])
 
 
 class BlockCurvature(Curvature):
@@ -203,11 +237,13 @@ class SharedInverse(CurvedInverse):
     (R&W 3.46–3.48); without the second term if the classes are not coupled.
 
     A_c takes n³/3 operations a class, and Rᵀ E R = Σ E_c another 2n³/3 where it is needed. What is kept
-    are C + 1 lower halves of n × n, and n × n besides while they are made.
+    are C + 1 lower halves of n × n, and n × n besides while they are made. Where D_c is zero A_c is the
+    identity, and is left out: with k points a class, k³ operations and k × k for each.
     """
 
     log_determinant: Float[Array, ""]
-    scales: Float[Array, "classes n"]
+    scales: Float[Array, "classes kept"]
+    points: Kept | None
     factors: Triangle
     coupling: Triangle | None
 
@@ -215,24 +251,32 @@ class SharedInverse(CurvedInverse):
     def build(
         cls, gram: Gram, curvature: StructuredCurvature, dtype: DTypeLike | None = None
     ) -> "SharedInverse":
-        scales = jnp.sqrt(curvature.diagonal.T)
+        scales, points = jnp.sqrt(curvature.diagonal.T), curvature.points
+        if points is not None:
+            scales = jnp.take_along_axis(scales, points, axis=1)
 
-        def factor(scale: Float[Array, " n"]) -> Triangle:
-            return triangle(gram, scale=scale, shift=1.0, dtype=dtype)
-
-        def add(total: Gram | Half, scale: Float[Array, " n"]) -> tuple[Gram | Half, Triangle]:
-            found = factor(scale)
-            return jax.tree.map(jnp.add, total, found.scaled_inverse(scale)), found
+        def factor(scale: Float[Array, " kept"], rows: Rows | None) -> Triangle:
+            return triangle(_within(gram, rows), scale=scale, shift=1.0, dtype=dtype)
 
         if not curvature.coupled:
-            factors = jax.lax.map(factor, scales)
-            return cls(2 * factors.log_determinant, scales, factors, None)
-        like = jax.eval_shape(lambda scale: factor(scale).scaled_inverse(scale), scales[0])
+            factors = jax.lax.map(lambda part: factor(*part), (scales, points))
+            return cls(2 * factors.log_determinant, scales, points, factors, None)
+
+        def local(scale: Float[Array, " kept"], rows: Rows | None) -> tuple[Gram | Half, Triangle]:
+            found = factor(scale, rows)
+            return _among(found.scaled_inverse(scale), rows, len(gram)), found
+
+        def add(total: Gram | Half, part: tuple) -> tuple[Gram | Half, Triangle]:
+            inverse, found = local(*part)
+            return jax.tree.map(jnp.add, total, inverse), found
+
+        like, _ = jax.eval_shape(local, *jax.tree.map(lambda part: part[0], (scales, points)))
         zero = jax.tree.map(lambda block: by_rows(jnp.zeros(block.shape, block.dtype)), like)
-        total, factors = jax.lax.scan(add, zero, scales)
-        coupling = triangle(total)
+        total, factors = jax.lax.scan(add, zero, (scales, points))
+        coupling = triangle(total, shift=1.0 * curvature.is_idle)
         log_determinant = factors.log_determinant + coupling.log_determinant
-        return cls(2 * log_determinant, scales, factors, coupling)
+        log_determinant = 2 * log_determinant - jnp.sum(jnp.log(curvature.mass))
+        return cls(log_determinant, scales, points, factors, coupling)
 
     def matvec(self, v: Logits) -> Logits:
         return everywhere(self._apply(v.T[:, :, None])[:, :, 0].T)
@@ -243,7 +287,7 @@ class SharedInverse(CurvedInverse):
         coupling = self.coupling
         if coupling is None:
             return everywhere(blocks)
-        white = jax.lax.map(coupling.solve, self._rest(half))
+        white = jax.lax.map(coupling.solve, self._rest(half, len(k)))
         return everywhere(blocks - jnp.einsum("cim,dim->mcd", white, white))
 
     def columns(self, k: Float[Array, "n m"]) -> Float[Array, "m classes n classes"]:
@@ -255,22 +299,55 @@ class SharedInverse(CurvedInverse):
 
     def _apply(self, v: Stack) -> Stack:
         """B v, for vectors that are columns, class by class."""
-        local = self._rest(self._half(v))
+        size = v.shape[1]
+        local = self._rest(self._half(v), size)
         coupling = self.coupling
         if coupling is None:
             return local
         shared = coupling.solve_transposed(coupling.solve(jnp.sum(local, axis=0)))
-        return local - self._rest(self._half(jnp.broadcast_to(shared[None], v.shape)))
+        return local - self._rest(self._half(jnp.broadcast_to(shared[None], v.shape)), size)
 
-    def _half(self, v: Stack) -> Stack:
+    def _half(self, v: Stack) -> Float[Array, "classes kept m"]:
         """L_c⁻¹ √D_c v."""
-        given = (self.factors, self.scales, v)
-        return jax.lax.map(lambda part: part[0].solve(part[1][:, None] * part[2]), given)
 
-    def _rest(self, half: Stack) -> Stack:
+        def one(part: tuple) -> Float[Array, "kept m"]:
+            factor, scale, rows, v = part
+            return factor.solve(scale[:, None] * (v if rows is None else v[rows]))
+
+        return jax.lax.map(one, (self.factors, self.scales, self.points, v))
+
+    def _rest(self, half: Float[Array, "classes kept m"], size: int) -> Stack:
         """√D_c L_c⁻ᵀ of it, and so E_c v."""
-        given = (self.factors, self.scales, half)
-        return jax.lax.map(lambda part: part[1][:, None] * part[0].solve_transposed(part[2]), given)
+
+        def one(part: tuple) -> Float[Array, "n m"]:
+            factor, scale, rows, half = part
+            found = scale[:, None] * factor.solve_transposed(half)
+            return found if rows is None else jnp.zeros((size, found.shape[1])).at[rows].set(found)
+
+        return jax.lax.map(one, (self.factors, self.scales, self.points, half))
+
+
+def _within(gram: Gram, rows: Rows | None) -> Gram | Half:
+    """The matrix of some of the points."""
+    if rows is None:
+        return gram
+    return tabulated(len(rows), lambda i, j: gram[rows[i]][:, rows[j]])
+
+
+def _among(inverse: Gram | Half, rows: Rows | None, size: int) -> Gram | Half:
+    """The lower half of a matrix of some of the points among all, with zeros at the others."""
+    if rows is None:
+        return inverse
+    assert num_shares() == 1  # matrices that are spread are not pruned
+    lower = lower_triangle(inverse)
+    is_kept = jnp.zeros(size, bool).at[rows].set(True)
+    place = jnp.zeros(size, int).at[rows].set(jnp.arange(len(rows)))
+
+    def entries(i: slice, j: slice) -> Float[Array, "i j"]:
+        block = lower[place[i]][:, place[j]]
+        return jnp.where(is_kept[i, None] & is_kept[None, j], block, 0.0)
+
+    return tabulated(size, entries)
 
 
 class CoupledInverse(CurvedInverse):

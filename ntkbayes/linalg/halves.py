@@ -47,10 +47,10 @@ def lower_half(
     gram: Half,
     *,
     scale: Float[Array, " n"] | None = None,
-    shift: Float[Array, ""] | float = 0.0,
+    shift: Float[Array, "*n"] | float = 0.0,
     dtype: DTypeLike | None = None,
 ) -> Half:
-    """That of diag(scale) gram diag(scale) + shift · I, in the precision asked for.
+    """That of diag(scale) gram diag(scale) + diag(shift), in the precision asked for.
 
     Args:
         gram: symmetric; its upper half is not read.
@@ -58,7 +58,7 @@ def lower_half(
     half = _divided(gram)
     half = half if scale is None else scaled(half, scale)
     half = half if dtype is None else jax.tree.map(lambda block: block.astype(dtype), half)
-    return _shifted(half, shift)
+    return _shifted(half, jnp.broadcast_to(shift, (num_rows(half),)))
 
 
 def _divided(gram: Half) -> Half:
@@ -81,10 +81,11 @@ def tabulated(size: int, entries: Callable[[slice, slice], Block]) -> Half:
     return between(0, size)
 
 
-def _shifted(half: Half, shift: Float[Array, ""] | float) -> Half:
+def _shifted(half: Half, shift: Float[Array, " n"]) -> Half:
     if not isinstance(half, Halves):
-        return half + jnp.asarray(shift, half.dtype) * jnp.eye(len(half), dtype=half.dtype)
-    return Halves(_shifted(half.top, shift), half.below, _shifted(half.bottom, shift))
+        return half + jnp.diag(shift).astype(half.dtype)
+    k = half.below.shape[1]
+    return Halves(_shifted(half.top, shift[:k]), half.below, _shifted(half.bottom, shift[k:]))
 
 
 def scaled(half: Half, scale: Float[Array, " n"]) -> Half:

@@ -60,7 +60,7 @@ class ShardedTriangle(eqx.Module):
         gram: Gram,
         *,
         scale: Float[Array, " n"] | None = None,
-        shift: Float[Array, ""] | float = 0.0,
+        shift: Float[Array, "*n"] | float = 0.0,
         dtype: DTypeLike | None = None,
     ) -> "ShardedTriangle":
         """As `BlockedTriangle.factor`, from the left to the right: each step takes b columns and takes
@@ -71,7 +71,7 @@ class ShardedTriangle(eqx.Module):
         scale = jnp.ones(size, gram.dtype) if scale is None else scale
 
         def local(
-            block: Float[Array, "share n"], scale: Float[Array, " n"], shift: Float[Array, ""]
+            block: Float[Array, "share n"], scale: Float[Array, " n"], shift: Float[Array, "*n"]
         ) -> tuple[Float[Array, "share n"], Float[Array, "blocks b b"]]:
             rows = jax.lax.axis_index(AXIS) * share + jnp.arange(share)
             block = scale[rows][:, None] * block * scale[None, :]
@@ -198,10 +198,10 @@ def triangle(
     gram: Gram | Half,
     *,
     scale: Float[Array, " n"] | None = None,
-    shift: Float[Array, ""] | float = 0.0,
+    shift: Float[Array, "*n"] | float = 0.0,
     dtype: DTypeLike | None = None,
 ) -> Triangle:
-    """L with L Lᵀ = diag(scale) gram diag(scale) + shift · I, on one device or spread over several."""
+    """L with L Lᵀ = diag(scale) gram diag(scale) + diag(shift), on one device or spread over several."""
     if num_shares() == 1:
         return BlockedTriangle.factor(gram, scale=scale, shift=shift, dtype=dtype)
     assert not isinstance(gram, Halves)  # a spread inverse is a matrix

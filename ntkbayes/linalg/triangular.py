@@ -43,10 +43,10 @@ class BlockedTriangle(eqx.Module):
         gram: Half,
         *,
         scale: Float[Array, " n"] | None = None,
-        shift: Float[Array, ""] | float = 0.0,
+        shift: Float[Array, "*n"] | float = 0.0,
         dtype: DTypeLike | None = None,
     ) -> "BlockedTriangle":
-        """L with L Lᵀ = diag(scale) gram diag(scale) + shift · I: n³/3 operations.
+        """L with L Lᵀ = diag(scale) gram diag(scale) + diag(shift): n³/3 operations.
 
         Args:
             gram: positive definite; a matrix of which only the lower half is read, or that half.

@@ -22,11 +22,14 @@ def training_matrices(
     return {"two factors": np.dtype(factor_dtype).itemsize / NUMBER, "workspace": 1.5}
 
 
-def inverse_matrices(num_outputs: int, factor_dtype: DTypeLike = jnp.float64) -> dict[str, float]:
+def inverse_matrices(
+    num_outputs: int, factor_dtype: DTypeLike = jnp.float64, *, kept: float = 1.0
+) -> dict[str, float]:
     """Matrices of B = (P + W⁻¹)⁻¹: P itself, a half a class and one for their coupling, and what they
-    are made of."""
+    are made of. Where a class keeps a share of the points alone, a half of that share squared."""
     narrow = np.dtype(factor_dtype).itemsize / NUMBER
-    return {"P": 1.0, "factors": narrow * (num_outputs + 1) / 2, "workspace": 3 + 2 * narrow}
+    factors = narrow * (num_outputs * kept**2 + 1) / 2
+    return {"P": 1.0, "factors": factors, "workspace": 3 + 2 * narrow}
 
 
 def many_draws_matrices(

@@ -23,6 +23,7 @@ METHODS = {
     "MAP": nb.MAP(),
     "first order": nb.FirstOrder(),
     "Laplace": nb.Laplace(),
+    "pruned Laplace": nb.PrunedLaplace(),
     "random init": nb.RandomInit(num_inits=200),
     "NUTS": nb.NUTS(num_samples=200, num_warmup=200, num_chains=2),
     "split HMC": nb.SplitHMC(num_samples=200, num_warmup=200, num_chains=2),
@@ -49,6 +50,7 @@ SAMPLED_INITIALISATIONS = ("random init", "finite ensemble")
 POSTERIORS = (
     "prior",
     "Laplace",
+    "pruned Laplace",
     "NUTS",
     "split HMC",
     "perturbed init",
@@ -363,7 +365,7 @@ def test_without_ridge_copies_with_different_targets_act_as_one_point_with_their
     )
 
 
-@pytest.mark.parametrize("name", ["MAP", "first order", "Laplace"])
+@pytest.mark.parametrize("name", ["MAP", "first order", "Laplace", "pruned Laplace"])
 def test_permuting_the_classes_permutes_the_law(name):
     data = DATA["3 classes"]
     order = [2, 0, 1]
@@ -375,7 +377,7 @@ def test_permuting_the_classes_permutes_the_law(name):
     )
 
 
-@pytest.mark.parametrize("name", ["MAP", "first order", "Laplace"])
+@pytest.mark.parametrize("name", ["MAP", "first order", "Laplace", "pruned Laplace"])
 def test_swapping_two_classes_turns_the_sign_of_their_logit(name):
     data = DATA["binary"]
     law, other = (

@@ -1,0 +1,205 @@
+"""Laplace with less of the curvature, at a part of its cost, and by how much that is wrong.
+
+Trained networks are sure of most of their training points, where nearly all of W = diag(π) − π πᵀ is in
+a few classes. `PrunedLaplace` keeps for each class the points at which it is the most probable, W̃, and
+so factors small matrices. As W − W̃ is positive semi-definite, its variances are no less than Laplace's:
+
+    S̃ − S = S̃ T (I + T S̃ T)⁻¹ T S̃,   T T = W − W̃,   S̃ = (P⁻¹ + W̃)⁻¹,
+
+which conjugate gradients solve for any logit in a few products.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from ntkbayes.errors import ConfigurationError, ConvergenceError
+from ntkbayes.laws.base import Draws, Info, Inputs, Problem
+from ntkbayes.laws.laplace import mode_and_curvature
+from ntkbayes.laws.posterior import GaussianPosterior, PosteriorMethod
+from ntkbayes.linalg import (
+    Block,
+    CurvedInverse,
+    Logits,
+    Operator,
+    StructuredCurvature,
+    apply,
+    curved_inverse,
+    factor_dtype,
+    num_shares,
+    symmetric_roots,
+)
+from ntkbayes.training.linearised import TrainedPredictor
+from ntkbayes.training.matrices import inverse_matrices
+
+_NUM_MEASURED = 8  # logits, one of each of so many training points
+
+
+@dataclass(frozen=True)
+class PrunedLaplaceInfo(Info):
+    """variance_excess: by what part of itself Laplace's variance is exceeded, at most, at eight training
+    points spread over the data, one logit of each. residual, num_iterations: of the mode, as in
+    `LaplaceInfo`."""
+
+    variance_excess: float
+    residual: float
+    num_iterations: int
+
+
+class PrunedPosterior(GaussianPosterior):
+    """N(f̂, (P⁻¹ + W̃)⁻¹), wider than Laplace's posterior."""
+
+    roots: Float[Array, "n classes classes"]
+
+    def __init__(
+        self,
+        problem: Problem,
+        mode: TrainedPredictor,
+        whole: StructuredCurvature,
+        kept: StructuredCurvature,
+        inverse: CurvedInverse,
+    ):
+        super().__init__(problem, mode.alpha, mode.logits, kept, inverse, Info())
+        self.roots = _lost_roots(whole, kept)
+        self.info = PrunedLaplaceInfo(self._largest_share(), mode.residual, mode.num_iterations)
+
+    def variance_excess(self, features: Inputs) -> Float[Array, "m classes"]:
+        """By how much the variance of each logit exceeds Laplace's, exactly.
+
+        For a few inputs: each takes, some times, as many operations as Θ(X, X) has numbers times C².
+
+        Raises:
+            ConvergenceError: conjugate gradients did not end.
+        """
+        features, size = self._inputs(features), self.problem.num_outputs
+        logits = jnp.arange(size)
+        # An input at a time, as each has a row of (n, C) numbers for every logit.
+        rows = [self._excess(jnp.broadcast_to(x[None], (size, *x.shape)), logits) for x in features]
+        return jnp.stack(rows) if rows else jnp.zeros((0, size))
+
+    def _excess(
+        self, features: Float[Array, "j ..."], logits: Int[Array, " j"]
+    ) -> Float[Array, " j"]:
+        """That of one logit of each input."""
+        problem = self.problem
+        cross = problem.prior.cross(problem.features, features).ntk / problem.ridge
+        given = (problem.prior_gram, self.inverse, self.roots)
+        found, residual = _excess(*given, cross, jax.nn.one_hot(logits, problem.num_outputs))
+        if not float(residual) <= 1e-4:
+            raise ConvergenceError(
+                f"by how much variances are too large was not found (residual {float(residual):.1e}): "
+                "keep more points, or use Laplace"
+            )
+        return found
+
+    def _largest_share(self) -> float:
+        """Of the logits that are measured, the largest excess as a part of Laplace's variance.
+
+        Raises:
+            ConvergenceError: as `variance_excess`, or that variance is lost in round-off.
+        """
+        size = len(self.problem.features)
+        points = np.linspace(0, size - 1, min(size, _NUM_MEASURED)).round().astype(int)
+        logits = jnp.arange(len(points)) % self.problem.num_outputs
+        features = self.problem.features[points]
+        variance = self.variance(features)[jnp.arange(len(points)), logits]
+        excess = self._excess(features, logits)
+        if not bool(jnp.all(variance > excess)):
+            raise ConvergenceError(
+                "by how much variances are too large is lost in round-off: use a larger ridge"
+            )
+        return float(jnp.max(excess / (variance - excess)))
+
+
+class PrunedLaplace(PosteriorMethod):
+    """Laplace with the curvature of each class at the points where it has the most, and none at the
+    others. Its mean is Laplace's, and its variances are no less: `info.variance_excess` and
+    `law.variance_excess(x)` say by how much they are too large.
+
+    For many points and classes: with a share s of the points kept, factors take s³ of Laplace's time and
+    s² of its memory. The evidence is Laplace's alone.
+
+    Args:
+        kept: share of the points that a class keeps.
+        tolerance: on the residual of the mode, in units of probability.
+        factor_dtype: of the factors that are kept, as Laplace's.
+    """
+
+    name: ClassVar[str] = "pruned Laplace"
+    kept: float = 0.5
+    tolerance: float = 1e-10
+    factor_dtype: np.dtype = eqx.field(default=np.float64, static=True, converter=factor_dtype)
+
+    def __check_init__(self) -> None:
+        if not 0 < self.kept <= 1:
+            raise ConfigurationError(
+                f"kept must be a share of the points, above 0 and at most 1; got {self.kept!r}"
+            )
+
+    def matrices(self, rows: int, num_outputs: int) -> dict[str, float]:
+        return inverse_matrices(num_outputs, self.factor_dtype, kept=self.kept)
+
+    def solve(self, problem: Problem, key: PRNGKeyArray | None = None) -> PrunedPosterior:
+        ntk = problem.gram.ntk
+        if isinstance(ntk, Operator) or len(ntk) != len(problem.features):
+            raise ConfigurationError(
+                "a kernel that couples the outputs gains nothing by pruning; use Laplace"
+            )
+        if num_shares() > 1:
+            raise ConfigurationError("pruned matrices are not spread over devices; use Laplace")
+        mode, whole = mode_and_curvature(problem, self.tolerance, self.factor_dtype)
+        if not isinstance(whole, StructuredCurvature):
+            raise ConfigurationError(
+                f"{type(problem.likelihood).__name__} couples its logits in a way of its own, which "
+                "leaves nothing to prune; use Laplace"
+            )
+        kept = whole.pruned(math.ceil(self.kept * len(ntk)))
+        inverse = curved_inverse(problem.prior_gram, kept, dtype=self.factor_dtype)
+        return PrunedPosterior(problem, mode, whole, kept, inverse)
+
+
+@eqx.filter_jit
+def _lost_roots(
+    whole: StructuredCurvature, kept: StructuredCurvature
+) -> Float[Array, "n classes classes"]:
+    """T, point by point."""
+    return symmetric_roots(whole.blocks - kept.blocks)
+
+
+@eqx.filter_jit
+def _excess(
+    gram: Block,
+    inverse: CurvedInverse,
+    roots: Float[Array, "n classes classes"],
+    cross: Float[Array, "n j"],
+    units: Float[Array, "j classes"],
+) -> tuple[Float[Array, " j"], Float[Array, ""]]:
+    """eᵀ (S̃ − S) e for the logits e whose prior covariances with those at X are cross ⊗ units, and the
+    residual of what was solved, as a part of its right-hand side."""
+
+    def left(v: Draws) -> Draws:
+        """(I − P B̃) v, so that S̃ = left P."""
+
+        def one(v: Logits) -> Logits:
+            return v - apply(gram, inverse.matvec(v))
+
+        return jax.vmap(one)(v)
+
+    def turned(v: Draws) -> Draws:
+        return jnp.einsum("ncd,jnd->jnc", roots, v)
+
+    def system(v: Draws) -> Draws:
+        return v + turned(left(apply(gram, turned(v))))
+
+    right = turned(left(jnp.einsum("nj,jc->jnc", cross, units)))
+    solution, _ = jax.scipy.sparse.linalg.cg(system, right, tol=1e-6, maxiter=200)
+    residual = jnp.linalg.norm(right - system(solution)) / jnp.maximum(
+        jnp.linalg.norm(right), jnp.finfo(right.dtype).tiny
+    )
+    return jnp.einsum("jnc,jnc->j", right, solution), residual
