@@ -50,6 +50,15 @@ def test_matrices_of_laplace_are_a_half_a_class_and_a_few(dtype):
     assert 2 + matrices(10) == pytest.approx(6 + narrow * 7.5)  # as measured, docs/performance.md
 
 
+@pytest.mark.parametrize(("kept", "total"), [(0.5, 7.25), (0.6, 8.3), (1.0, 13.5)])
+def test_matrices_of_a_pruned_laplace_fall_with_the_square_of_what_it_keeps(kept, total):
+    method = nb.PrunedLaplace(kept=kept)
+    # Measured at ten classes: 6.7, 7.9 and 12.6 (docs/performance.md).
+    assert 2 + sum(method.matrices(10_000, 10).values()) == pytest.approx(total)
+    more = sum(method.matrices(10_000, 20).values()) - sum(method.matrices(10_000, 10).values())
+    assert more == pytest.approx(10 * kept**2 / 2)
+
+
 @pytest.mark.parametrize("num_inits", [2, 1000])
 def test_matrices_of_draws_are_five_whatever_the_number_of_classes(num_inits):
     few, many = (

@@ -29,7 +29,8 @@ def inverse_matrices(
     are made of. Where a class keeps a share of the points alone, a half of that share squared."""
     narrow = np.dtype(factor_dtype).itemsize / NUMBER
     factors = narrow * (num_outputs * kept**2 + 1) / 2
-    return {"P": 1.0, "factors": factors, "workspace": 3 + 2 * narrow}
+    workspace = max(1.5, kept * (3 + 2 * narrow))  # at least that of training
+    return {"P": 1.0, "factors": factors, "workspace": workspace}
 
 
 def many_draws_matrices(
