@@ -72,7 +72,7 @@ class PrunedPosterior(GaussianPosterior):
     def variance_excess(self, features: Inputs) -> Float[Array, "m classes"]:
         """By how much the variance of each logit exceeds Laplace's, exactly.
 
-        For a few inputs: each takes, some times, as many operations as Θ(X, X) has numbers times C².
+        For a few inputs, since each takes several times O(C² n²) operations.
 
         Raises:
             ConvergenceError: conjugate gradients did not end.

@@ -75,7 +75,8 @@ class StructuredCurvature(Curvature):
     points: Kept | None = None
 
     def pruned(self, num_kept: int) -> "StructuredCurvature":
-        """W with D zero but at the points of each class where it is largest.
+        """W with D zero but at the points of each class where it is largest, and not below 1e-30,
+        which float32 could lose.
 
         W less this is positive semi-definite: of softmax a point keeps the Schur complement of the
         classes that it loses, which is what W says of the others whatever the lost logits are.
@@ -83,7 +84,7 @@ class StructuredCurvature(Curvature):
         _, points = jax.lax.top_k(self.diagonal.T, num_kept)
         points = jnp.sort(points, axis=1)
         is_kept = jax.vmap(lambda rows: jnp.zeros(len(self.diagonal), bool).at[rows].set(True))
-        diagonal = jnp.where(is_kept(points).T, self.diagonal, 0.0)
+        diagonal = jnp.where(is_kept(points).T & (self.diagonal > 1e-30), self.diagonal, 0.0)
         return StructuredCurvature(diagonal, self.coupled, points)
 
     @property

@@ -140,6 +140,19 @@ def test_factors_of_several_blocks_are_those_of_one(monkeypatch):
     np.testing.assert_allclose(several.log_determinant, one.log_determinant, atol=1e-10)
 
 
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+@pytest.mark.parametrize("sure", [50.0, 200.0, 700.0])
+def test_points_that_lose_the_class_that_they_are_sure_of_say_nothing(sure, dtype):
+    # All are sure of the second class, and half of them lose it: what they keep is next to nothing.
+    logits = jnp.zeros((8, 3)).at[:, 1].set(sure)
+    gram = jnp.eye(8) + 0.1
+    curvature = StructuredCurvature(jax.nn.softmax(logits, axis=1), True).pruned(4)
+    inverse = SharedInverse.build(gram, curvature, dtype)
+    np.testing.assert_allclose(inverse.matvec(jnp.ones((8, 3))), 0, atol=1e-6)
+    np.testing.assert_allclose(inverse.quadratic(gram), 0, atol=1e-6)
+    np.testing.assert_allclose(inverse.log_determinant, 0, atol=1e-5)
+
+
 def test_factors_in_float32_keep_half_of_the_digits():
     data = data_of(3)
     wide, narrow = (nb.PrunedLaplace(factor_dtype=d).fit(PRIOR, data) for d in ("f8", "f4"))
