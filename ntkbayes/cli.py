@@ -46,8 +46,8 @@ SmoothingOption = Annotated[
 LawsOption = Annotated[
     str,
     typer.Option(
-        help="Comma-separated, of: map, random-init, first-order, laplace, nuts, split-hmc, "
-        "perturbed-init, variational, mean-field, ep (two classes), dirichlet."
+        help="Comma-separated, of: map, random-init, first-order, laplace, pruned-laplace, "
+        "nuts, split-hmc, perturbed-init, variational, mean-field, ep (two classes), dirichlet."
     ),
 ]
 DrawsOption = Annotated[

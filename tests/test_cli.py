@@ -14,6 +14,7 @@ import pytest
 from ntkbayes import datasets, storage
 from ntkbayes.cli import main
 from ntkbayes.laws import MAP
+from ntkbayes.study import METHODS
 
 COMMAND = Path(sys.executable).with_name("ntkbayes")
 STOPPED = "stopped; the same command goes on from what is already finished"
@@ -314,3 +315,11 @@ def test_report_of_no_comparison_says_how_to_make_one(ntkbayes):
 def test_named_data_are_those_of_the_help(ntkbayes):
     text = " ".join(ntkbayes("compare", "--help").out.split())
     assert ", ".join(datasets.NAMES) in text
+
+
+def test_the_help_names_every_law(ntkbayes):
+    text = re.sub(
+        r"\s+", "", ntkbayes("compare", "--help").out
+    )  # names are broken at their hyphens
+    listed = re.search(r"Comma-separated,of:(.*?)\.", text).group(1)
+    assert listed.replace("(twoclasses)", "").split(",") == list(METHODS)
