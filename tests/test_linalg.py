@@ -232,7 +232,7 @@ def dense_curvature(diagonal, coupled):
     out = np.zeros((diagonal.size, diagonal.size))
     size = diagonal.shape[1]
     for i, row in enumerate(diagonal):
-        block = np.diag(row) - (np.outer(row, row) if coupled else 0)
+        block = np.diag(row) - (np.outer(row, row) / (row.sum() or 1) if coupled else 0)
         out[i * size : (i + 1) * size, i * size : (i + 1) * size] = block
     return out
 
@@ -242,6 +242,8 @@ CASES = {
     "softmax": (saturated(LOGITS), True),
     "softmax saturated": (saturated(LOGITS * 1000), True),
     "softmax one class sure": (saturated(np.outer(np.ones(7), [0.0, 900.0, 0.0])), True),
+    "softmax of some classes": (saturated(LOGITS) * (np.arange(21).reshape(7, 3) % 5 > 1), True),
+    "softmax of idle points": (saturated(LOGITS) * (np.arange(7) > 1)[:, None], True),
     "apart": (np.exp(LOGITS), False),
     "apart with zeros": (np.where(LOGITS > 0, 0.25, 0.0), False),
     "one output": (np.exp(LOGITS[:, :1]), False),

@@ -53,10 +53,9 @@ def test_matrices_of_laplace_are_a_half_a_class_and_a_few(dtype):
 @pytest.mark.parametrize(("kept", "total"), [(0.5, 7.25), (0.6, 8.3), (1.0, 13.5)])
 def test_matrices_of_a_pruned_laplace_fall_with_the_square_of_what_it_keeps(kept, total):
     method = nb.PrunedLaplace(kept=kept)
-    # Measured at ten classes: 6.7, 7.9 and 12.6 (docs/performance.md).
-    assert 2 + sum(method.matrices(10_000, 10).values()) == pytest.approx(total)
-    more = sum(method.matrices(10_000, 20).values()) - sum(method.matrices(10_000, 10).values())
-    assert more == pytest.approx(10 * kept**2 / 2)
+    few, many = (sum(method.matrices(10_000, classes).values()) for classes in (10, 20))
+    assert 2 + few == pytest.approx(total, abs=0.1)  # measured: 6.9 of a half, 12.7 of all
+    assert many - few == pytest.approx(10 * kept**2 / 2, abs=0.2)
 
 
 @pytest.mark.parametrize("num_inits", [2, 1000])

@@ -9,10 +9,9 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ntkbayes.laws.base import Info, Problem
-from ntkbayes.laws.posterior import GaussianPosterior, PosteriorMethod
+from ntkbayes.laws.posterior import GaussianPosterior, PosteriorMethod, mode_and_curvature
 from ntkbayes.likelihood import Likelihood
-from ntkbayes.linalg import Curvature, Logits, curved_inverse, factor_dtype
-from ntkbayes.training import linearised
+from ntkbayes.linalg import Logits, curved_inverse, factor_dtype
 from ntkbayes.training.matrices import inverse_matrices
 
 
@@ -54,27 +53,6 @@ class Laplace(PosteriorMethod):
         )
         info = LaplaceInfo(float(log_evidence), mode.residual, mode.num_iterations)
         return GaussianPosterior(problem, mode.alpha, mode.logits, curvature, inverse, info)
-
-
-def mode_and_curvature(
-    problem: Problem, tolerance: float, factor_dtype: np.dtype
-) -> tuple[linearised.TrainedPredictor, Curvature]:
-    """f̂ with its weights, and W there.
-
-    Raises:
-        RidgeError: the ridge is 0.
-    """
-    problem.prior.require_ridge("the Laplace posterior")
-    mode = linearised.train(
-        problem.likelihood,
-        problem.gram.ntk,
-        problem.targets,
-        problem.mean,
-        ridge=problem.ridge,
-        tolerance=tolerance,
-        factor_dtype=factor_dtype,
-    )
-    return mode, problem.likelihood.curvature(problem.targets, mode.logits)
 
 
 def laplace_evidence(

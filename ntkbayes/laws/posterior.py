@@ -15,6 +15,7 @@ from functools import cached_property
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ntkbayes.errors import ConfigurationError
@@ -34,6 +35,7 @@ from ntkbayes.linalg import (
     output_blocks,
 )
 from ntkbayes.paths import Process
+from ntkbayes.training.linearised import TrainedPredictor, train
 
 Covariances = Float[Array, "m classes classes"]
 
@@ -54,6 +56,27 @@ class PosteriorMethod(Method["GaussianPosterior"]):
     @abc.abstractmethod
     def solve(self, problem: Problem, key: PRNGKeyArray | None = None) -> "GaussianPosterior":
         """The posterior; the key is not used."""
+
+
+def mode_and_curvature(
+    problem: Problem, tolerance: float, factor_dtype: np.dtype
+) -> tuple[TrainedPredictor, Curvature]:
+    """f̂ with its weights, and W there.
+
+    Raises:
+        RidgeError: the ridge is 0.
+    """
+    problem.prior.require_ridge("the Laplace posterior")
+    mode = train(
+        problem.likelihood,
+        problem.gram.ntk,
+        problem.targets,
+        problem.mean,
+        ridge=problem.ridge,
+        tolerance=tolerance,
+        factor_dtype=factor_dtype,
+    )
+    return mode, problem.likelihood.curvature(problem.targets, mode.logits)
 
 
 class GaussianPosterior(GaussianLaw):

@@ -1,8 +1,9 @@
 """Laplace with less of the curvature, at a part of its cost, and by how much that is wrong.
 
 Trained networks are sure of most of their training points, where nearly all of W = diag(π) − π πᵀ is in
-a few classes. `PrunedLaplace` keeps for each class the points at which it is the most probable, W̃, and
-so factors small matrices. As W − W̃ is positive semi-definite, its variances are no less than Laplace's:
+a few classes. `PrunedLaplace` keeps of each class the share of the points that give it the largest
+probability, which leaves W̃ and small matrices to factor. As W − W̃ is positive semi-definite, its
+variances are no less than Laplace's:
 
     S̃ − S = S̃ T (I + T S̃ T)⁻¹ T S̃,   T T = W − W̃,   S̃ = (P⁻¹ + W̃)⁻¹,
 
@@ -21,8 +22,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ntkbayes.errors import ConfigurationError, ConvergenceError
 from ntkbayes.laws.base import Draws, Info, Inputs, Problem
-from ntkbayes.laws.laplace import mode_and_curvature
-from ntkbayes.laws.posterior import GaussianPosterior, PosteriorMethod
+from ntkbayes.laws.posterior import GaussianPosterior, PosteriorMethod, mode_and_curvature
 from ntkbayes.linalg import (
     Block,
     CurvedInverse,
@@ -43,11 +43,11 @@ _NUM_MEASURED = 8  # logits, one of each of so many training points
 
 @dataclass(frozen=True)
 class PrunedLaplaceInfo(Info):
-    """variance_excess: by what part of itself Laplace's variance is exceeded, at most, at eight training
-    points spread over the data, one logit of each. residual, num_iterations: of the mode, as in
-    `LaplaceInfo`."""
+    """largest_excess: by what part of itself Laplace's variance is exceeded, at most, of eight logits,
+    each at a training point; others may be several times that. residual, num_iterations: of the mode, as
+    in `LaplaceInfo`."""
 
-    variance_excess: float
+    largest_excess: float
     residual: float
     num_iterations: int
 
@@ -67,10 +67,11 @@ class PrunedPosterior(GaussianPosterior):
     ):
         super().__init__(problem, mode.alpha, mode.logits, kept, inverse, Info())
         self.roots = _lost_roots(whole, kept)
-        self.info = PrunedLaplaceInfo(self._largest_share(), mode.residual, mode.num_iterations)
+        self.info = PrunedLaplaceInfo(self._largest_excess(), mode.residual, mode.num_iterations)
 
     def variance_excess(self, features: Inputs) -> Float[Array, "m classes"]:
-        """By how much the variance of each logit exceeds Laplace's, exactly.
+        """By how much the variance of each logit exceeds Laplace's, in its own units, to the tolerance
+        of conjugate gradients.
 
         For a few inputs, since each takes several times O(C² n²) operations.
 
@@ -90,15 +91,17 @@ class PrunedPosterior(GaussianPosterior):
         problem = self.problem
         cross = problem.prior.cross(problem.features, features).ntk / problem.ridge
         given = (problem.prior_gram, self.inverse, self.roots)
-        found, residual = _excess(*given, cross, jax.nn.one_hot(logits, problem.num_outputs))
+        found, residual = _quadratic_excess(
+            *given, cross, jax.nn.one_hot(logits, problem.num_outputs)
+        )
         if not float(residual) <= 1e-4:
             raise ConvergenceError(
                 f"by how much variances are too large was not found (residual {float(residual):.1e}): "
-                "keep more points, or use Laplace"
+                "use factors in float64, keep more points, or use Laplace"
             )
         return found
 
-    def _largest_share(self) -> float:
+    def _largest_excess(self) -> float:
         """Of the logits that are measured, the largest excess as a part of Laplace's variance.
 
         Raises:
@@ -110,23 +113,24 @@ class PrunedPosterior(GaussianPosterior):
         features = self.problem.features[points]
         variance = self.variance(features)[jnp.arange(len(points)), logits]
         excess = self._excess(features, logits)
-        if not bool(jnp.all(variance > excess)):
+        if not bool(jnp.all((variance > excess) | (excess == 0))):
             raise ConvergenceError(
-                "by how much variances are too large is lost in round-off: use a larger ridge"
+                "by how much variances are too large is lost in round-off: use factors in float64, or a "
+                "larger ridge"
             )
-        return float(jnp.max(excess / (variance - excess)))
+        return float(jnp.max(jnp.where(excess == 0, 0.0, excess / (variance - excess))))
 
 
 class PrunedLaplace(PosteriorMethod):
-    """Laplace with the curvature of each class at the points where it has the most, and none at the
-    others. Its mean is Laplace's, and its variances are no less: `info.variance_excess` and
-    `law.variance_excess(x)` say by how much they are too large.
+    """Laplace with the curvature of each class at a share of the points alone, those that give it the
+    largest probability (with one logit: that are curved the most). Its mean is Laplace's, and its
+    variances are no less: `law.variance_excess(x)` says by how much, `info.largest_excess` for eight.
 
     For many points and classes: with a share s of the points kept, factors take s³ of Laplace's time and
     s² of its memory. The evidence is Laplace's alone.
 
     Args:
-        kept: share of the points that a class keeps.
+        kept: s, the share of the points that a class keeps.
         tolerance: on the residual of the mode, in units of probability.
         factor_dtype: of the factors that are kept, as Laplace's.
     """
@@ -143,7 +147,11 @@ class PrunedLaplace(PosteriorMethod):
             )
 
     def matrices(self, rows: int, num_outputs: int) -> dict[str, float]:
-        return inverse_matrices(num_outputs, self.factor_dtype, kept=self.kept)
+        blocks = 5 * num_outputs**2 / rows  # (n, C, C) numbers, while the roots are made
+        return {
+            **inverse_matrices(num_outputs, self.factor_dtype, kept=self.kept),
+            "blocks": blocks,
+        }
 
     def solve(self, problem: Problem, key: PRNGKeyArray | None = None) -> PrunedPosterior:
         ntk = problem.gram.ntk
@@ -173,7 +181,7 @@ def _lost_roots(
 
 
 @eqx.filter_jit
-def _excess(
+def _quadratic_excess(
     gram: Block,
     inverse: CurvedInverse,
     roots: Float[Array, "n classes classes"],

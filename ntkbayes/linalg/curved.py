@@ -67,7 +67,8 @@ class StructuredCurvature(Curvature):
     The coupled form is softmax's, with D the class probabilities, whose sum is 1 (R&W 3.38).
 
     Attributes:
-        points: of each class, ascending, those at which D may not be zero; None if that is all.
+        points: of each class, the only ones at which D can be other than zero, ascending, so that lower
+            halves stay lower halves; None for all.
     """
 
     diagonal: Logits

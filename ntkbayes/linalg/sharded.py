@@ -71,11 +71,13 @@ class ShardedTriangle(eqx.Module):
         scale = jnp.ones(size, gram.dtype) if scale is None else scale
 
         def local(
-            block: Float[Array, "share n"], scale: Float[Array, " n"], shift: Float[Array, "*n"]
+            block: Float[Array, "share n"], scale: Float[Array, " n"], shift: Float[Array, " n"]
         ) -> tuple[Float[Array, "share n"], Float[Array, "blocks b b"]]:
             rows = jax.lax.axis_index(AXIS) * share + jnp.arange(share)
             block = scale[rows][:, None] * block * scale[None, :]
-            block = jnp.where(rows[:, None] == jnp.arange(size)[None, :], block + shift, block)
+            block = jnp.where(
+                rows[:, None] == jnp.arange(size)[None, :], block + shift[None], block
+            )
             block = block.astype(dtype or gram.dtype)
 
             def advance(k: Array, state: tuple[Array, Array]) -> tuple[Array, Array]:
@@ -103,7 +105,8 @@ class ShardedTriangle(eqx.Module):
             out_specs=(_BY_ROWS, PartitionSpec()),
             check_vma=False,
         )
-        return cls(*spread(gram, scale, jnp.asarray(shift, gram.dtype)))
+        shifts = jnp.broadcast_to(jnp.asarray(shift, gram.dtype), (size,))
+        return cls(*spread(gram, scale, shifts))
 
     @property
     def dtype(self) -> jnp.dtype:

@@ -106,7 +106,7 @@ def test_the_info_tells_the_largest_share_of_eight_logits(name):
     points = np.linspace(0, len(features) - 1, 8).round().astype(int)
     logits = np.arange(8) % law.problem.num_outputs
     wide, narrow = (np.array(v.variance(features[points]))[range(8), logits] for v in (law, exact))
-    assert law.info.variance_excess == pytest.approx((wide / narrow - 1).max(), rel=1e-5)
+    assert law.info.largest_excess == pytest.approx((wide / narrow - 1).max(), rel=1e-5)
     assert law.info.residual == exact.info.residual
     assert law.info.num_iterations == exact.info.num_iterations
 
@@ -120,7 +120,7 @@ def test_variances_fall_to_those_of_laplace_the_more_is_kept():
     np.testing.assert_allclose(
         variances[-1], nb.Laplace().fit(PRIOR, data).variance(NEW), rtol=1e-9
     )
-    assert laws[-1].info.variance_excess == pytest.approx(0, abs=1e-12)
+    assert laws[-1].info.largest_excess == pytest.approx(0, abs=1e-12)
 
 
 def test_factors_of_several_blocks_are_those_of_one(monkeypatch):
@@ -143,10 +143,18 @@ def test_factors_of_several_blocks_are_those_of_one(monkeypatch):
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
 @pytest.mark.parametrize("sure", [50.0, 200.0, 700.0])
 def test_points_that_lose_the_class_that_they_are_sure_of_say_nothing(sure, dtype):
-    # All are sure of the second class, and half of them lose it: what they keep is next to nothing.
-    logits = jnp.zeros((8, 3)).at[:, 1].set(sure)
+    # All are sure of the second class, and the last four lose it: what they keep is next to nothing.
+    logits = jnp.zeros((8, 3)).at[:4, 1].set(sure + 1).at[4:, 1].set(sure)
     gram = jnp.eye(8) + 0.1
-    curvature = StructuredCurvature(jax.nn.softmax(logits, axis=1), True).pruned(4)
+    probabilities = jax.nn.softmax(logits, axis=1)
+    probabilities = probabilities.at[:4, 1].set(1.0).at[4:, 1].set(1 - 1e-15)
+    curvature = StructuredCurvature(probabilities, True).pruned(4)
+    np.testing.assert_array_equal(curvature.points, [[4, 5, 6, 7], [0, 1, 2, 3], [4, 5, 6, 7]])
+    if sure == 50.0:
+        assert (curvature.mass[4:] > 0).all()
+        assert (curvature.mass[4:] < 1e-20).all()
+    else:
+        assert curvature.is_idle[4:].all()
     inverse = SharedInverse.build(gram, curvature, dtype)
     np.testing.assert_allclose(inverse.matvec(jnp.ones((8, 3))), 0, atol=1e-6)
     np.testing.assert_allclose(inverse.quadratic(gram), 0, atol=1e-6)
@@ -160,7 +168,21 @@ def test_factors_in_float32_keep_half_of_the_digits():
     assert all(leaf.dtype == np.float32 for leaf in leaves)
     np.testing.assert_array_equal(narrow.mean(NEW), wide.mean(NEW))
     np.testing.assert_allclose(narrow.variance(NEW), wide.variance(NEW), rtol=1e-4)
-    assert narrow.info.variance_excess == pytest.approx(wide.info.variance_excess, rel=1e-2)
+    assert narrow.info.largest_excess == pytest.approx(wide.info.largest_excess, rel=1e-2)
+
+
+def test_a_training_point_without_variance_has_no_excess():
+    # Without biases a network is 0 at the origin.
+    base = data_of(3)
+    features = np.where(np.arange(30)[:, None] == 0, 0.0, base.features)
+    data = nb.Dataset(features, base.labels, class_names=range(3))
+    prior = nb.NTKPrior(nb.networks.mlp(depth=1, bias_std=0.0), ridge=RIDGE)
+    law, exact = (m.fit(prior, data) for m in (nb.PrunedLaplace(), nb.Laplace()))
+    np.testing.assert_allclose(law.variance(features[:1]), 0, atol=1e-12)
+    assert 0 < law.info.largest_excess < np.inf
+    np.testing.assert_allclose(
+        law.variance(NEW) - law.variance_excess(NEW), exact.variance(NEW), rtol=1e-6, atol=1e-12
+    )
 
 
 # --- refusals ------------------------------------------------------------------------------------
@@ -194,12 +216,12 @@ def test_what_cannot_be_pruned_is_refused(monkeypatch):
 @pytest.mark.parametrize("residual", [0.1, float("nan")])
 def test_an_excess_that_was_not_found_is_an_error(residual, monkeypatch):
     law = nb.PrunedLaplace().fit(PRIOR, data_of(3))
-    monkeypatch.setattr(pruned_laplace, "_excess", lambda *_: (jnp.ones(3), residual))
+    monkeypatch.setattr(pruned_laplace, "_quadratic_excess", lambda *_: (jnp.ones(3), residual))
     with pytest.raises(ConvergenceError, match="keep more points"):
         law.variance_excess(NEW)
 
 
 def test_an_excess_beyond_the_variance_is_an_error(monkeypatch):
-    monkeypatch.setattr(pruned_laplace, "_excess", lambda *_: (jnp.full(8, 1e9), 0.0))
+    monkeypatch.setattr(pruned_laplace, "_quadratic_excess", lambda *_: (jnp.full(8, 1e9), 0.0))
     with pytest.raises(ConvergenceError, match="lost in round-off"):
         nb.PrunedLaplace().fit(PRIOR, data_of(3))
