@@ -18,7 +18,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from ntkbayes.errors import ConfigurationError, ConvergenceError
 from ntkbayes.laws.base import Draws, Info, Inputs, Problem
@@ -78,22 +78,22 @@ class PrunedPosterior(GaussianPosterior):
         Raises:
             ConvergenceError: conjugate gradients did not end.
         """
-        features, size = self._inputs(features), self.problem.num_outputs
-        logits = jnp.arange(size)
+        problem, features, size = self.problem, self._inputs(features), self.problem.num_outputs
+        gram = problem.prior_gram
+
+        def one(x: Float[Array, "..."]) -> Float[Array, " classes"]:
+            cross = problem.prior.cross(problem.features, x[None]).ntk / problem.ridge
+            return self._excess(gram, jnp.repeat(cross, size, axis=1), jnp.eye(size))
+
         # An input at a time, as each has a row of (n, C) numbers for every logit.
-        rows = [self._excess(jnp.broadcast_to(x[None], (size, *x.shape)), logits) for x in features]
+        rows = [one(x) for x in features]
         return jnp.stack(rows) if rows else jnp.zeros((0, size))
 
     def _excess(
-        self, features: Float[Array, "j ..."], logits: Int[Array, " j"]
+        self, gram: Block, cross: Float[Array, "n j"], units: Float[Array, "j classes"]
     ) -> Float[Array, " j"]:
-        """That of one logit of each input."""
-        problem = self.problem
-        cross = problem.prior.cross(problem.features, features).ntk / problem.ridge
-        given = (problem.prior_gram, self.inverse, self.roots)
-        found, residual = _quadratic_excess(
-            *given, cross, jax.nn.one_hot(logits, problem.num_outputs)
-        )
+        """That of the logits whose prior covariances with those at X are cross ⊗ units."""
+        found, residual = _quadratic_excess(gram, self.inverse, self.roots, cross, units)
         if not float(residual) <= 1e-4:
             raise ConvergenceError(
                 f"by how much variances are too large was not found (residual {float(residual):.1e}): "
@@ -107,12 +107,14 @@ class PrunedPosterior(GaussianPosterior):
         Raises:
             ConvergenceError: as `variance_excess`, or that variance is lost in round-off.
         """
-        size = len(self.problem.features)
+        problem, size = self.problem, len(self.problem.features)
         points = np.linspace(0, size - 1, min(size, _NUM_MEASURED)).round().astype(int)
-        logits = jnp.arange(len(points)) % self.problem.num_outputs
-        features = self.problem.features[points]
+        logits = jnp.arange(len(points)) % problem.num_outputs
+        features = problem.features[points]
         variance = self.variance(features)[jnp.arange(len(points)), logits]
-        excess = self._excess(features, logits)
+        cross = problem.prior.cross(problem.features, features).ntk / problem.ridge
+        units = jax.nn.one_hot(logits, problem.num_outputs)
+        excess = self._excess(problem.prior_gram, cross, units)
         if not bool(jnp.all((variance > excess) | (excess == 0))):
             raise ConvergenceError(
                 "by how much variances are too large is lost in round-off: use factors in float64, or a "
