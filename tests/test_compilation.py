@@ -54,3 +54,25 @@ def test_the_evidence_of_other_ridges_and_scales_does_not_compile_again(caplog):
 
     assert compiled(0.5)
     assert compiled(0.3) == []
+
+
+def test_refinement_with_factors_in_float32_compiles_conjugate_gradients_once_a_shape(
+    monkeypatch, caplog
+):
+    monkeypatch.setattr(linearised, "EXACT_POINTS", 20)
+    steps = []
+    iterate = linearised._conjugate_gradients
+    monkeypatch.setattr(
+        linearised, "_conjugate_gradients", lambda *a: steps.append(a[4].shape) or iterate(*a)
+    )
+    features, labels = oracle.blobs(5, 37, 3)  # a shape of its own
+    with jax.log_compiles():
+        nb.RandomInit(num_inits=3, factor_dtype="float32").fit(
+            nb.NTKPrior(nb.networks.mlp(depth=1), ridge=0.1),
+            nb.Dataset(features, labels),
+            key=jax.random.key(0),
+        )
+    messages = [r.message for r in caplog.records if "Finished XLA compilation" in r.message]
+    compiled = [m for m in messages if "_conjugate_gradients" in m]
+    assert set(steps) == {(1, 37, 3), (3, 37, 3)}  # the centre, and the draws
+    assert len(steps) > len(compiled) == 2

@@ -297,7 +297,8 @@ def _restarted(
     a move apart by round-off, and each beginning computes f afresh. With factors in float32 each ends as
     soon as residuals have fallen by what those can reach (iterative refinement)."""
     given = (likelihood, ntk, ridge, targets, initial)
-    goals = jnp.full(len(initial), max(tolerance, preconditioner.reach))
+    # With a dtype: weak here and strong below, the iteration would compile twice.
+    goals = jnp.full(len(initial), max(tolerance, preconditioner.reach), dtype=initial.dtype)
     a, f, residual, counts = _conjugate_gradients(
         *given, start, preconditioner, goals, max_iterations
     )
