@@ -196,10 +196,10 @@ def job(name: str, num_points: int, dtype: str) -> None:
         begin = time.perf_counter()
         jax.block_until_ready(work())
         told[call] = time.perf_counter() - begin
-        after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         told.setdefault(
-            "peak", (after - before) * 1024
-        )  # the first's: the problem keeps its factors
+            "peak", (peak - before) * 1024
+        )  # the first's, before which nothing was left
     print(json.dumps(told))
 
 
