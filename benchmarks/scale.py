@@ -58,15 +58,17 @@ def digits(num_points: int, num_classes: int = 10) -> nb.Dataset:
     return nb.Dataset(features, data.labels[rows], class_names=range(num_classes))
 
 
+def once(work: Callable[[], Any]) -> float:
+    """Seconds of a call."""
+    begin = time.perf_counter()
+    jax.block_until_ready(work())
+    return time.perf_counter() - begin
+
+
 def seconds(work: Callable[[], Any], repeats: int = 3) -> float:
     """The median of some calls after a first."""
-    jax.block_until_ready(work())
-    took = []
-    for _ in range(repeats):
-        begin = time.perf_counter()
-        jax.block_until_ready(work())
-        took.append(time.perf_counter() - begin)
-    return float(np.median(took))
+    once(work)
+    return float(np.median([once(work) for _ in range(repeats)]))
 
 
 def seconds_and_peak(work: Callable[[], Any]) -> tuple[float, float]:
@@ -77,13 +79,12 @@ def seconds_and_peak(work: Callable[[], Any]) -> tuple[float, float]:
         status = Path("/proc/self/status").read_text()
         return int(status.split(name + ":")[1].split()[0]) / 1024
 
-    jax.block_until_ready(work())
+    once(work)
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)  # what was freed before is not to be used again
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
-    held, begin = pages("VmRSS"), time.perf_counter()
-    jax.block_until_ready(work())
-    return time.perf_counter() - begin, pages("VmHWM") - held
+    held = pages("VmRSS")
+    return once(work), pages("VmHWM") - held
 
 
 def arrays(law: Any) -> list[jax.Array]:
@@ -180,26 +181,21 @@ def job(name: str, num_points: int, dtype: str) -> None:
     method = methods.get(name)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     told: dict[str, Any] = {}
-    problem = Problem.build(PRIOR, train, None)
-    work: Callable[[], Any] = partial(PRIOR.gram, problem.features)
-    if name in ("Cholesky", "product"):
-        matrix = (problem.prior_gram + jnp.eye(num_points)).astype(dtype)
-        del problem
-        jax.block_until_ready(matrix)  # or its making would count as the reference's time
-        work = partial(jnp.linalg.cholesky if name == "Cholesky" else lambda m: m @ m, matrix)
-    elif method is not None:
+    work: Callable[[], Any]
+    work = build = partial(Problem.build, PRIOR, train, None)
+    if method is not None:
+        problem = build()
         jax.block_until_ready(problem.gram)
         told["predicted"] = method.memory(PRIOR, train).total
         work = partial(solved_and_told, method, problem, test, told)
-
-    for call in ("first", "seconds"):
-        begin = time.perf_counter()
-        jax.block_until_ready(work())
-        told[call] = time.perf_counter() - begin
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        told.setdefault(
-            "peak", (peak - before) * 1024
-        )  # the first's, before which nothing was left
+    elif name != "Gram":
+        matrix = (build().prior_gram + jnp.eye(num_points)).astype(dtype)
+        jax.block_until_ready(matrix)  # or its making would count as the reference's time
+        work = partial(jnp.linalg.cholesky if name == "Cholesky" else lambda m: m @ m, matrix)
+    told["first"] = once(work)
+    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    told["peak"] = (after - before) * 1024  # before a second call, which begins with what this left
+    told["seconds"] = once(work)
     print(json.dumps(told))
 
 

@@ -73,3 +73,16 @@ def _release_compiled_programs():
     yield
     if not MAPS.exists() or MAPS.read_bytes().count(b"\n") > 25_000:
         jax.clear_caches()
+
+
+@pytest.fixture
+def programs(caplog):
+    """Of some work: what JAX logs of each program that it compiles."""
+
+    def compiled(work):
+        caplog.clear()
+        with jax.log_compiles():
+            work()
+        return [r.message for r in caplog.records if "Finished XLA compilation" in r.message]
+
+    return compiled
