@@ -1,6 +1,7 @@
 """Files that are whole or not there."""
 
 import os
+import stat
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -23,3 +24,18 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     finally:
         with suppress(OSError):
             part.unlink()
+
+
+def require_file(path: Path) -> None:
+    """Raises StorageError unless there is a file, saying what is there instead."""
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise StorageError(f"there is no file {path}; check the path") from error
+    except (OSError, ValueError) as error:
+        told = getattr(error, "strerror", None) or error
+        raise StorageError(
+            f"cannot read {path}: {told}; check the path, and who may read it"
+        ) from error
+    if stat.S_ISDIR(mode):
+        raise StorageError(f"{path} is a folder; give a file")

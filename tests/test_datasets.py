@@ -10,12 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ntkbayes.datasets import NAMES, Dataset, Scaling, load, read_table
+from ntkbayes.datasets import NAMES, Dataset, Scaling, load
 from ntkbayes.errors import (
     ConfigurationError,
     DataError,
     DataWarning,
-    StorageError,
     UnknownNameError,
 )
 
@@ -344,6 +343,25 @@ def test_new_inputs_are_checked_against_the_training_features():
         data.check_features(pd.DataFrame({"b": [1], "a": [0]}))
 
 
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([1, "1", 2], "class names 1 and '1' read the same"),
+        (["a\0", "b", "c"], r"class name 'a\\x00' holds NUL"),
+        (["a\udce9", "b", "c"], r"class name 'a\\udce9' holds NUL or half a character"),
+    ],
+)
+def test_class_names_that_files_cannot_keep_apart_or_at_all_are_refused(labels, message):
+    with pytest.raises(DataError, match=message):
+        Dataset(np.eye(3), labels)
+
+
+def test_times_are_no_features():
+    for unit in ("M8[ns]", "M8[s]", "m8[ns]"):
+        with pytest.raises(DataError, match=r"column 'x0' holds .* in row 0; count time in a unit"):
+            Dataset(np.array([[1], [2]], dtype=unit), [0, 1])
+
+
 # Bad features
 
 
@@ -574,81 +592,6 @@ def test_breast_cancer_keeps_its_meaning():
 def test_an_unknown_data_set_lists_the_known_ones():
     with pytest.raises(UnknownNameError, match=r"unknown data set 'mnist'; known are: breast_canc"):
         load("mnist")
-
-
-def write(path, text):
-    path.write_text(text)
-    return path
-
-
-@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".parquet", ".pq", ".CSV"])
-def test_tables_of_every_suffix_hold_the_same_data(tmp_path, suffix):
-    frame = pd.DataFrame(
-        {"a": [1.5, 2.0, 3.0], "kind": ["u", "None", "u"], "b": [True, False, True]}
-    )
-    path = tmp_path / f"table{suffix}"
-    if suffix in (".parquet", ".pq"):
-        frame.to_parquet(path)
-    else:
-        frame.to_csv(path, sep="\t" if suffix == ".tsv" else ",", index=False)
-    data = read_table(path, target="kind")
-    assert (data.name, data.feature_names, data.class_names) == ("table", ("a", "b"), ("None", "u"))
-    np.testing.assert_array_equal(data.features, [[1.5, 1], [2, 0], [3, 1]])
-    np.testing.assert_array_equal(data.labels, [1, 0, 1])
-
-
-@pytest.mark.parametrize(
-    ("labels", "classes"), [("1 0", (0, 1)), ("a 1", ("1", "a")), ("True False", (False, True))]
-)
-def test_class_names_of_a_table_keep_their_type(tmp_path, labels, classes):
-    first, second = labels.split()
-    path = write(tmp_path / "t.csv", f"x,y\n1,{first}\n2,{second}\n")
-    found = read_table(path, target="y").class_names
-    assert found == classes
-    assert [type(c) for c in found] == [type(c) for c in classes]
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("", "is empty; it needs a header and rows"),
-        ("x,y\n", "features are empty"),
-        ("x,kinds\n1,2\n", r"no column 'y'; its columns are \['x', 'kinds'\]"),
-        ("y\n1\n2\n", "no features: its only column is the target 'y'"),
-        ("x,y\n1,a\n2,\n3,b\n", r"1 target\(s\) are missing, in rows 1"),
-        ("x,y\n1,a\n,b\n3,b\n", "first nan in row 1, column 'x'"),
-        ("x,y\n1,a\nred,b\n3,b\n", "column 'x' holds 'red' in row 1; encode it as numbers or drop"),
-        ("x,y\n1,a\nNA,b\n", "column 'x' holds 'NA' in row 1"),
-        ("x,x,y\n1,2,a\n1,3,b\n", "more than one column called 'x'"),
-        (",x,y\n0,2,a\n1,3,b\n", "a column without a name"),
-        ("x,y\n" + "".join(f"{i},{i + 0.5}\n" for i in range(30)), "those of a regression"),
-    ],
-)
-def test_bad_tables_are_refused(tmp_path, text, message):
-    with pytest.raises(DataError, match=message):
-        read_table(write(tmp_path / "t.csv", text), target="y")
-
-
-def test_a_misspelt_target_gets_a_suggestion(tmp_path):
-    path = write(tmp_path / "t.csv", "x,species\n1,2\n")
-    with pytest.raises(DataError, match=r"no column 'spices'.*did you mean 'species'"):
-        read_table(path, target="spices")
-
-
-def test_files_that_cannot_be_read_are_refused(tmp_path):
-    with pytest.raises(StorageError, match="there is no file"):
-        read_table(tmp_path / "none.csv", target="y")
-    with pytest.raises(StorageError, match=r"known suffixes are \.csv, \.tsv, \.parquet and \.pq"):
-        read_table(tmp_path / "table.xlsx", target="y")
-    with pytest.raises(StorageError, match=r"as \.parquet") as broken:
-        read_table(write(tmp_path / "t.parquet", "not parquet"), target="y")
-    assert broken.value.__cause__ is not None
-    for ragged in ("x,y\n1,2\n1,2,3\n", "x,y\n0,2,a\n1,3,b\n"):
-        with pytest.raises(StorageError, match=r"as \.csv: .*Expected 2 fields in line \d, saw 3"):
-            read_table(write(tmp_path / "t.csv", ragged), target="y")
-    (tmp_path / "binary.csv").write_bytes(b"x,y\n\xff\xfe,1\n")
-    with pytest.raises(StorageError, match=r"as \.csv"):
-        read_table(tmp_path / "binary.csv", target="y")
 
 
 def test_importing_data_sets_loads_no_heavy_library():

@@ -2,6 +2,7 @@
 
 from ntkbayes.datasets.corruptions import CORRUPTIONS, corrupt
 from ntkbayes.datasets.dataset import Dataset, Scaling
-from ntkbayes.datasets.sources import NAMES, load, read_table
+from ntkbayes.datasets.sources import NAMES, load
+from ntkbayes.datasets.tables import read_table
 
 __all__ = ["CORRUPTIONS", "NAMES", "Dataset", "Scaling", "corrupt", "load", "read_table"]

@@ -2,7 +2,10 @@
 
 import math
 import numbers
+import re
 from collections.abc import Hashable, Iterable, Sequence
+from datetime import date, timedelta
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -13,6 +16,8 @@ from ntkbayes.errors import (
 
 _SIMPLEX_TOLERANCE = 1e-6
 _MOST_FRACTIONAL_LABELS = 20
+WORDS_FOR_MISSING = ("na", "n/a", "<na>", "nan", "nat", "null", "none", "missing", "?", "-", ".")
+_LONGEST = 60  # characters of a value in a message
 
 
 def features(
@@ -33,6 +38,8 @@ def features(
     names = tuple(str(name) for name in names)
     if len(names) != array.shape[1]:
         raise DataError(f"{len(names)} feature names for {array.shape[1]} features; give one each")
+    for name in names:
+        require_text("feature name", name)
     values = number_matrix("features", array, names)
     require_finite("features", values, names)
     return values, names
@@ -44,7 +51,8 @@ def number_matrix(what: str, array: np.ndarray, names: Sequence[Hashable]) -> np
         raise DataError(f"{what} are empty (shape {array.shape}); give at least one point")
     if array.dtype.kind in "biuf":
         return np.array(array, dtype=np.float64, order="C")
-    cells = array.astype(object)
+    # Some times would become counts of numpy's own unit as objects.
+    cells = array.astype(str if array.dtype.kind in "mM" else object).astype(object)
     wrong = ~np.frompyfunc(_is_number_or_missing, 1, 1)(cells).astype(bool)
     if wrong.any():
         column = int(np.flatnonzero(wrong.any(axis=0))[0])
@@ -52,7 +60,7 @@ def number_matrix(what: str, array: np.ndarray, names: Sequence[Hashable]) -> np
         row = next((i for i in rows if not _reads_as_number(cells[i, column])), rows[0])
         raise DataError(
             f"{what} must be numbers, but column {names[column]!r} holds "
-            f"{plain(cells[row, column])!r} in row {row}; encode it as numbers or drop it"
+            f"{_shortened(cells[row, column])} in row {row}; {_remedy(cells[row, column])}"
         )
     return np.frompyfunc(_to_float, 1, 1)(cells).astype(np.float64)
 
@@ -89,12 +97,7 @@ def one_hot(
     except TypeError as error:
         raise DataError(f"labels must be hashable: {error}; use strings or integers") from error
     if classes is None:
-        fractions = [v for v in distinct if isinstance(v, float) and not v.is_integer()]
-        if len(fractions) > _MOST_FRACTIONAL_LABELS:
-            raise DataError(
-                f"targets such as {fractions[0]!r} with {len(fractions)} distinct fractional values"
-                " look like those of a regression; use Dataset.real, or give class_names"
-            )
+        require_few_fractions(distinct)
         if len(distinct) == 1:
             raise DataError(
                 f"all labels are {distinct[0]!r}, but classification takes two classes; "
@@ -113,6 +116,16 @@ def one_hot(
                 "add it there or drop the row"
             )
     return np.eye(len(classes))[[index[label] for label in labels]], classes
+
+
+def require_few_fractions(labels: Iterable[Any]) -> None:
+    """Raises DataError for distinct labels of which too many are fractions to be classes."""
+    fractions = [v for v in labels if isinstance(v, float) and not v.is_integer()]
+    if len(fractions) > _MOST_FRACTIONAL_LABELS:
+        raise DataError(
+            f"targets such as {fractions[0]!r} with {len(fractions)} distinct fractional values"
+            " look like those of a regression; use Dataset.real, or give class_names"
+        )
 
 
 def probabilities(
@@ -165,6 +178,23 @@ def require_classes(classes: tuple[Hashable, ...]) -> None:
         raise DataError(f"classification takes two classes at least, got {list(classes)}")
     if len(set(classes)) < len(classes):
         raise DataError(f"class names must differ, got {list(classes)}")
+    texts: dict[str, Hashable] = {}
+    for name in classes:
+        require_text("class name", str(name))
+        other = texts.setdefault(str(name), name)
+        if other is not name:
+            raise DataError(
+                f"the class names {other!r} and {name!r} read the same in tables and files; make them "
+                "of one type, or rename one"
+            )
+
+
+def require_text(what: str, text: str) -> None:
+    """Raises DataError for text that files cannot hold."""
+    if "\0" in text or any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise DataError(
+            f"the {what} {text!a} holds NUL or half a character, which files cannot keep; rename it"
+        )
 
 
 def read_only(array: np.ndarray) -> np.ndarray:
@@ -186,7 +216,7 @@ def is_missing(value: Any) -> bool:
 
 
 def _is_number_or_missing(value: Any) -> bool:
-    return isinstance(value, numbers.Real | np.bool_) or is_missing(value)
+    return isinstance(value, numbers.Real | np.bool_ | Decimal) or is_missing(value)
 
 
 def _to_float(value: Any) -> float:
@@ -201,3 +231,26 @@ def _reads_as_number(value: Any) -> bool:
         return math.isfinite(float(value))
     except (TypeError, ValueError):
         return False
+
+
+_TIME = re.compile(r"\d{4}-\d{2}-\d{2}|-?\d+ (day|(nano|micro|milli)?second)s?")
+_DRESSED = re.compile(r"[\s$€£¥%'’_]|(?<=\d)[.,](?=\d{3}\b)|,")
+
+
+def _remedy(value: Any) -> str:
+    """What to do with a value that is no number."""
+    if isinstance(value, date | timedelta):
+        value = str(value)
+    if isinstance(value, str):
+        if value.strip().casefold() in WORDS_FOR_MISSING:
+            return "if it stands for a missing value, drop such rows or fill them in"
+        if _TIME.match(value):
+            return "count time in a unit: (column - column.min()) / pandas.Timedelta('1 day')"
+        if _reads_as_number(_DRESSED.sub("", value)):
+            return "write plain numbers with a decimal point, such as 1234.5"
+    return "encode it as numbers or drop it"
+
+
+def _shortened(value: Any) -> str:
+    text = repr(plain(value))
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
