@@ -21,7 +21,7 @@ from ntkbayes.files import require_file
 
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
 _PARQUET = (".parquet", ".pq")
-_CALLED = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars", " ": "spaces"}
+_CALLED = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 _MARKS = {
     b"\xff\xfe": "UTF-16",
     b"\xfe\xff": "UTF-16",
@@ -178,15 +178,12 @@ def _advice(path: Path, names: Sequence[str], separator: str) -> str:
     """What to do if the first line has another separator than the suffix says, or nothing."""
     line = separator.join(names)
     found = next((s for s in ";\t,|" if s in line and s != separator), None)
-    if found is None and len(names) == 1 and " " in line.strip():
-        found = " "
     if found is None:
         return ""
-    read = r"\s+" if found == " " else found
     decimal = ", decimal=','" if found == ";" else ""
     return (
         f"; {path.suffix} is read with {_CALLED[separator]}. If this is separated by "
-        f"{_CALLED[found]}, convert it: pandas.read_csv({str(path)!r}, sep={read!r}{decimal})"
+        f"{_CALLED[found]}, convert it: pandas.read_csv({str(path)!r}, sep={found!r}{decimal})"
         f".to_csv('new.csv', index=False){', without decimal if it has points' if decimal else ''}"
     )
 
@@ -284,6 +281,8 @@ def _find(path: Path, names: Sequence[str], target: object) -> int:
     hint = f"; did you mean {close[0]!r}?" if close else ""
     if not close and all(_number(name) is not None for name in names[:-1]):
         hint = "; its first line must hold the names of the columns"
+    if len(names) == 1 and " " in names[0]:
+        hint = "; write the file with commas if spaces separate its columns"
     shown = ", ".join(map(repr, names[:_MOST_NAMES]))
     shown += f", … ({len(names)} in all)" if len(names) > _MOST_NAMES else ""
     raise DataError(f"{path} has no column {str(target)!r}; its columns are [{shown}]{hint}")
