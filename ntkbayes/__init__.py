@@ -6,57 +6,26 @@ All solves are in float64: call `jax.config.update("jax_enable_x64", True)` firs
 """
 
 from importlib import import_module
-from typing import Any
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
 
-from ntkbayes import (
-    activations,
-    calibration,
-    conformal,
-    datasets,
-    detection,
-    distances,
-    kernels,
-    likelihood,
-    networks,
-    selective,
-)
-from ntkbayes.bridges.arviz import from_datatree, to_datatree
-from ntkbayes.comparison import Comparison, compare
-from ntkbayes.datasets import Dataset
-from ntkbayes.evidence import log_evidence, maximise_evidence
-from ntkbayes.laws import (
-    MAP,
-    NUTS,
-    DirichletGP,
-    ExpectationPropagation,
-    FiniteEnsemble,
-    FirstOrder,
-    FullBayes,
-    ImportanceCorrected,
-    Laplace,
-    MeanField,
-    PerturbedInit,
-    Prior,
-    PrunedLaplace,
-    RandomInit,
-    SplitHMC,
-    TemperatureScaled,
-    Variational,
-    numpyro_model,
-)
-from ntkbayes.linalg import over_devices
-from ntkbayes.model_selection import cross_validated_nll, leave_one_out, scan
-from ntkbayes.predictive import Predictions, predict
-from ntkbayes.prior import NTKPrior, linearise
-from ntkbayes.storage import load, save
+if TYPE_CHECKING:
+    from ntkbayes._public import *
 
 __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("checks", "lazy"):  # what not every user needs is imported when asked for
-        return import_module(f"ntkbayes.{name}")
+    # So the command line is there before JAX is, and can be stopped, and `import ntkbayes` is quick.
+    if not name.startswith("_") and find_spec(f"{__name__}.{name}") is not None:
+        return import_module(f"{__name__}.{name}")
+    if name in __all__:
+        return getattr(import_module(f"{__name__}._public"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
 
 
 __all__ = [

@@ -6,11 +6,12 @@ grey. The colours are Okabe and Ito's, told apart by colour-blind readers.
 """
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import wraps
 from typing import Any
 
-import matplotlib
+import matplotlib.style
 import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
@@ -83,15 +84,21 @@ SCORES = {
 }
 
 
+@contextmanager
+def own_style() -> Iterator[None]:
+    """Draw and save in this style, whatever the user's: LaTeX, sketches or a sheet for slides."""
+    with matplotlib.style.context(["default", STYLE]), warnings.catch_warnings():
+        # Names in a script that matplotlib's font lacks are drawn as boxes.
+        warnings.filterwarnings("ignore", "Glyph")
+        yield
+
+
 def _styled[T](draw: Callable[[T], Figure]) -> Callable[[T], Figure]:
     @wraps(draw)
     def styled(shown: T) -> Figure:
-        with matplotlib.rc_context(STYLE):
+        with own_style():
             figure = draw(shown)
-            with warnings.catch_warnings():
-                # Names in a script that matplotlib's font lacks are drawn as boxes.
-                warnings.filterwarnings("ignore", "Glyph")
-                figure.draw_without_rendering()  # ticks are made when first drawn, in this style
+            figure.draw_without_rendering()  # ticks are made when first drawn, in this style
             return figure
 
     return styled

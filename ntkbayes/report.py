@@ -62,6 +62,21 @@ def write(comparison: Comparison, folder: str | os.PathLike) -> Path:
     return path
 
 
+def require_drawing() -> None:
+    """Import what draws the figures, which a report needs at its end.
+
+    Raises:
+        ConfigurationError: matplotlib cannot be imported as this process is set up.
+    """
+    try:
+        from ntkbayes import figures  # noqa: F401
+    except Exception as error:  # a wrong MPLBACKEND, no folder for its cache, a broken matplotlibrc
+        raise ConfigurationError(
+            f"matplotlib, which draws the report, does not start: {error}; see to MPLBACKEND, "
+            "MPLCONFIGDIR or the matplotlibrc"
+        ) from error
+
+
 def page(comparison: Comparison, folder: str | os.PathLike) -> str:
     """The report as HTML; `folder` is where it says that the comparison can be loaded from."""
     with np.errstate(invalid="ignore"):
@@ -526,19 +541,17 @@ def _figure(name: str, comparison: Comparison) -> str:
 
     from ntkbayes import figures
 
-    draw = getattr(figures, name)
     try:
-        figure = draw(comparison)
+        figure = getattr(figures, name)(comparison)
     except ConfigurationError:
         return ""
     svg = io.BytesIO()
     # The salt makes equal comparisons equal files.
-    with matplotlib.rc_context({"svg.hashsalt": "ntkbayes"}), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph")
+    with figures.own_style(), matplotlib.rc_context({"svg.hashsalt": "ntkbayes"}):
         figure.savefig(svg, format="svg", metadata={"Date": None}, dpi=110)
     source = base64.b64encode(svg.getvalue()).decode("ascii")
     width = round(108 * figure.get_figwidth())
-    title, caption = draw.__doc__.splitlines()[0], _prose(f"caption {name}")
+    title, caption = _prose(f"title {name}"), _prose(f"caption {name}")
     alternative = f"{title} Laws: {_listed(list(comparison.predictions))}. {caption}"
     return f"""<figure>
 <div class="scroll" tabindex="0" role="region" aria-label="{_e(title)}">

@@ -22,6 +22,7 @@ from ntkbayes.baselines import BASELINES
 from ntkbayes.comparison import Comparison, compare, key_of
 from ntkbayes.datasets import Dataset
 from ntkbayes.errors import ConfigurationError, StorageError, UnknownNameError
+from ntkbayes.files import require_file
 from ntkbayes.laws import (
     MAP,
     NUTS,
@@ -158,6 +159,7 @@ class Study:
             NTKBayesError: the data or a law is at fault, see `Method.fit`.
         """
         require_float64()
+        report.require_drawing()
         folder = Path(folder)
         split_key, fit_key, draw_key = jax.random.split(jax.random.key(self.seed), 3)
         data = datasets.load(self.data) if isinstance(self.data, str) else self.data
@@ -340,8 +342,7 @@ def from_file(path: str | Path) -> Study:
         ConfigurationError: it is not a Python file, fails, or defines no `study`.
     """
     path = Path(path)
-    if not path.is_file():
-        raise StorageError(f"there is no model file {path}")
+    require_file(path)
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
         raise ConfigurationError(f"{path} is not a Python file")

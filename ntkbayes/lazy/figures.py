@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from ntkbayes.figures import FAINT, INK, LAW_COLOURS, STYLE, WIDTH, Keywords
+from ntkbayes.figures import FAINT, INK, LAW_COLOURS, WIDTH, Keywords, own_style
 from ntkbayes.files import write_atomically
 from ntkbayes.lazy.measure import Trajectory
 from ntkbayes.lazy.result import LazyResult
@@ -23,7 +23,7 @@ _MARKERS = "osD^vP"
 def lazy(result: LazyResult) -> Figure:
     """Above: drift against training time, a panel a regime, a colour a width, thin lines seeds.
     Below: drift and gap at the final time against width, with fitted power laws."""
-    with matplotlib.rc_context(STYLE):
+    with own_style():
         figure = Figure(figsize=(WIDTH, 7.4), layout="constrained")
         above, below = figure.subfigures(2, 1, squeeze=False, height_ratios=(1, 1.15))[:, 0]
         verdicts = result.verdicts
@@ -43,7 +43,8 @@ def write(result: LazyResult, folder: Path) -> None:
     for kind in ("png", "svg"):
 
         def save(part: Path, kind: str = kind) -> None:
-            figure.savefig(part, format=kind, dpi=160)
+            with own_style():
+                figure.savefig(part, format=kind, dpi=160)
 
         write_atomically(folder / f"lazy.{kind}", save)
 

@@ -1,23 +1,18 @@
-"""The command line: `ntkbayes compare`, `ntkbayes sweep`, `ntkbayes report`, `ntkbayes lazy`."""
+"""The commands and their options. An option that would be ignored is an error."""
 
-import math
 import os
 import shlex
-import signal
 import sys
-import threading
-import time
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
+from typer.core import TyperCommand
 
-from ntkbayes.errors import ConfigurationError, NTKBayesError
+from ntkbayes.cli import terminal
+from ntkbayes.cli.interruption import interruptible
+from ntkbayes.errors import ConfigurationError
 
 app = typer.Typer(
     add_completion=False,
@@ -27,7 +22,6 @@ app = typer.Typer(
     help="The Neural Tangent Kernel as a Bayesian object: compare laws of trained classifiers.",
     epilog="Example: ntkbayes compare --data iris",
 )
-console = Console(stderr=True)
 
 _RUNS = Path("runs")
 _DATA_HELP = "breast_cancer, wine, iris, digits, moons, or a file: .csv, .tsv or .parquet."
@@ -58,20 +52,61 @@ TestShareOption = Annotated[float, typer.Option(help="Part of the data held out.
 BaselinesOption = Annotated[bool, typer.Option(help="Take in scikit-learn's baselines.")]
 
 
-def _say(message: str, style: str | None = None) -> None:
-    """One line, whatever the width of the terminal, with names and numbers in it as they are."""
-    console.print(message, style=style, highlight=False, markup=False, soft_wrap=True)
+class Command(TyperCommand):
+    """A command that refuses an option given twice, and sets JAX up before it runs."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Raises ConfigurationError for an option given twice, of which only one could count."""
+        _, _, order = self.make_parser(ctx).parse_args(args=list(args))
+        for option in order:
+            if order.count(option) > 1 and not (option.multiple or option.is_eager):
+                raise ConfigurationError(f"{option.opts[0]} is given twice; give it once")
+        return super().parse_args(ctx, args)
+
+    def get_help(self, ctx: Any) -> str:
+        """The help in letters that the terminal has; typer takes every terminal for one of UTF-8."""
+        return terminal.legible(super().get_help(ctx))
+
+    def invoke(self, ctx: Any) -> Any:
+        """Raises ConfigurationError if JAX has no device to work with."""
+        # JAX's switches are this process's own here; the library never touches them.
+        import jax
+
+        jax.config.update("jax_enable_x64", True)
+        try:
+            jax.devices()
+        except Exception as error:  # JAX fails in several ways
+            chosen = os.environ.get("JAX_PLATFORMS")
+            cause = (
+                f" of JAX_PLATFORMS={chosen}; leave that unset, or set it to cpu" if chosen else ""
+            )
+            raise ConfigurationError(f"JAX finds no device{cause} ({error!r})") from error
+        return super().invoke(ctx)
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        from ntkbayes import __version__
+
+        print(f"ntkbayes {__version__}")
+        raise typer.Exit
 
 
 @app.callback()
-def _setup() -> None:
-    # JAX's switches are this process's own here; the library never touches them.
-    import jax
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", is_eager=True, callback=_show_version, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None:
+    pass
 
-    jax.config.update("jax_enable_x64", True)
 
-
-@app.command(epilog="Example: ntkbayes compare --data my.csv --target species --ridge 0.1")
+@app.command(
+    cls=Command, epilog="Example: ntkbayes compare --data my.csv --target species --ridge 0.1"
+)
 def compare(
     context: typer.Context,
     data: Annotated[
@@ -113,7 +148,7 @@ def compare(
 
     from ntkbayes import networks
     from ntkbayes.prior import NTKPrior
-    from ntkbayes.study import Study, default_methods, from_file
+    from ntkbayes.study import Study, from_file
 
     if (data is None) == (model is None):
         given = "neither" if data is None else f"both --data {data} and --model {model}"
@@ -123,7 +158,7 @@ def compare(
         _require_only(context, "out", "model")
         study = from_file(model)
     else:
-        points = _load(str(data), target)
+        (points,) = _load([str(data)], target)
         if train_size is not None:
             points = points.subset(jax.random.key(seed), train_size)
         network = networks.mlp(
@@ -132,31 +167,30 @@ def compare(
         study = Study(
             data=points,
             prior=NTKPrior(network, ridge=ridge),
-            methods=default_methods(_names(laws), num_draws=draws),
+            methods=_methods(context, laws, draws),
             smoothing=smoothing,
             test_share=test_share,
             baselines=baselines,
             seed=seed,
         )
-    try:
+    with interruptible():
         comparison = study.run(
             out,
             command=_command(),
-            announce=_announce,
+            announce=terminal.announce,
             progress=sys.stderr.isatty(),
         )
-    except KeyboardInterrupt:
-        _say(_STOPPED)
-        raise typer.Exit(130) from None
-    _print_table(comparison)
+    terminal.print_comparison(comparison)
     print(f"report: {out / 'report.html'}")
 
 
 @app.command(
+    cls=Command,
     epilog="Example: ntkbayes sweep --data wine --data iris --ridge 0.01 --ridge 0.1 "
-    "--seed 0 --seed 1 --laws map,laplace"
+    "--seed 0 --seed 1 --laws map,laplace",
 )
 def sweep(
+    context: typer.Context,
     data: Annotated[list[str], typer.Option(help=f"{_DATA_HELP} Once for each data set.")],
     target: TargetOption = None,
     depth: DepthOption = 2,
@@ -193,43 +227,44 @@ def sweep(
     """
     from ntkbayes import networks
     from ntkbayes.prior import NTKPrior
-    from ntkbayes.study import Study, default_methods
+    from ntkbayes.study import Study
     from ntkbayes.sweep import Sweep, connect, grid
 
     network = networks.mlp(
         depth=depth, activation=activation, weight_std=weight_std, bias_std=bias_std
     )
-    points = [_load(each, target) for each in data]
+    if scheduler is not None and workers is not None:
+        raise ConfigurationError(
+            f"--workers {workers} are processes of this machine, but with --scheduler others do the "
+            "work; leave out one of them"
+        )
+    points = _load(data, target)
     study = Study(
         data=points[0],
         prior=NTKPrior(network, ridge=0.1),
-        methods=default_methods(_names(laws), num_draws=draws),
+        methods=_methods(context, laws, draws),
         smoothing=smoothing,
         test_share=test_share,
         baselines=baselines,
     )
     studies = Sweep(grid(study, data=points, ridges=ridge or (), seeds=seed or ()))
-    try:
-        with connect(scheduler) if scheduler else nullcontext() as client:
-            result = studies.run(
-                out, client=client, num_workers=workers, command=_command(), progress=True
-            )
-    except KeyboardInterrupt:
-        _say(_STOPPED)
-        raise typer.Exit(130) from None
-    _print_sweep(result.table)
+    with interruptible(), connect(scheduler) if scheduler else nullcontext() as client:
+        result = studies.run(
+            out, client=client, num_workers=workers, command=_command(), progress=True
+        )
+    terminal.print_sweep(result.table)
     for failure in result.failures:
-        _say(f"failed: {failure}", style="red")
+        terminal.say(f"failed: {failure}", style="red")
     print(f"table: {out / 'sweep.csv'}")
     if result.failures:
-        _say(
+        terminal.say(
             f"{len(result.failures)} of {len(studies.studies)} studies failed; the same command "
             "tries them again"
         )
         raise typer.Exit(1)
 
 
-@app.command(epilog="Example: ntkbayes report runs/mine")
+@app.command(cls=Command, epilog="Example: ntkbayes report runs/mine")
 def report(
     folder: Annotated[Path, typer.Argument(help="Folder that `ntkbayes compare` wrote.")],
 ) -> None:
@@ -237,12 +272,14 @@ def report(
     from ntkbayes import report as report_module
     from ntkbayes import storage
 
-    with _announce("report"):
+    with terminal.announce("report"):
         path = report_module.write(storage.load(folder), folder)
     print(f"report: {path}")
 
 
-@app.command(epilog="Example: ntkbayes lazy --data breast_cancer --ridge 0.1 --widths 64,256")
+@app.command(
+    cls=Command, epilog="Example: ntkbayes lazy --data breast_cancer --ridge 0.1 --widths 64,256"
+)
 def lazy(
     data: Annotated[
         str,
@@ -299,7 +336,7 @@ def lazy(
         )
 
     study = LazyStudy(
-        data=_load(data, target),
+        data=_load([data], target)[0],
         family=family,
         widths=_whole_numbers("--widths", widths),
         regimes=four_regimes(ridge=ridge, smoothing=smoothing),
@@ -309,12 +346,9 @@ def lazy(
         test_share=test_share,
         seed=seed,
     )
-    try:
-        result = study.run(out, command=_command(), announce=_announce)
-    except KeyboardInterrupt:
-        _say(_STOPPED)
-        raise typer.Exit(130) from None
-    _print_verdicts(result)
+    with interruptible():
+        result = study.run(out, command=_command(), announce=terminal.announce)
+    terminal.print_verdicts(result)
     print(f"figure: {out / 'lazy.png'}")
 
 
@@ -335,13 +369,17 @@ def _whole_numbers(option: str, words: str) -> tuple[int, ...]:
         ) from None
 
 
+def _given(context: typer.Context, name: str) -> bool:
+    """Whether an option is on the command line."""
+    return getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
+
+
 def _require_only(context: typer.Context, *names: str) -> None:
     """Raises ConfigurationError if the command line gave any other option."""
     others = [
         "--" + name.replace("_", "-")
         for name in context.params
-        if name not in names
-        and getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
+        if name not in names and _given(context, name)
     ]
     if others:
         raise ConfigurationError(
@@ -349,144 +387,41 @@ def _require_only(context: typer.Context, *names: str) -> None:
         )
 
 
-def _load(data: str, target: str | None):  # type: ignore[no-untyped-def]
+def _methods(context: typer.Context, laws: str, draws: int):  # type: ignore[no-untyped-def]
+    """Raises ConfigurationError for draws that no law makes."""
+    from ntkbayes.study import default_methods
+
+    methods = default_methods(_names(laws), num_draws=draws)
+    numbers = ("num_inits", "num_samples")
+    if _given(context, "draws") and not any(
+        hasattr(method, number) for method in methods.values() for number in numbers
+    ):
+        raise ConfigurationError(
+            f"--draws {draws} is for laws that draw, and of --laws {laws} none does; leave it out"
+        )
+    return methods
+
+
+def _load(data: list[str], target: str | None):  # type: ignore[no-untyped-def]
+    """Data sets, by name or from files whose labels are in the column `target`."""
     from ntkbayes import datasets
 
-    if data in datasets.NAMES:
-        return datasets.load(data)
-    if Path(data).suffix or Path(data).exists():
-        if target is None:
-            raise ConfigurationError(f"name the column of the labels in {data} with --target")
-        return datasets.read_table(data, target=target)
-    return datasets.load(data)  # raises, and names the data sets there are
-
-
-@contextmanager
-def _announce(what: str) -> Iterator[None]:
-    begin = time.perf_counter()
-    if console.is_terminal and what != "NUTS":  # NUTS shows NumPyro's own bar
-        with console.status(f"{what} …"):
-            yield
-    else:
-        _say(f"{what} …")
-        yield
-    if (took := time.perf_counter() - begin) >= 0.05:
-        _say(f"{what}: {took:.1f} s")
-    elif console.is_terminal:
-        _say(what)
-
-
-def _print_table(comparison) -> None:  # type: ignore[no-untyped-def]
-    columns = [
-        "law",
-        "accuracy",
-        "NLL (nats)",
-        "Brier",
-        "ECE",
-        f"variance / {comparison.reference}",
+    files = [each for each in data if _is_path(each, datasets.NAMES)]
+    if files and target is None:
+        raise ConfigurationError(f"name the column of the labels in {files[0]} with --target")
+    named = [each for each in data if each not in files]
+    points = [
+        datasets.load(each) if each in named else datasets.read_table(each, target=str(target))
+        for each in data
     ]
-    table = Table()
-    for column in columns:
-        table.add_column(column, no_wrap=column == "law")
-    for name, scores in comparison.scores.items():
-        ratio = comparison.distances[name].get("variance_ratio")
-        table.add_row(
-            name,
-            *(f"{scores[score].value:.3f}" for score in ("accuracy", "nll", "brier", "ece")),
-            f"{ratio.value:.3f}" if ratio and math.isfinite(ratio.value) else "",
+    if target is not None and not files:
+        raise ConfigurationError(
+            f"--target {target} is for files, and {', '.join(named)} knows its labels; leave it out"
         )
-    Console().print(table)
+    return points
 
 
-def _print_sweep(frame) -> None:  # type: ignore[no-untyped-def]
-    """Means over seeds."""
-    table = Table()
-    for column in ("data", "ridge", "law", "studies", "accuracy", "NLL (nats)", "Brier", "ECE"):
-        table.add_column(column, no_wrap=column == "law")
-    scores = ["accuracy", "nll", "brier", "ece"]
-    done = frame[frame["error"] == ""]
-    for (data, ridge, law), group in done.groupby(["data", "ridge", "law"], sort=False):
-        means = (f"{group[score].mean():.3f}" for score in scores)
-        table.add_row(data, f"{ridge:g}", law, str(len(group)), *means)
-    Console().print(table)
-
-
-def _print_verdicts(result) -> None:  # type: ignore[no-untyped-def]
-    table = Table()
-    # Words of few letters, so that the table fits into 80 columns; the sentences below say the rest.
-    columns = (
-        "regime",
-        "verdict",
-        "drift slope",
-        "gap slope",
-        "drift growth",
-        "logit growth",
-        "within",
-    )
-    for column in columns:
-        table.add_column(column, no_wrap=column == "verdict")
-    for v in result.verdicts:
-        table.add_row(
-            str(v.regime),
-            str(v.finding),
-            *(f"{law.exponent:.2f}" for law in (v.drift, v.gap)),
-            *(f"×{growth:.2f}" for growth in (v.drift_growth, v.logit_growth)),
-            f"{v.trusted_within:.2g}",
-        )
-    Console().print(table)
-    for v in result.verdicts:
-        print(v)
-
-
-_STOPPED = "stopped; the same command goes on from what is already finished"
-_GRACE = 3.0  # seconds
-
-
-@contextmanager
-def _stopping_at_once() -> Iterator[None]:
-    """Let Ctrl-C end the process even while compiled code runs, which Python does not interrupt:
-    a thread sees the signal at once, and waits for Python's own way of stopping no longer than
-    `_GRACE`. Files are moved to their places when whole, so none is left broken."""
-    seen, signalled = os.pipe()
-    os.set_blocking(signalled, False)
-    before = signal.set_wakeup_fd(signalled)
-
-    def watch() -> None:
-        while number := os.read(seen, 1):
-            if number[0] == signal.SIGINT:
-                time.sleep(_GRACE)
-                console.show_cursor(True)
-                _say(_STOPPED)
-                os._exit(130)
-        os.close(seen)
-
-    threading.Thread(target=watch, daemon=True).start()
-    try:
-        yield
-    finally:
-        signal.set_wakeup_fd(before)
-        os.close(signalled)
-
-
-def main() -> None:
-    """Entry point: errors are messages, not tracebacks."""
-    warnings.showwarning = lambda message, *_args, **_kwargs: _say(
-        f"warning: {message}", style="yellow"
-    )
-    try:
-        with _stopping_at_once():
-            app()
-    except NTKBayesError as error:
-        _say(f"error: {error}", style="red")
-        raise SystemExit(1) from None
-
-
-def run() -> None:
-    """`main` as a process of its own: one that was stopped amid a compilation ends without taking
-    the interpreter down first, at which JAX's threads may crash."""
-    try:
-        main()
-    except SystemExit as end:
-        if end.code == 130:
-            os._exit(130)
-        raise
+def _is_path(data: str, names: tuple[str, ...]) -> bool:
+    """Whether data are in a file: by what the word looks like, or since there is one."""
+    words = Path(data)
+    return data not in names and bool(words.suffix or len(words.parts) > 1 or os.path.lexists(data))

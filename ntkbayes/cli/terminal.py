@@ -1,0 +1,152 @@
+"""What is printed, on terminals of any width and encoding."""
+
+import codecs
+import io
+import math
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.table import Table
+
+console = Console(stderr=True)
+
+_PLAIN = {
+    "½": "1/2",
+    "²": "^2",
+    "θ": "theta",
+    "Θ": "Theta",
+    "η": "eta",
+    "σ": "sigma",
+    "‖": "||",
+    "×": "x",
+    "·": "*",
+    "±": "+/-",
+    "≤": "<=",
+    "≥": ">=",
+    "≈": "~",
+    "∞": "inf",
+    "…": "...",
+    "’": "'",
+    **dict.fromkeys("−–—‑", "-"),
+}
+
+
+def prepare() -> None:
+    """Let any terminal show every message: what its encoding lacks is written in plain letters."""
+    codecs.register_error("ntkbayes", _in_plain_letters)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="ntkbayes")
+    warnings.showwarning = lambda message, *_args, **_kwargs: say(
+        f"warning: {message}", style="yellow"
+    )
+
+
+def _in_plain_letters(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    letters = error.object[error.start : error.end]
+    plain = (_PLAIN.get(c) or c.encode("ascii", "backslashreplace").decode() for c in letters)
+    return "".join(plain), error.end
+
+
+def legible(text: str) -> str:
+    """Text as the terminal's encoding can show it."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    return text.encode(encoding, "ntkbayes").decode(encoding)
+
+
+def say(message: str, style: str | None = None) -> None:
+    """One line, whatever the width of the terminal, with names and numbers in it as they are."""
+    console.print(message, style=style, highlight=False, markup=False, soft_wrap=True)
+
+
+@contextmanager
+def announce(what: str) -> Iterator[None]:
+    """Say what is being done, and how long it took."""
+    begin = time.perf_counter()
+    if console.is_terminal and what != "NUTS":  # NUTS shows NumPyro's own bar
+        with console.status(f"{what} …", spinner="line" if console.options.ascii_only else "dots"):
+            yield
+    else:
+        say(f"{what} …")
+        yield
+    if (took := time.perf_counter() - begin) >= 0.05:
+        say(f"{what}: {took:.1f} s")
+    elif console.is_terminal:
+        say(what)
+
+
+def print_comparison(comparison) -> None:  # type: ignore[no-untyped-def]
+    """Scores of every law."""
+    columns = [
+        "law",
+        "accuracy",
+        "NLL (nats)",
+        "Brier",
+        "ECE",
+        f"variance / {comparison.reference}",
+    ]
+    table = Table()
+    for column in columns:
+        table.add_column(column, no_wrap=column == "law")
+    for name, scores in comparison.scores.items():
+        ratio = comparison.distances[name].get("variance_ratio")
+        table.add_row(
+            name,
+            *(f"{scores[score].value:.3f}" for score in ("accuracy", "nll", "brier", "ece")),
+            f"{ratio.value:.3f}" if ratio and math.isfinite(ratio.value) else "",
+        )
+    _print(table)
+
+
+def print_sweep(frame) -> None:  # type: ignore[no-untyped-def]
+    """Means over seeds."""
+    table = Table()
+    for column in ("data", "ridge", "law", "studies", "accuracy", "NLL (nats)", "Brier", "ECE"):
+        table.add_column(column, no_wrap=column == "law")
+    scores = ["accuracy", "nll", "brier", "ece"]
+    done = frame[frame["error"] == ""]
+    for (data, ridge, law), group in done.groupby(["data", "ridge", "law"], sort=False):
+        means = (f"{group[score].mean():.3f}" for score in scores)
+        table.add_row(data, f"{ridge:g}", law, str(len(group)), *means)
+    _print(table)
+
+
+def print_verdicts(result) -> None:  # type: ignore[no-untyped-def]
+    """Where the lazy regime holds."""
+    table = Table()
+    # Words of few letters, so that the table fits into 80 columns; the sentences below say the rest.
+    columns = (
+        "regime",
+        "verdict",
+        "drift slope",
+        "gap slope",
+        "drift growth",
+        "logit growth",
+        "within",
+    )
+    for column in columns:
+        table.add_column(column, no_wrap=column == "verdict")
+    for v in result.verdicts:
+        table.add_row(
+            str(v.regime),
+            str(v.finding),
+            *(f"{law.exponent:.2f}" for law in (v.drift, v.gap)),
+            *(f"×{growth:.2f}" for growth in (v.drift_growth, v.logit_growth)),
+            f"{v.trusted_within:.2g}",
+        )
+    _print(table)
+    for v in result.verdicts:
+        print(v)
+
+
+def _print(table: Table) -> None:
+    """A table as wide as the terminal, or as its longest words: numbers are never cut."""
+    out = Console()
+    least = out.measure(table, options=out.options.update(max_width=1000)).minimum
+    Console(width=max(out.width, least)).print(table)
