@@ -1,18 +1,23 @@
 """The command line: what a new user types, right or wrong."""
 
+import io
+import os
 import re
 import signal
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 
+import jax
 import numpy as np
 import pandas as pd
 import pytest
+from rich.table import Table
 
-from ntkbayes import datasets, storage
-from ntkbayes.cli import main
+from ntkbayes import cli, datasets, storage
+from ntkbayes.cli import main, terminal
 from ntkbayes.laws import MAP
 from ntkbayes.study import METHODS
 
@@ -198,6 +203,123 @@ def test_command_is_installed_and_ctrl_c_stops_it(tmp_path, delay):
     assert process.returncode == 130
 
 
+# --- where it runs --------------------------------------------------------------------------------
+
+
+def test_version_is_printed(ntkbayes):
+    assert ntkbayes("--version").out == f"ntkbayes {version('ntkbayes')}\n"
+
+
+@pytest.mark.parametrize(
+    ("encoding", "ridge", "error"),
+    [
+        ("ascii", "1/2||theta - theta0||^2", "Fl\\xfcgel ... \\udce9"),
+        ("cp1252", "½||theta - theta0||²", "Flügel … \\udce9"),
+        ("utf-8", "½‖θ − θ0‖²", "Flügel … \\udce9"),
+    ],
+)
+def test_every_terminal_gets_letters_that_it_has(encoding, ridge, error, monkeypatch):
+    out, err = (io.TextIOWrapper(io.BytesIO(), encoding=encoding) for _ in range(2))
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setattr(sys, "stderr", err)
+    monkeypatch.setattr(sys, "argv", ["ntkbayes", "compare", "--help"])
+    with pytest.raises(SystemExit):
+        main()
+    terminal.say("Flügel … \udce9")
+    print("Flügel … \udce9")
+    texts = []
+    for stream in (out, err):
+        stream.flush()
+        texts.append(" ".join(stream.buffer.getvalue().decode(encoding).split()))
+    assert f"Weight of {ridge} against" in texts[0]
+    assert texts[0].endswith(error)
+    assert texts[1] == error
+
+
+def test_numbers_are_never_cut_by_a_narrow_terminal(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "1")
+    table = Table("law", "NLL (nats)")
+    table.add_row("MAP", "0.12345")
+    terminal.print_table(table)
+    lines = capsys.readouterr().out.splitlines()
+    assert any("MAP" in line and "0.12345" in line for line in lines)
+
+
+def test_numbers_do_not_depend_on_the_environment(ntkbayes, tmp_path):
+    words = ("compare", "--data", "iris", *QUICK, "--out")
+    assert ntkbayes(*words, "here").code == 0
+    Path("matplotlibrc").write_text("text.usetex: True\n")
+    there = {
+        "MPLBACKEND": "module://nowhere.backend",
+        "MATPLOTLIBRC": str(tmp_path),
+        "JAX_TRANSFER_GUARD": "disallow",
+        "JAX_DEFAULT_PRNG_IMPL": "rbg",
+        "JAX_RANDOM_SEED_OFFSET": "7",
+        "JAX_THREEFRY_PARTITIONABLE": "0",
+        "JAX_ENABLE_X64": "0",
+        "PYTHONIOENCODING": "ascii",
+        "COLUMNS": "1",
+    }
+    done = subprocess.run(
+        [sys.executable, "-OO", "-m", "ntkbayes", *words, "there"],
+        env=os.environ | there,
+        capture_output=True,
+        encoding="ascii",
+    )
+    assert done.returncode == 0, done.stderr
+    assert "JAX_DEFAULT_PRNG_IMPL, JAX_THREEFRY_PARTITIONABLE, JAX_RANDOM_SEED" in done.stderr
+    here, there = (
+        pd.read_csv(f"{folder}/comparison.csv").drop(columns="seconds")
+        for folder in ("here", "there")
+    )
+    pd.testing.assert_frame_equal(here, there, rtol=1e-9)
+
+
+def test_a_device_that_is_not_there_is_named(ntkbayes, monkeypatch):
+    def fail() -> None:
+        raise AssertionError
+
+    monkeypatch.setenv("JAX_PLATFORMS", "cuda")
+    monkeypatch.setattr(jax, "devices", fail)
+    error = ntkbayes("compare", "--data", "iris").error
+    assert "JAX finds no device of JAX_PLATFORMS=cuda; leave that unset, or set it to cpu" in error
+
+
+@pytest.mark.parametrize("module", ["typer", "jax"])
+def test_ctrl_c_while_modules_are_imported_is_one_line(module):
+    program = (
+        "import os, signal, sys\n"
+        "class Press:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name == {module!r}:\n"
+        "            os.kill(os.getpid(), signal.SIGINT)\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "sys.meta_path.insert(0, Press())\n"
+        "from ntkbayes.cli import run\n"
+        "sys.argv = ['ntkbayes', 'compare', '--data', 'iris']\n"
+        "run()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", f"{STOPPED}\n")
+
+
+@pytest.mark.parametrize("is_full", [False, True])
+def test_output_that_cannot_be_written_has_an_exit_code(is_full, monkeypatch, capsys):
+    reader, writer = os.pipe()
+    os.close(reader)
+    if is_full:
+        os.dup2(os.open("/dev/full", os.O_WRONLY), writer)
+    monkeypatch.setattr(cli, "main", lambda: print("more than anybody reads"))
+    monkeypatch.setattr(cli.interruption, "end_at_once", lambda: None)
+    with open(writer, "w") as pipe, monkeypatch.context() as patched:
+        patched.setattr(sys, "stdout", pipe)
+        with pytest.raises(SystemExit) as end:
+            cli.run()
+    assert end.value.code == 1
+    error = "error: cannot write the output: No space left on device\n"
+    assert capsys.readouterr().err == (error if is_full else "")
+
+
 # --- what does not, and what then helps -----------------------------------------------------------
 
 
@@ -269,16 +391,39 @@ def test_fewer_points_than_classes_are_refused(compare, birds):
         (("--data", "iris", "--out", "file.txt/x"), r"cannot write .* file\.txt/x.*--out"),
         ((), r"either --data NAME or --model FILE; got neither"),
         (("--data", "iris", "--model", "m.py"), r"got both --data iris and --model m\.py"),
-        (("--model", "m.py"), r"no model file m\.py"),
+        (
+            ("--data", "iris", "--target", "x"),
+            r"--target x is for files, and iris knows its labels",
+        ),
+        (("--data", "iris", "--draws", "9", *QUICK), r"--draws 9 is for .*of --laws map none does"),
+        (("--data", "iris", "--data", "wine"), r"--data is given twice; give it once"),
+        (("--data", "iris", "--baselines", "--no-baselines"), r"--baselines is given twice"),
+        (("--data", ""), r"unknown data set ''"),
+        (("--data", f"{'long' * 99}.csv", "--target", "y"), r"cannot read long.*; check the path"),
+        (("--data", "folder.csv", "--target", "y"), r"folder\.csv is a folder; give a file"),
+        (("--model", f"{'long' * 99}.py"), r"cannot read long.*; check the path"),
+        (("--model", "m.py"), r"no file m\.py; check the path"),
         (("--model", "m.py", "--seed", "1", "--no-baselines"), r"leave out --seed, --baselines"),
     ],
 )
 def test_wrong_words_are_named_with_the_remedy(words, message, ntkbayes):
     Path("file.txt").write_text("in the way")
+    Path("folder.csv").mkdir()
     if "leave out" in message:
         Path("m.py").write_text("raise AssertionError('not run')")
     out = () if "--out" in words else ("--out", "out")
     assert re.search(message, ntkbayes("compare", *words, *out).error)
+
+
+def test_options_that_would_be_ignored_are_errors(ntkbayes):
+    sweep = ("sweep", "--data", "iris", "--data", "wine")
+    error = ntkbayes(*sweep, "--target", "x").error
+    assert "--target x is for files, and iris, wine knows its labels; leave it out" in error
+    error = ntkbayes(*sweep, "--scheduler", "tcp://nowhere:1", "--workers", "2").error
+    assert "--workers 2 are processes of this machine, but with --scheduler others" in error
+    assert "--draws 8" in ntkbayes(*sweep, "--laws", "map,laplace", "--draws", "8").error
+    assert "--target x" in ntkbayes("lazy", "--data", "iris", "--target", "x").error
+    assert not Path("runs").exists()
 
 
 def test_folder_is_free_after_a_mistake(ntkbayes):

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from importlib.metadata import version
 
+import pytest
+
 import ntkbayes
 
 HEAVY = {
@@ -24,6 +26,7 @@ import json, sys
 import jax
 before = dict(jax.config.values)
 import ntkbayes
+ntkbayes.MAP
 print(json.dumps({
     "modules": sorted({name.partition(".")[0] for name in sys.modules}),
     "changed": [k for k, v in before.items() if jax.config.values.get(k) != v],
@@ -37,6 +40,7 @@ begin = time.process_time()
 import jax
 middle = time.process_time()
 import ntkbayes
+ntkbayes.MAP
 print(middle - begin, time.process_time() - middle)
 """
 
@@ -70,6 +74,19 @@ def test_import_takes_little_longer_than_jax(tmp_path):
         min(times) for times in zip(*(import_times(environment) for _ in range(5)), strict=True)
     )
     assert ntkbayes_after < max(0.5, jax_alone)
+
+
+def test_public_names_are_there_when_asked_for():
+    look = (
+        "import sys, ntkbayes; assert 'jax' not in sys.modules; from ntkbayes import *; "
+        "assert {*ntkbayes.__all__} <= {*dir(ntkbayes), *globals()}; print(ntkbayes.study.Study, MAP)"
+    )
+    done = subprocess.run([sys.executable, "-c", look], check=True, capture_output=True, text=True)
+    assert done.stdout.startswith(
+        "<class 'ntkbayes.study.Study'> <class 'ntkbayes.laws.point.MAP'>"
+    )
+    with pytest.raises(AttributeError, match=r"module 'ntkbayes' has no attribute 'MAPP'"):
+        _ = ntkbayes.MAPP
 
 
 def test_version_is_that_of_the_installed_package():

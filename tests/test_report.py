@@ -3,11 +3,14 @@
 import base64
 import dataclasses
 import re
+import sys
 from html.parser import HTMLParser
 
+import matplotlib
 import numpy as np
 import pytest
 
+import ntkbayes
 from ntkbayes import figures, report
 from ntkbayes.comparison import Comparison
 from ntkbayes.errors import ConfigurationError
@@ -205,6 +208,29 @@ def test_page_says_how_to_reproduce(html):
 
 def test_equal_comparisons_have_equal_pages(everything, html):
     assert report.page(dataclasses.replace(everything), "runs/moons") == html
+
+
+def test_a_page_is_the_same_in_every_style_of_the_user(everything, html):
+    style = {
+        "text.usetex": True,
+        "path.sketch": (1, 100, 2),
+        "font.size": 40,
+        "axes.unicode_minus": False,
+        "figure.facecolor": "black",
+        "savefig.bbox": "tight",
+        "savefig.facecolor": "red",
+        "svg.fonttype": "none",
+    }
+    with matplotlib.rc_context(style):
+        assert report.page(everything, "runs/moons") == html
+
+
+def test_a_matplotlib_that_does_not_start_is_an_error_before_any_fit(monkeypatch):
+    report.require_drawing()
+    monkeypatch.delattr(ntkbayes, "figures")
+    monkeypatch.setitem(sys.modules, "ntkbayes.figures", None)
+    with pytest.raises(ConfigurationError, match=r"does not start: .*; see to MPLBACKEND"):
+        report.require_drawing()
 
 
 def test_write_leaves_one_page(tmp_path):

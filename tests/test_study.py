@@ -259,7 +259,7 @@ def test_broken_model_file_is_named_with_the_line(content, message, tmp_path):
 
 
 def test_model_file_that_is_none_is_named(tmp_path):
-    with pytest.raises(StorageError, match=r"no model file .*missing\.py"):
+    with pytest.raises(StorageError, match=r"no file .*missing\.py; check the path"):
         from_file(tmp_path / "missing.py")
     (tmp_path / "notes.txt").write_text("study = 3")
     with pytest.raises(ConfigurationError, match=r"notes\.txt is not a Python file"):

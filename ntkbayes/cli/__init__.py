@@ -3,6 +3,7 @@
 What the commands need takes seconds to import, and is imported when Ctrl-C is already looked after.
 """
 
+import errno
 import os
 import sys
 
@@ -46,7 +47,11 @@ def run() -> None:
         main()
     except SystemExit as end:
         code = end.code
-    code = code or _flushed()
+    except OSError as error:
+        if error.errno != errno.ENOSPC or error.filename is not None:
+            raise  # else it was what is printed that found no space
+    unwritten = _flushed()
+    code = code or unwritten
     if code == interruption.CODE:
         # A process that was stopped amid a compilation ends without taking the interpreter down
         # first, at which JAX's threads may crash.

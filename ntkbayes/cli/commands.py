@@ -80,7 +80,8 @@ class Command(TyperCommand):
             cause = (
                 f" of JAX_PLATFORMS={chosen}; leave that unset, or set it to cpu" if chosen else ""
             )
-            raise ConfigurationError(f"JAX finds no device{cause} ({error!r})") from error
+            told = str(error) or type(error).__name__
+            raise ConfigurationError(f"JAX finds no device{cause} ({told})") from error
         return super().invoke(ctx)
 
 

@@ -101,7 +101,7 @@ def print_comparison(comparison) -> None:  # type: ignore[no-untyped-def]
             *(f"{scores[score].value:.3f}" for score in ("accuracy", "nll", "brier", "ece")),
             f"{ratio.value:.3f}" if ratio and math.isfinite(ratio.value) else "",
         )
-    _print(table)
+    print_table(table)
 
 
 def print_sweep(frame) -> None:  # type: ignore[no-untyped-def]
@@ -114,7 +114,7 @@ def print_sweep(frame) -> None:  # type: ignore[no-untyped-def]
     for (data, ridge, law), group in done.groupby(["data", "ridge", "law"], sort=False):
         means = (f"{group[score].mean():.3f}" for score in scores)
         table.add_row(data, f"{ridge:g}", law, str(len(group)), *means)
-    _print(table)
+    print_table(table)
 
 
 def print_verdicts(result) -> None:  # type: ignore[no-untyped-def]
@@ -140,12 +140,12 @@ def print_verdicts(result) -> None:  # type: ignore[no-untyped-def]
             *(f"×{growth:.2f}" for growth in (v.drift_growth, v.logit_growth)),
             f"{v.trusted_within:.2g}",
         )
-    _print(table)
+    print_table(table)
     for v in result.verdicts:
         print(v)
 
 
-def _print(table: Table) -> None:
+def print_table(table: Table) -> None:
     """A table as wide as the terminal, or as its longest words: numbers are never cut."""
     out = Console()
     least = out.measure(table, options=out.options.update(max_width=1000)).minimum
