@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from ntkbayes.datasets import Dataset
+from ntkbayes.errors import ConfigurationError
 from ntkbayes.predictive import Predictions, predictions_from_probabilities
 
 
@@ -44,12 +45,17 @@ def _baseline(
 ) -> Predictions:
     from sklearn.exceptions import ConvergenceWarning
 
+    if test.class_names != train.class_names:
+        raise ConfigurationError(
+            f"the training data have the classes {train.class_names}, the test data "
+            f"{test.class_names}; make both with the same class_names"
+        )
     begin = time.perf_counter()
     with warnings.catch_warnings():
         # Hyper-parameters at a bound of their range are scikit-learn's business, and harmless here.
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit(train.features, train.labels)  # type: ignore[attr-defined]
-        found = model.predict_proba(test.features)  # type: ignore[attr-defined]
+        found = model.predict_proba(train.check_features(test))  # type: ignore[attr-defined]
     seconds = time.perf_counter() - begin
     probabilities = np.zeros(test.targets.shape)
     probabilities[:, model.classes_] = found  # type: ignore[attr-defined]

@@ -27,7 +27,8 @@ import numpy as np
 from jaxtyping import Float, Int
 from numpy.typing import ArrayLike
 
-from ntkbayes.errors import ConfigurationError, ConvergenceError, DataError
+from ntkbayes import ranges
+from ntkbayes.errors import ConvergenceError, DataError
 
 SIMPLEX_TOLERANCE = 1e-6
 """How far a row may sum from one; negative entries are refused whatever their size."""
@@ -39,11 +40,6 @@ GRID = 400
 """Intervals of the grid on which `smooth_ece` smooths."""
 
 type Value = np.float64 | Float[np.ndarray, "resamples"]
-
-
-def _check_num_bins(num_bins: int) -> None:
-    if num_bins < 1:
-        raise ConfigurationError(f"num_bins is {num_bins}; at least 1 is needed")
 
 
 # ------------------------------------------------------------------ per-point scores
@@ -126,7 +122,7 @@ class EqualWidth:
     num_bins: int = 15
 
     def __post_init__(self) -> None:
-        _check_num_bins(self.num_bins)
+        object.__setattr__(self, "num_bins", ranges.whole("num_bins", self.num_bins))
 
     @property
     def edges(self) -> Float[np.ndarray, "edges"]:
@@ -154,7 +150,7 @@ class EqualMass:
     num_bins: int = 15
 
     def __post_init__(self) -> None:
-        _check_num_bins(self.num_bins)
+        object.__setattr__(self, "num_bins", ranges.whole("num_bins", self.num_bins))
 
     def assign(
         self, confidences: ArrayLike, weights: ArrayLike | None = None
@@ -437,8 +433,7 @@ def scores(
 
 def check_level(level: float) -> None:
     """Raise ConfigurationError unless 0 < level < 1."""
-    if not 0 < level < 1:
-        raise ConfigurationError(f"level is {level}; it must lie strictly between 0 and 1")
+    ranges.real("level", level, ranges.Range.OPEN_UNIT)
 
 
 def check_simplex(name: str, values: ArrayLike, axes: tuple[str, ...]) -> np.ndarray:
@@ -540,8 +535,7 @@ def _percentile_interval(
     seed: int,
 ) -> Interval:
     check_level(level)
-    if num_resamples < 1:
-        raise ConfigurationError(f"num_resamples is {num_resamples}; at least 1 is needed")
+    num_resamples = ranges.whole("num_resamples", num_resamples)
     rng = np.random.default_rng(seed)
     rows = max(1, CHUNK // max(n, GRID))
     values = []

@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from tqdm.auto import tqdm
 
+from ntkbayes import ranges
 from ntkbayes.datasets import Dataset
 from ntkbayes.errors import (
     ConfigurationError,
@@ -32,6 +33,7 @@ from ntkbayes.likelihood import Likelihood
 from ntkbayes.linalg import Logits
 from ntkbayes.predictive import Predictions
 from ntkbayes.prior import NTKPrior
+from ntkbayes.ranges import Range
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -147,8 +149,7 @@ class Ranks:
         together (Säilynoja, Bürkner & Vehtari 2022)."""
         from arviz_stats.ecdf_utils import ecdf_pit
 
-        if not 0 < level < 1:
-            raise ConfigurationError(f"the level of a band must lie in (0, 1); got {level!r}")
+        level = ranges.real("the level of a band", level, Range.OPEN_UNIT)
         points, _, lower, upper = ecdf_pit(self.pit[:, 0], level, n_simulations=2000)
         return Band(points, lower, upper)
 
@@ -238,15 +239,12 @@ def simulation_based_calibration(
     Warns:
         ConvergenceWarning: the chains of some simulations have not converged.
     """
-    if num_simulations < 2 or num_draws < 1 or num_workers < 1:
-        raise ConfigurationError(
-            "calibration needs num_simulations ≥ 2, num_draws ≥ 1 and num_workers ≥ 1; got "
-            f"{num_simulations}, {num_draws}, {num_workers}"
-        )
+    num_simulations = ranges.whole("num_simulations", num_simulations, at_least=2)
+    num_draws = ranges.whole("num_draws", num_draws)
+    num_workers = ranges.whole("num_workers", num_workers)
     truths = Prior().fit(prior, data, likelihood=likelihood)
-    if at is not None:
-        truths.mean(at)  # raises DataError if they do not fit
-    simulation = _Simulation(method, truths, num_draws, at)
+    inputs = None if at is None else truths.problem.read(at)
+    simulation = _Simulation(method, truths, num_draws, inputs)
     title = f"{method.name}: calibration"
     outcomes: list[_Outcome] = []
     with tqdm(total=num_simulations, desc=title, disable=not progress) as bar:
@@ -284,7 +282,7 @@ class _Simulation:
     method: Method
     truths: PriorLaw
     num_draws: int
-    at: Inputs | None
+    at: Float[Array, "m ..."] | None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -295,9 +293,9 @@ class _Simulation:
         return (*logits, "log likelihood")
 
     @property
-    def _inputs(self) -> Inputs:
+    def _inputs(self) -> Float[Array, "m ..."]:
         x = self.truths.problem.features
-        return x if self.at is None else jnp.concatenate([x, jnp.asarray(self.at, x.dtype)])
+        return x if self.at is None else jnp.concatenate([x, self.at])
 
     @property
     def _ranked(self) -> slice:

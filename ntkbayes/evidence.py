@@ -26,6 +26,7 @@ from ntkbayes.laws.laplace import laplace_evidence
 from ntkbayes.likelihood import Likelihood, default_likelihood
 from ntkbayes.linalg import Logits, apply, curved_inverse, require_float64
 from ntkbayes.prior import NTKPrior
+from ntkbayes.ranges import Range, real
 from ntkbayes.training.linearised import newton
 
 Values = dict[str, Float[Array, "..."]]
@@ -176,7 +177,9 @@ class _Scale:
                 f"where is {name}, of the kernel's own, to be looked for? Give ranges="
                 f"{{{name!r}: (low, high)}}"
             )
-        low, high = found = known[name]
+        low, high = found = tuple(
+            real(f"the range of {name}", end, Range.FINITE) for end in known[name]
+        )
         if not low < high or (name != "mean" and low <= 0):
             raise ConfigurationError(f"the range of {name} must be (low, high), got {found}")
         if not bool(jnp.all((low <= start) & (start <= high))):

@@ -137,20 +137,21 @@ def predict(
     Raises:
         ConfigurationError: the likelihood has no classes, the data have other classes, or in
             another order, than those trained on, or more draws are asked for than are held.
+        DataError: the data have other columns or another scale than those trained on.
     """
     likelihood = _class_likelihood(law)
     _require_same_classes(law, data)
     likelihood.encode(data)
     draw_key, label_key = jax.random.split(key)
-    logits = law.sample(draw_key, data.features, num_draws)
+    logits = law.sample(draw_key, data, num_draws)
     labels = _labels(likelihood, label_key, logits)
     return Predictions(
         name=name,
         targets=data.targets,
         class_names=data.class_names or (),
         logits=np.asarray(logits),
-        mean=np.asarray(law.mean(data.features)),
-        variance=np.asarray(law.variance(data.features)),
+        mean=np.asarray(law.mean(data)),
+        variance=np.asarray(law.variance(data)),
         point_probabilities=None,
         label_draws=np.asarray(labels),
         sampling=law.sampling,
@@ -171,13 +172,15 @@ def predict_probabilities(
 
     Args:
         law: any law with a likelihood of classes.
-        features: inputs as the training features were, (m, d).
+        features: inputs, (m, d): a data set, a data frame with the columns of the training data in any
+            order, or an array on the scale of the training features.
         key: same key, same draws.
         num_draws: draws of the logit functions; all that are stored, or 1000, if None.
 
     Raises:
         ConfigurationError: the likelihood has no classes, or more draws are asked for than are held.
-        DataError: the features do not fit those trained on, or are not finite.
+        DataError: the features have other columns or another scale than those trained on, or are not
+            finite.
     """
     likelihood = _class_likelihood(law)
     return np.asarray(_probabilities(likelihood, law.sample(key, features, num_draws)))
@@ -208,12 +211,13 @@ def log_predictive_density(
     Raises:
         ConfigurationError: the data have other classes, or in another order, than those trained on,
             or more draws are asked for than are held.
-        DataError: the likelihood does not take these targets, or the law these features.
+        DataError: the likelihood does not take these targets, or the data have other columns or
+            another scale than those trained on.
     """
     _require_same_classes(law, data)
     likelihood = law.problem.likelihood
     targets = likelihood.encode(data)
-    logits = law.sample(key, data.features, num_draws)
+    logits = law.sample(key, data, num_draws)
     return np.asarray(log_mean_density(likelihood, targets, logits))
 
 
@@ -232,7 +236,8 @@ def replicates(
     Raises:
         ConfigurationError: the likelihood cannot draw, or only numbers beyond float64, or more draws
             are asked for than are held.
-        DataError: the features do not fit those trained on, or are not finite.
+        DataError: the features have other columns or another scale than those trained on, or are not
+            finite.
     """
     draw_key, target_key = jax.random.split(key)
     logits = law.sample(draw_key, features, num_draws)
@@ -332,7 +337,8 @@ def surface(
         raise ConfigurationError(
             f"a surface needs two features and classes; the data have {train.num_features} features"
         )
-    low, high = train.features.min(axis=0), train.features.max(axis=0)
+    features = np.asarray(law.problem.read(train))
+    low, high = features.min(axis=0), features.max(axis=0)
     margin = 0.5 * (high - low)
     x, y = (np.linspace(low[i] - margin[i], high[i] + margin[i], resolution) for i in (0, 1))
     rows = []
@@ -344,7 +350,7 @@ def surface(
         epistemic = calibration.uncertainty(draws).epistemic
         rows.append((mean / mean.sum(axis=1, keepdims=True), epistemic))
     probabilities, epistemic = (np.stack(parts) for parts in zip(*rows, strict=True))
-    return Surface(x, y, probabilities, epistemic, np.array(train.features), train.labels)
+    return Surface(x, y, probabilities, epistemic, features, train.labels)
 
 
 # --- probabilities from moments ------------------------------------------------------------------

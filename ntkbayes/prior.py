@@ -8,10 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, Shaped
 
+from ntkbayes import ranges
 from ntkbayes.errors import ConfigurationError, RidgeError
 from ntkbayes.kernels import EmpiricalKernel, Kernel, KernelPair, analytic_kernel, in_blocks
 from ntkbayes.linalg import cholesky, require_float64, row_by_row
 from ntkbayes.networks import Network, Params
+from ntkbayes.ranges import Range
 
 Features = Shaped[Array | np.ndarray, "n ..."]
 MeanFunction = Callable[[Features], Float[Array, "n classes"]]
@@ -33,7 +35,7 @@ class NTKPrior(eqx.Module):
             values (n, C).
 
     Raises:
-        ConfigurationError: the ridge is negative or not finite.
+        ConfigurationError: the ridge is negative or not finite, or the mean no finite numbers.
     """
 
     kernel: Kernel
@@ -47,11 +49,9 @@ class NTKPrior(eqx.Module):
         ridge: Float[Array, ""] | float,
         mean: object = 0.0,
     ):
-        if isinstance(ridge, int | float) and not 0 <= ridge < float("inf"):
-            raise ConfigurationError(f"the ridge must be at least 0 and finite; got {ridge!r}")
         self.kernel = network if isinstance(network, Kernel) else analytic_kernel(network)
-        self.ridge = float(ridge) if isinstance(ridge, int) else ridge
-        self.mean = mean if callable(mean) else jnp.asarray(mean, dtype=float)
+        self.ridge = ranges.real("the ridge", ridge, Range.NOT_NEGATIVE_FINITE)
+        self.mean = mean if callable(mean) else _mean(mean)
 
     def traced(self) -> "NTKPrior":
         """The same with arrays for its numbers: what is compiled for it serves others too."""
@@ -175,6 +175,21 @@ def _cross(kernel: Kernel, x1: Float[Array, "n1 ..."], x2: Float[Array, "n2 ..."
 
 
 _diagonal = eqx.filter_jit(lambda kernel, x: kernel.diagonal(x))
+
+
+def _mean(value: object) -> Float[Array, "..."]:
+    """One mean logit, or one a logit."""
+    try:
+        mean = jnp.asarray(value, dtype=float)
+    except (TypeError, ValueError):
+        mean = None
+    if mean is None or np.ma.is_masked(value):
+        raise ConfigurationError(
+            f"the mean must be a number, one a logit, or a function of the features; got {value!r}"
+        )
+    if not isinstance(mean, jax.core.Tracer) and not bool(jnp.isfinite(mean).all()):
+        raise ConfigurationError(f"the mean must be finite; got {value!r}")
+    return mean
 
 
 def _as_float64(x: Features) -> Float[Array, "n ..."]:

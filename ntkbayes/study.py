@@ -17,7 +17,7 @@ import jax
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
-from ntkbayes import datasets, report, storage
+from ntkbayes import datasets, ranges, report, storage
 from ntkbayes.baselines import BASELINES
 from ntkbayes.comparison import Comparison, compare, key_of
 from ntkbayes.datasets import Dataset
@@ -44,6 +44,7 @@ from ntkbayes.likelihood import Likelihood, default_likelihood
 from ntkbayes.linalg import require_float64
 from ntkbayes.predictive import Predictions, Surface, predict, surface
 from ntkbayes.prior import NTKPrior
+from ntkbayes.ranges import Range
 
 METHODS: dict[str, type[Method]] = {
     "map": MAP,
@@ -79,8 +80,7 @@ def default_methods(
     """
     if not names:
         raise ConfigurationError(f"no laws to compare; choose from {', '.join(METHODS)}")
-    if num_draws < 4:
-        raise ConfigurationError(f"the number of draws must be at least 4; got {num_draws}")
+    num_draws = ranges.whole("the number of draws", num_draws, at_least=4)
     made: dict[str, Method] = {}
     for name in names:
         if name not in METHODS:
@@ -126,8 +126,10 @@ class Study:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.seed < 2**63:
-            raise ConfigurationError(f"the seed must be at least 0 and below 2^63; got {self.seed}")
+        object.__setattr__(self, "seed", ranges.seed(self.seed))
+        for name, within in (("smoothing", Range.CLOSED_UNIT), ("test_share", Range.OPEN_UNIT)):
+            share = ranges.real(name, getattr(self, name), within)
+            object.__setattr__(self, name, float(share))
         files: dict[Path, str] = {}
         for name in (*self.methods, *(BASELINES if self.baselines else ())):
             other = files.setdefault(storage.law_path(Path(), name), name)

@@ -382,7 +382,7 @@ def test_fewer_points_than_classes_are_refused(compare, birds):
         (("--data", "iris", "--ridge", "-1"), r"ridge must be at least 0 and finite; got -1\.0"),
         (("--data", "iris", "--ridge", "nan"), r"ridge must be at least 0 and finite; got nan"),
         (("--data", "iris", "--ridge", "0", *QUICK), r"ridge"),
-        (("--data", "iris", "--smoothing", "1.5"), r"must lie in \[0, 1\], got 1\.5"),
+        (("--data", "iris", "--smoothing", "1.5"), r"must lie in \[0, 1\]; got 1\.5"),
         (("--data", "iris", "--test-share", "1"), r"between 0 and 1, got 1\.0"),
         (("--data", "iris", "--train-size", "1000"), r"1 to 150, got 1000"),
         (("--data", "iris", "--seed", "-1"), r"seed must be at least 0 .* got -1"),

@@ -251,14 +251,29 @@ def test_one_point_cannot_be_split():
 @given(labels_of_few(), st.integers(0, 99), st.data())
 def test_a_subset_has_its_size_and_is_stratified(labels, seed, more):
     data = four_classes(labels)
-    size = more.draw(st.integers(1, data.num_points))
+    counts = np.bincount(data.labels, minlength=4)
+    size = more.draw(st.integers(np.count_nonzero(counts), data.num_points))
     subset = data.subset(jax.random.key(seed), size)
     assert subset.num_points == size
     assert set(rows_of(subset)) <= set(rows_of(data))
     assert len(set(rows_of(subset))) == size
     kept = np.bincount(subset.labels, minlength=4)
-    quotas = np.bincount(data.labels, minlength=4) * size / data.num_points
-    assert (abs(kept - quotas) < 1).all()
+    quotas = counts * size / data.num_points
+    assert (kept[counts > 0] >= 1).all()
+    is_rare = quotas < 1  # keeps a point that another class goes without
+    assert (kept - quotas < 1)[~is_rare].all()
+    assert (quotas - kept < 1 + is_rare.sum()).all()
+
+
+def test_a_subset_keeps_a_class_of_one_point_in_a_thousand():
+    labels = np.repeat([0, 1], [999, 1])
+    subset = Dataset(points(1000), labels).subset(KEY, 40)
+    assert np.bincount(subset.labels).tolist() == [39, 1]
+
+
+def test_a_subset_too_small_for_its_classes_is_refused():
+    with pytest.raises(ConfigurationError, match="2 points cannot keep 3 classes; take 3"):
+        Dataset(points(6), [0, 1, 2, 0, 1, 2]).subset(KEY, 2)
 
 
 @pytest.mark.parametrize("size", [0, 5])
@@ -339,8 +354,9 @@ def test_new_inputs_are_checked_against_the_training_features():
         data.check_features([[np.inf, 0]])
     with pytest.raises(DataError, match=r"got shape \(2,\)"):
         data.check_features([1, 2])
-    with pytest.raises(DataError, match=r"another order; reorder them as \['a', 'b'\]"):
-        data.check_features(pd.DataFrame({"b": [1], "a": [0]}))
+    np.testing.assert_array_equal(
+        data.check_features(pd.DataFrame({"b": [1], "a": [0]})), [[0.0, 1.0]]
+    )
 
 
 @pytest.mark.parametrize(

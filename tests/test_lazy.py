@@ -455,7 +455,7 @@ def test_bad_settings_are_named(changes, message):
 def test_bad_regimes_are_named():
     with pytest.raises(ConfigurationError, match=r"ridge must be at least 0 .* got -1"):
         Regime(-1.0, 0.0)
-    with pytest.raises(ConfigurationError, match=r"smoothing must lie in \[0, 1\], got 2"):
+    with pytest.raises(ConfigurationError, match=r"smoothing must lie in \[0, 1\]; got 2"):
         Regime(0.1, 2.0)
     with pytest.raises(ConfigurationError, match="give a ridge > 0; got 0"):
         four_regimes(ridge=0.0)
@@ -511,7 +511,7 @@ def test_certificate_speaks_of_the_worst_point(certificate):
     ("options", "message"),
     [
         ({"ridge": -0.1}, r"ridge must be at least 0 and finite; got -0\.1"),
-        ({"smoothing": 1.5}, r"smoothing must lie in \[0, 1\], got 1\.5"),
+        ({"smoothing": 1.5}, r"smoothing must lie in \[0, 1\]; got 1\.5"),
         ({"num_seeds": 0}, "num_seeds must be at least 1; got 0"),
         ({"num_steps": 3}, "at least 10; got 3"),
         ({"tolerance": 0.0}, r"tolerance must lie in \(0, 1\]; got 0\.0"),

@@ -25,6 +25,7 @@ from ntkbayes.errors import ConfigurationError, DataError, MissingDependencyErro
 from ntkbayes.kernels import MLPKernel, last_layer
 from ntkbayes.networks import MLP
 from ntkbayes.prior import NTKPrior
+from ntkbayes.ranges import Range, real
 
 try:
     import gpjax
@@ -158,8 +159,7 @@ class NTKKernel(_NetworkKernel):
         ridge: float = 1.0,
         active_dims: list[int] | slice | None = None,
     ):
-        if not 0 < ridge < float("inf"):
-            raise ConfigurationError(f"the ridge must be positive and finite; got {ridge!r}")
+        ridge = real("the ridge", ridge, Range.POSITIVE_FINITE)
         self.ridge = PositiveReal(jnp.asarray(ridge, dtype=float))
         super().__init__(network, active_dims)
 

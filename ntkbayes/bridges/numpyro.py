@@ -69,7 +69,7 @@ def logits_distribution(law: Law, features: Inputs) -> dist.Distribution:
 def _require_density(law: Law, features: Inputs, lower: Float[Array, "rows rows"]) -> None:
     """Raises ConfigurationError where the covariance is singular to round-off."""
     prior = law.problem.prior
-    pair = prior.diagonal(jnp.asarray(features, dtype=float))
+    pair = prior.diagonal(law.problem.read(features))
     size = law.problem.num_outputs
     wide = pair.ntk / prior.ridge if float(prior.ridge) > 0 else pair.nngp
     scale = jnp.mean(jnp.diagonal(output_blocks(wide, size), axis1=1, axis2=2))

@@ -24,7 +24,8 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ntkbayes import calibration
 from ntkbayes.activations import Activation
-from ntkbayes.datasets import Dataset
+from ntkbayes.datasets import Dataset, Scaling
+from ntkbayes.datasets.validation import plain_array, require_squares
 from ntkbayes.errors import ConfigurationError, DataError
 from ntkbayes.laws import MAP
 from ntkbayes.laws.base import Law, Method
@@ -94,11 +95,12 @@ class NTKClassifier(ClassifierMixin, BaseEstimator):
         Args:
             X: features (n, d), finite numbers.
             y: n labels of two classes or more.
+            unsupported: None, such as sample_weight=None, or refused.
 
         Raises:
             ConfigurationError: sample weights or anything else beyond X and y is given, or a
                 parameter is outside its range.
-            DataError: there is only one class.
+            DataError: there is only one class, or squares of the features overflow.
             ValueError: scikit-learn's own, for features or labels that are none.
             RidgeError, ConvergenceError, NotPositiveDefiniteError: as for `Method.fit`.
         """
@@ -108,7 +110,7 @@ class NTKClassifier(ClassifierMixin, BaseEstimator):
             raise ConfigurationError(
                 f"law must be a method, such as ntkbayes.Laplace(), or None for MAP(); got {method!r}"
             )
-        features, labels = validate_data(self, X, y, dtype=np.float64)
+        features, labels = validate_data(self, _unmasked(X), _unmasked(y), dtype=np.float64)
         check_classification_targets(labels)
         classes = np.unique(labels)
         if len(classes) < 2:
@@ -116,6 +118,8 @@ class NTKClassifier(ClassifierMixin, BaseEstimator):
                 f"y has one class, {classes[0]!r}, and NTKClassifier needs two; add points of another "
                 "class, or stratify the folds"
             )
+        names = getattr(self, "feature_names_in_", None)
+        require_squares("X", features, names)
         scaler = StandardScaler().fit(features) if self.standardise else None
         seed = _seed(self.random_state)
         with jax.enable_x64(True):
@@ -127,7 +131,13 @@ class NTKClassifier(ClassifierMixin, BaseEstimator):
                 skip=self.skip,
             )
             prior = NTKPrior(network, ridge=self.ridge)
-            data = Dataset(_scaled(features, scaler), labels, class_names=classes)
+            data = Dataset(
+                _scaled(features, scaler),
+                labels,
+                class_names=classes,
+                feature_names=names,
+                scaling=None if scaler is None else Scaling(scaler.mean_, scaler.scale_, names),
+            )
             law: Law = method.fit(prior, data.smooth(self.smoothing), key=_keys(seed)[0])
         self.classes_, self.scaler_, self._seed, self.law_ = classes, scaler, seed, law
         return self
@@ -159,7 +169,8 @@ class NTKClassifier(ClassifierMixin, BaseEstimator):
     def _draws(self, X: ArrayLike) -> Iterator[Float[np.ndarray, "draws m classes"]]:
         """The law's class probabilities, some inputs at a time."""
         check_is_fitted(self, "law_")
-        features = validate_data(self, X, reset=False, dtype=np.float64)
+        features = validate_data(self, _unmasked(X), reset=False, dtype=np.float64)
+        require_squares("X", features, getattr(self, "feature_names_in_", None))
         features = _scaled(features, self.scaler_)
         for start in range(0, len(features), _INPUTS_AT_ONCE):
             part = features[start : start + _INPUTS_AT_ONCE]
@@ -184,6 +195,11 @@ class NTKClassifier(ClassifierMixin, BaseEstimator):
         super().__setstate__(state)
 
 
+def _unmasked(values: Any) -> Any:
+    """Masked entries as missing values, which scikit-learn refuses; it does not look at masks."""
+    return plain_array("X", values) if isinstance(values, np.ma.MaskedArray) else values
+
+
 def _scaled(features: np.ndarray, scaler: StandardScaler | None) -> np.ndarray:
     return features if scaler is None else scaler.transform(features)
 
@@ -200,8 +216,8 @@ def _seed(random_state: int | RandomState | None) -> int:
 
 
 def _refuse(unsupported: dict[str, Any]) -> None:
-    """Raises ConfigurationError if anything was given: sample weights, most often."""
-    for name in unsupported:
+    """Raises ConfigurationError if anything was given but None: sample weights, most often."""
+    for name in (name for name, value in unsupported.items() if value is not None):
         raise ConfigurationError(
             f"NTKClassifier.fit takes X and y, not {name}: training sums the loss over points of equal "
             "weight. With whole-numbered weights, repeat the points"

@@ -39,7 +39,7 @@ def corrupt(data: Dataset, name: str, severity: int, key: PRNGKeyArray) -> Datas
     """
     if name not in _CORRUPTIONS:
         raise UnknownNameError("corruption", name, CORRUPTIONS)
-    if severity not in range(1, NUM_SEVERITIES + 1):
+    if not isinstance(severity, int | np.integer) or severity not in range(1, NUM_SEVERITIES + 1):
         raise ConfigurationError(f"severity must be 1 to {NUM_SEVERITIES}, got {severity!r}")
     if data.num_features != SIDE**2:
         raise DataError(

@@ -3,79 +3,20 @@
 Arrays are numpy float64, copied and read-only.
 """
 
-import warnings
+import dataclasses
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 from jaxtyping import Float, Int, PRNGKeyArray
 
+from ntkbayes import ranges
 from ntkbayes.datasets import validation
-from ntkbayes.errors import (
-    ConfigurationError,
-    DataError,
-    DataWarning,
-    UnknownNameError,
-)
-
-
-@dataclass(frozen=True, eq=False)
-class Scaling:
-    """The map `(features - mean) / scale`, one mean and one scale a column.
-
-    `mean` has the units of the features, and so has `scale`, which is positive; both are `(d,)`.
-    """
-
-    mean: Float[np.ndarray, "d"]
-    scale: Float[np.ndarray, "d"]
-
-    @classmethod
-    def fit(cls, features: Any, feature_names: Iterable[str] | None = None) -> "Scaling":
-        """The scaling after which every column of `features (n, d)` has mean 0 and deviation 1.
-
-        A column that is constant up to round-off is only centred, with a DataWarning that names it.
-        Raises DataError for features that are not a finite numeric matrix, or are too large.
-        """
-        values, names = validation.features(features, feature_names)
-        with np.errstate(over="ignore", invalid="ignore"):
-            mean, spread = values.mean(axis=0), np.ptp(values, axis=0)
-        too_large = ~(np.isfinite(mean) & np.isfinite(spread))
-        if too_large.any():
-            columns = [names[j] for j in np.flatnonzero(too_large)]
-            raise DataError(f"columns {columns} overflow when standardised; change their unit")
-        constant = spread <= 8 * np.finfo(float).eps * np.abs(values).max(axis=0)
-        mean = np.where(constant, values[0], mean)
-        unit = np.where(constant, 1.0, spread)
-        scale = np.where(constant, 1.0, unit * ((values - mean) / unit).std(axis=0))
-        if constant.any():
-            warnings.warn(
-                f"constant columns {[names[j] for j in np.flatnonzero(constant)]} among "
-                f"{len(values)} points tell the model nothing and are not rescaled; drop them",
-                DataWarning,
-                skip_file_prefixes=(str(Path(__file__).parent),),
-            )
-        return cls(validation.read_only(mean), validation.read_only(scale))
-
-    def __call__(self, features: Any) -> Float[np.ndarray, "n d"]:
-        """Standardised `features (n, d)`; DataError if they have another number of columns."""
-        values, _ = validation.features(features)
-        self._check_columns(values)
-        return (values - self.mean) / self.scale
-
-    def undo(self, features: Any) -> Float[np.ndarray, "n d"]:
-        """The features `(n, d)` that were standardised; DataError for another number of columns."""
-        values, _ = validation.features(features)
-        self._check_columns(values)
-        return values * self.scale + self.mean
-
-    def _check_columns(self, values: np.ndarray) -> None:
-        if values.shape[1] != len(self.mean):
-            raise DataError(
-                f"the scaling was fitted on {len(self.mean)} features, got {values.shape[1]}"
-            )
+from ntkbayes.datasets.columns import FITTED, Columns, Scaling
+from ntkbayes.errors import ConfigurationError, DataError, UnknownNameError
+from ntkbayes.ranges import Range
 
 
 @dataclass(frozen=True, eq=False, repr=False, init=False)
@@ -88,6 +29,7 @@ class Dataset:
     feature_names: one name a column of `features`.
     name: how tables and plots call the data set.
     scaling: takes features as first given to `features`; None if they are as given.
+    columns: both, and whether the names are the user's.
     """
 
     features: Float[np.ndarray, "n d"]
@@ -96,6 +38,7 @@ class Dataset:
     feature_names: tuple[str, ...]
     name: str
     scaling: Scaling | None
+    columns: Columns = dataclasses.field(init=False)
 
     def __init__(
         self,
@@ -107,33 +50,37 @@ class Dataset:
         name: str = "data",
         scaling: Scaling | None = None,
     ):
-        """Class data from arrays, lists or pandas objects; rows are matched by position.
+        """Class data from arrays, lists or pandas objects; rows go by position.
 
         features: `(n, d)` numbers.
         targets: `n` labels of any hashable kind (tuples in a numpy object array), or probabilities
             `(n, C)`, whose rows must sum to 1 within 1e-6 and are then normalised.
         class_names: all classes, in the order of the columns of the targets. Give it where some
-            class may be absent. By default the sorted labels (labels that cannot be sorted come in
-            order of appearance), and 0, 1, … for probabilities.
-        feature_names: by default a data frame's columns, else x0, x1, …
+            class may be absent. By default the categories of an ordered pandas Categorical, else
+            the sorted labels (labels that cannot be sorted come in order of appearance); for
+            probabilities the columns of a data frame, else 0, 1, …
+        feature_names: all different; by default a data frame's columns, else x0, x1, …
         scaling: what has already been applied to `features`, if anything; it is only kept.
 
         Raises DataError, naming the value, for anything no model could be trained on.
         """
-        values, names = validation.features(features, feature_names)
-        classes = None if class_names is None else tuple(validation.plain(c) for c in class_names)
+        values, names, are_given = validation.features(features, feature_names)
+        classes = validation.ordered_categories(targets) if class_names is None else class_names
+        classes = None if classes is None else tuple(validation.plain(c) for c in classes)
+        validation.require_plain("targets", targets)
+        validation.require_same_rows(features, targets)
         given = targets if hasattr(targets, "tolist") else np.asarray(targets, dtype=object)
         if np.ndim(given) == 1:
             probabilities, known = validation.one_hot(given.tolist(), classes)
         else:
-            probabilities, known = validation.probabilities(given, classes)
+            probabilities, known = validation.probabilities(targets, classes)
         validation.require_same_length(values, probabilities)
         if classes is None and len(values) < len(known):
             raise DataError(
                 f"{len(values)} points are fewer than {len(known)} classes; add points, "
                 "or give class_names to say that classes may be absent"
             )
-        self._set(values, probabilities, known, names, name, scaling)
+        self._set(values, probabilities, known, Columns(names, are_given, scaling), name)
 
     @classmethod
     def real(
@@ -149,15 +96,17 @@ class Dataset:
 
         The other arguments and the errors are those of `Dataset`.
         """
-        matrix, names = validation.features(features, feature_names)
-        column = np.asarray(values)
+        matrix, names, are_given = validation.features(features, feature_names)
+        validation.require_same_rows(features, values)
+        column = validation.plain_array("values", values)
         column = column[:, None] if column.ndim == 1 else column
         if column.ndim != 2:
             raise DataError(f"values must be (n,) or (n, m), got shape {column.shape}")
         outputs = validation.number_matrix("values", column, range(column.shape[1]))
         validation.require_finite("values", outputs, range(column.shape[1]))
         validation.require_same_length(matrix, outputs)
-        return cls.__new__(cls)._set(matrix, outputs, None, names, name, scaling)
+        columns = Columns(names, are_given, scaling)
+        return cls.__new__(cls)._set(matrix, outputs, None, columns, name)
 
     @classmethod
     def from_counts(
@@ -193,24 +142,25 @@ class Dataset:
         features: np.ndarray,
         targets: np.ndarray,
         class_names: tuple[Hashable, ...] | None,
-        feature_names: tuple[str, ...],
+        columns: Columns,
         name: str,
-        scaling: Scaling | None,
     ) -> "Dataset":
         """Fill the fields of a new object with values that are known to be valid."""
         vars(self).update(
             features=validation.read_only(features),
             targets=validation.read_only(targets),
             class_names=class_names,
-            feature_names=feature_names,
+            feature_names=columns.names,
             name=name,
-            scaling=scaling,
+            scaling=columns.scaling,
+            columns=columns,
         )
         return self
 
     def _with(self, **changes: Any) -> "Dataset":
         """This data set with some fields changed, not validated again."""
-        return type(self).__new__(type(self))._set(**(vars(self) | changes))
+        kept = ("features", "targets", "class_names", "columns", "name")
+        return type(self).__new__(type(self))._set(**{k: getattr(self, k) for k in kept} | changes)
 
     def __repr__(self) -> str:
         kind = "real targets" if self.class_names is None else "classes"
@@ -255,8 +205,7 @@ class Dataset:
 
         Raises ConfigurationError unless 0 <= amount <= 1.
         """
-        if not 0 <= amount <= 1:
-            raise ConfigurationError(f"smoothing amount must lie in [0, 1], got {amount!r}")
+        amount = ranges.real("smoothing amount", amount, Range.CLOSED_UNIT)
         return self._with(targets=(1 - amount) * self.targets + amount / self.num_classes)
 
     def split(
@@ -270,8 +219,7 @@ class Dataset:
 
         Raises ConfigurationError unless 0 < test_share < 1, DataError if a part would be empty.
         """
-        if not 0 < test_share < 1:
-            raise ConfigurationError(f"test_share must lie between 0 and 1, got {test_share!r}")
+        test_share = ranges.real("test_share", test_share, Range.OPEN_UNIT)
         strata, counts = self._strata()
         sizes = _apportion(counts * test_share, round(self.num_points * test_share))
         sizes = np.clip(sizes, counts >= 2, np.maximum(counts - 1, 0))
@@ -283,35 +231,46 @@ class Dataset:
         train, test = self.take(~in_test), self.take(in_test)
         if not standardise:
             return train, test
-        step = Scaling.fit(train.features, self.feature_names)
-        scaling = step
-        if self.scaling is not None:
-            before = self.scaling
-            scaling = Scaling(
-                validation.read_only(before.mean + before.scale * step.mean),
-                validation.read_only(before.scale * step.scale),
-            )
+        own = self.feature_names if self.columns.are_named else None
+        step = Scaling.fit(train.features, own)
+        columns = dataclasses.replace(self.columns, scaling=step.after(self.scaling))
         return (
-            train._with(features=step(train.features), scaling=scaling),
-            test._with(features=step(test.features), scaling=scaling),
+            train._with(features=step(train.features), columns=columns),
+            test._with(features=step(test.features), columns=columns),
         )
 
     def subset(self, key: PRNGKeyArray, size: int) -> "Dataset":
         """`size` random points, each class in proportion within one point, in their former order.
 
-        A rare class may lose all its points. ConfigurationError unless 1 <= size <= n.
+        A rare class keeps one point at least: where its share is none, it takes that of a large
+        class. ConfigurationError unless size is at most n, and at least the number of classes that
+        have points.
         """
-        if size not in range(1, self.num_points + 1):
+        strata, counts = self._strata()
+        present = np.flatnonzero(counts)
+        size = ranges.whole("the size of a subset", size)
+        if size > self.num_points:
             raise ConfigurationError(
                 f"a subset of {self.num_points} points has 1 to {self.num_points}, got {size!r}"
             )
-        strata, counts = self._strata()
-        sizes = _apportion(counts * size / self.num_points, int(size))
+        if size < len(present):
+            raise ConfigurationError(
+                f"{size!r} points cannot keep {len(present)} classes; take {len(present)} at least, "
+                "or choose classes by hold_out_classes"
+            )
+        sizes = _apportion(counts * size / self.num_points, size)
+        lost = present[sizes[present] == 0]
+        sizes[lost] = 1
+        for _ in lost:
+            sizes[np.argmax(sizes)] -= 1
         return self.take(_draw(key, strata, sizes))
 
     def take(self, indices: Any) -> "Dataset":
-        """The points at `indices`, integers or a mask `(n,)`; DataError for none or outside."""
-        chosen = np.asarray(indices)
+        """The points at `indices`, integers or a mask `(n,)`; DataError for none or outside.
+
+        Classes keep their names where their points are not among them.
+        """
+        chosen = validation.plain_array("indices", indices)
         if chosen.ndim != 1 or chosen.size == 0:
             raise DataError(f"indices must be a non-empty sequence, got shape {chosen.shape}")
         try:
@@ -325,11 +284,18 @@ class Dataset:
     def rescaled(self, scaling: Scaling | None) -> "Dataset":
         """The same points on another scale, such as that of the training data; None: as given.
 
-        Raises DataError if the scaling was fitted on another number of features.
+        Columns with names are brought into the order of the scaling's.
+
+        Raises DataError if the scaling was fitted on another number of features, or on others.
         """
         features = self.features if self.scaling is None else self.scaling.undo(self.features)
-        features = features if scaling is None else scaling(features)
-        return self._with(features=features, scaling=scaling)
+        if scaling is None:
+            return self._with(
+                features=features, columns=dataclasses.replace(self.columns, scaling=None)
+            )
+        columns = Columns(*scaling.names_of(self.columns), scaling)
+        order = columns.order_of(self.columns, FITTED)
+        return self._with(features=scaling(features[:, order]), columns=columns)
 
     def hold_out_classes(self, names: Iterable[Hashable]) -> tuple["Dataset", "Dataset"]:
         """Points of the remaining classes, and those of the classes named: inside and outside.
@@ -383,23 +349,11 @@ class Dataset:
         return self._with(features=self.features[first[order]], targets=means[order])
 
     def check_features(self, features: Any) -> Float[np.ndarray, "k d"]:
-        """New inputs for prediction as float64, on the scale of `self.features`.
+        """New inputs for prediction as float64, in the order and on the scale of `self.features`.
 
-        They are not standardised: `self.scaling` does that to features as first given.
-        Raises DataError unless they are finite numbers `(k, d)`, or if a data frame has the
-        columns of the training data in another order.
+        See `read_inputs`, also for what it raises.
         """
-        values, names = validation.features(features)
-        if values.shape[1] != self.num_features:
-            raise DataError(
-                f"the model was trained on {self.num_features} features, got {values.shape[1]}"
-            )
-        if names != self.feature_names and sorted(names) == sorted(self.feature_names):
-            raise DataError(
-                f"columns {list(names)} are those of the training data in another order; "
-                f"reorder them as {list(self.feature_names)}"
-            )
-        return values
+        return read_inputs(self.columns, features)
 
     def _classes(self) -> tuple[Hashable, ...]:
         if self.class_names is None:
@@ -410,6 +364,25 @@ class Dataset:
         """The class index of each point and the size of each class; real data are one class."""
         strata = np.zeros(self.num_points, int) if self.class_names is None else self.labels
         return strata, np.bincount(strata, minlength=len(self.class_names or ()))
+
+
+def read_inputs(columns: Columns, inputs: Any) -> Float[np.ndarray, "k d"]:
+    """New inputs `(k, d)` as float64, in the order and on the scale of the training data's columns.
+
+    Args:
+        columns: of the training data.
+        inputs: a data set, whose names and scale are compared (`Columns.match`); or a data frame or
+            an array (`Columns.read`).
+
+    Raises DataError for other columns, features that are not finite or so large that their squares,
+    which kernels take, overflow.
+    """
+    if isinstance(inputs, Dataset):
+        values = columns.match(inputs.features, inputs.columns)
+    else:
+        values = columns.read(inputs)
+    validation.require_squares("features", values, columns.names)
+    return values
 
 
 def _apportion(quotas: np.ndarray, total: int) -> np.ndarray:

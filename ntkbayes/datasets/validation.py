@@ -8,6 +8,7 @@ from datetime import date, timedelta
 from decimal import Decimal
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from ntkbayes.errors import (
@@ -22,27 +23,121 @@ _LONGEST = 60  # characters of a value in a message
 
 def features(
     features: Any, feature_names: Iterable[str] | None = None
-) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Features as a new finite matrix, and the names of its columns."""
-    try:
-        array = np.asarray(features)
-    except ValueError as error:
-        raise DataError(f"features must form a matrix (n, d): {error}") from error
+) -> tuple[np.ndarray, tuple[str, ...], bool]:
+    """Features as a new finite matrix, the names of its columns, and whether they were given."""
+    array = plain_array("features", features)
     if array.ndim != 2:
         raise DataError(
             f"features must be a matrix (n, d), got shape {array.shape}; use reshape(-1, 1) "
             "for a single feature, reshape(n, -1) for images"
         )
-    given = getattr(features, "columns", None) if feature_names is None else feature_names
-    names = tuple(f"x{j}" for j in range(array.shape[1])) if given is None else tuple(given)
-    names = tuple(str(name) for name in names)
+    made_up = tuple(f"x{j}" for j in range(array.shape[1]))
+    if feature_names is None:
+        given, are_given = _names_of(features)
+        names = made_up if given is None else tuple(str(name) for name in given)
+    else:
+        names = tuple(str(name) for name in feature_names)
+        are_given = names != made_up  # those of another data set may be passed on
     if len(names) != array.shape[1]:
         raise DataError(f"{len(names)} feature names for {array.shape[1]} features; give one each")
     for name in names:
         require_text("feature name", name)
+    repeated = [name for name in dict.fromkeys(names) if names.count(name) > 1]
+    if repeated:
+        raise DataError(f"more than one feature is called {repeated[0]!r}; rename them")
     values = number_matrix("features", array, names)
     require_finite("features", values, names)
-    return values, names
+    return values, names, are_given
+
+
+def plain_array(what: str, values: Any) -> np.ndarray:
+    """Values as an array, in which masked entries are missing.
+
+    Raises DataError for what no array can stand for, see `require_plain`.
+    """
+    require_plain(what, values)
+    if isinstance(values, np.ma.MaskedArray):
+        is_number = values.dtype.kind in "biuf"
+        cells = np.ma.array(values, dtype=float if is_number else object)
+        return cells.filled(math.nan if is_number else None)
+    try:
+        array = np.asarray(values)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise DataError(f"{what} must form a matrix or a vector: {error}") from error
+    if array.dtype.kind in "US" and not hasattr(
+        values, "dtype"
+    ):  # one text makes all of a list text
+        return np.asarray(values, dtype=object)
+    if array.dtype.names is not None:
+        raise DataError(
+            f"{what} are records with the fields {list(array.dtype.names)}; give a data frame, "
+            "pandas.DataFrame(array), or a matrix of numbers"
+        )
+    if array.dtype.kind != "f" and jnp.issubdtype(array.dtype, jnp.floating):  # bfloat16, float8
+        return array.astype(np.float64)
+    return array
+
+
+def require_plain(what: str, values: Any) -> None:
+    """Raises DataError for sparse matrices, and for quantities, whose unit would be lost."""
+    if hasattr(values, "toarray") and hasattr(values, "nnz"):
+        raise DataError(
+            f"{what} are a sparse matrix, but kernels are between dense points; give "
+            f"{what}.toarray()"
+        )
+    for unit, number in (("units", "magnitude"), ("unit", "value")):
+        if hasattr(values, unit) and hasattr(values, number):
+            raise DataError(
+                f"{what} are in units of {getattr(values, unit)}, which would be lost; give their "
+                f"numbers alone, {what}.{number}, in the same unit wherever the law is used"
+            )
+
+
+def _names_of(features: Any) -> tuple[Iterable[Hashable] | None, bool]:
+    """Names that an object has for its columns, and whether somebody gave them."""
+    if hasattr(features, "column_names"):  # pyarrow
+        return features.column_names, True
+    columns = getattr(features, "columns", None)
+    if columns is None and getattr(features, "ndim", 0) == 2 and hasattr(features, "coords"):
+        columns = features.coords.get(features.dims[1])  # xarray
+        return (None, False) if columns is None else (columns.to_numpy().tolist(), True)
+    if columns is None:
+        return None, False
+    return columns, not _is_count(columns)
+
+
+def require_same_rows(features: Any, targets: Any) -> None:
+    """Raises DataError if pandas objects say by their index that rows do not belong together.
+
+    An index 0, 1, …, which pandas makes up, says nothing, unless it holds the same labels in
+    another order.
+    """
+    first, second = (getattr(v, "index", None) for v in (features, targets))
+    if not all(hasattr(index, "equals") for index in (first, second)):
+        return
+    if first is None or second is None or len(first) != len(second) or first.equals(second):
+        return
+    if not (_is_count(first) or _is_count(second)) or set(first) == set(second):
+        row = next(i for i, (a, b) in enumerate(zip(first, second, strict=True)) if a != b)
+        raise DataError(
+            f"row {row} of the features is {plain(first[row])!r}, that of the targets "
+            f"{plain(second[row])!r}: "
+            "their indices differ. Give targets.loc[features.index], or targets.to_numpy() if rows "
+            "go by position"
+        )
+
+
+def _is_count(index: Any) -> bool:
+    """Whether a pandas index is 0, 1, … as pandas makes it up."""
+    return type(index).__name__ == "RangeIndex" and index.equals(type(index)(len(index)))
+
+
+def ordered_categories(targets: Any) -> tuple[Hashable, ...] | None:
+    """The categories of an ordered pandas Categorical, or Series of one; None for other targets."""
+    dtype = getattr(targets, "dtype", None)
+    if not getattr(dtype, "ordered", False):
+        return None
+    return tuple(plain(name) for name in dtype.categories)  # type: ignore[union-attr]
 
 
 def number_matrix(what: str, array: np.ndarray, names: Sequence[Hashable]) -> np.ndarray:
@@ -73,6 +168,19 @@ def require_finite(what: str, values: np.ndarray, names: Sequence[Hashable]) -> 
             f"{what} hold {len(wrong)} value(s) that are missing or not finite, the first "
             f"{values[row, column]} in row {row}, column {names[column]!r}; "
             "drop such rows or fill the values in"
+        )
+
+
+def require_squares(what: str, values: np.ndarray, names: Sequence[Hashable] | None = None) -> None:
+    """Raises DataError if squared norms, of which kernels are functions, overflow."""
+    with np.errstate(over="ignore"):
+        squares = np.square(values).sum(axis=1)
+    if not np.isfinite(squares).all():
+        row, column = divmod(int(np.abs(values).argmax()), values.shape[1])
+        name = column if names is None else names[column]
+        raise DataError(
+            f"{what} are as large as {values[row, column]:.3g} (row {row}, column {name!r}), and their "
+            "squares overflow float64; change their unit, or standardise them"
         )
 
 
@@ -132,12 +240,15 @@ def probabilities(
     targets: Any, classes: tuple[Hashable, ...] | None
 ) -> tuple[np.ndarray, tuple[Hashable, ...]]:
     """Probabilities with rows that sum to 1, and the names of the classes."""
-    array = np.asarray(targets)
+    array = plain_array("targets", targets)
     if array.ndim != 2 or array.shape[1] == 1:
         raise DataError(
             f"targets must be n labels or probabilities (n, C), got shape {array.shape}; "
             "use Dataset.real for real values and a numpy object array for tuples"
         )
+    columns, are_named = _names_of(targets)
+    if columns is not None and are_named:
+        array, classes = _in_order(array, tuple(plain(name) for name in columns), classes)
     values = number_matrix("targets", array, range(array.shape[1]))
     if classes is None:
         classes = tuple(range(values.shape[1]))
@@ -155,9 +266,23 @@ def probabilities(
     return values / sums, classes
 
 
-def shares(counts: Any) -> np.ndarray:
-    """Counts of votes (n, C) as shares of each row's total."""
-    array = counts if isinstance(counts, np.ndarray) else np.asarray(counts, dtype=object)
+def _in_order(
+    array: np.ndarray, columns: tuple[Hashable, ...], classes: tuple[Hashable, ...] | None
+) -> tuple[np.ndarray, tuple[Hashable, ...]]:
+    """Targets whose columns have names, in the order of the classes; None: as they are."""
+    if classes is None or columns == classes:
+        return array, columns
+    if len(set(columns)) < len(columns) or set(columns) != set(classes):
+        raise DataError(
+            f"the columns of the targets are {list(columns)}, the class_names {list(classes)}; "
+            "rename the columns, or give the targets as an array, whose columns go by position"
+        )
+    return array[:, [columns.index(name) for name in classes]], classes
+
+
+def shares(counts: Any) -> Any:
+    """Counts of votes (n, C) as shares of each row's total, in a frame if counts are in one."""
+    array = plain_array("counts", counts)
     if array.ndim != 2 or array.shape[1] < 2:
         raise DataError(f"counts must be (n, C) with two classes at least, got shape {array.shape}")
     values = number_matrix("counts", array, range(array.shape[1]))
@@ -170,7 +295,9 @@ def shares(counts: Any) -> np.ndarray:
     empty = np.flatnonzero(values.sum(axis=1) == 0)
     if len(empty):
         raise DataError(f"row {empty[0]} of counts has no votes; drop points nobody annotated")
-    return values / values.sum(axis=1, keepdims=True)
+    found = values / values.sum(axis=1, keepdims=True)
+    _, are_named = _names_of(counts)
+    return type(counts)(found, columns=counts.columns) if are_named else found
 
 
 def require_classes(classes: tuple[Hashable, ...]) -> None:

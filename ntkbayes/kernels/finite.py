@@ -11,6 +11,7 @@ from ntkbayes.kernels.base import Functions, Kernel, KernelPair
 from ntkbayes.kernels.empirical import EmpiricalNTK
 from ntkbayes.linalg import Gram, Logits, Operator
 from ntkbayes.networks import Network, Params
+from ntkbayes.ranges import whole
 
 
 class EmpiricalKernel(Kernel):
@@ -35,7 +36,7 @@ class EmpiricalKernel(Kernel):
     def __init__(self, network: Network, params: Params, *, max_rows: int = 5000):
         self.network = network
         self.params = _as_float64(params)
-        self.max_rows = max_rows
+        self.max_rows = whole("max_rows", max_rows, at_least=0)
 
     @property
     def tangent(self) -> EmpiricalNTK:

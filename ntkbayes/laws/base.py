@@ -24,17 +24,17 @@ the kernel of a finite network, g is a real network at initialisation, or J ε i
 import abc
 from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray, Shaped
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from ntkbayes import paths
-from ntkbayes.datasets import Dataset
-from ntkbayes.errors import ConfigurationError, DataError
+from ntkbayes.datasets import Columns, Dataset, read_inputs
+from ntkbayes.errors import ConfigurationError
 from ntkbayes.kernels import KernelPair
 from ntkbayes.likelihood import Likelihood, default_likelihood
 from ntkbayes.linalg import (
@@ -49,11 +49,14 @@ from ntkbayes.linalg import (
 from ntkbayes.memory import NUMBER, Memory
 from ntkbayes.paths import Path, Process
 from ntkbayes.prior import NTKPrior
+from ntkbayes.ranges import whole
 from ntkbayes.training.linearised import TrainedPredictors
 from ntkbayes.training.matrices import training_matrices
 
 Draws = Float[Array, "draws n classes"]
-Inputs = Shaped[Array | np.ndarray, "m ..."]
+Inputs = Any
+"""Inputs to predict at: a `Dataset`, a data frame with the training data's columns, or an array (m, d)
+on the scale of the training features."""
 
 
 @dataclass(frozen=True)
@@ -96,13 +99,14 @@ class Problem(eqx.Module):
     mean: Logits
     gram: KernelPair
     class_names: tuple[Hashable, ...] | None = eqx.field(static=True)
+    columns: Columns = eqx.field(static=True)
 
     @classmethod
     def build(cls, prior: NTKPrior, data: Dataset, likelihood: Likelihood | None) -> "Problem":
         if likelihood is None:
             likelihood = default_likelihood(data)
         targets = likelihood.encode(data)
-        features = jnp.asarray(data.features)
+        features = jnp.asarray(data.check_features(data))
         size = targets.shape[1]
         known = prior.kernel.num_outputs(features)
         if known not in (None, size):
@@ -113,7 +117,7 @@ class Problem(eqx.Module):
         require_shares(len(features))
         mean = prior.mean_logits(features, size)
         gram = prior.gram(features)
-        return cls(prior, likelihood, features, targets, mean, gram, data.class_names)
+        return cls(prior, likelihood, features, targets, mean, gram, data.class_names, data.columns)
 
     @property
     def ridge(self) -> float:
@@ -123,6 +127,10 @@ class Problem(eqx.Module):
     def num_outputs(self) -> int:
         """C."""
         return self.targets.shape[1]
+
+    def read(self, inputs: Inputs) -> Float[Array, "m ..."]:
+        """New inputs in the order and on the scale of the training features; see `read_inputs`."""
+        return jnp.asarray(read_inputs(self.columns, inputs))
 
     @property
     def prior_gram(self) -> Block:
@@ -196,12 +204,14 @@ class Law(abc.ABC):
 
         Args:
             key: same key, same draws.
-            features: inputs as the training features were, (m, d).
+            features: inputs, (m, d): a data set, a data frame with the columns of the training data in
+                any order, or an array on the scale of the training features.
             num_draws: how many; all stored draws if None (1000 for a law with a formula).
 
         Raises:
             ConfigurationError: more draws are asked for than the law holds, or none.
-            DataError: the features do not fit those trained on, or are not finite.
+            DataError: the features have other columns or another scale than those trained on, or
+                are not finite.
         """
         _require_draws(num_draws)
         path_key, new_key = jax.random.split(key)
@@ -242,18 +252,7 @@ class Law(abc.ABC):
         return _shifted(mean, cross.ntk, alpha)
 
     def _inputs(self, features: Inputs) -> Float[Array, "m ..."]:
-        known = self.problem.features
-        features = np.asarray(features, dtype=np.float64)
-        if features.ndim != known.ndim or features.shape[1:] != known.shape[1:]:
-            raise DataError(
-                f"the law was trained on features of shape (n, {known.shape[1]}), got "
-                f"{features.shape}; give the same columns, scaled by the training data's scaling"
-            )
-        broken = np.argwhere(~np.isfinite(features))
-        if len(broken):
-            where = tuple(int(i) for i in broken[0])
-            raise DataError(f"the features are {features[where]} at {where}; give finite numbers")
-        return jnp.asarray(features)
+        return self.problem.read(features)
 
 
 @eqx.filter_jit
@@ -401,11 +400,5 @@ def _scatter(draws: Draws) -> Float[Array, "m classes classes"]:
 
 
 def _require_draws(num_draws: int | None) -> None:
-    if num_draws is not None and num_draws < 1:
-        raise ConfigurationError(f"the number of draws must be at least 1; got {num_draws}")
-
-
-def require_training_time(time: float) -> None:
-    """Raises ConfigurationError unless the time is at least 0."""
-    if not time >= 0:
-        raise ConfigurationError(f"training_time must be at least 0; got {time!r}")
+    if num_draws is not None:
+        whole("the number of draws", num_draws)

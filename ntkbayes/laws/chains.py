@@ -16,10 +16,11 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray, Shaped
 from tqdm.auto import tqdm
 
-from ntkbayes.errors import ConfigurationError, ConvergenceWarning
+from ntkbayes.errors import ConvergenceWarning
 from ntkbayes.laws.base import Draws, Info, Method, Problem, SampledLaw
 from ntkbayes.linalg import CholeskyFactor, Curvature, Gram, Logits, apply
 from ntkbayes.paths import conditioned_tangent_process
+from ntkbayes.ranges import Range, real_field, whole_field
 from ntkbayes.training import linearised
 
 Positions = Float[Array, "chains samples n moving"]
@@ -102,23 +103,11 @@ class ChainMethod(Method[ChainLaw]):
         progress: show a progress bar, over warm-up and samples.
     """
 
-    num_samples: int = 1000
-    num_warmup: int = 500
-    num_chains: int = 4
-    target_accept: float = 0.8
+    num_samples: int = whole_field("num_samples", 1000, at_least=4)
+    num_warmup: int = whole_field("num_warmup", 500)
+    num_chains: int = whole_field("num_chains", 4)
+    target_accept: float = real_field("target_accept", 0.8, Range.OPEN_UNIT)
     progress: bool = False
-
-    def __check_init__(self) -> None:
-        name = type(self).__name__
-        if self.num_samples < 4 or self.num_warmup < 1 or self.num_chains < 1:
-            raise ConfigurationError(
-                f"{name} needs num_samples ≥ 4, num_warmup ≥ 1 and num_chains ≥ 1; got "
-                f"{self.num_samples}, {self.num_warmup}, {self.num_chains}"
-            )
-        if not 0 < self.target_accept < 1:
-            raise ConfigurationError(
-                f"target_accept of {name} must lie between 0 and 1; got {self.target_accept!r}"
-            )
 
     @abc.abstractmethod
     def sampler(self, problem: Problem, lower: Gram, mode: Mode) -> Sampler:

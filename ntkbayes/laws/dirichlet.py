@@ -19,6 +19,7 @@ from ntkbayes.linalg import (
     apply,
     curved_inverse,
 )
+from ntkbayes.ranges import Range, real_field
 from ntkbayes.training.matrices import inverse_matrices
 
 
@@ -42,11 +43,7 @@ class DirichletGP(PosteriorMethod):
     """
 
     name: ClassVar[str] = "Dirichlet GP"
-    concentration: float = 0.01
-
-    def __check_init__(self) -> None:
-        if not self.concentration > 0:
-            raise ConfigurationError(f"concentration must be positive; got {self.concentration!r}")
+    concentration: float = real_field("concentration", 0.01, Range.POSITIVE)
 
     def matrices(self, rows: int, num_outputs: int) -> dict[str, float]:
         return inverse_matrices(num_outputs)

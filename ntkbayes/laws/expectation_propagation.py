@@ -13,6 +13,7 @@ from ntkbayes.laws.posterior import GaussianPosterior
 from ntkbayes.laws.sites import Posterior, SiteMethod, Sites
 from ntkbayes.likelihood import Likelihood
 from ntkbayes.linalg import Logits
+from ntkbayes.ranges import Range, real_field, whole_field
 
 
 class ExpectationPropagation(SiteMethod):
@@ -27,8 +28,8 @@ class ExpectationPropagation(SiteMethod):
     """
 
     name: ClassVar[str] = "EP"
-    tolerance: float = 1e-8
-    max_iterations: int = 200
+    tolerance: float = real_field("tolerance", 1e-8, Range.POSITIVE_FINITE)
+    max_iterations: int = whole_field("max_iterations", 200)
 
     def solve(self, problem: Problem, key: PRNGKeyArray | None = None) -> GaussianPosterior:
         if problem.num_outputs != 1:

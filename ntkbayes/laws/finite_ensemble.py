@@ -13,10 +13,11 @@ from tqdm.auto import tqdm
 
 from ntkbayes.errors import ConfigurationError, ConvergenceError
 from ntkbayes.kernels import Functions
-from ntkbayes.laws.base import Info, Method, Problem, SampledLaw, require_training_time
+from ntkbayes.laws.base import Info, Method, Problem, SampledLaw
 from ntkbayes.linalg import largest
 from ntkbayes.networks import Network, Params, require_sound
 from ntkbayes.paths import FunctionPath
+from ntkbayes.ranges import Range, real_field, whole_field
 from ntkbayes.training.finite import State, Trainer, fastest_rate, largest_eigenvalue, logits_of
 
 
@@ -78,17 +79,12 @@ class FiniteEnsemble(Method[FiniteEnsembleLaw]):
 
     name: ClassVar[str] = "finite ensemble"
     network: Network
-    num_networks: int = 64
-    training_time: float = float("inf")
-    tolerance: float = 0.05
-    max_steps: int = 20_000
+    num_networks: int = whole_field("num_networks", 64, at_least=2)
+    training_time: float = real_field("training_time", float("inf"), Range.NOT_NEGATIVE)
+    tolerance: float = real_field("tolerance", 0.05, Range.POSITIVE_FINITE)
+    max_steps: int = whole_field("max_steps", 20_000)
     dtype: DTypeLike = eqx.field(static=True, default=jnp.float32)
     progress: bool = False
-
-    def __check_init__(self) -> None:
-        if self.num_networks < 2:
-            raise ConfigurationError(f"num_networks must be at least 2; got {self.num_networks}")
-        require_training_time(self.training_time)
 
     def solve(self, problem: Problem, key: PRNGKeyArray | None) -> FiniteEnsembleLaw:
         key = self._require_key(key)

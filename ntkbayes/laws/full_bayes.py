@@ -18,6 +18,7 @@ from ntkbayes.laws.base import Draws, Info, Inputs, Law, Method, Paths, Problem
 from ntkbayes.likelihood import Likelihood, default_likelihood
 from ntkbayes.linalg import Logits, apply, output_blocks, require_float64
 from ntkbayes.prior import NTKPrior
+from ntkbayes.ranges import Range, real_field, whole_field
 
 _JITTER = 1e-9  # of the mean prior variance: a sampler cannot try one after another
 _POSITIVE = ("weight_std", "bias_std", "ridge")
@@ -340,18 +341,11 @@ class FullBayes(Method[FullBayesLaw]):
 
     name: ClassVar[str] = "full Bayes"
     hyperpriors: dict[str, Any]
-    num_samples: int = 250
-    num_warmup: int = 250
-    num_chains: int = 4
-    target_accept: float = 0.9
+    num_samples: int = whole_field("num_samples", 250, at_least=4)
+    num_warmup: int = whole_field("num_warmup", 250)
+    num_chains: int = whole_field("num_chains", 4)
+    target_accept: float = real_field("target_accept", 0.9, Range.OPEN_UNIT)
     progress: bool = False
-
-    def __check_init__(self) -> None:
-        if self.num_samples < 4 or self.num_warmup < 1 or self.num_chains < 1:
-            raise ConfigurationError(
-                "full Bayes needs num_samples ≥ 4, num_warmup ≥ 1 and num_chains ≥ 1; got "
-                f"{self.num_samples}, {self.num_warmup}, {self.num_chains}"
-            )
 
     def matrices(self, rows: int, num_outputs: int) -> dict[str, float]:
         return {"kernels of the chains and their gradients": 20.0 * self.num_chains}

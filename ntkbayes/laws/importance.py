@@ -13,6 +13,7 @@ from ntkbayes.errors import ConfigurationError, ConvergenceWarning
 from ntkbayes.laws.base import Info, Method, Problem, SampledLaw
 from ntkbayes.laws.posterior import PosteriorMethod
 from ntkbayes.linalg import apply
+from ntkbayes.ranges import whole_field
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,8 @@ class ImportanceCorrected(Method[ImportanceLaw]):
 
     name: ClassVar[str] = "importance-corrected"
     method: Method
-    num_draws: int = 10_000
-    num_resampled: int = 1000
+    num_draws: int = whole_field("num_draws", 10_000, at_least=25)
+    num_resampled: int = whole_field("num_resampled", 1000, at_least=25)
 
     def __check_init__(self) -> None:
         if not isinstance(self.method, PosteriorMethod):
@@ -57,7 +58,7 @@ class ImportanceCorrected(Method[ImportanceLaw]):
                 f"{type(self.method).__name__} has no Gaussian posterior to correct; use Laplace(), "
                 "Variational(), MeanField(), ExpectationPropagation() or DirichletGP()"
             )
-        if not 25 <= self.num_resampled <= self.num_draws:
+        if self.num_resampled > self.num_draws:
             raise ConfigurationError(
                 "the importance correction needs 25 ≤ num_resampled ≤ num_draws; got "
                 f"{self.num_resampled} and {self.num_draws}"

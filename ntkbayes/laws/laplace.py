@@ -12,6 +12,7 @@ from ntkbayes.laws.base import Info, Problem
 from ntkbayes.laws.posterior import GaussianPosterior, PosteriorMethod, mode_and_curvature
 from ntkbayes.likelihood import Likelihood
 from ntkbayes.linalg import Logits, curved_inverse, factor_dtype
+from ntkbayes.ranges import Range, real_field
 from ntkbayes.training.matrices import inverse_matrices
 
 
@@ -37,7 +38,7 @@ class Laplace(PosteriorMethod):
     """
 
     name: ClassVar[str] = "Laplace"
-    tolerance: float = 1e-10
+    tolerance: float = real_field("tolerance", 1e-10, Range.POSITIVE_FINITE)
     factor_dtype: np.dtype = eqx.field(default=np.float64, static=True, converter=factor_dtype)
 
     def matrices(self, rows: int, num_outputs: int) -> dict[str, float]:

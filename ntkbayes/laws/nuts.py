@@ -21,6 +21,7 @@ from ntkbayes.laws.chains import (
 )
 from ntkbayes.likelihood import Likelihood
 from ntkbayes.linalg import Curvature, Gram, Logits, apply
+from ntkbayes.ranges import Range, real_field, whole_field
 
 
 class NUTS(ChainMethod):
@@ -43,8 +44,8 @@ class NUTS(ChainMethod):
     """
 
     name: ClassVar[str] = "NUTS"
-    target_accept: float = 0.9
-    max_tree_depth: int = 10
+    target_accept: float = real_field("target_accept", 0.9, Range.OPEN_UNIT)
+    max_tree_depth: int = whole_field("max_tree_depth", 10)
 
     def matrices(self, rows: int, num_outputs: int) -> dict[str, float]:
         return {"factor and P": 2.0, "roots": 2.0, "workspace": 5.0}

@@ -8,7 +8,6 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 from tqdm.auto import tqdm
 
-from ntkbayes.errors import ConfigurationError
 from ntkbayes.laws.base import (
     Method,
     Problem,
@@ -17,6 +16,7 @@ from ntkbayes.laws.base import (
 )
 from ntkbayes.linalg import apply, factor_dtype
 from ntkbayes.paths import Process, tangent_process
+from ntkbayes.ranges import Range, real_field, whole_field
 from ntkbayes.training import linearised
 from ntkbayes.training.matrices import many_draws_matrices
 
@@ -45,17 +45,11 @@ class PerturbedInit(Method[PerturbedInitLaw]):
     """
 
     name: ClassVar[str] = "perturbed init"
-    num_inits: int = 1000
-    spread: float = 1.0
-    tolerance: float = 1e-8
+    num_inits: int = whole_field("num_inits", 1000, at_least=2)
+    spread: float = real_field("spread", 1.0, Range.POSITIVE_FINITE)
+    tolerance: float = real_field("tolerance", 1e-8, Range.POSITIVE_FINITE)
     factor_dtype: np.dtype = eqx.field(default=np.float64, static=True, converter=factor_dtype)
     progress: bool = False
-
-    def __check_init__(self) -> None:
-        if self.num_inits < 2:
-            raise ConfigurationError(f"num_inits must be at least 2; got {self.num_inits}")
-        if not 0 < self.spread < float("inf"):
-            raise ConfigurationError(f"spread must be positive and finite; got {self.spread!r}")
 
     def matrices(self, rows: int, num_outputs: int) -> dict[str, float]:
         return many_draws_matrices(rows, num_outputs, self.num_inits, self.factor_dtype)

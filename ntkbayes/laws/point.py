@@ -15,10 +15,10 @@ from ntkbayes.laws.base import (
     Method,
     Paths,
     Problem,
-    require_training_time,
 )
 from ntkbayes.linalg import Logits, factor_dtype
 from ntkbayes.prior import NTKPrior
+from ntkbayes.ranges import Range, real_field
 from ntkbayes.training import flow
 from ntkbayes.training.matrices import training_matrices
 
@@ -69,12 +69,9 @@ class MAP(Method[PointLaw]):
     """
 
     name: ClassVar[str] = "MAP"
-    training_time: float = float("inf")
-    tolerance: float = 1e-10
+    training_time: float = real_field("training_time", float("inf"), Range.NOT_NEGATIVE)
+    tolerance: float = real_field("tolerance", 1e-10, Range.POSITIVE_FINITE)
     factor_dtype: np.dtype = eqx.field(default=np.float64, static=True, converter=factor_dtype)
-
-    def __check_init__(self) -> None:
-        require_training_time(self.training_time)
 
     def interpolates(self, prior: NTKPrior) -> bool:
         return super().interpolates(prior) and self.training_time == float("inf")

@@ -35,6 +35,7 @@ from ntkbayes.linalg import (
     num_shares,
     symmetric_roots,
 )
+from ntkbayes.ranges import Range, real_field
 from ntkbayes.training.linearised import TrainedPredictor
 from ntkbayes.training.matrices import inverse_matrices
 
@@ -138,15 +139,9 @@ class PrunedLaplace(PosteriorMethod):
     """
 
     name: ClassVar[str] = "pruned Laplace"
-    kept: float = 0.5
-    tolerance: float = 1e-10
+    kept: float = real_field("kept", 0.5, Range.UNIT_WITHOUT_0)
+    tolerance: float = real_field("tolerance", 1e-10, Range.POSITIVE_FINITE)
     factor_dtype: np.dtype = eqx.field(default=np.float64, static=True, converter=factor_dtype)
-
-    def __check_init__(self) -> None:
-        if not 0 < self.kept <= 1:
-            raise ConfigurationError(
-                f"kept must be a share of the points, above 0 and at most 1; got {self.kept!r}"
-            )
 
     def matrices(self, rows: int, num_outputs: int) -> dict[str, float]:
         blocks = 5 * num_outputs**2 / rows  # (n, C, C) numbers, while the roots are made

@@ -20,7 +20,6 @@ from ntkbayes.laws.base import (
     Problem,
     SampledLaw,
     TrainingInfo,
-    require_training_time,
 )
 from ntkbayes.laws.gaussian import GaussianLaw, solve_columns
 from ntkbayes.linalg import (
@@ -33,6 +32,7 @@ from ntkbayes.linalg import (
 )
 from ntkbayes.paths import InitialProcess
 from ntkbayes.prior import NTKPrior
+from ntkbayes.ranges import Range, real_field, whole_field
 from ntkbayes.training import flow, linearised
 from ntkbayes.training.matrices import inverse_matrices, many_draws_matrices
 
@@ -56,16 +56,11 @@ class RandomInit(Method[RandomInitLaw]):
     """
 
     name: ClassVar[str] = "random init"
-    num_inits: int = 1000
-    training_time: float = float("inf")
-    tolerance: float = 1e-8
+    num_inits: int = whole_field("num_inits", 1000, at_least=2)
+    training_time: float = real_field("training_time", float("inf"), Range.NOT_NEGATIVE)
+    tolerance: float = real_field("tolerance", 1e-8, Range.POSITIVE_FINITE)
     factor_dtype: np.dtype = eqx.field(default=np.float64, static=True, converter=factor_dtype)
     progress: bool = False
-
-    def __check_init__(self) -> None:
-        if self.num_inits < 2:
-            raise ConfigurationError(f"num_inits must be at least 2; got {self.num_inits}")
-        require_training_time(self.training_time)
 
     def interpolates(self, prior: NTKPrior) -> bool:
         return super().interpolates(prior) and self.training_time == float("inf")
@@ -206,7 +201,7 @@ class FirstOrder(Method[FirstOrderLaw]):
     """
 
     name: ClassVar[str] = "first order"
-    tolerance: float = 1e-10
+    tolerance: float = real_field("tolerance", 1e-10, Range.POSITIVE_FINITE)
 
     def matrices(self, rows: int, num_outputs: int) -> dict[str, float]:
         return {"factor of K": 1.0, **inverse_matrices(num_outputs)}

@@ -14,6 +14,7 @@ from ntkbayes.laws.base import Info, Inputs, Law, Method, Paths, Problem
 from ntkbayes.laws.held_out import held_out_logits, log_mean_density
 from ntkbayes.likelihood import Likelihood, default_likelihood
 from ntkbayes.prior import NTKPrior
+from ntkbayes.ranges import whole_field
 
 _SMALLEST, _LARGEST = 0.01, 100.0
 _ROUND_OFF = 1e-9  # nats a point
@@ -79,7 +80,7 @@ class TemperatureScaled(Method[TemperedLaw]):
 
     name: ClassVar[str] = "temperature-scaled"
     method: Method
-    num_folds: int = 5
+    num_folds: int = whole_field("num_folds", 5, at_least=2)
 
     def fit(
         self,

@@ -22,6 +22,7 @@ from ntkbayes.laws.posterior import GaussianPosterior
 from ntkbayes.laws.sites import Posterior, SiteMethod, Sites, diagonal_blocks
 from ntkbayes.likelihood import Likelihood
 from ntkbayes.linalg import Logits, symmetric_roots
+from ntkbayes.ranges import Range, real_field, whole_field
 
 
 class _Variational(SiteMethod):
@@ -62,9 +63,9 @@ class Variational(_Variational):
     """
 
     name: ClassVar[str] = "variational"
-    tolerance: float = 1e-8
-    max_iterations: int = 200
-    max_rows: int = 4000
+    tolerance: float = real_field("tolerance", 1e-8, Range.POSITIVE_FINITE)
+    max_iterations: int = whole_field("max_iterations", 200)
+    max_rows: int = whole_field("max_rows", 4000)
 
     def couples(self, num_outputs: int) -> bool:
         return num_outputs > 1
@@ -92,8 +93,8 @@ class MeanField(_Variational):
     """
 
     name: ClassVar[str] = "mean field"
-    tolerance: float = 1e-8
-    max_iterations: int = 200
+    tolerance: float = real_field("tolerance", 1e-8, Range.POSITIVE_FINITE)
+    max_iterations: int = whole_field("max_iterations", 200)
 
 
 @eqx.filter_jit

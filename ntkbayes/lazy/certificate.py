@@ -6,8 +6,8 @@ import jax
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
+from ntkbayes import ranges
 from ntkbayes.datasets import Dataset
-from ntkbayes.errors import ConfigurationError
 from ntkbayes.lazy.measure import (
     Points,
     Trajectory,
@@ -19,6 +19,7 @@ from ntkbayes.lazy.measure import (
 from ntkbayes.lazy.verdict import STOPPED, Regime
 from ntkbayes.likelihood import Likelihood, default_likelihood
 from ntkbayes.networks import Network
+from ntkbayes.ranges import Range
 from ntkbayes.training.finite import Trainer, stable_step_size
 
 
@@ -135,10 +136,9 @@ def certify(
             cannot be differentiated or has not as many outputs as the likelihood takes.
         DivergenceError: the loss became NaN or infinite.
     """
-    if num_seeds < 1:
-        raise ConfigurationError(f"num_seeds must be at least 1; got {num_seeds!r}")
-    if not 0 < tolerance <= 1:
-        raise ConfigurationError(f"tolerance must lie in (0, 1]; got {tolerance!r}")
+    num_seeds = ranges.whole("num_seeds", num_seeds)
+    tolerance = ranges.real("tolerance", tolerance, Range.UNIT_WITHOUT_0)
+    max_points = ranges.whole("max_points", max_points, at_least=2)
     regime, steps = Regime(ridge, smoothing), recorded_steps(num_steps)
     subset_key, split_key, probe_key, init_key = jax.random.split(key, 4)
     if max_points < data.num_points:

@@ -22,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from ntkbayes import ranges
 from ntkbayes.datasets import Dataset
 from ntkbayes.errors import ConfigurationError
 from ntkbayes.kernels.empirical import EmpiricalNTK
@@ -117,10 +118,7 @@ def recorded_steps(num_steps: int, *, per_decade: int = 4, decades: int = 3) -> 
     Raises:
         ConfigurationError: fewer than 10 steps.
     """
-    if int(num_steps) != num_steps or num_steps < 10:
-        raise ConfigurationError(
-            f"the number of training steps must be a whole number of at least 10; got {num_steps!r}"
-        )
+    num_steps = ranges.whole("the number of training steps", num_steps, at_least=10)
     exponents = np.arange(per_decade * decades + 1) / per_decade
     steps = np.round(num_steps * 10.0**-exponents).astype(int)
     return tuple(int(step) for step in np.unique(steps[steps >= 1]))
@@ -164,8 +162,7 @@ class Points(eqx.Module):
                 f"the lazy regime of THEORY 1 is one of classifiers: a {type(likelihood).__name__} "
                 "likelihood has no class probabilities; give data with classes"
             )
-        if num_probes < 1:
-            raise ConfigurationError(f"num_probes must be at least 1; got {num_probes!r}")
+        num_probes = ranges.whole("num_probes", num_probes)
 
         def single(values: np.ndarray | Array) -> Array:
             return jnp.asarray(values, dtype=jnp.float32)

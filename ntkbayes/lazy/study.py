@@ -14,7 +14,7 @@ from pathlib import Path
 
 import jax
 
-from ntkbayes import datasets, networks, storage
+from ntkbayes import datasets, networks, ranges, storage
 from ntkbayes.datasets import Dataset
 from ntkbayes.errors import ConfigurationError, DivergenceError
 from ntkbayes.lazy import figures
@@ -30,6 +30,7 @@ from ntkbayes.lazy.result import LazyResult, load_trajectory, save_trajectory
 from ntkbayes.lazy.verdict import Regime
 from ntkbayes.likelihood import Likelihood, default_likelihood
 from ntkbayes.networks import Network, Params
+from ntkbayes.ranges import Range
 from ntkbayes.study import Announce, claim, describe, digest, versions
 from ntkbayes.training.finite import Trainer, stable_step_size
 
@@ -93,22 +94,21 @@ class LazyStudy:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if any(int(width) != width or width < 1 for width in self.widths):
-            raise ConfigurationError(
-                f"widths must be whole numbers of at least 1; got {self.widths!r}"
-            )
+        widths = tuple(ranges.whole("widths", width) for width in self.widths)
+        object.__setattr__(self, "widths", widths)
         if len(set(self.widths)) < 2:
             raise ConfigurationError(
                 f"an exponent needs at least two different widths; got {list(self.widths)}"
             )
         if not self.regimes:
             raise ConfigurationError("there are no regimes to study; see four_regimes()")
-        for name in ("num_seeds", "num_probes"):
-            if getattr(self, name) < 1:
-                raise ConfigurationError(f"{name} must be at least 1; got {getattr(self, name)!r}")
-        if not 0 <= self.seed < 2**63:
-            raise ConfigurationError(f"the seed must be at least 0 and below 2^63; got {self.seed}")
-        recorded_steps(self.num_steps)
+        least = {"num_seeds": 1, "num_probes": 1, "max_points": 2, "num_steps": 10}
+        for name, at_least in least.items():
+            value = ranges.whole(name, getattr(self, name), at_least=at_least)
+            object.__setattr__(self, name, value)
+        object.__setattr__(self, "seed", ranges.seed(self.seed))
+        share = ranges.real("test_share", self.test_share, Range.OPEN_UNIT)
+        object.__setattr__(self, "test_share", float(share))
 
     def run(
         self,

@@ -10,8 +10,10 @@ from enum import StrEnum
 import numpy as np
 from jaxtyping import Float
 
+from ntkbayes import ranges
 from ntkbayes.errors import ConfigurationError
 from ntkbayes.lazy.measure import Trajectory
+from ntkbayes.ranges import Range
 
 LAZY_EXPONENT = -0.25
 """Drift falls with width if the whole interval of its exponent is below this. Theory says −1/2 at
@@ -35,10 +37,10 @@ class Regime:
     smoothing: float
 
     def __post_init__(self) -> None:
-        if not 0 <= self.ridge < float("inf"):
-            raise ConfigurationError(f"the ridge must be at least 0 and finite; got {self.ridge!r}")
-        if not 0 <= self.smoothing <= 1:
-            raise ConfigurationError(f"smoothing must lie in [0, 1], got {self.smoothing!r}")
+        ridge = ranges.real("the ridge", self.ridge, Range.NOT_NEGATIVE_FINITE)
+        smoothing = ranges.real("smoothing", self.smoothing, Range.CLOSED_UNIT)
+        object.__setattr__(self, "ridge", float(ridge))
+        object.__setattr__(self, "smoothing", float(smoothing))
 
     def __str__(self) -> str:
         ridge = f"ridge {self.ridge:g}" if self.ridge else "no ridge"

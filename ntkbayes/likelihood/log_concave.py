@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ntkbayes import ranges
 from ntkbayes.datasets import Dataset
 from ntkbayes.errors import ConfigurationError, DataError
 from ntkbayes.likelihood.base import Likelihood, PerPoint, Stack
@@ -21,6 +22,7 @@ from ntkbayes.linalg import (
     largest,
     require_float64,
 )
+from ntkbayes.ranges import Range
 
 Row = Float[Array, " classes"]
 Targets = Float[np.ndarray, "n classes"]
@@ -75,13 +77,10 @@ class LogConcave(Likelihood):
         draw: Callable[[PRNGKeyArray, Row], Row] | None = None,
     ):
         require_float64()
-        if num_logits < 1:
-            raise ConfigurationError(f"num_logits must be at least 1; got {num_logits!r}")
-        if not curvature_bound > 0:
-            raise ConfigurationError(f"curvature_bound must be positive; got {curvature_bound!r}")
+        num_logits = ranges.whole("num_logits", num_logits)
         self.density = log_density
         self.num_logits = num_logits
-        self.bound = float(curvature_bound)
+        self.bound = float(ranges.real("curvature_bound", curvature_bound, Range.POSITIVE))
         self.draw = draw
         rows = np.asarray(examples, dtype=float)
         if rows.ndim != 2 or rows.shape[1] != num_logits or not len(rows):

@@ -1,6 +1,5 @@
 """Likelihoods of numbers: Gaussian noise and counts."""
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,9 +7,10 @@ from jax.scipy.special import gammaln
 from jaxtyping import PRNGKeyArray
 
 from ntkbayes.datasets import Dataset
-from ntkbayes.errors import ConfigurationError, DataError, RidgeError
+from ntkbayes.errors import DataError, RidgeError
 from ntkbayes.likelihood.base import Likelihood, PerPoint, Stack
 from ntkbayes.linalg import Curvature, Logits, StructuredCurvature
+from ntkbayes.ranges import Range, real_field
 
 
 class Normal(Likelihood):
@@ -19,11 +19,7 @@ class Normal(Likelihood):
     Every law is then a Gaussian process known in closed form, which tests the methods.
     """
 
-    noise_std: float = eqx.field(default=1.0)
-
-    def __check_init__(self) -> None:
-        if isinstance(self.noise_std, int | float) and not self.noise_std > 0:
-            raise ConfigurationError(f"noise_std must be positive; got {self.noise_std!r}")
+    noise_std: float = real_field("noise_std", 1.0, Range.POSITIVE_FINITE)
 
     def encode(self, data: Dataset) -> Logits:
         if data.class_names is not None:

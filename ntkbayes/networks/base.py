@@ -11,7 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ntkbayes import ranges
 from ntkbayes.errors import ConfigurationError, DataError
+from ntkbayes.ranges import Range
 
 Params = Any
 
@@ -84,7 +86,7 @@ class Reshaped(Network):
 
 def reshaped(network: Network, shape: tuple[int, ...]) -> Reshaped:
     """The same network for the rows of a data set: `reshaped(cnn(...), (8, 8, 1))` for digits."""
-    return Reshaped(network, tuple(shape))
+    return Reshaped(network, tuple(ranges.whole("a side of the shape", side) for side in shape))
 
 
 def require_sound(network: Network, params: Params, features: Array | np.ndarray) -> int:
@@ -145,32 +147,17 @@ def require_same_shapes(name: str, found: Params, expected: Params) -> None:
             )
 
 
-def require_count(name: str, value: float | int) -> None:
-    """
-    Raises:
-        ConfigurationError: `value` is not a whole number of at least 1.
-    """
-    if int(value) != value or value < 1:
-        raise ConfigurationError(f"{name} must be a whole number of at least 1; got {value!r}")
-
-
 def require_stds(
     weight_std: Float[Array, ""] | float, bias_std: Float[Array, ""] | float
 ) -> tuple[Float[Array, ""] | float, Float[Array, ""] | float]:
-    """Standard deviations of the NTK parameterisation, whole numbers as floats.
-
-    JAX scalars, which may be traced, are taken as they are.
+    """Standard deviations of the NTK parameterisation, as `ranges.real` gives them.
 
     Raises:
         ConfigurationError: a number is outside its range.
     """
-    if isinstance(weight_std, int | float) and not 0 < weight_std < float("inf"):
-        raise ConfigurationError(f"weight_std must be positive and finite; got {weight_std!r}")
-    if isinstance(bias_std, int | float) and not 0 <= bias_std < float("inf"):
-        raise ConfigurationError(f"bias_std must be at least 0 and finite; got {bias_std!r}")
     return (
-        float(weight_std) if isinstance(weight_std, int) else weight_std,
-        float(bias_std) if isinstance(bias_std, int) else bias_std,
+        ranges.real("weight_std", weight_std, Range.POSITIVE_FINITE),
+        ranges.real("bias_std", bias_std, Range.NOT_NEGATIVE_FINITE),
     )
 
 

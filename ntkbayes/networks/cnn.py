@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ntkbayes import activations
+from ntkbayes import activations, ranges
 from ntkbayes.activations import Activation
 from ntkbayes.errors import ConfigurationError, DataError
-from ntkbayes.networks.base import Network, Params, require_count, require_stds
+from ntkbayes.networks.base import Network, Params, require_stds
 
 
 def global_average(images: Float[Array, "n h w c"]) -> Float[Array, "n c"]:
@@ -106,12 +106,6 @@ def cnn(
     """
     if len(channels) < 1:
         raise ConfigurationError("channels must name at least one convolution; got none")
-    for name, value in (
-        *(("channels", count) for count in channels),
-        ("kernel_size", kernel_size),
-        ("num_outputs", num_outputs),
-    ):
-        require_count(name, value)
     if not callable(gather):
         raise ConfigurationError(f"gather must be a function of images; got {gather!r}")
     weight_std, bias_std = require_stds(weight_std, bias_std)
@@ -120,7 +114,7 @@ def cnn(
         weight_std=weight_std,
         bias_std=bias_std,
         gather=gather,
-        channels=tuple(channels),
-        kernel_size=kernel_size,
-        num_outputs=num_outputs,
+        channels=tuple(ranges.whole("channels", count) for count in channels),
+        kernel_size=ranges.whole("kernel_size", kernel_size),
+        num_outputs=ranges.whole("num_outputs", num_outputs),
     )

@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ntkbayes import activations
+from ntkbayes import activations, ranges
 from ntkbayes.activations import Activation
-from ntkbayes.networks.base import Network, Params, require_count, require_stds
+from ntkbayes.networks.base import Network, Params, require_stds
 
 
 class MLP(Network):
@@ -79,15 +79,13 @@ def mlp(
         ConfigurationError: a number is outside its range.
         UnknownNameError: there is no such activation.
     """
-    for name, value in (("depth", depth), ("width", width), ("num_outputs", num_outputs)):
-        require_count(name, value)
     weight_std, bias_std = require_stds(weight_std, bias_std)
     return MLP(
         activation=activations.get(activation),
         weight_std=weight_std,
         bias_std=bias_std,
-        depth=depth,
+        depth=ranges.whole("depth", depth),
         skip=skip,
-        width=width,
-        num_outputs=num_outputs,
+        width=ranges.whole("width", width),
+        num_outputs=ranges.whole("num_outputs", num_outputs),
     )

@@ -1,0 +1,223 @@
+"""What data state of their columns, names and scale, and how other data are brought to agree."""
+
+import warnings
+from collections.abc import Hashable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from ntkbayes.datasets import validation
+from ntkbayes.errors import DataError, DataWarning
+
+FITTED = "the scaling was fitted on"
+TRAINED = "the model was trained on"
+
+
+@dataclass(frozen=True, eq=False)
+class Scaling:
+    """The map `(features - mean) / scale`, one mean and one scale a column.
+
+    `mean` has the units of the features, and so has `scale`, which is positive; both are `(d,)`.
+    `feature_names` are those of the columns; None if they are not known. Two scalings are equal if
+    they map alike.
+
+    Raises DataError unless mean and scale are finite vectors of one length, and scales positive.
+    """
+
+    mean: Float[np.ndarray, "d"]
+    scale: Float[np.ndarray, "d"]
+    feature_names: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        mean, scale = (np.asarray(v, dtype=np.float64) for v in (self.mean, self.scale))
+        if mean.ndim != 1 or mean.shape != scale.shape:
+            raise DataError(
+                f"a scaling has a mean and a scale a column; got shapes {mean.shape}, {scale.shape}"
+            )
+        if not (np.isfinite(mean).all() and np.isfinite(scale).all() and (scale > 0).all()):
+            raise DataError("the means and scales of a scaling must be finite, and scales positive")
+        if self.feature_names is not None:
+            object.__setattr__(self, "feature_names", tuple(map(str, self.feature_names)))
+        object.__setattr__(self, "mean", validation.read_only(mean))
+        object.__setattr__(self, "scale", validation.read_only(scale))
+
+    @classmethod
+    def fit(cls, features: Any, feature_names: Iterable[str] | None = None) -> "Scaling":
+        """The scaling after which every column of `features (n, d)` has mean 0 and deviation 1.
+
+        A column that is constant up to round-off is only centred, with a DataWarning that names it.
+        Raises DataError for features that are not a finite numeric matrix, or are too large.
+        """
+        values, names, are_given = validation.features(features, feature_names)
+        with np.errstate(over="ignore", invalid="ignore"):
+            mean, spread = values.mean(axis=0), np.ptp(values, axis=0)
+        too_large = ~(np.isfinite(mean) & np.isfinite(spread))
+        if too_large.any():
+            columns = [names[j] for j in np.flatnonzero(too_large)]
+            raise DataError(f"columns {columns} overflow when standardised; change their unit")
+        constant = spread <= 8 * np.finfo(float).eps * np.abs(values).max(axis=0)
+        mean = np.where(constant, values[0], mean)
+        unit = np.where(constant, 1.0, spread)
+        scale = np.where(constant, 1.0, unit * ((values - mean) / unit).std(axis=0))
+        if constant.any():
+            warnings.warn(
+                f"constant columns {[names[j] for j in np.flatnonzero(constant)]} among "
+                f"{len(values)} points tell the model nothing and are not rescaled; drop them",
+                DataWarning,
+                skip_file_prefixes=(str(Path(__file__).parent),),
+            )
+        return cls(mean, scale, names if are_given else None)
+
+    def __call__(self, features: Any) -> Float[np.ndarray, "n d"]:
+        """Standardised `features (n, d)`, with named columns in any order.
+
+        Raises DataError if they have another number of columns, or other names.
+        """
+        return (self._read(features) - self.mean) / self.scale
+
+    def undo(self, features: Any) -> Float[np.ndarray, "n d"]:
+        """The features `(n, d)` that were standardised. Raises as the scaling itself does."""
+        return self._read(features) * self.scale + self.mean
+
+    def after(self, before: "Scaling | None") -> "Scaling":
+        """The scaling that does `before`, then this one."""
+        if before is None:
+            return self
+        mean, scale = before.mean + before.scale * self.mean, before.scale * self.scale
+        return Scaling(mean, scale, self.feature_names)
+
+    def take(self, order: np.ndarray) -> "Scaling":
+        """The scaling of the columns at these indices."""
+        names = self.feature_names
+        taken = None if names is None else tuple(names[j] for j in order)
+        return Scaling(self.mean[order], self.scale[order], taken)
+
+    def names_of(self, columns: "Columns") -> tuple[tuple[str, ...], bool]:
+        """Names for columns on this scale, and whether they are the user's."""
+        if self.feature_names is not None:
+            return self.feature_names, True
+        if len(columns.names) == len(self.mean):
+            return columns.names, columns.are_named
+        return tuple(f"x{j}" for j in range(len(self.mean))), False
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Scaling)
+            and np.array_equal(self.mean, other.mean)
+            and np.array_equal(self.scale, other.scale)
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.mean.tobytes(), self.scale.tobytes()))
+
+    def _read(self, features: Any) -> np.ndarray:
+        values, names, are_given = validation.features(features)
+        theirs = Columns(names, are_given)
+        return values[:, Columns(*self.names_of(theirs)).order_of(theirs, FITTED)]
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Names and scale of the columns of features.
+
+    Attributes:
+        names: one a column.
+        are_named: whether the names are the user's; those of an array's columns are made up.
+        scaling: takes features as first given to what they are; None if they are as given.
+    """
+
+    names: tuple[str, ...]
+    are_named: bool
+    scaling: Scaling | None = None
+
+    def __post_init__(self) -> None:
+        if self.scaling is None:
+            return
+        theirs = Columns(*self.scaling.names_of(self))
+        if theirs.names == self.names:
+            return
+        theirs.order_of(self, FITTED)
+        order = self.order_of(theirs, FITTED)
+        object.__setattr__(self, "scaling", self.scaling.take(order))
+
+    def order_of(self, other: "Columns", who: str) -> np.ndarray:
+        """The indices (d,) that bring other columns into this order.
+
+        The same names in another order are reordered. Columns without names of the user's go by
+        position.
+
+        Raises DataError, which begins with `who`, for another number of columns, or for other names.
+        """
+        if other.names == self.names:
+            return np.arange(len(self.names))
+        if set(other.names) == set(self.names):
+            place = {name: j for j, name in enumerate(other.names)}
+            return np.array([place[name] for name in self.names])
+        if self.are_named and other.are_named:
+            raise DataError(
+                f"{who} other columns: "
+                + " and ".join(
+                    f"{_few(names)} {what}"
+                    for names, what in (
+                        ([n for n in self.names if n not in other.names], "missing"),
+                        ([n for n in other.names if n not in self.names], "unknown"),
+                    )
+                    if names
+                )
+                + f"; give the columns {_few(self.names)}"
+            )
+        if len(other.names) != len(self.names):
+            raise DataError(f"{who} {len(self.names)} features, got {len(other.names)}")
+        return np.arange(len(self.names))
+
+    def read(self, features: Any) -> Float[np.ndarray, "k d"]:
+        """New inputs `(k, d)` without targets as float64, in the order of these columns.
+
+        Arrays, which state neither names nor scale, go by position and are taken to be on the scale
+        of these columns. A data frame has the names of these columns, in any order.
+
+        Raises DataError unless they are finite numbers of these columns; and for a data frame if
+        these columns are standardised, as it is not known whether its own are.
+        """
+        values, names, are_given = validation.features(features)
+        values = values[:, self.order_of(Columns(names, are_given), TRAINED)]
+        if are_given and self.scaling is not None:
+            raise DataError(
+                "the training features were standardised, and a data frame does not say whether it "
+                "is: give train.scaling(frame) for features as first given, or an array of the same "
+                "columns on the scale of the training features"
+            )
+        return values
+
+    def match(self, values: Float[np.ndarray, "k d"], other: "Columns") -> np.ndarray:
+        """Features `(k, d)` with other columns, brought into this order and onto this scale.
+
+        Raises DataError for other names; and where one of both scales is not known, so that
+        features may or may not be on the other.
+        """
+        order = self.order_of(other, TRAINED)
+        values = values[:, order]
+        before = None if other.scaling is None else other.scaling.take(order)
+        if self.scaling == before:
+            return values
+        if self.scaling is None:
+            raise DataError(
+                "these data are standardised, and the training data were not: give "
+                "data.rescaled(None), or train on standardised data"
+            )
+        if before is None:
+            raise DataError(
+                "the training features were standardised, and these data are as given: use "
+                "data.rescaled(train.scaling), or Dataset(..., scaling=train.scaling) to say that "
+                "they are on that scale already"
+            )
+        return self.scaling(before.undo(values))
+
+
+def _few(names: Iterable[Hashable]) -> str:
+    """Names for a message: the first ones of many."""
+    listed = [repr(name) for name in names]
+    return ", ".join(listed[:8]) + (f", … ({len(listed)} in all)" if len(listed) > 8 else "")

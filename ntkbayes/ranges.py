@@ -1,0 +1,115 @@
+"""Numbers among settings: what counts as one, and the range that it must lie in."""
+
+import enum
+import math
+import numbers
+from decimal import Decimal
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ntkbayes.errors import ConfigurationError
+
+
+class Range(enum.Enum):
+    """Where a real number must lie, and how a message says so."""
+
+    FINITE = "be finite"
+    POSITIVE = "be positive"
+    POSITIVE_FINITE = "be positive and finite"
+    NOT_NEGATIVE = "be at least 0"
+    NOT_NEGATIVE_FINITE = "be at least 0 and finite"
+    OPEN_UNIT = "lie in (0, 1)"
+    CLOSED_UNIT = "lie in [0, 1]"
+    UNIT_WITHOUT_0 = "lie in (0, 1]"
+
+    def __contains__(self, value: float) -> bool:
+        return _CONTAINS[self](value)
+
+
+_CONTAINS = {
+    Range.FINITE: math.isfinite,
+    Range.POSITIVE: lambda v: v > 0,
+    Range.POSITIVE_FINITE: lambda v: 0 < v < math.inf,
+    Range.NOT_NEGATIVE: lambda v: v >= 0,
+    Range.NOT_NEGATIVE_FINITE: lambda v: 0 <= v < math.inf,
+    Range.OPEN_UNIT: lambda v: 0 < v < 1,
+    Range.CLOSED_UNIT: lambda v: 0 <= v <= 1,
+    Range.UNIT_WITHOUT_0: lambda v: 0 < v <= 1,
+}
+
+
+def real(name: str, value: Any, within: Range) -> Any:
+    """A real number of any kind as a float. JAX scalars of floats stay arrays, to be differentiated.
+
+    Raises:
+        ConfigurationError: it is no real number (booleans are none), NaN, or outside the range. A
+            traced JAX scalar has no value to be checked.
+    """
+    if isinstance(value, jax.core.Tracer):
+        return value
+    found = _number(name, value)
+    if not (found == found and found in within):
+        raise ConfigurationError(f"{name} must {within.value}; got {_told(value)}")
+    is_array = isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jnp.floating)
+    return value if is_array else found
+
+
+def whole(name: str, value: Any, *, at_least: int = 1) -> int:
+    """A whole number of any kind as an int.
+
+    Raises:
+        ConfigurationError: it is no whole number, or too small.
+    """
+    found = _number(name, value)
+    if not found.is_integer():  # nor are NaN and infinity
+        raise ConfigurationError(
+            f"{name} must be a whole number of at least {at_least}; got {_told(value)}"
+        )
+    exact = int(value) if isinstance(value, numbers.Integral) else int(found)
+    if exact < at_least:
+        raise ConfigurationError(f"{name} must be at least {at_least}; got {_told(value)}")
+    return exact
+
+
+def real_field(name: str, default: float, within: Range) -> Any:
+    """A field of an Equinox module that holds a number as `real` gives it."""
+    return eqx.field(default=default, converter=lambda value: real(name, value, within))
+
+
+def whole_field(name: str, default: int, *, at_least: int = 1) -> Any:
+    """A field of an Equinox module that holds a number as `whole` gives it."""
+    return eqx.field(default=default, converter=lambda value: whole(name, value, at_least=at_least))
+
+
+def seed(value: Any) -> int:
+    """The seed of a JAX key: a whole number of 63 bits."""
+    found = whole("the seed", value, at_least=-(2**63))
+    if not 0 <= found < 2**63:
+        raise ConfigurationError(f"the seed must be at least 0 and below 2^63; got {_told(value)}")
+    return found
+
+
+def _number(name: str, value: Any) -> float:
+    scalar = value.item() if _is_scalar_array(value) else value
+    if (
+        np.ma.is_masked(value)
+        or isinstance(scalar, bool)
+        or not isinstance(scalar, numbers.Real | Decimal)
+    ):
+        raise ConfigurationError(f"{name} must be a number; got {_told(value)}")
+    try:
+        return float(scalar)
+    except OverflowError:
+        return math.inf if scalar > 0 else -math.inf  # type: ignore[operator]
+
+
+def _is_scalar_array(value: Any) -> bool:
+    return isinstance(value, np.generic | np.ndarray | jax.Array) and np.ndim(value) == 0
+
+
+def _told(value: Any) -> str:
+    return repr(value.item() if _is_scalar_array(value) else value)
