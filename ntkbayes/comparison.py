@@ -17,7 +17,7 @@ from ntkbayes.datasets import Dataset
 from ntkbayes.distances import Distance
 from ntkbayes.errors import ConfigurationError, UnknownNameError
 from ntkbayes.laws.base import Law
-from ntkbayes.predictive import Predictions, Surface, predict
+from ntkbayes.predictive import Predictions, Surface, digest_of, predict
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -202,16 +202,27 @@ def compare(
             if isinstance(law, Predictions)
             else predict(law, test, key=key_of(key, name), name=name, num_draws=num_draws)
         )
-        if predictions[name].targets.shape != test.targets.shape or not np.array_equal(
-            predictions[name].targets, test.targets
-        ):
-            raise ConfigurationError(f"the predictions of {name!r} are not of these test points")
+        _require_same_points(predictions[name], test)
     if reference is None:
         chains = [name for name, p in predictions.items() if p.sampling == "Markov chains"]
         reference = (chains or list(predictions))[-1 if chains else 0]
     if reference not in predictions:
         raise UnknownNameError("law", reference, tuple(predictions))
     return Comparison(predictions, reference, seed, dict(settings or {}))
+
+
+def _require_same_points(predictions: Predictions, test: Dataset) -> None:
+    """Raises ConfigurationError unless predictions are of these points, and of the same classes."""
+    who = f"the predictions of {predictions.name!r}"
+    classes = [str(name) for name in test.class_names or ()]
+    if [str(name) for name in predictions.class_names] != classes:
+        raise ConfigurationError(
+            f"{who} are of the classes {list(predictions.class_names)}, the test data have "
+            f"{list(test.class_names or ())}; predict with the same class_names"
+        )
+    is_other = predictions.points not in (None, digest_of(test))
+    if is_other or not np.array_equal(predictions.targets, test.targets):
+        raise ConfigurationError(f"{who} are not of these test points; predict at these")
 
 
 def key_of(key: PRNGKeyArray, name: str) -> PRNGKeyArray:

@@ -235,7 +235,9 @@ class _Objective(eqx.Module):
         likelihood = default_likelihood(data) if likelihood is None else likelihood
         start = {name: value_of(prior, name) for name in over}
         targets = likelihood.encode(data)
-        return cls(prior, likelihood, jnp.asarray(data.features), targets, start)
+        features = jnp.asarray(data.check_features(data))
+        prior.require_covariance(features)
+        return cls(prior, likelihood, features, targets, start)
 
     def with_values(self, values: Mapping[str, Any]) -> NTKPrior:
         return with_values(self.prior, {name: jnp.asarray(v) for name, v in values.items()})

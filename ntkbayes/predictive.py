@@ -7,6 +7,7 @@ much. Likelihoods without classes have `log_predictive_density` and `replicates`
 """
 
 import dataclasses
+import hashlib
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -47,6 +48,7 @@ class Predictions:
         info: diagnostics of the fit, name → number.
         likelihood: the one that the logits belong to. If it is not given, that of their width: one
             logit for two classes (Bernoulli), else softmax. None for a baseline.
+        points: a digest of the features, by which `compare` knows other points; None if not known.
     """
 
     name: str
@@ -63,6 +65,7 @@ class Predictions:
     seconds: float = 0.0
     info: Mapping[str, float] = field(default_factory=dict)
     likelihood: ClassLikelihood | None = None
+    points: str | None = None
 
     def __post_init__(self) -> None:
         if self.likelihood is None and self.logits is not None:
@@ -160,7 +163,13 @@ def predict(
         seconds=seconds,
         info={k: float(v) for k, v in dataclasses.asdict(law.info).items()},
         likelihood=likelihood,
+        points=digest_of(data),
     )
+
+
+def digest_of(data: Dataset) -> str:
+    """Tells points apart by their features."""
+    return hashlib.sha256(data.features.tobytes()).hexdigest()[:16]
 
 
 def predict_probabilities(
@@ -300,6 +309,7 @@ def predictions_from_probabilities(
         label_draws=np.asarray(labels),
         sampling="point",
         seconds=seconds,
+        points=digest_of(data),
     )
 
 

@@ -10,7 +10,14 @@ from jaxtyping import Array, Float, PRNGKeyArray, Shaped
 
 from ntkbayes import ranges
 from ntkbayes.errors import ConfigurationError, RidgeError
-from ntkbayes.kernels import EmpiricalKernel, Kernel, KernelPair, analytic_kernel, in_blocks
+from ntkbayes.kernels import (
+    EmpiricalKernel,
+    Kernel,
+    KernelPair,
+    analytic_kernel,
+    in_blocks,
+    validity,
+)
 from ntkbayes.linalg import cholesky, require_float64, row_by_row
 from ntkbayes.networks import Network, Params
 from ntkbayes.ranges import Range
@@ -77,6 +84,18 @@ class NTKPrior(eqx.Module):
         require_float64()
         diagonal = _diagonal if self.kernel.compiled else type(self.kernel).diagonal
         return diagonal(self.kernel.traced(), _as_float64(x))
+
+    def require_covariance(self, x: Features) -> None:
+        """Look at the kernel's values at some of the inputs, unless it is a covariance by construction.
+
+        Raises:
+            ConfigurationError: they are not finite, not symmetric, or depend on other inputs.
+            NotPositiveDefiniteError: they have a negative variance.
+        """
+        if self.kernel.is_covariance:
+            return
+        x = validity.sample(_as_float64(x))
+        validity.require_covariance(self.gram(x), self.diagonal(x))
 
     def mean_logits(self, x: Features, num_outputs: int) -> Float[Array, "n classes"]:
         """The mean function at the inputs."""

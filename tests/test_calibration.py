@@ -493,14 +493,14 @@ def test_bad_weights_are_refused(weights):
 def test_settings_out_of_range_are_refused():
     p = [[0.5, 0.5]]
     for binning in (EqualWidth, EqualMass):
-        with pytest.raises(ConfigurationError, match="num_bins is 0"):
+        with pytest.raises(ConfigurationError, match="num_bins must be at least 1; got 0"):
             binning(0)
     for level in (0, 1, 90):
-        with pytest.raises(ConfigurationError, match=f"level is {level}"):
+        with pytest.raises(ConfigurationError, match=rf"level must lie in \(0, 1\); got {level}"):
             bootstrap(Mean(brier), p, p, level=level, seed=0)
-        with pytest.raises(ConfigurationError, match=f"level is {level}"):
+        with pytest.raises(ConfigurationError, match=rf"level must lie in \(0, 1\); got {level}"):
             reliability_curve(p, p, level=level)
-    with pytest.raises(ConfigurationError, match="num_resamples is 0"):
+    with pytest.raises(ConfigurationError, match="num_resamples must be at least 1"):
         bootstrap(Mean(brier), p, p, num_resamples=0, seed=0)
 
 

@@ -236,7 +236,7 @@ def test_a_second_split_keeps_the_scaling_from_the_first_features():
 
 @pytest.mark.parametrize("share", [0.0, 1.0, -0.5, float("nan")])
 def test_a_test_share_outside_the_open_interval_is_refused(share):
-    with pytest.raises(ConfigurationError, match="test_share must lie between 0 and 1"):
+    with pytest.raises(ConfigurationError, match=r"test_share must lie in \(0, 1\)"):
         Dataset(points(4), [0, 1, 0, 1]).split(KEY, test_share=share)
 
 
@@ -278,7 +278,7 @@ def test_a_subset_too_small_for_its_classes_is_refused():
 
 @pytest.mark.parametrize("size", [0, 5])
 def test_a_subset_of_impossible_size_is_refused(size):
-    with pytest.raises(ConfigurationError, match=f"has 1 to 4, got {size}"):
+    with pytest.raises(ConfigurationError, match=f"(at least 1;|has 1 to 4,) got {size}"):
         Dataset(points(4), [0, 1, 0, 1]).subset(KEY, size)
 
 

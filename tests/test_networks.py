@@ -74,7 +74,7 @@ def test_parameters_have_the_shapes_asked_for():
 @pytest.mark.parametrize("name", ["depth", "width", "num_outputs"])
 @pytest.mark.parametrize("value", [0, -1])
 def test_sizes_that_are_no_counts_are_refused(name, value):
-    with pytest.raises(ConfigurationError, match=rf"{name} must be a whole number.*{value}"):
+    with pytest.raises(ConfigurationError, match=rf"{name} must be at least 1; got {value}"):
         networks.mlp(**{name: value})
 
 

@@ -62,6 +62,8 @@ def to_datatree(predictions: Predictions) -> "xr.DataTree":
         "info": json.dumps(dict(p.info)),
         "class_names": json.dumps([_plain(name) for name in p.class_names]),
     }
+    if p.points is not None:
+        attributes["points"] = p.points
 
     if p.likelihood is not None:
         attributes["likelihood"] = _describe(p.likelihood)
@@ -147,6 +149,7 @@ def from_datatree(tree: "xr.DataTree") -> Predictions:
         seconds=float(tree.attrs["seconds"]),
         info=json.loads(tree.attrs["info"]),
         likelihood=_likelihood(tree.attrs["likelihood"]) if "likelihood" in tree.attrs else None,
+        points=tree.attrs.get("points"),
     )
 
 

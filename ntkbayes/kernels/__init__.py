@@ -1,5 +1,6 @@
 """Kernels: how initialisation spreads a network's function (NNGP) and how training moves it (NTK)."""
 
+from ntkbayes.kernels import validity
 from ntkbayes.kernels.analytic import MLPKernel
 from ntkbayes.kernels.base import (
     FunctionKernel,
@@ -27,4 +28,5 @@ __all__ = [
     "analytic_kernel",
     "in_blocks",
     "last_layer",
+    "validity",
 ]

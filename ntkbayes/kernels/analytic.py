@@ -8,6 +8,8 @@ and a skip connection adds the previous K and Θ. Differentiable in weight_std, 
 finite gradients everywhere, x = x' and collinear inputs included.
 """
 
+from typing import ClassVar
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -20,6 +22,7 @@ from ntkbayes.networks import MLP
 class MLPKernel(Kernel):
     """Both kernels of an `MLP`. A Gram matrix costs O(n² (d + depth)) operations."""
 
+    is_covariance: ClassVar[bool] = True
     network: MLP
 
     def cross(self, x1: Float[Array, "n1 d"], x2: Float[Array, "n2 d"]) -> KernelPair:

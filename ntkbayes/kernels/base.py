@@ -38,10 +38,12 @@ class Functions(eqx.Module):
 class Kernel(eqx.Module):
     """NNGP and NTK as functions of two sets of inputs.
 
-    `compiled` says whether `NTKPrior` evaluates them under `jax.jit`.
+    `compiled` says whether `NTKPrior` evaluates them under `jax.jit`; `is_covariance` whether they are
+    covariances by construction, so that none of their values have to be looked at.
     """
 
     compiled: ClassVar[bool] = True
+    is_covariance: ClassVar[bool] = False
 
     @abc.abstractmethod
     def cross(self, x1: Float[Array, "n1 ..."], x2: Float[Array, "n2 ..."]) -> KernelPair:
@@ -72,13 +74,39 @@ class Kernel(eqx.Module):
 class FunctionKernel(Kernel):
     """Any covariance function k(x1, x2) -> (n1, n2), used as NTK and as NNGP alike.
 
-    For comparing with Gaussian processes that have no network behind them, e.g. an RBF kernel.
+    For comparing with Gaussian processes that have no network behind them, e.g. an RBF kernel. It must
+    be written in JAX, be symmetric and positive semi-definite; `NTKPrior` looks at its values where it
+    meets data.
+
+    Raises:
+        ConfigurationError: it is no function that JAX can trace; its values are not (n1, n2) real
+            numbers.
     """
 
     function: Callable[[Float[Array, "n1 d"], Float[Array, "n2 d"]], Block]
 
+    def __check_init__(self) -> None:
+        if not callable(self.function):
+            raise ConfigurationError(f"a kernel must be a function; got {self.function!r}")
+        for part in jax.tree.leaves(self.function):
+            if not eqx.is_array(part):
+                _require_hash(self.function, part)
+
     def cross(self, x1: Float[Array, "n1 ..."], x2: Float[Array, "n2 ..."]) -> KernelPair:
-        block = self.function(x1, x2)
+        try:
+            block = self.function(x1, x2)
+        except (jax.errors.JAXTypeError, jax.errors.UnexpectedTracerError) as error:
+            raise ConfigurationError(
+                f"the kernel {_name(self.function)} does not compute in JAX: {_IN_JAX}"
+            ) from error
+        shape, dtype = jnp.shape(block), jnp.result_type(block)
+        is_real = jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer)
+        if shape != (len(x1), len(x2)) or not is_real:
+            raise ConfigurationError(
+                f"the kernel {_name(self.function)} gives {dtype} of shape {shape} between "
+                f"{len(x1)} and {len(x2)} points; it must give real numbers, one a pair"
+            )
+        block = jnp.asarray(block, dtype=None if jnp.issubdtype(dtype, jnp.floating) else float)
         return KernelPair(block, block)
 
     def diagonal(self, x: Float[Array, "n ..."]) -> KernelPair:
@@ -87,6 +115,27 @@ class FunctionKernel(Kernel):
 
         values = jax.vmap(at)(x)
         return KernelPair(values, values)
+
+
+_IN_JAX = (
+    "NumPy, SciPy and scikit-learn cannot be compiled or differentiated. Write it with jax.numpy, "
+    "lambda x1, x2: jnp.exp(-jnp.sum((x1[:, None] - x2[None]) ** 2, axis=2)), say"
+)
+
+
+def _require_hash(function: Callable, part: object) -> None:
+    """Raises ConfigurationError unless JAX can tell the function from others."""
+    try:
+        hash(part)
+    except TypeError as error:
+        raise ConfigurationError(
+            f"the kernel {_name(function)} has no hash, by which JAX tells functions apart, as "
+            f"scikit-learn's have none: {_IN_JAX}"
+        ) from error
+
+
+def _name(function: Callable) -> str:
+    return getattr(function, "__qualname__", type(function).__name__)
 
 
 @singledispatch

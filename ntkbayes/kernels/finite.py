@@ -31,6 +31,7 @@ class EmpiricalKernel(Kernel):
     network: Network
     params: Params
     max_rows: int = eqx.field(static=True)
+    is_covariance: ClassVar[bool] = True
     compiled: ClassVar[bool] = False  # the empirical NTK compiles its own blocks
 
     def __init__(self, network: Network, params: Params, *, max_rows: int = 5000):

@@ -19,6 +19,10 @@ class LastLayerKernel(Kernel):
     def compiled(self) -> bool:  # type: ignore[override]
         return self.kernel.compiled
 
+    @property
+    def is_covariance(self) -> bool:  # type: ignore[override]
+        return self.kernel.is_covariance
+
     def traced(self) -> "LastLayerKernel":
         return LastLayerKernel(self.kernel.traced())
 

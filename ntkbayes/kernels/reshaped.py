@@ -16,6 +16,10 @@ class ReshapedKernel(Kernel):
     def compiled(self) -> bool:  # type: ignore[override]
         return self.kernel.compiled
 
+    @property
+    def is_covariance(self) -> bool:  # type: ignore[override]
+        return self.kernel.is_covariance
+
     def traced(self) -> "ReshapedKernel":
         return ReshapedKernel(self.kernel.traced(), self.network)
 

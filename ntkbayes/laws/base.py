@@ -116,6 +116,9 @@ class Problem(eqx.Module):
             )
         require_shares(len(features))
         mean = prior.mean_logits(features, size)
+        if not bool(jnp.isfinite(mean).all()):
+            raise ConfigurationError("the prior's mean is not finite at some training points")
+        prior.require_covariance(features)
         gram = prior.gram(features)
         return cls(prior, likelihood, features, targets, mean, gram, data.class_names, data.columns)
 

@@ -133,7 +133,7 @@ def test_inputs_at_which_a_law_has_no_density_are_refused(laplace):
     logits_distribution(law, NEW)
     with pytest.raises(ConfigurationError, match="without a ridge, inputs that were trained on"):
         logits_distribution(law, data.features[:2])
-    with pytest.raises(DataError, match="trained on features of shape"):
+    with pytest.raises(DataError, match="trained on 2 features, got 1"):
         logits_distribution(laplace, NEW[:, :1])
 
 

@@ -291,10 +291,11 @@ def test_the_joint_covariance_is_known_of_points_and_gaussians_and_has_the_covar
 @pytest.mark.parametrize(
     ("features", "message"),
     [
-        (np.zeros((3, 3)), r"trained on features of shape \(n, 2\), got \(3, 3\)"),
-        (np.zeros(2), "trained on features of shape"),
-        (np.array([[0.0, np.nan]]), r"nan at \(0, 1\)"),
-        (np.array([[np.inf, 0.0]]), r"inf at \(0, 0\)"),
+        (np.zeros((3, 3)), "trained on 2 features, got 3"),
+        (np.zeros(2), r"must be a matrix \(n, d\), got shape \(2,\)"),
+        (np.zeros((0, 2)), "give at least one point"),
+        (np.array([[0.0, np.nan]]), "nan in row 0, column 'x1'"),
+        (np.array([[1e300, 0.0]]), "squares overflow float64"),
     ],
 )
 def test_inputs_unlike_the_training_features_are_refused(fitted, what, features, message):

@@ -190,7 +190,7 @@ def test_a_training_point_without_variance_has_no_excess():
 
 @pytest.mark.parametrize("kept", [0.0, -1.0, 1.1, float("nan")])
 def test_a_share_that_is_none_is_refused(kept):
-    with pytest.raises(ConfigurationError, match="kept must be a share"):
+    with pytest.raises(ConfigurationError, match=r"kept must lie in \(0, 1\]; got"):
         nb.PrunedLaplace(kept=kept)
 
 
