@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import gammaln
-from jaxtyping import PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from ntkbayes.datasets import Dataset
 from ntkbayes.errors import DataError, RidgeError
@@ -19,7 +19,7 @@ class Normal(Likelihood):
     Every law is then a Gaussian process known in closed form, which tests the methods.
     """
 
-    noise_std: float = real_field("noise_std", 1.0, Range.POSITIVE_FINITE)
+    noise_std: Float[Array, ""] | float = real_field("noise_std", 1.0, Range.POSITIVE_FINITE)
 
     def encode(self, data: Dataset) -> Logits:
         if data.class_names is not None:
