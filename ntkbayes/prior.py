@@ -20,7 +20,7 @@ from ntkbayes.kernels import (
 )
 from ntkbayes.linalg import cholesky, require_float64, row_by_row
 from ntkbayes.networks import Network, Params
-from ntkbayes.ranges import Range
+from ntkbayes.ranges import Number, Range
 
 Features = Shaped[Array | np.ndarray, "n ..."]
 MeanFunction = Callable[[Features], Float[Array, "n classes"]]
@@ -53,7 +53,7 @@ class NTKPrior(eqx.Module):
         self,
         network: Network | Kernel,
         *,
-        ridge: Float[Array, ""] | float,
+        ridge: Number,
         mean: object = 0.0,
     ):
         self.kernel = network if isinstance(network, Kernel) else analytic_kernel(network)
@@ -136,7 +136,7 @@ def linearise(
     network: Network,
     params: Params,
     *,
-    ridge: Float[Array, ""] | float,
+    ridge: Number,
     anchor: Params | None = None,
     max_rows: int = 5000,
 ) -> NTKPrior:

@@ -13,6 +13,9 @@ import numpy as np
 
 from ntkbayes.errors import ConfigurationError
 
+Number = Any
+"""A number of Python's, NumPy's, pandas' or JAX's, before it is checked."""
+
 
 class Range(enum.Enum):
     """Where a real number must lie, and how a message says so."""
@@ -42,7 +45,7 @@ _CONTAINS = {
 }
 
 
-def real(name: str, value: Any, within: Range) -> Any:
+def real(name: str, value: Number, within: Range) -> Any:
     """A real number of any kind as a float. JAX scalars of floats stay arrays, to be differentiated.
 
     Raises:
@@ -58,7 +61,7 @@ def real(name: str, value: Any, within: Range) -> Any:
     return value if is_array else found
 
 
-def whole(name: str, value: Any, *, at_least: int = 1) -> int:
+def whole(name: str, value: Number, *, at_least: int = 1) -> int:
     """A whole number of any kind as an int.
 
     Raises:
@@ -69,7 +72,7 @@ def whole(name: str, value: Any, *, at_least: int = 1) -> int:
         raise ConfigurationError(
             f"{name} must be a whole number of at least {at_least}; got {_told(value)}"
         )
-    exact = int(value) if isinstance(value, numbers.Integral) else int(found)
+    exact = _exact(value, found)
     if exact < at_least:
         raise ConfigurationError(f"{name} must be at least {at_least}; got {_told(value)}")
     return exact
@@ -85,12 +88,12 @@ def whole_field(name: str, default: int, *, at_least: int = 1) -> Any:
     return eqx.field(default=default, converter=lambda value: whole(name, value, at_least=at_least))
 
 
-def seed(value: Any) -> int:
+def seed(value: Number) -> int:
     """The seed of a JAX key: a whole number of 63 bits."""
-    found = whole("the seed", value, at_least=-(2**63))
-    if not 0 <= found < 2**63:
+    found = _number("the seed", value)
+    if not (found.is_integer() and 0 <= (exact := _exact(value, found)) < 2**63):
         raise ConfigurationError(f"the seed must be at least 0 and below 2^63; got {_told(value)}")
-    return found
+    return exact
 
 
 def _number(name: str, value: Any) -> float:
@@ -107,9 +110,16 @@ def _number(name: str, value: Any) -> float:
         return math.inf if scalar > 0 else -math.inf  # type: ignore[operator]
 
 
+def _exact(value: Number, found: float) -> int:
+    """A whole number, also where float64 does not hold it."""
+    return int(value) if isinstance(value, numbers.Integral) else int(found)
+
+
 def _is_scalar_array(value: Any) -> bool:
     return isinstance(value, np.generic | np.ndarray | jax.Array) and np.ndim(value) == 0
 
 
 def _told(value: Any) -> str:
+    if np.ma.is_masked(value):
+        return "a masked value"
     return repr(value.item() if _is_scalar_array(value) else value)

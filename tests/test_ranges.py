@@ -11,11 +11,12 @@ import pytest
 import ntkbayes as nb
 from ntkbayes import ranges
 from ntkbayes.errors import ConfigurationError
-from ntkbayes.lazy.verdict import Regime
 from ntkbayes.likelihood import Normal
 from ntkbayes.ranges import Range
+from ntkbayes.study import Study
 
 NETWORK = nb.networks.mlp(depth=1)
+DATA = nb.Dataset([[0.0], [1.0]], [0, 1])
 KINDS = [float, np.float32, np.float64, np.array, jnp.asarray, Decimal, Fraction]
 REALS = {  # of a value, each setting that must be positive
     "ridge": lambda v: nb.NTKPrior(NETWORK, ridge=v),
@@ -28,8 +29,8 @@ REALS = {  # of a value, each setting that must be positive
     "kept": lambda v: nb.PrunedLaplace(kept=v),
     "concentration": lambda v: nb.DirichletGP(concentration=v),
     "target_accept": lambda v: nb.NUTS(target_accept=v),
-    "smoothing": lambda v: Regime(0.1, v),
-    "test_share": lambda v: nb.study.Study("iris", nb.NTKPrior(NETWORK, ridge=1), test_share=v),
+    "smoothing amount": lambda v: DATA.smooth(v),
+    "test_share": lambda v: Study("iris", nb.NTKPrior(NETWORK, ridge=1), test_share=v),
 }
 WHOLES = {
     "depth": lambda v: nb.networks.mlp(depth=v),

@@ -16,7 +16,7 @@ from ntkbayes import ranges
 from ntkbayes.datasets import validation
 from ntkbayes.datasets.columns import FITTED, Columns, Scaling
 from ntkbayes.errors import ConfigurationError, DataError, UnknownNameError
-from ntkbayes.ranges import Range
+from ntkbayes.ranges import Number, Range
 
 
 @dataclass(frozen=True, eq=False, repr=False, init=False)
@@ -200,7 +200,7 @@ class Dataset:
         """Whether all targets are one-hot (False for real-valued targets)."""
         return self.class_names is not None and bool(np.isin(self.targets, (0, 1)).all())
 
-    def smooth(self, amount: float) -> "Dataset":
+    def smooth(self, amount: Number) -> "Dataset":
         """Targets `(1 - amount) * targets + amount / C`; DataError for real-valued targets.
 
         Raises ConfigurationError unless 0 <= amount <= 1.
@@ -209,7 +209,7 @@ class Dataset:
         return self._with(targets=(1 - amount) * self.targets + amount / self.num_classes)
 
     def split(
-        self, key: PRNGKeyArray, *, test_share: float = 0.25, standardise: bool = True
+        self, key: PRNGKeyArray, *, test_share: Number = 0.25, standardise: bool = True
     ) -> tuple["Dataset", "Dataset"]:
         """Training and test points, drawn at random within each class, in their former order.
 
@@ -239,7 +239,7 @@ class Dataset:
             test._with(features=step(test.features), columns=columns),
         )
 
-    def subset(self, key: PRNGKeyArray, size: int) -> "Dataset":
+    def subset(self, key: PRNGKeyArray, size: Number) -> "Dataset":
         """`size` random points, each class in proportion within one point, in their former order.
 
         A rare class keeps one point at least: where its share is none, it takes that of a large

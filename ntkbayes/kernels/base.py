@@ -111,7 +111,7 @@ class FunctionKernel(Kernel):
 
     def diagonal(self, x: Float[Array, "n ..."]) -> KernelPair:
         def at(point: Float[Array, "..."]) -> Float[Array, ""]:
-            return self.function(point[None], point[None])[0, 0]
+            return self.cross(point[None], point[None]).ntk[0, 0]
 
         values = jax.vmap(at)(x)
         return KernelPair(values, values)

@@ -11,7 +11,7 @@ from ntkbayes.kernels.base import Functions, Kernel, KernelPair
 from ntkbayes.kernels.empirical import EmpiricalNTK
 from ntkbayes.linalg import Gram, Logits, Operator
 from ntkbayes.networks import Network, Params
-from ntkbayes.ranges import whole
+from ntkbayes.ranges import Number, whole
 
 
 class EmpiricalKernel(Kernel):
@@ -34,7 +34,7 @@ class EmpiricalKernel(Kernel):
     is_covariance: ClassVar[bool] = True
     compiled: ClassVar[bool] = False  # the empirical NTK compiles its own blocks
 
-    def __init__(self, network: Network, params: Params, *, max_rows: int = 5000):
+    def __init__(self, network: Network, params: Params, *, max_rows: Number = 5000):
         self.network = network
         self.params = _as_float64(params)
         self.max_rows = whole("max_rows", max_rows, at_least=0)

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from ntkbayes import ranges
 from ntkbayes.errors import ConfigurationError, DataError
-from ntkbayes.ranges import Range
+from ntkbayes.ranges import Number, Range
 
 Params = Any
 
@@ -148,7 +148,7 @@ def require_same_shapes(name: str, found: Params, expected: Params) -> None:
 
 
 def require_stds(
-    weight_std: Float[Array, ""] | float, bias_std: Float[Array, ""] | float
+    weight_std: Number, bias_std: Number
 ) -> tuple[Float[Array, ""] | float, Float[Array, ""] | float]:
     """Standard deviations of the NTK parameterisation, as `ranges.real` gives them.
 

@@ -13,6 +13,7 @@ from ntkbayes import activations, ranges
 from ntkbayes.activations import Activation
 from ntkbayes.errors import ConfigurationError, DataError
 from ntkbayes.networks.base import Network, Params, require_stds
+from ntkbayes.ranges import Number
 
 
 def global_average(images: Float[Array, "n h w c"]) -> Float[Array, "n c"]:
@@ -81,13 +82,13 @@ def _require_images(features: Array) -> None:
 
 def cnn(
     *,
-    channels: tuple[int, ...] = (16, 16),
-    kernel_size: int = 3,
+    channels: tuple[Number, ...] = (16, 16),
+    kernel_size: Number = 3,
     activation: str | Activation | Callable = "relu",
-    weight_std: Float[Array, ""] | float = 1.5,
-    bias_std: Float[Array, ""] | float = 0.1,
+    weight_std: Number = 1.5,
+    bias_std: Number = 0.1,
     gather: Callable | Any = global_average,
-    num_outputs: int = 1,
+    num_outputs: Number = 1,
 ) -> CNN:
     """A small convolutional network on images (n, height, width, channels).
 

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ntkbayes import activations, ranges
 from ntkbayes.activations import Activation
 from ntkbayes.networks.base import Network, Params, require_stds
+from ntkbayes.ranges import Number
 
 
 class MLP(Network):
@@ -54,13 +55,13 @@ class MLP(Network):
 
 def mlp(
     *,
-    depth: int = 2,
+    depth: Number = 2,
     activation: str | Activation | Callable = "relu",
-    weight_std: Float[Array, ""] | float = 1.5,
-    bias_std: Float[Array, ""] | float = 0.1,
+    weight_std: Number = 1.5,
+    bias_std: Number = 0.1,
     skip: bool = False,
-    width: int = 512,
-    num_outputs: int = 1,
+    width: Number = 512,
+    num_outputs: Number = 1,
 ) -> MLP:
     """A fully connected network.
 
