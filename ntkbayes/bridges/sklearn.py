@@ -118,7 +118,7 @@ class NTKClassifier(ClassifierMixin, BaseEstimator):
                 f"y has one class, {classes[0]!r}, and NTKClassifier needs two; add points of another "
                 "class, or stratify the folds"
             )
-        names = getattr(self, "feature_names_in_", None)
+        names = self._names
         require_squares("X", features, names)
         scaler = StandardScaler().fit(features) if self.standardise else None
         seed = _seed(self.random_state)
@@ -166,11 +166,16 @@ class NTKClassifier(ClassifierMixin, BaseEstimator):
             *(np.concatenate([getattr(part, name) for part in parts]) for name in names)
         )
 
+    @property
+    def _names(self) -> tuple[str, ...] | None:
+        """Of the features, if a data frame had them."""
+        return tuple(getattr(self, "feature_names_in_", ())) or None
+
     def _draws(self, X: ArrayLike) -> Iterator[Float[np.ndarray, "draws m classes"]]:
         """The law's class probabilities, some inputs at a time."""
         check_is_fitted(self, "law_")
         features = validate_data(self, _unmasked(X), reset=False, dtype=np.float64)
-        require_squares("X", features, getattr(self, "feature_names_in_", None))
+        require_squares("X", features, self._names)
         features = _scaled(features, self.scaler_)
         for start in range(0, len(features), _INPUTS_AT_ONCE):
             part = features[start : start + _INPUTS_AT_ONCE]

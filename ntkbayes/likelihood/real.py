@@ -1,5 +1,7 @@
 """Likelihoods of numbers: Gaussian noise and counts."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -36,7 +38,7 @@ class Normal(Likelihood):
         return StructuredCurvature(jnp.full_like(logits, 1 / self.noise_std**2), coupled=False)
 
     @property
-    def curvature_bound(self) -> float:
+    def curvature_bound(self) -> Any:  # a JAX scalar if noise_std is one
         return 1 / self.noise_std**2
 
     def interpolant(self, targets: Logits) -> Logits:

@@ -237,3 +237,30 @@ def test_one_class_is_refused():
 def test_parameters_outside_their_range_are_refused_at_the_fit(parameters, message):
     with pytest.raises(ConfigurationError, match=message):
         classifier().set_params(**parameters).fit(X, Y)
+
+
+PLAIN = np.random.default_rng(0).normal(size=(12, 2)), np.arange(12) % 3 == 0
+
+
+def test_weights_that_are_none_weigh_nothing():
+    features, labels = PLAIN
+    model = NTKClassifier().fit(features, labels, sample_weight=None)
+    np.testing.assert_array_equal(
+        model.predict_proba(features), NTKClassifier().fit(features, labels).predict_proba(features)
+    )
+
+
+@pytest.mark.parametrize("standardise", [False, True])
+def test_features_whose_squares_overflow_are_called_that(standardise):
+    features, labels = PLAIN
+    model = NTKClassifier(standardise=standardise)
+    with pytest.raises(DataError, match=r"as large as .*e\+300 .*squares overflow float64"):
+        model.fit(1e300 * features, labels)
+    with pytest.raises(DataError, match="squares overflow float64"):
+        model.fit(features, labels).predict(1e300 * features)
+
+
+def test_masked_features_are_missing():
+    features, labels = PLAIN
+    with pytest.raises(ValueError, match="contains NaN"):
+        NTKClassifier().fit(np.ma.masked_array(features, mask=features == features.max()), labels)
