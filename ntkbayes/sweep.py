@@ -212,7 +212,7 @@ class Sweep:
         def submit(name: str) -> "Future":
             # Pickled here and not by Dask, whose workers would read float64 as float32: a task is
             # unpickled before it begins, and so before it can change JAX's switch.
-            work = cloudpickle.dumps((self.studies[name], command))
+            work = cloudpickle.dumps((self.studies[name], command, _generator()))
             return client.submit(
                 _attempt, work, str(study_folder(folder, name)), pure=False, retries=ATTEMPTS - 1
             )
@@ -307,6 +307,12 @@ def _error_of(name: str, future: "Future", place: Path) -> str | None:
     return outcome.error
 
 
+def _generator() -> dict[str, object]:
+    """What random numbers depend on besides the seed: workers draw as the sweep's own process would."""
+    names = ("jax_default_prng_impl", "jax_threefry_partitionable", "jax_random_seed_offset")
+    return {name: getattr(jax.config, name) for name in names}
+
+
 _ONE_AT_A_TIME = threading.Lock()
 
 
@@ -325,7 +331,9 @@ def _attempt(work: bytes, folder: str) -> Outcome:
             storage.prepare_folder(place)
             with (place / "attempts.log").open("a", encoding="utf-8") as log:
                 log.write(f"{datetime.now(UTC):%FT%TZ} {socket.gethostname()} {os.getpid()}\n")
-            study, command = cloudpickle.loads(work)
+            study, command, generator = cloudpickle.loads(work)
+            for switch, value in generator.items():
+                jax.config.update(switch, value)
             study.run(place, command=command)
         except NTKBayesError as failed:
             error = _told(failed)

@@ -184,6 +184,16 @@ def test_studies_need_not_be_a_product(client, tmp_path):
     assert table.loc["plain", "nll"] != table.loc["smoothed", "nll"]
 
 
+def test_workers_draw_as_the_process_that_asks(client, tmp_path, alone):
+    with jax.default_prng_impl("rbg"):
+        STUDY.run(tmp_path / "alone")
+        found = Sweep({"rbg": STUDY}).run(tmp_path / "sweep", client=client).table
+    here = pd.read_csv(tmp_path / "alone" / "comparison.csv")
+    here.insert(0, "study", "rbg")
+    assert_same_results(found, here)
+    assert here["nll"][0] != alone["nll"][0]
+
+
 @pytest.mark.filterwarnings("always::ntkbayes.errors.DataWarning")
 def test_warnings_name_their_study(client, tmp_path):
     data = points()
@@ -461,9 +471,11 @@ def ntkbayes(monkeypatch, capsys, tmp_path, cluster):
     frame.assign(kind=[f"kind {label}" for label in data.labels]).to_csv("my.csv", index=False)
 
     def run(*words: object, data: str = "my.csv") -> tuple[int, str, str]:
-        usual = ("--data", data, "--target", "kind", "--depth", "1")
-        quick = ("--laws", "map", "--no-baselines", "--scheduler", cluster.scheduler_address)
-        monkeypatch.setattr(sys, "argv", ["ntkbayes", "sweep", *usual, *quick, *map(str, words)])
+        usual = ("--data", data, "--target", "kind", "--depth", "1", "--no-baselines")
+        quick = {"--laws": "map", "--scheduler": cluster.scheduler_address}
+        given = {"--scheduler" if word == "--workers" else word for word in words}
+        own = [part for pair in quick.items() if pair[0] not in given for part in pair]
+        monkeypatch.setattr(sys, "argv", ["ntkbayes", "sweep", *usual, *own, *map(str, words)])
         capsys.readouterr()
         try:
             cli.main()
