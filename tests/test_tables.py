@@ -183,6 +183,12 @@ def test_every_column_of_a_parquet_file_can_be_the_target(tmp_path, target):
     np.testing.assert_array_equal(data.labels, [0, 1, 0])
 
 
+def test_ordered_categories_of_a_parquet_file_keep_their_order(tmp_path):
+    levels = pd.Categorical(["low", "high", "low"], categories=["low", "high"], ordered=True)
+    pd.DataFrame({"x": [1, 2, 4], "y": levels}).to_parquet(tmp_path / "t.parquet")
+    assert read_table(tmp_path / "t.parquet", target="y").class_names == ("low", "high")
+
+
 @pytest.mark.parametrize("name", [None, "id"])
 def test_an_index_of_a_parquet_file_is_no_feature(tmp_path, name):
     frame = pd.DataFrame({"x": [1, 2], "y": ["a", "b"]}, index=pd.Index([7, 9], name=name))

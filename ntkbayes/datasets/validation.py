@@ -3,6 +3,7 @@
 import math
 import numbers
 import re
+from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 from datetime import date, timedelta
 from decimal import Decimal
@@ -42,7 +43,7 @@ def features(
         raise DataError(f"{len(names)} feature names for {array.shape[1]} features; give one each")
     for name in names:
         require_text("feature name", name)
-    repeated = [name for name in dict.fromkeys(names) if names.count(name) > 1]
+    repeated = [name for name, times in Counter(names).items() if times > 1]
     if repeated:
         raise DataError(f"more than one feature is called {repeated[0]!r}; rename them")
     values = number_matrix("features", array, names)
