@@ -91,7 +91,7 @@ def main() -> None:
     ratio = times[f"random init ({draws})"] / times["MAP"]
     print(f"  {ratio:.1f} MAP solves for {draws} predictors (aim: 30 for 1000)")
     print(f"NUTS: {nuts.info}")
-    effective = nuts.info.min_ess / times[f"NUTS (4 × {draws}), with compilation"]
+    effective = nuts.info.min_bulk_ess / times[f"NUTS (4 × {draws}), with compilation"]
     print(f"  {effective:.0f} effective draws a second of the worst logit")
 
 

@@ -24,7 +24,7 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 import pandas as pd
-from numpyro.diagnostics import effective_sample_size, split_gelman_rubin
+from arviz_stats.base import array_stats
 from numpyro.infer import MCMC
 from numpyro.infer import NUTS as PlainNUTS
 
@@ -110,13 +110,14 @@ def of_method(method: NUTS | SplitHMC, problem: Problem) -> Callable[[int], Run]
 def effective(run: Run) -> dict[str, float]:
     """Effective draws a second, and what they are made of."""
     seen = run.logits - run.logits.mean(axis=-1, keepdims=True)
-    ess = effective_sample_size(seen)
-    squares = effective_sample_size((seen - seen.mean(axis=(0, 1))) ** 2)
+    axes = {"chain_axis": 0, "draw_axis": 1}
+    ess = array_stats.ess(seen, method="mean", **axes)
+    squares = array_stats.ess((seen - seen.mean(axis=(0, 1))) ** 2, method="mean", **axes)
     return {
         "seconds": run.seconds,
         "CPU seconds": run.cpu_seconds,
         "steps a draw": run.steps,
-        "max R-hat": float(split_gelman_rubin(seen).max()),
+        "max R-hat": float(array_stats.rhat(seen, **axes).max()),
         "min ESS": float(ess.min()),
         "min ESS / s": float(ess.min()) / run.seconds,
         "min ESS / CPU s": float(ess.min()) / run.cpu_seconds,

@@ -132,6 +132,27 @@ def test_a_certain_and_wrong_prediction_costs_its_logit(name):
     assert float(likelihood.log_density(targets, wrong)[0]) == pytest.approx(-700, abs=1e-9)
 
 
+@pytest.mark.parametrize("name", ["categorical", "bernoulli", "ordinal"])
+def test_targets_are_decoded_to_those_that_were_encoded(name):
+    likelihood, _, width = LIKELIHOODS[name]
+    encoded = targets_of(likelihood, 1, 5, width)
+    decoded = likelihood.decode(encoded)
+    np.testing.assert_allclose(decoded.sum(axis=1), 1, atol=1e-15)
+    np.testing.assert_array_equal(likelihood.encode_classes(decoded), encoded)
+
+
+@pytest.mark.parametrize("name", ["categorical", "bernoulli", "ordinal"])
+def test_log_probabilities_are_the_log_densities_of_labels(name):
+    likelihood, _, width = LIKELIHOODS[name]
+    logits = jnp.asarray(np.random.default_rng(0).uniform(-800, 800, (50, width)))
+    found = likelihood.log_probabilities(logits)
+    for c, one in enumerate(np.eye(found.shape[1])):
+        encoded = likelihood.encode_classes(jnp.broadcast_to(jnp.asarray(one), found.shape))
+        expected = likelihood.log_density(encoded, logits)
+        np.testing.assert_allclose(found[:, c], expected, rtol=1e-12, atol=1e-12)
+    assert float(jnp.min(found)) < -750  # where a probability is 0 in float64
+
+
 def test_probabilities_are_not_clipped():
     tiny = Categorical().probabilities(jnp.asarray([[0.0, 0.0, 700.0]]))[0, 0]
     assert float(tiny) == pytest.approx(np.exp(-700.0), rel=1e-12)
@@ -441,10 +462,10 @@ def test_nuts_on_one_point_is_quadrature():
     mean, spread, _ = oracle.one_point_posterior(
         oracle.Counts(), variance, one.targets, np.zeros(1)
     )
-    error = np.sqrt(spread[0, 0] / law.info.min_ess)
+    error = np.sqrt(spread[0, 0] / law.info.min_bulk_ess)
     assert abs(float(law.mean(one.features)[0, 0]) - mean[0]) < 4.5 * error
     ratio = float(law.variance(one.features)[0, 0]) / spread[0, 0]
-    assert abs(ratio - 1) < 4.5 * np.sqrt(4 / law.info.min_ess)
+    assert abs(ratio - 1) < 4.5 * np.sqrt(4 / law.info.min_bulk_ess)
 
 
 @pytest.mark.parametrize(

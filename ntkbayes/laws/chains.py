@@ -5,7 +5,6 @@ sampler is compiled once for all problems of a shape.
 """
 
 import abc
-import warnings
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -16,8 +15,8 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray, Shaped
 from tqdm.auto import tqdm
 
-from ntkbayes.errors import ConvergenceWarning
-from ntkbayes.laws.base import Draws, Info, Method, Problem, SampledLaw
+from ntkbayes.laws.base import Draws, Method, Problem, SampledLaw
+from ntkbayes.laws.mixing import MixingInfo, judged
 from ntkbayes.linalg import CholeskyFactor, Curvature, Gram, Logits, apply
 from ntkbayes.paths import conditioned_tangent_process
 from ntkbayes.ranges import Range, real_field, whole_field
@@ -29,15 +28,12 @@ Numbers = Shaped[Array | np.ndarray, "..."]
 
 
 @dataclass(frozen=True)
-class ChainInfo(Info):
-    """num_divergences: transitions whose energy error exploded; should be 0. max_rhat: the largest
-    split R-hat, and min_ess the smallest effective sample size, of the logits at the training
-    points up to what the likelihood cannot see. mean_steps: integrator steps a draw. mean_accept:
-    acceptance statistic, mean_step_size: over chains."""
+class ChainInfo(MixingInfo):
+    """Of the logits at the training points, up to what the likelihood cannot see; and num_divergences:
+    transitions whose energy error exploded; should be 0. mean_steps: integrator steps per draw.
+    mean_accept: acceptance statistic, mean_step_size: over chains."""
 
     num_divergences: int
-    max_rhat: float
-    min_ess: float
     mean_steps: float
     mean_accept: float
     mean_step_size: float
@@ -48,6 +44,7 @@ class ChainLaw(SampledLaw):
     its values at X exactly."""
 
     sampling = "Markov chains"
+    is_posterior = True
 
 
 class Chains(NamedTuple):
@@ -150,26 +147,20 @@ class ChainMethod(Method[ChainLaw]):
     def _diagnose(
         self, problem: Problem, factor: CholeskyFactor, whitened: Array, chains: Chains
     ) -> ChainInfo:
-        from numpyro.diagnostics import effective_sample_size, split_gelman_rubin
-
-        seen = np.asarray(problem.likelihood.project(factor.colour(whitened)))
-        info = ChainInfo(
-            num_divergences=int(chains.diverging.sum()),
-            max_rhat=float(np.max(split_gelman_rubin(seen))),
-            min_ess=float(np.min(effective_sample_size(seen))),
+        num_divergences = int(chains.diverging.sum())
+        mixing = judged(
+            [problem.likelihood.project(factor.colour(whitened))],
+            num_divergences=num_divergences,
+            remedy="Use more num_warmup and num_samples, or a higher target_accept",
+            stacklevel=4,
+        )
+        return ChainInfo(
+            **mixing,
+            num_divergences=num_divergences,
             mean_steps=float(chains.num_steps.mean()),
             mean_accept=float(chains.accept.mean()),
             mean_step_size=float(chains.step_size.mean()),
         )
-        if info.num_divergences or not info.max_rhat <= 1.05:
-            warnings.warn(
-                f"the chains have not converged: {info.num_divergences} divergences, R-hat up to "
-                f"{info.max_rhat:.3f}. Use more num_warmup and num_samples, or a higher "
-                "target_accept",
-                ConvergenceWarning,
-                stacklevel=4,
-            )
-        return info
 
 
 # --- the geometry of the Laplace posterior --------------------------------------------------------

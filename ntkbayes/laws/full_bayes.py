@@ -1,6 +1,5 @@
 """Hyper-parameters as part of the posterior: scales, ridge and latent function, sampled together."""
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -12,9 +11,10 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ntkbayes.datasets import Dataset
-from ntkbayes.errors import ConfigurationError, ConvergenceWarning
+from ntkbayes.errors import ConfigurationError
 from ntkbayes.hyperparameters import value_of, with_values
-from ntkbayes.laws.base import Draws, Info, Inputs, Law, Method, Paths, Problem
+from ntkbayes.laws.base import Draws, Inputs, Law, Method, Paths, Problem
+from ntkbayes.laws.mixing import MixingInfo, judged
 from ntkbayes.likelihood import Likelihood, default_likelihood
 from ntkbayes.linalg import Logits, apply, output_blocks, require_float64
 from ntkbayes.prior import NTKPrior
@@ -88,8 +88,7 @@ class NumPyroModel:
         chains = own["whitened"].shape[0]
         values |= {name: own[name] for name in self.hyperpriors}
         seen = {**values, "logits": self.problem.likelihood.project(own["logits"])}
-        info = DrawsInfo(**_convergence(seen))
-        _warn_unless_converged(0, info)
+        info = MixingInfo(**_judged(seen, num_divergences=0))
         flat = {k: v.reshape(-1, *v.shape[2:]) for k, v in values.items()}
         law = FullBayesLaw(self.problem, flat, own["whitened"].reshape(-1, *shape), info, chains)
         last = _logits({k: v[-1] for k, v in flat.items()}, law.whitened[-1], self.problem)
@@ -189,18 +188,10 @@ def _is_positive(support: Any) -> bool:
 
 
 @dataclass(frozen=True)
-class DrawsInfo(Info):
-    """max_rhat: the largest split R-hat, and min_ess the smallest effective sample size, of the
-    hyper-parameters and of the logits at the training points."""
-
-    max_rhat: float
-    min_ess: float
-
-
-@dataclass(frozen=True)
-class FullBayesInfo(DrawsInfo):
-    """And num_divergences: transitions whose energy error exploded; should be 0. mean_steps: leapfrog
-    steps a draw. mean_accept: acceptance statistic."""
+class FullBayesInfo(MixingInfo):
+    """Of the hyper-parameters and of the logits at the training points; and num_divergences:
+    transitions whose energy error exploded; should be 0. mean_steps: leapfrog steps per draw.
+    mean_accept: acceptance statistic."""
 
     num_divergences: int
     mean_steps: float
@@ -217,14 +208,15 @@ class FullBayesLaw(Law):
     """
 
     sampling = "Markov chains"
-    info: DrawsInfo
+    is_posterior = True
+    info: MixingInfo
 
     def __init__(
         self,
         problem: Problem,
         values: Mapping[str, Array],
         whitened: Draws,
-        info: DrawsInfo,
+        info: MixingInfo,
         num_chains: int,
     ):
         self.problem = problem
@@ -386,33 +378,20 @@ class FullBayes(Method[FullBayesLaw]):
 def _diagnose(draws: Mapping[str, Array], problem: Problem, fields: dict) -> FullBayesInfo:
     seen = {name: part for name, part in draws.items() if name != "whitened"}
     seen["logits"] = problem.likelihood.project(draws["logits"])
-    info = FullBayesInfo(
-        **_convergence(seen),
-        num_divergences=int(fields["diverging"].sum()),
+    num_divergences = int(fields["diverging"].sum())
+    return FullBayesInfo(
+        **_judged(seen, num_divergences=num_divergences),
+        num_divergences=num_divergences,
         mean_steps=float(fields["num_steps"].mean()),
         mean_accept=float(fields["accept_prob"].mean()),
     )
-    _warn_unless_converged(info.num_divergences, info)
-    return info
 
 
-def _convergence(seen: Mapping[str, Array]) -> dict[str, float]:
-    """The fields of `DrawsInfo`, for draws (chains, samples, ...)."""
-    from numpyro.diagnostics import effective_sample_size, split_gelman_rubin
-
-    parts = [np.asarray(part) for part in seen.values()]
-    return {
-        "max_rhat": max(float(np.max(split_gelman_rubin(part))) for part in parts),
-        "min_ess": min(float(np.min(effective_sample_size(part))) for part in parts),
-    }
-
-
-def _warn_unless_converged(num_divergences: int, info: DrawsInfo) -> None:
-    if num_divergences or not info.max_rhat <= 1.05:
-        warnings.warn(
-            f"the chains have not converged: {num_divergences} divergences, R-hat up to "
-            f"{info.max_rhat:.3f}. Use more num_warmup and num_samples, a higher target_accept, or "
-            "narrower hyper-priors",
-            ConvergenceWarning,
-            stacklevel=5,
-        )
+def _judged(seen: Mapping[str, Array], *, num_divergences: int) -> dict[str, float]:
+    """The fields of `MixingInfo`, for draws (chains, samples, ...)."""
+    return judged(
+        seen.values(),
+        num_divergences=num_divergences,
+        remedy="Use more num_warmup and num_samples, a higher target_accept, or narrower hyper-priors",
+        stacklevel=4,
+    )

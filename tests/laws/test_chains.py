@@ -103,7 +103,7 @@ def test_posterior_draws_are_exact_regression_at_old_and_new_inputs(regression):
 
 def test_moments_of_the_law_are_exact_regression(regression):
     law, inputs, truth = regression
-    error = np.sqrt(truth.variance / law.info.min_ess)
+    error = np.sqrt(truth.variance / law.info.min_bulk_ess)
     assert np.abs((np.array(law.mean(inputs)) - truth.mean) / error).max() < 4.5
     ratio = np.array(law.variance(inputs)) / truth.variance
     squares = effective_squares(law, law.sample(KEY, inputs), truth.mean)
@@ -121,7 +121,7 @@ def test_chains_on_a_gaussian_posterior_mix_at_once(regression):
     law, _, _ = regression
     assert law.info.num_divergences == 0
     assert law.info.max_rhat < 1.01
-    assert law.info.min_ess > 1000
+    assert law.info.min_bulk_ess > 1000
     assert law.info.mean_steps <= 15  # the geometry is the posterior's own
     assert law.info.mean_accept > 0.7
     assert law.info.mean_step_size > 0.3
@@ -199,9 +199,26 @@ def test_the_progress_bar_counts_every_draw(kind, small, capsys):
 @every_sampler
 def test_chains_that_have_not_converged_warn(kind):
     features, labels = oracle.blobs(7, 12, 2)
-    method = kind(num_samples=4, num_warmup=1, num_chains=2)
+    method = kind(num_samples=10, num_warmup=1, num_chains=2)
     with pytest.warns(ConvergenceWarning, match=r"have not converged.*more num_warmup"):
         method.fit(nb.NTKPrior(NETWORK, ridge=0.5), nb.Dataset(features, labels), key=KEY)
+
+
+@every_sampler
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    [
+        ({"num_samples": 20, "num_chains": 1}, r"there is one chain.*use num_chains ≥ 2"),
+        ({"num_samples": 9, "num_chains": 2}, r"a chain has 9 draws: use num_samples ≥ 10"),
+    ],
+    ids=["one chain", "short chains"],
+)
+def test_chains_that_nothing_is_known_of_have_no_diagnostics(kind, settings, why):
+    features, labels = oracle.blobs(7, 12, 2)
+    prior, data = nb.NTKPrior(NETWORK, ridge=0.5), nb.Dataset(features, labels)
+    with pytest.warns(ConvergenceWarning, match=f"is not known, since {why}"):
+        info = kind(num_warmup=1, **settings).fit(prior, data, key=KEY).info
+    assert np.isnan([info.max_rhat, info.min_bulk_ess, info.min_tail_ess, info.min_ess]).all()
 
 
 @every_sampler

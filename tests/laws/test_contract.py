@@ -89,7 +89,7 @@ def method(name, kind):
 def fast(name, kind="binary"):
     """The method with as little work as it allows, for data that are unusual."""
     if name in CHAINS:
-        return dataclasses.replace(METHODS[name], num_samples=400, num_warmup=100, num_chains=1)
+        return dataclasses.replace(METHODS[name], num_samples=200, num_warmup=100, num_chains=2)
     return nb.RandomInit(num_inits=50) if name == "random init" else method(name, kind)
 
 

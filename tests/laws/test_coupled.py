@@ -209,7 +209,7 @@ def test_nuts_with_coupled_outputs_is_gaussian_process_regression_for_real_targe
     )
     exact = nb.Laplace().fit(prior, data, likelihood=likelihood)
     variance = np.asarray(exact.variance(NEW))
-    effective = law.info.min_ess
+    effective = law.info.min_bulk_ess
     assert effective > 200
     errors = (np.asarray(law.mean(NEW)) - np.asarray(exact.mean(NEW))) / np.sqrt(
         variance / effective
