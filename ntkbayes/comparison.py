@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Elpd:
     """Expected log predictive density, summed over the test points, and its standard error over
-    points, in nats. Higher is better."""
+    points, in nats. Minus the number of points times the NLL. Higher is better."""
 
     value: float
     error: float
@@ -88,7 +88,7 @@ class Comparison:
         """Expected log predictive density by law."""
         found = {}
         for name, predictions in self.predictions.items():
-            found[name] = _sum_over_points(predictions.pointwise_elpd)
+            found[name] = sum_over_points(predictions.pointwise_elpd)
         return found
 
     @cached_property
@@ -96,7 +96,7 @@ class Comparison:
         """ELPD less the reference's, with the standard error of the pointwise differences."""
         reference = self.predictions[self.reference].pointwise_elpd
         return {
-            name: _sum_over_points(_difference(p.pointwise_elpd, reference))
+            name: sum_over_points(_difference(p.pointwise_elpd, reference))
             for name, p in self.predictions.items()
         }
 
@@ -157,7 +157,8 @@ def _difference(a: Float[np.ndarray, " n"], b: Float[np.ndarray, " n"]) -> Float
     return np.where(both_infinite, np.nan, a - np.where(both_infinite, 0.0, b))
 
 
-def _sum_over_points(terms: Float[np.ndarray, " n"]) -> Elpd:
+def sum_over_points(terms: Float[np.ndarray, " n"]) -> Elpd:
+    """ELPD of log predictive densities of points."""
     if len(terms) < 2 or not np.all(np.isfinite(terms)):
         return Elpd(float(terms.sum()), np.nan)
     spread = terms.std(ddof=1)

@@ -6,14 +6,13 @@ from dataclasses import dataclass
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Float, PRNGKeyArray
 
 from ntkbayes.datasets import Dataset
 from ntkbayes.errors import ConfigurationError, GridEdgeWarning
 from ntkbayes.evidence import log_evidence
 from ntkbayes.laws.base import Law, Method
-from ntkbayes.laws.held_out import held_out_logits, log_mean_density
-from ntkbayes.laws.marginals import log_marginal_density
+from ntkbayes.laws.held_out import held_out_logits, left_out_score, log_score
 from ntkbayes.laws.posterior import GaussianPosterior
 from ntkbayes.likelihood import Likelihood, default_likelihood
 from ntkbayes.prior import NTKPrior
@@ -89,7 +88,9 @@ def cross_validated_nll(
     num_folds: int = 5,
     likelihood: Likelihood | None = None,
 ) -> float:
-    """Mean of −log p(yᵢ | data of the other folds), in nats a point. Lower is better.
+    """Mean of −log p(yᵢ | data of the other folds), in nats per point. Lower is better.
+
+    The NLL of `Comparison.table`: for soft targets the cross-entropy of the mean prediction.
 
     Args:
         method: fitted to all folds but one, num_folds times.
@@ -104,12 +105,13 @@ def cross_validated_nll(
     held_out = held_out_logits(
         method, prior, data, key=key, num_folds=num_folds, likelihood=likelihood
     )
-    terms = [log_mean_density(likelihood, y, draws) for y, draws in held_out]
+    terms = [log_score(likelihood, y, draws) for y, draws in held_out]
     return -float(jnp.mean(jnp.concatenate(terms)))
 
 
 def leave_one_out(law: Law) -> Float[np.ndarray, " n"]:
-    """log p(yᵢ | all other points) of each training point, in nats, from one fit.
+    """log p(yᵢ | all other points) of each training point, in nats, from one fit. Its sum is the
+    leave-one-out ELPD; for soft targets it is Σ_c y_c log p̄_c, minus the cross-entropy.
 
     Exact for a Normal likelihood. Otherwise approximate, as the sites of the other points stay what
     they are (see `GaussianPosterior.leave_one_out`): closest for EP, then Variational, then Laplace.
@@ -122,7 +124,4 @@ def leave_one_out(law: Law) -> Float[np.ndarray, " n"]:
             f"leave-one-out from one fit needs a Gaussian posterior, not {type(law).__name__}; use "
             "cross_validated_nll with as many folds as points"
         )
-    mean, covariance = law.leave_one_out()
-    problem = law.problem
-    density: Array = log_marginal_density(problem.likelihood, problem.targets, mean, covariance)
-    return np.asarray(density)
+    return np.asarray(left_out_score(law))

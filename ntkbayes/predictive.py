@@ -22,7 +22,14 @@ from ntkbayes import calibration
 from ntkbayes.datasets import Dataset
 from ntkbayes.errors import ConfigurationError
 from ntkbayes.laws.base import Draws, Inputs, Law
-from ntkbayes.laws.held_out import log_densities, log_mean, log_mean_density
+from ntkbayes.laws.held_out import (
+    expected_log,
+    left_out_score,
+    log_densities,
+    log_mean,
+    log_score,
+)
+from ntkbayes.laws.posterior import GaussianPosterior
 from ntkbayes.likelihood import Bernoulli, Categorical, ClassLikelihood
 
 Probabilities = Float[np.ndarray, "n classes"]
@@ -44,6 +51,10 @@ class Predictions:
         sampling: how the draws came about, see `Law.sampling`.
         num_chains: Markov chains among the draws.
         held_out: whether the points were not trained on.
+        is_posterior: whether the logits are draws of the posterior given just these points and targets,
+            up to Monte Carlo error: only then can a point be left out by weighing them (`az.loo`).
+        leave_one_out: of a Gaussian posterior of just these points and targets, the log predictive
+            density of each given all others (see `ntkbayes.leave_one_out`), in nats, (n,).
         seconds: time of the fit.
         info: diagnostics of the fit, name → number.
         likelihood: the one that the logits belong to. If it is not given, that of their width: one
@@ -62,6 +73,8 @@ class Predictions:
     sampling: str
     num_chains: int = 1
     held_out: bool = True
+    is_posterior: bool = False
+    leave_one_out: Float[np.ndarray, " n"] | None = None
     seconds: float = 0.0
     info: Mapping[str, float] = field(default_factory=dict)
     likelihood: ClassLikelihood | None = None
@@ -89,19 +102,28 @@ class Predictions:
 
     @cached_property
     def log_likelihood(self) -> Float[np.ndarray, "draws n"]:
-        """log p(y_i | f_i) of each draw, in nats."""
+        """log p(y_i | f_i) of each draw, in nats; of soft targets Σ_c y_c log p_c, by which they enter
+        the posterior."""
         if self.logits is None:
-            with np.errstate(divide="ignore"):
-                terms = np.where(self.targets > 0, np.log(self.probabilities), 0.0)
-            return np.sum(self.targets * terms, axis=1)[None]
+            return np.asarray(expected_log(self.targets, self.log_probability_draws[0]))[None]
         assert self.likelihood is not None
         targets = self.likelihood.encode_classes(jnp.asarray(self.targets))
         return np.asarray(log_densities(self.likelihood, targets, jnp.asarray(self.logits)))
 
     @cached_property
+    def log_probability_draws(self) -> Float[np.ndarray, "draws n classes"]:
+        """Their logarithms, accurate where a probability is too small for a float."""
+        if self.logits is None:
+            with np.errstate(divide="ignore"):
+                return np.log(self.probability_draws)
+        assert self.likelihood is not None
+        return np.asarray(_log_probabilities(self.likelihood, jnp.asarray(self.logits)))
+
+    @cached_property
     def pointwise_elpd(self) -> Float[np.ndarray, " n"]:
-        """log mean over draws of p(y_i | f_i), in nats: the log predictive density of each point."""
-        return np.asarray(log_mean(self.log_likelihood))
+        """log of the predictive density of each point, in nats: Σ_c y_c log p̄_c with p̄ the mean
+        prediction. Minus its NLL, but accurate where a probability is too small for a float."""
+        return np.asarray(expected_log(self.targets, log_mean(self.log_probability_draws)))
 
     @cached_property
     def uncertainty(self) -> calibration.Uncertainty:
@@ -134,7 +156,8 @@ def predict(
         key: same key, same draws.
         name: what tables call the law.
         num_draws: draws of the logit functions; all that are stored, or 1000, if None.
-        held_out: whether the law was fitted without these points.
+        held_out: whether the law was fitted without these points. If it was fitted to just these, with
+            these targets, predictions know what leaving one of them out would do, where the law does.
         seconds: how long the fit took, for the record.
 
     Raises:
@@ -148,6 +171,8 @@ def predict(
     draw_key, label_key = jax.random.split(key)
     logits = law.sample(draw_key, data, num_draws)
     labels = _labels(likelihood, label_key, logits)
+    fitted = not held_out and _is_fitted_to(law, data)
+    left_out = left_out_score(law) if fitted and isinstance(law, GaussianPosterior) else None
     return Predictions(
         name=name,
         targets=data.targets,
@@ -160,6 +185,8 @@ def predict(
         sampling=law.sampling,
         num_chains=law.num_chains,
         held_out=held_out,
+        is_posterior=fitted and law.is_posterior,
+        leave_one_out=None if left_out is None else np.asarray(left_out),
         seconds=seconds,
         info={k: float(v) for k, v in dataclasses.asdict(law.info).items()},
         likelihood=likelihood,
@@ -209,7 +236,7 @@ def log_predictive_density(
     law: Law, data: Dataset, *, key: PRNGKeyArray, num_draws: int | None = None
 ) -> Float[np.ndarray, " n"]:
     """log mean over draws of p(y_i | f_i), in nats: the log predictive density of each point, under
-    any likelihood. For soft class targets p is the exponential of minus the cross-entropy.
+    any likelihood. For soft class targets Σ_c y_c log p̄_c with p̄ the mean prediction: minus the NLL.
 
     Args:
         law: any law.
@@ -227,7 +254,7 @@ def log_predictive_density(
     likelihood = law.problem.likelihood
     targets = likelihood.encode(data)
     logits = law.sample(key, data, num_draws)
-    return np.asarray(log_mean_density(likelihood, targets, logits))
+    return np.asarray(log_score(likelihood, targets, logits))
 
 
 def replicates(
@@ -270,6 +297,14 @@ def _class_likelihood(law: Law) -> ClassLikelihood:
     return likelihood
 
 
+def _is_fitted_to(law: Law, data: Dataset) -> bool:
+    """Whether these points and targets are all that the law was fitted to, in its order."""
+    problem = law.problem
+    targets = problem.likelihood.encode(data)
+    features = problem.read(data)
+    return np.array_equal(features, problem.features) and np.array_equal(targets, problem.targets)
+
+
 def _require_same_classes(law: Law, data: Dataset) -> None:
     if data.class_names is not None and data.class_names != law.problem.class_names:
         raise ConfigurationError(
@@ -284,6 +319,7 @@ def _labels(likelihood: ClassLikelihood, key: PRNGKeyArray, logits: Draws) -> In
 
 
 _probabilities = eqx.filter_jit(lambda likelihood, logits: likelihood.probabilities(logits))
+_log_probabilities = eqx.filter_jit(lambda likelihood, f: likelihood.log_probabilities(f))
 
 
 def predictions_from_probabilities(

@@ -15,7 +15,7 @@ from html import escape
 from importlib import resources
 from pathlib import Path
 from string import Template
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -24,13 +24,14 @@ from numpy.typing import ArrayLike
 from ntkbayes import calibration, storage
 from ntkbayes.bridges.arviz import to_datatree
 from ntkbayes.calibration import Interval
-from ntkbayes.comparison import Comparison
+from ntkbayes.comparison import Comparison, sum_over_points
 from ntkbayes.errors import ConfigurationError
+from ntkbayes.laws.held_out import expected_log
+from ntkbayes.laws.mixing import ESS_PER_CHAIN, GOOD_RHAT, WORST_RHAT, why_unknown
 from ntkbayes.predictive import Predictions
 
-GOOD_RHAT, WORST_RHAT = 1.01, 1.05
-ESS_PER_CHAIN = 100
-"""Thresholds of Vehtari et al. (2021); beyond `WORST_RHAT` the sampler itself warns."""
+if TYPE_CHECKING:
+    from arviz_stats.utils import ELPDData
 
 SCORES = {
     "nll": "NLL",
@@ -273,15 +274,32 @@ def _laplace_and_nuts(comparison: Comparison) -> list[Finding]:
 def _chains(comparison: Comparison) -> list[Finding]:
     found = []
     for name, p in comparison.predictions.items():
-        if kind(p) == "NUTS" and {"num_divergences", "max_rhat", "min_ess"} <= set(p.info):
-            text = (
-                f"{name} has {p.info['num_divergences']:.0f} divergences, R-hat of at most "
-                f"{p.info['max_rhat']:.3f} and an effective sample size of at least "
-                f"{p.info['min_ess']:.0f}: "
+        if kind(p) == "NUTS" and {"num_divergences", *_MIXING} <= set(p.info):
+            text = f"{name} has {p.info['num_divergences']:.0f} divergences"
+            if not _is_mixing_unknown(p):
+                rhat, bulk, tail = (p.info[field] for field in _MIXING)
+                text += (
+                    f", R-hat of at most {rhat:.3f} and effective sample sizes of at least {bulk:.0f} "
+                    f"in bulk and {tail:.0f} in the tails"
+                )
+            text += (
+                ": see the warning below." if chain_trouble(p) else ": the chains look converged."
             )
-            text += "see the warning below." if chain_trouble(p) else "the chains look converged."
             found.append(Finding("Markov chains", text))
     return found
+
+
+_MIXING = ("max_rhat", "min_bulk_ess", "min_tail_ess")
+
+
+def _is_mixing_unknown(predictions: Predictions) -> bool:
+    """Whether a diagnostic of the chains is none: R-hat is above √½ whatever the chains, an effective
+    sample size above 0."""
+    bounds = zip(_MIXING, (0.5**0.5, 0.0, 0.0), strict=True)
+    values = [
+        (predictions.info[field], least) for field, least in bounds if field in predictions.info
+    ]
+    return not all(np.isfinite(value) and value > least for value, least in values)
 
 
 def chain_trouble(predictions: Predictions) -> list[str]:
@@ -291,17 +309,24 @@ def chain_trouble(predictions: Predictions) -> list[str]:
         found.append(
             f"{info['num_divergences']:.0f} transitions diverged: the posterior may not be explored."
         )
-    if not (rhat := info.get("max_rhat", 1.0)) <= WORST_RHAT:
+    if _is_mixing_unknown(predictions):
+        chains = predictions.num_chains
+        why = why_unknown(chains, len(predictions.label_draws) // chains)
+        why = why or "a logit was moved by no chain, or is not finite"
+        return [*found, f"Whether the chains have converged is not known: {why}."]
+    if (rhat := info.get("max_rhat", 1.0)) > WORST_RHAT:
         found.append(f"R-hat is {rhat:.3f}, above {WORST_RHAT}: the chains disagree.")
     elif rhat > GOOD_RHAT:
         found.append(
             f"R-hat is {rhat:.3f}, above {GOOD_RHAT}: good enough for means, not for tails."
         )
     needed = ESS_PER_CHAIN * predictions.num_chains
-    if (ess := info.get("min_ess", np.inf)) < needed:
-        found.append(
-            f"The effective sample size is {ess:.0f}, below {needed} ({ESS_PER_CHAIN} a chain)."
-        )
+    for where, field in (("in bulk", "min_bulk_ess"), ("in the tails", "min_tail_ess")):
+        if (ess := info.get(field, np.inf)) < needed:
+            found.append(
+                f"The effective sample size {where} is {ess:.0f}, below {needed} ({ESS_PER_CHAIN} per "
+                "chain)."
+            )
     return found
 
 
@@ -405,7 +430,12 @@ def _plane(comparison: Comparison) -> str:
 
 
 def _leave_one_out(comparison: Comparison) -> str:
-    chosen = {n: p for n, p in comparison.training.items() if kind(p) in ("NUTS", "Laplace")}
+    """Of the laws that know what leaving a point out does."""
+    chosen = {
+        name: p
+        for name, p in comparison.training.items()
+        if p.is_posterior or p.leave_one_out is not None
+    }
     if not chosen:
         return ""
     try:
@@ -421,25 +451,59 @@ def _leave_one_out_table(comparison: Comparison, chosen: Mapping[str, Prediction
         warnings.simplefilter("ignore")  # what they warn of, high Pareto k, is in the table
         import arviz as az
 
-        estimates = {n: az.loo(to_datatree(p), pointwise=True) for n, p in chosen.items()}
-        ranking = az.compare(estimates) if len(estimates) > 1 else None
+        estimates = {name: _left_out(p) for name, p in chosen.items()}
+        ranking = az.compare(estimates, round_to="none") if len(estimates) > 1 else None
     rows, doubtful = [], []
     for name in ranking.index if ranking is not None else estimates:
         loo = estimates[name]
-        pareto = np.asarray(loo.pareto_k)
-        bad = int(np.sum(~(pareto <= loo.good_k)))
-        if bad > 0.05 * len(pareto):
-            doubtful.append(name)
         cells = [_data(loo.elpd, 1) + _error(loo.se, 1), _data(loo.p, 1)]
         if ranking is not None:
             row = ranking.loc[name]
             difference = _data(row["elpd_diff"], 1, signed=True) + _error(row["dse"], 1)
             cells += ["–" if row["rank"] == 0 else difference, _data(row["weight"], 2)]
-        rows.append((_law(comparison, name), [*cells, f"{bad} of {len(pareto)}"]))
+        if loo.pareto_k is None:
+            cells.append("–")
+        else:
+            bad = int(np.sum(~(np.asarray(loo.pareto_k) <= loo.good_k)))
+            cells.append(f"{bad} of {loo.n_data_points}")
+            if bad > 0.05 * loo.n_data_points:
+                doubtful.append(name)
+        rows.append((_law(comparison, name), cells))
     columns = ["ELPD (nats)", "Effective parameters"]
     columns += ["Difference to first", "Stacking weight"] if ranking is not None else []
     text = _table("Leave-one-out, best first", [*columns, "Pareto k too high"], rows)
     return text + (_prose("warning pareto", names=_e(_listed(doubtful))) if doubtful else "")
+
+
+def _left_out(p: Predictions) -> "ELPDData":
+    """Leave-one-out ELPD, as a Gaussian posterior knows it, or by weighing the posterior's draws."""
+    import arviz as az
+    import xarray as xr
+    from arviz_stats.utils import ELPDDataLOO
+    from scipy.special import logsumexp
+
+    num_points, k = len(p.targets), {}
+    if p.leave_one_out is not None:
+        scores = p.leave_one_out
+    else:
+        loo = az.loo(to_datatree(p), pointwise=True)
+        weights = np.asarray(loo.log_weights.transpose("chain", "draw", "obs_id"))
+        weights = weights.reshape(-1, num_points, 1)
+        log_probabilities = logsumexp(weights + p.log_probability_draws, axis=0)
+        scores = np.asarray(expected_log(p.targets, log_probabilities))
+        k = {"pareto_k": loo.pareto_k, "good_k": loo.good_k}
+    total = sum_over_points(scores)
+    return ELPDDataLOO(
+        elpd=total.value,
+        se=total.error,
+        p=float(p.pointwise_elpd.sum()) - total.value,
+        n_samples=len(p.label_draws),
+        n_data_points=num_points,
+        scale="log",
+        warning=False,
+        elpd_i=xr.DataArray(scores, dims="obs_id"),
+        **{"good_k": None, **k},
+    )
 
 
 def _diagnostics(comparison: Comparison) -> str:
@@ -451,7 +515,9 @@ def _diagnostics(comparison: Comparison) -> str:
         seconds = _number(p.seconds, 2) if p.seconds > 0 else "–"
         rows.append((_law(comparison, name), [_Text(_e(how)), draws, chains, seconds]))
         for position, (field, value) in enumerate(p.info.items()):
-            shown = f'<data value="{value!r}">{f"{value:.4g}".replace("-", "−")}</data>'
+            known = not np.isnan(value) and not (field in _MIXING and _is_mixing_unknown(p))
+            text = f"{value:.4g}".replace("-", "−") if known else "not known"
+            shown = f'<data value="{value!r}">{text}</data>' if known else text
             meaning = _pieces().get(f"diagnostic {field}", Template("")).template
             cells = [_Text(_e(field.replace("_", " "))), shown, _Text(meaning)]
             details.append(("" if position else _law(comparison, name), cells))

@@ -222,7 +222,7 @@ class Study:
             begin = time.perf_counter()
             key = key_of(fit_key, name)
             law = method.fit(self.prior, fitted_to, key=key, likelihood=self.likelihood)
-            return _evaluate(law, name, train, test, draw_key, time.perf_counter() - begin)
+            return _evaluate(law, name, fitted_to, test, draw_key, time.perf_counter() - begin)
 
         for name, method in self.methods.items():
             if progress and hasattr(method, "progress"):

@@ -168,6 +168,36 @@ def test_cross_validated_nll_is_the_mean_over_folds_fitted_by_hand():
     np.testing.assert_allclose(found, -np.mean(np.concatenate(terms)), rtol=1e-10)
 
 
+@pytest.mark.parametrize("classes", [2, 3])
+def test_cross_validated_nll_of_soft_targets_is_the_nll_of_the_table(classes):
+    soft, key = data_of(classes).smooth(0.4), jax.random.split(KEY, 3)
+    found = nb.cross_validated_nll(nb.Laplace(), prior_of(classes), soft, key=KEY, num_folds=2)
+    fold, terms = folds(soft, key[0], 2), []
+    for k in range(2):
+        held = soft.take(fold == k)
+        law = nb.Laplace().fit(prior_of(classes), soft.take(fold != k))
+        draws = law.sample(jax.random.fold_in(key[2], k), held.features)
+        p = np.mean(law.problem.likelihood.probabilities(draws), axis=0)
+        terms.append(nb.calibration.negative_log_likelihood(p, held.targets))
+    np.testing.assert_allclose(found, np.mean(np.concatenate(terms)), rtol=1e-10)
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_leave_one_out_of_soft_targets_is_minus_the_cross_entropy_of_the_mean_prediction(classes):
+    soft = data_of(classes).smooth(0.4)
+    law = nb.Laplace().fit(prior_of(classes), soft)
+    mean, covariance = (np.array(part) for part in law.leave_one_out())
+    z = np.random.default_rng(0).standard_normal((200_000, mean.shape[1]))
+    for i in range(3):
+        logits = mean[i] + z @ np.linalg.cholesky(covariance[i]).T
+        p = np.array(law.problem.likelihood.probabilities(jax.numpy.asarray(logits)))
+        # To first order, the error of the sum is the mean of these.
+        terms = p @ (soft.targets[i] / p.mean(axis=0))
+        gap = nb.leave_one_out(law)[i] - soft.targets[i] @ np.log(p.mean(axis=0))
+        # Several logits are averaged over 1024 nodes, whose own error is a few 1e-4.
+        assert abs(gap) < 4.5 * terms.std() / np.sqrt(len(z)) + (0.0 if classes == 2 else 1e-3)
+
+
 def test_every_class_is_spread_evenly_over_the_folds():
     data = data_of(3, 31)
     fold = folds(data, KEY, 4)

@@ -130,9 +130,12 @@ def test_pointwise_elpd_is_the_log_of_the_mean_likelihood(predicted, kind):
     np.testing.assert_allclose(found.pointwise_elpd, np.log(likelihood.mean(axis=0)), atol=1e-12)
 
 
+@pytest.mark.parametrize("soft", [False, True], ids=["labels", "soft"])
 @every_kind
-def test_nll_is_minus_the_mean_elpd_for_hard_labels(predicted, kind):
+def test_nll_is_minus_the_mean_elpd(predicted, kind, soft):
     found = predicted["Laplace", kind]
+    if soft:
+        found = with_targets(found, np.random.default_rng(0).dirichlet(np.ones(KINDS[kind]), 12))
     nll = nb.calibration.negative_log_likelihood(found.probabilities, found.targets)
     np.testing.assert_allclose(nll, -found.pointwise_elpd, atol=1e-12)
     score = nb.calibration.scores(found.probabilities, found.targets, num_resamples=20, seed=0)
@@ -255,6 +258,15 @@ def test_log_predictive_density_of_counts_is_the_log_of_their_mean_probability(p
     truth = stats.poisson.pmf(COUNTS.targets[:, 0], np.exp(logits)).mean(axis=0)
     found = log_predictive_density(poisson, COUNTS, key=KEY)
     np.testing.assert_allclose(found, np.log(truth), atol=1e-12)
+
+
+@every_kind
+def test_log_predictive_density_of_soft_targets_is_minus_the_nll(laws, kind):
+    soft = np.random.default_rng(0).dirichlet(np.ones(KINDS[kind]), 12)
+    data = nb.Dataset(TEST[kind].features, soft, class_names=range(KINDS[kind]))
+    mean = predict_probabilities(laws["Laplace", kind], data.features, key=KEY).mean(axis=0)
+    found = log_predictive_density(laws["Laplace", kind], data, key=KEY)
+    np.testing.assert_allclose(found, np.sum(soft * np.log(mean), axis=1), atol=1e-12)
 
 
 @every_kind

@@ -12,17 +12,20 @@ import pytest
 
 import ntkbayes
 from ntkbayes import figures, report
+from ntkbayes.bridges.arviz import to_datatree
 from ntkbayes.comparison import Comparison
 from ntkbayes.errors import ConfigurationError
 from ntkbayes.laws.base import Info
 from ntkbayes.predictive import Predictions, Surface
 
 NUM_POINTS, NUM_DRAWS = 40, 80
+pareto_k = pytest.mark.filterwarnings("ignore:Estimated shape parameter of Pareto:UserWarning")
 GAUSSIAN, CHAINS = "independent draws of a Gaussian", "Markov chains"
 NUTS_INFO = {
     "num_divergences": 0.0,
     "max_rhat": 1.002,
-    "min_ess": 900.0,
+    "min_bulk_ess": 900.0,
+    "min_tail_ess": 800.0,
     "mean_steps": 7.0,
     "mean_accept": 0.85,
     "mean_step_size": 0.4,
@@ -107,9 +110,15 @@ def everything() -> Comparison:
         predictions("NUTS"),
     ]
     bayes = {p.name: p for p in laws if p.name in ("MAP", "Laplace", "NUTS")}
+    left_out = bayes["Laplace"].pointwise_elpd - 0.1
+    training = {
+        "MAP": bayes["MAP"],
+        "Laplace": dataclasses.replace(bayes["Laplace"], leave_one_out=left_out),
+        "NUTS": dataclasses.replace(bayes["NUTS"], is_posterior=True),
+    }
     return comparison(
         *laws,
-        training={n: dataclasses.replace(p, held_out=False) for n, p in bayes.items()},
+        training={n: dataclasses.replace(p, held_out=False) for n, p in training.items()},
         surfaces={n: surface(2) for n in bayes},
         settings={
             "data": "moons",
@@ -340,6 +349,42 @@ def test_leave_one_out_is_of_posteriors_alone(everything):
     assert f"of {NUM_POINTS}" in section
 
 
+def test_leave_one_out_of_a_gaussian_posterior_is_its_own_and_has_no_pareto_k(everything):
+    known = everything.training["Laplace"]
+    found = report._left_out(known)
+    assert found.elpd == pytest.approx(known.leave_one_out.sum())
+    assert found.p == pytest.approx(known.pointwise_elpd.sum() - known.leave_one_out.sum())
+    assert found.pareto_k is None
+
+
+@pareto_k
+@pytest.mark.parametrize("num_classes", [2, 3])
+def test_leave_one_out_of_the_posterior_is_arvizs(num_classes):
+    import arviz as az
+
+    p = dataclasses.replace(predictions("NUTS", num_classes=num_classes), is_posterior=True)
+    found, truth = report._left_out(p), az.loo(to_datatree(p), pointwise=True)
+    np.testing.assert_allclose(found.elpd_i, truth.elpd_i, atol=1e-12)
+    np.testing.assert_allclose([found.elpd, found.se, found.p], [truth.elpd, truth.se, truth.p])
+    np.testing.assert_array_equal(found.pareto_k, truth.pareto_k)
+
+
+@pareto_k
+@pytest.mark.parametrize("num_classes", [2, 3])
+def test_leave_one_out_of_soft_targets_is_minus_the_cross_entropy(num_classes):
+    import arviz as az
+
+    soft = np.random.default_rng(0).dirichlet(np.ones(num_classes), NUM_POINTS)
+    p = predictions("NUTS", num_classes=num_classes)
+    p = dataclasses.replace(p, targets=soft, is_posterior=True)
+    found, theirs = report._left_out(p), az.loo(to_datatree(p), pointwise=True)
+    log_weights = np.array(theirs.log_weights.transpose("chain", "draw", "obs_id"))
+    weights = np.exp(log_weights).reshape(NUM_DRAWS, NUM_POINTS, 1)
+    mean = np.sum(weights * p.probability_draws, axis=0)
+    np.testing.assert_allclose(found.elpd_i, np.sum(soft * np.log(mean), axis=1), atol=1e-12)
+    assert abs(found.elpd - theirs.elpd) > 0.1
+
+
 # --- in short -------------------------------------------------------------------------------------
 
 
@@ -399,8 +444,11 @@ def test_laplace_and_nuts_are_held_together():
         ({"num_divergences": 3.0}, "3 transitions diverged"),
         ({"max_rhat": 1.2}, "R-hat is 1.200, above 1.05"),
         ({"max_rhat": 1.03}, "R-hat is 1.030, above 1.01"),
-        ({"max_rhat": float("nan")}, "the chains disagree"),
-        ({"min_ess": 120.0}, "effective sample size is 120, below 400"),
+        (
+            {"min_bulk_ess": 120.0},
+            "effective sample size in bulk is 120, below 400 (100 per chain)",
+        ),
+        ({"min_tail_ess": 90.0}, "effective sample size in the tails is 90, below 400"),
     ],
 )
 def test_bad_chains_raise_a_warning(info, words):
@@ -409,6 +457,31 @@ def test_bad_chains_raise_a_warning(info, words):
     assert words in section
     assert 'class="warning" role="alert"' in section
     assert "see the warning" in said(found, "Markov chains")
+
+
+@pytest.mark.parametrize(
+    "info",
+    [
+        {"max_rhat": float("nan")},
+        {"max_rhat": float("inf")},
+        {"max_rhat": 0.5},  # none has less than √½
+        {"min_bulk_ess": float("nan")},
+        {"min_tail_ess": -3.0},
+    ],
+)
+def test_a_diagnostic_outside_its_range_is_not_reported(info):
+    found = comparison(predictions("NUTS", **info))
+    assert "not known: a logit was moved by no chain, or is not finite" in report._in_short(found)
+    assert said(found, "Markov chains") == "NUTS has 0 divergences: see the warning below."
+    section = report._diagnostics(found)
+    assert section.count("not known") == 3
+    (field,) = info
+    assert f'<data value="{info[field]!r}">' not in section
+
+
+def test_why_one_chain_has_no_diagnostics_is_told():
+    alone = dataclasses.replace(predictions("NUTS", max_rhat=float("nan")), num_chains=1)
+    assert "not known: there is one chain" in report._in_short(comparison(alone))
 
 
 def test_good_chains_raise_no_warning(html):

@@ -1,17 +1,26 @@
 """ArviZ: predictions as an xarray DataTree and back, without loss (but class names other than
 strings and numbers come back as text).
 
-    tree = to_datatree(predict(law, test, key=key, name="Laplace"))
-    az.summary(tree, var_names=["logits"]); az.loo(tree); az.plot_ppc_pava(tree)
+    tree = to_datatree(predict(law, test, key=key, name="NUTS"))
+    az.summary(tree, var_names=["logits"]); az.plot_ppc_pava(tree)
+    tree = to_datatree(predict(law, train, key=key, name="NUTS", held_out=False)); az.loo(tree)
 
 Groups follow the InferenceData schema: posterior (logits), posterior_predictive (label draws y),
-log_likelihood (y), observed_data (labels y), constant_data (targets, probabilities). Points are the
+observed_data (labels y), constant_data (targets, probabilities) and, where it means leave-one-out to
+weigh the draws by it, log_likelihood (y). Points are the
 dimension `obs_id`, classes `class`, by name; logits that are not of one class each, the one of two
 classes or of ordered ones, are `logit`. Independent draws have a chain axis of length 1 and say in the
 attribute `sampling` of each group that they are no Markov chain: their R-hat, which compares chains, is
-NaN. `held_out` says whether the points were trained on: leave-one-out (az.loo) is about points that
-were; for points that were not, the ELPD is `Predictions.pointwise_elpd`. `likelihood` is its name and
-fields; a tree without it, of an earlier version, has the likelihood of its logits' width.
+NaN. `likelihood` is its name and fields; a tree without it, of an earlier version, has the likelihood of
+its logits' width.
+
+`az.loo` weighs draws of the posterior so that a training point's likelihood is taken back. So there is
+a log_likelihood for NUTS, SplitHMC and FullBayes at just the points and targets they were fitted to,
+and for nothing else; elsewhere `az.loo` says that it is missing. Of a Gaussian posterior (Laplace, …)
+constant_data has `leave_one_out`, by `ntkbayes.leave_one_out`. Of points that were not trained on, which
+`held_out` says, the ELPD is `Predictions.pointwise_elpd`. With soft targets the log likelihood of a
+draw is Σ_c y_c log p_c, and az.loo's ELPD is of exp of it, not minus the cross-entropy of the mean
+prediction, as it is everywhere else.
 
 The tree goes through netCDF, `tree.to_netcdf(path, engine="h5netcdf")`, and, with the package zarr,
 through Zarr, `tree.to_zarr(path, consolidated=False)`; `xr.open_datatree` reads both. The probability
@@ -20,7 +29,6 @@ integral transform of each label, left out of the fit, is
     pit = az.loo_pit(tree)
     az.plot_ecdf_pit(xr.DataTree.from_dict({"/pit": pit}), group="pit", sample_dims=["obs_id"])
 
-Importance sampling from a point is undefined: az.loo and az.compare refuse MAP and baselines, and
 az.summary warns of the effective sample size of draws that are all alike. Of more than two classes
 ask for az.plot_ppc_pava(tree, data_type="categorical").
 """
@@ -32,7 +40,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ntkbayes.errors import NTKBayesError, StorageError
+from ntkbayes.errors import ConfigurationError, NTKBayesError, StorageError
 from ntkbayes.likelihood import Bernoulli, Categorical, ClassLikelihood, Ordinal
 from ntkbayes.predictive import Predictions
 
@@ -48,16 +56,23 @@ def to_datatree(predictions: Predictions) -> "xr.DataTree":
 
     Raises:
         StorageError: the likelihood is none of this library's, so that it could not be read back.
+        ConfigurationError: the draws cannot be divided among the chains.
     """
     import xarray as xr
 
     p = predictions
     chains = p.num_chains
+    if len(p.label_draws) % chains:
+        raise ConfigurationError(
+            f"{len(p.label_draws)} draws of {chains} chains have no (chain, draw) axes; predict with a "
+            f"num_draws that is a multiple of {chains}"
+        )
     attributes = {
         "schema": SCHEMA,
         "law": p.name,
         "sampling": p.sampling,
         "held_out": int(p.held_out),
+        "is_posterior": int(p.is_posterior),
         "seconds": p.seconds,
         "info": json.dumps(dict(p.info)),
         "class_names": json.dumps([_plain(name) for name in p.class_names]),
@@ -80,8 +95,7 @@ def to_datatree(predictions: Predictions) -> "xr.DataTree":
     }
     points = ("chain", "draw", "obs_id")
     classes = {"obs_id": coords["obs_id"], "class": [str(name) for name in p.class_names]}
-    log_likelihood = np.broadcast_to(p.log_likelihood, (draws, len(p.targets)))
-    constant = {
+    constant: dict[str, tuple[tuple[str, ...], np.ndarray]] = {
         "targets": (("obs_id", "class"), p.targets),
         "probabilities": (
             ("obs_id", "class"),
@@ -90,11 +104,14 @@ def to_datatree(predictions: Predictions) -> "xr.DataTree":
     }
     groups = {
         "posterior_predictive": xr.Dataset({"y": (points, by_chain(p.label_draws))}, coords),
-        "log_likelihood": xr.Dataset({"y": (points, by_chain(log_likelihood))}, coords),
         "observed_data": xr.Dataset(
             {"y": (("obs_id",), p.targets.argmax(axis=1))}, {"obs_id": coords["obs_id"]}
         ),
     }
+    if p.is_posterior:
+        groups["log_likelihood"] = xr.Dataset({"y": (points, by_chain(p.log_likelihood))}, coords)
+    if p.leave_one_out is not None:
+        constant["leave_one_out"] = (("obs_id",), p.leave_one_out)
     if p.logits is not None and p.mean is not None and p.variance is not None:
         size = p.logits.shape[2]
         of_classes = size == len(p.class_names)
@@ -134,6 +151,7 @@ def from_datatree(tree: "xr.DataTree") -> Predictions:
         return values.reshape(-1, *values.shape[2:])
 
     has_logits = "posterior" in tree.children
+    is_left_out = "leave_one_out" in tree.children["constant_data"].dataset
     return Predictions(
         name=tree.attrs["law"],
         targets=read("constant_data", "targets"),
@@ -146,6 +164,8 @@ def from_datatree(tree: "xr.DataTree") -> Predictions:
         sampling=tree.attrs["sampling"],
         num_chains=tree.children["posterior_predictive"].sizes["chain"],
         held_out=bool(tree.attrs["held_out"]),
+        is_posterior=bool(tree.attrs.get("is_posterior", 0)),  # not known of an earlier version's
+        leave_one_out=read("constant_data", "leave_one_out") if is_left_out else None,
         seconds=float(tree.attrs["seconds"]),
         info=json.loads(tree.attrs["info"]),
         likelihood=_likelihood(tree.attrs["likelihood"]) if "likelihood" in tree.attrs else None,

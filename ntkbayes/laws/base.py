@@ -155,6 +155,8 @@ class Law(abc.ABC):
     """A distribution over logit functions, obtained by a method from a prior and data.
 
     Attributes:
+        is_posterior: whether its draws are the posterior's, but for Monte Carlo error: a point can then
+            be left out by weighing them.
         problem: prior, likelihood and training data.
         sampling: how draws come about: "point", "independent initialisations", "independent
             perturbed initialisations", "independent draws of a Gaussian", "importance resampling" or
@@ -164,6 +166,7 @@ class Law(abc.ABC):
     """
 
     sampling: ClassVar[str]
+    is_posterior: ClassVar[bool] = False
     default_draws: ClassVar[int] = 1000
 
     problem: Problem

@@ -1,16 +1,25 @@
-"""What a method says of points that it was not given."""
+"""What a law says of points that it was not given, and how that is scored.
+
+There is one score, the logarithmic one (Good 1952): log of the predictive density of what happened. Of
+classes it is Σ_c y_c log p̄_c with p̄ the mean prediction: minus the cross-entropy, and for a label the
+log of its probability. The NLL is minus its mean over points, the ELPD its sum. It is not the log of
+the mean of exp(Σ_c y_c log p_c), by which soft targets enter the posterior.
+"""
 
 from collections.abc import Iterator
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ntkbayes.datasets import Dataset
 from ntkbayes.errors import ConfigurationError, DataError
 from ntkbayes.laws.base import Draws, Law, Method
-from ntkbayes.likelihood import Likelihood
+from ntkbayes.laws.marginals import log_marginal_density, log_marginal_probabilities
+from ntkbayes.laws.posterior import GaussianPosterior
+from ntkbayes.likelihood import ClassLikelihood, Likelihood
 from ntkbayes.linalg import Logits
 from ntkbayes.prior import NTKPrior
 from ntkbayes.ranges import whole
@@ -64,9 +73,31 @@ def folds(data: Dataset, key: PRNGKeyArray, num_folds: int) -> Int[np.ndarray, "
     return fold
 
 
-def log_mean_density(likelihood: Likelihood, targets: Logits, draws: Draws) -> Array:
-    """log mean over draws of p(yᵢ | fᵢ), (n,)."""
-    return log_mean(log_densities(likelihood, targets, draws))
+@eqx.filter_jit
+def log_score(likelihood: Likelihood, targets: Logits, draws: Draws) -> Float[Array, " n"]:
+    """Logarithmic score of the mean prediction over draws, in nats."""
+    if not isinstance(likelihood, ClassLikelihood):
+        return log_mean(log_densities(likelihood, targets, draws))
+    return expected_log(likelihood.decode(targets), log_mean(likelihood.log_probabilities(draws)))
+
+
+def left_out_score(law: GaussianPosterior) -> Float[Array, " n"]:
+    """Logarithmic score of each training point, its own site removed, in nats."""
+    likelihood, targets = law.problem.likelihood, law.problem.targets
+    mean, covariance = law.leave_one_out()
+    if not isinstance(likelihood, ClassLikelihood):
+        return jnp.asarray(log_marginal_density(likelihood, targets, mean, covariance))
+    log_probabilities = log_marginal_probabilities(likelihood, mean, covariance)
+    return expected_log(likelihood.decode(targets), log_probabilities)
+
+
+@jax.jit
+def expected_log(
+    targets: Float[Array | np.ndarray, "n labels"],
+    log_probabilities: Float[Array | np.ndarray, "n labels"],
+) -> Float[Array, " n"]:
+    """Σ_c y_c log p_c, with 0 log 0 = 0."""
+    return jnp.sum(jnp.where(targets > 0, targets * log_probabilities, 0.0), axis=1)
 
 
 @eqx.filter_jit
@@ -76,6 +107,6 @@ def log_densities(likelihood: Likelihood, targets: Logits, draws: Draws) -> Floa
 
 
 @jax.jit
-def log_mean(log_values: Float[Array, "draws n"] | Float[np.ndarray, "draws n"]) -> Array:
-    """log mean over draws of exp, (n,)."""
+def log_mean(log_values: Float[Array | np.ndarray, "draws ..."]) -> Float[Array, "..."]:
+    """log mean over draws of exp."""
     return jax.nn.logsumexp(log_values, axis=0) - np.log(len(log_values))

@@ -1,5 +1,6 @@
 """Importance correction of a Gaussian posterior, with Pareto-smoothed weights (Vehtari et al. 2024)."""
 
+import math
 import warnings
 from dataclasses import dataclass
 from typing import ClassVar
@@ -9,18 +10,21 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from ntkbayes.errors import ConfigurationError, ConvergenceWarning
+from ntkbayes.errors import ConfigurationError, ConvergenceError, ConvergenceWarning
 from ntkbayes.laws.base import Info, Method, Problem, SampledLaw
 from ntkbayes.laws.posterior import PosteriorMethod
 from ntkbayes.linalg import apply
 from ntkbayes.ranges import whole_field
 
+_ALIKE = 1e-9  # nats, to which log weights may differ by round-off alone
+
 
 @dataclass(frozen=True)
 class ImportanceInfo(Info):
-    """pareto_k: shape of the weights' tail; above 0.7 the correction fails. effective_draws:
-    (Σ w)² / Σ w². log_evidence: log p(y | X), in nats, by the mean of the weights before smoothing;
-    exact but for Monte Carlo error."""
+    """pareto_k: shape of the weights' tail; above 0.7 the correction fails; NaN where the weights are
+    all alike, so that there is no tail, and nothing to correct. effective_draws: (Σ w)² / Σ w².
+    log_evidence: log p(y | X), in nats, by the mean of the weights before smoothing; exact but for Monte
+    Carlo error."""
 
     pareto_k: float
     effective_draws: float
@@ -85,7 +89,7 @@ class ImportanceCorrected(Method[ImportanceLaw]):
             float(1 / np.sum(weights**2)),
             float(np.logaddexp.reduce(log_weights) - np.log(len(log_weights))),
         )
-        if not pareto_k <= 0.7:
+        if pareto_k > 0.7:
             warnings.warn(
                 f"the importance weights have Pareto k = {pareto_k:.2f}, above 0.7: "
                 f"{type(self.method).__name__} is too far from the posterior to be corrected. Use NUTS, "
@@ -100,21 +104,33 @@ class ImportanceCorrected(Method[ImportanceLaw]):
 def _smoothed(
     log_weights: Float[np.ndarray, " draws"],
 ) -> tuple[Float[np.ndarray, " draws"], float]:
-    """Pareto-smoothed weights that sum to 1, and the tail's shape k."""
+    """Pareto-smoothed weights that sum to 1, and the tail's shape k.
+
+    Raises:
+        ConvergenceError: no tail can be fitted to the weights.
+    """
     from arviz_stats.base import array_stats
+
+    if np.ptp(log_weights) <= _ALIKE:
+        return np.full(len(log_weights), 1 / len(log_weights)), math.nan
 
     # It takes log likelihoods, of which importance weights for leaving out are the inverse.
     smoothed, pareto_k = array_stats.psislw(-log_weights)
     weights = np.exp(smoothed - np.max(smoothed))
+    if not np.isfinite(pareto_k):
+        raise ConvergenceError(
+            "the tail of the importance weights has no Pareto k (log weights from "
+            f"{log_weights.min():.3g} to {log_weights.max():.3g}): use NUTS, or fewer points"
+        )
     return weights / weights.sum(), float(pareto_k)
 
 
 def _resample(
     key: PRNGKeyArray, weights: Float[Array, " draws"], count: int
 ) -> Int[Array, " count"]:
-    """Systematic resampling (Kitagawa 1996), in random order."""
-    start_key, order_key = jax.random.split(key)
-    grid = (jnp.arange(count) + jax.random.uniform(start_key)) / count
+    """Systematic resampling (Kitagawa 1996). A draw's repetitions follow each other, so that errors
+    from blocks of draws and effective sample sizes count them as one."""
+    grid = (jnp.arange(count) + jax.random.uniform(key)) / count
     edges = jnp.cumsum(weights)
     chosen = jnp.searchsorted(edges / edges[-1], grid)
-    return jax.random.permutation(order_key, jnp.minimum(chosen, len(weights) - 1))
+    return jnp.minimum(chosen, len(weights) - 1)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ntkbayes.likelihood import Likelihood, Normal
+from ntkbayes.likelihood import ClassLikelihood, Likelihood, Normal
 from ntkbayes.linalg import Logits, symmetric_roots
 
 Covariances = Float[Array, "n classes classes"]
@@ -37,6 +37,35 @@ def log_marginal_density(
     return jnp.asarray(
         jax.scipy.special.logsumexp(jax.lax.map(at, points), axis=0, b=weights[:, None])
     )
+
+
+def log_marginal_probabilities(
+    likelihood: ClassLikelihood, mean: Logits, covariance: Covariances
+) -> Float[Array, "n labels"]:
+    """log ∫ p(c | f) N(f; mᵢ, Sᵢ) df of each class c at each point, in nats."""
+    if mean.shape[1] > 1:
+        return jnp.asarray(_averaged(likelihood, mean, covariance))
+    classes = jnp.eye(likelihood.log_probabilities(mean).shape[1])
+    ones = [jnp.broadcast_to(one, (len(mean), len(one))) for one in classes]
+    encoded = [likelihood.encode_classes(one) for one in ones]
+    columns = [log_marginal_density(likelihood, y, mean, covariance) for y in encoded]
+    return jnp.stack(columns, axis=1)
+
+
+@eqx.filter_jit
+def _averaged(
+    likelihood: ClassLikelihood, mean: Logits, covariance: Covariances
+) -> Float[Array, "n labels"]:
+    """The same over the nodes, which all classes share."""
+    root = symmetric_roots(covariance)
+
+    def add(total: Array, node: tuple[Array, Array]) -> tuple[Array, None]:
+        point, weight = node
+        logits = mean + jnp.einsum("icd,d->ic", root, point)
+        return jnp.logaddexp(total, jnp.log(weight) + likelihood.log_probabilities(logits)), None
+
+    start = jnp.full_like(likelihood.log_probabilities(mean), -jnp.inf)
+    return jax.lax.scan(add, start, nodes(mean.shape[1]))[0]
 
 
 def nodes(num_outputs: int) -> tuple[Nodes, Float[Array, " nodes"]]:

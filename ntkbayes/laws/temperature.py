@@ -11,19 +11,19 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ntkbayes.datasets import Dataset
 from ntkbayes.errors import ConfigurationError, ConvergenceError
 from ntkbayes.laws.base import Info, Inputs, Law, Method, Paths, Problem
-from ntkbayes.laws.held_out import held_out_logits, log_mean_density
+from ntkbayes.laws.held_out import held_out_logits, log_score
 from ntkbayes.likelihood import Likelihood, default_likelihood
 from ntkbayes.prior import NTKPrior
 from ntkbayes.ranges import whole_field
 
 _SMALLEST, _LARGEST = 0.01, 100.0
-_ROUND_OFF = 1e-9  # nats a point
+_ROUND_OFF = 1e-9  # nats per point
 
 
 @dataclass(frozen=True)
 class TemperatureInfo(Info):
     """temperature: what logits are divided by; above 1 if the method alone is over-confident.
-    held_out_nll: with it, on the folds left out, in nats a point."""
+    held_out_nll: of the mean prediction with it, on the folds left out, in nats per point."""
 
     temperature: float
     held_out_nll: float
@@ -124,7 +124,7 @@ def _best_temperature(likelihood: Likelihood, held_out: list[tuple]) -> Temperat
     @jax.jit
     def nll(log_temperature: Float[Array, ""]) -> Float[Array, ""]:
         scale = jnp.exp(-log_temperature)
-        terms = [log_mean_density(likelihood, y, scale * f) for y, f in held_out]
+        terms = [log_score(likelihood, y, scale * f) for y, f in held_out]
         return -jnp.sum(jnp.concatenate(terms)) / size
 
     low, high = math.log(_SMALLEST), math.log(_LARGEST)

@@ -71,5 +71,13 @@ class ClassLikelihood(Likelihood):
         """Targets on the simplex, (n, K), as this likelihood takes them, (n, C). Raises DataError."""
 
     @abc.abstractmethod
+    def decode(self, targets: Logits) -> ClassProbabilities:
+        """Targets on the simplex, (n, K), of those that `encode_classes` gave."""
+
+    @abc.abstractmethod
     def probabilities(self, logits: Stack) -> ClassProbabilities:
         """Class probabilities (..., n, K)."""
+
+    def log_probabilities(self, logits: Stack) -> ClassProbabilities:
+        """Their logarithms, in nats."""
+        return jnp.log(self.probabilities(logits))

@@ -21,6 +21,9 @@ class Categorical(ClassLikelihood):
     def encode_classes(self, targets: ClassProbabilities) -> Logits:
         return targets
 
+    def decode(self, targets: Logits) -> ClassProbabilities:
+        return targets
+
     def log_density(self, targets: Logits, logits: Logits) -> PerPoint:
         return jnp.sum(targets * jax.nn.log_softmax(logits, axis=1), axis=1)
 
@@ -48,6 +51,9 @@ class Categorical(ClassLikelihood):
     def probabilities(self, logits: Stack) -> ClassProbabilities:
         return jax.nn.softmax(logits, axis=-1)
 
+    def log_probabilities(self, logits: Stack) -> ClassProbabilities:
+        return jax.nn.log_softmax(logits, axis=-1)
+
 
 class Bernoulli(ClassLikelihood):
     """One logit for the second of two classes (logistic link, not probit)."""
@@ -59,6 +65,9 @@ class Bernoulli(ClassLikelihood):
                 "use Categorical()"
             )
         return targets[:, 1:]
+
+    def decode(self, targets: Logits) -> ClassProbabilities:
+        return jnp.concatenate([1 - targets, targets], axis=1)
 
     def log_density(self, targets: Logits, logits: Logits) -> PerPoint:
         return (targets * logits - jax.nn.softplus(logits))[:, 0]
@@ -82,6 +91,10 @@ class Bernoulli(ClassLikelihood):
 
     def probabilities(self, logits: Stack) -> ClassProbabilities:
         return jnp.concatenate([jax.nn.sigmoid(-logits), jax.nn.sigmoid(logits)], axis=-1)
+
+    def log_probabilities(self, logits: Stack) -> ClassProbabilities:
+        both = jnp.concatenate([-logits, logits], axis=-1)
+        return jax.nn.log_sigmoid(both)
 
 
 def _cutpoints(values: object) -> Float[Array, " cuts"] | tuple[float, ...]:
@@ -137,6 +150,9 @@ class Ordinal(ClassLikelihood):
             )
         return labels[:, None].astype(float)
 
+    def decode(self, targets: Logits) -> ClassProbabilities:
+        return jax.nn.one_hot(targets[:, 0].astype(int), self.num_classes)
+
     def log_density(self, targets: Logits, logits: Logits) -> PerPoint:
         above, below, index = self._ends(targets, logits)
         inside = jax.nn.log_sigmoid(above) + jax.nn.log_sigmoid(-below)
@@ -172,12 +188,15 @@ class Ordinal(ClassLikelihood):
         return jnp.sum(latent > cuts, axis=-1, keepdims=True).astype(logits.dtype)
 
     def probabilities(self, logits: Stack) -> ClassProbabilities:
+        return jnp.exp(self.log_probabilities(logits))
+
+    def log_probabilities(self, logits: Stack) -> ClassProbabilities:
         def along_classes(values: Float[Array, " classes"]) -> Float[Array, "..."]:
             return values.reshape(*[1] * (logits.ndim - 1), -1)
 
         lower, upper = (along_classes(end) for end in self._bounds)
         inside = jax.nn.log_sigmoid(upper - logits) + jax.nn.log_sigmoid(logits - lower)
-        return jnp.exp(inside + along_classes(self._log_gaps))
+        return inside + along_classes(self._log_gaps)
 
     @property
     def _bounds(self) -> tuple[Float[Array, " classes"], Float[Array, " classes"]]:

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import json
+import warnings
 
 import jax
 import matplotlib
@@ -13,7 +14,7 @@ from oracles import gp_classification as oracle
 
 import ntkbayes as nb
 from ntkbayes.bridges.arviz import from_datatree, to_datatree
-from ntkbayes.errors import StorageError
+from ntkbayes.errors import ConfigurationError, ConvergenceWarning, StorageError
 from ntkbayes.likelihood import Bernoulli, Ordinal
 from ntkbayes.predictive import predict, predictions_from_probabilities
 
@@ -47,8 +48,10 @@ def data_of(kind, *, seed=7):
 @pytest.fixture(scope="module")
 def laws():
     fitted = {}
-    for name, kind in itertools.product(METHODS, KINDS):
-        fitted[name, kind] = METHODS[name].fit(PRIOR, data_of(kind), key=KEY)
+    with warnings.catch_warnings():  # 100 draws a chain: an R-hat above 1.05 now and then
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        for name, kind in itertools.product(METHODS, KINDS):
+            fitted[name, kind] = METHODS[name].fit(PRIOR, data_of(kind), key=KEY)
     return fitted
 
 
@@ -116,40 +119,67 @@ def test_independent_draws_look_independent_to_arviz(trees):
 
 
 @pareto_k
-@every_spread
-def test_leave_one_out_runs_and_is_worse_than_the_fit_to_the_training_points(
-    training, trees, name, kind
-):
-    found = az.loo(trees[name, kind], pointwise=True)
+@every_kind
+def test_leave_one_out_of_the_posterior_runs_and_is_worse_than_the_fit(training, trees, kind):
+    found = az.loo(trees["NUTS", kind], pointwise=True)
     assert found.n_data_points == POINTS
     assert found.n_samples == DRAWS
-    assert found.elpd < training[name, kind].pointwise_elpd.sum()
+    assert found.elpd < training["NUTS", kind].pointwise_elpd.sum()
 
 
-@pareto_k
+@every_law
+def test_only_draws_of_the_posterior_are_weighed_to_leave_a_point_out(trees, name, kind):
+    if name == "NUTS":
+        assert "log_likelihood" in trees[name, kind].children
+    else:
+        with pytest.raises(TypeError, match="log likelihood not found"):
+            az.loo(trees[name, kind])
+
+
 @every_kind
-def test_leave_one_out_compares_all_laws_that_have_spread(trees, kind):
-    table = az.compare({name: trees[name, kind] for name in WITH_SPREAD}, round_to="none")
-    assert set(table.index) == set(WITH_SPREAD)
-    for name in WITH_SPREAD:
-        assert table.loc[name, "elpd"] == pytest.approx(az.loo(trees[name, kind]).elpd)
+def test_points_that_were_not_trained_on_have_no_log_likelihood(laws, kind):
+    data = data_of(kind)
+    others = data_of(kind, seed=8)
+    smoothed = data.smooth(0.1)  # not the targets that the posterior is of
+    fewer = data.take(np.arange(POINTS - 1))
+    unasked = to_datatree(predict(laws["NUTS", kind], data, key=KEY, name="NUTS", num_draws=DRAWS))
+    assert "log_likelihood" not in unasked.children
+    for points in (others, smoothed, fewer):
+        for name in ("NUTS", "Laplace"):
+            found = predict(laws[name, kind], points, key=KEY, name=name, held_out=False)
+            assert not found.is_posterior
+            assert found.leave_one_out is None
+            with pytest.raises(TypeError, match="log likelihood not found"):
+                az.loo(to_datatree(found))
 
 
 @every_kind
-def test_leave_one_out_is_undefined_for_a_point(trees, kind):
-    with pytest.raises(ValueError, match="All tail values are the same"):
-        az.loo(trees["MAP", kind])
+def test_leave_one_out_of_a_gaussian_posterior_is_its_own(laws, training, trees, kind):
+    law = laws["Laplace", kind]
+    np.testing.assert_array_equal(training["Laplace", kind].leave_one_out, nb.leave_one_out(law))
+    found = trees["Laplace", kind]["constant_data"]["leave_one_out"]
+    np.testing.assert_array_equal(found, nb.leave_one_out(law))
+    assert training["NUTS", kind].leave_one_out is None
+    assert training["first order", kind].leave_one_out is None  # Gaussian, and no posterior
 
 
-def test_leave_one_out_is_undefined_for_a_baseline(baseline):
-    with pytest.raises((ValueError, TypeError, KeyError)):
+def test_a_baseline_has_no_leave_one_out(baseline):
+    with pytest.raises(TypeError, match="log likelihood not found"):
         az.loo(to_datatree(baseline))
 
 
+def test_draws_that_do_not_divide_among_the_chains_are_refused(laws):
+    found = predict(
+        laws["NUTS", "binary"], data_of("binary"), key=KEY, name="NUTS", num_draws=DRAWS - 1
+    )
+    with pytest.raises(ConfigurationError, match=r"199 draws of 2 chains .* a multiple of 2"):
+        to_datatree(found)
+
+
 @pareto_k
-@every_spread
-def test_the_transform_of_labels_left_out_is_plotted_against_uniformity(trees, name, kind):
-    pit = az.loo_pit(trees[name, kind])
+@every_kind
+def test_the_transform_of_labels_left_out_is_plotted_against_uniformity(trees, kind):
+    pit = az.loo_pit(trees["NUTS", kind])
     assert np.all((pit["y"] > 0) & (pit["y"] < 1))
     tree = xr.DataTree.from_dict({"/pit": pit})
     plot = az.plot_ecdf_pit(tree, group="pit", sample_dims=["obs_id"], backend="none")
@@ -180,7 +210,7 @@ def test_a_tree_says_how_its_draws_came_about(laws, trees, name, kind):
         assert group.attrs["law"] == name
     chains = 2 if name == "NUTS" else 1
     assert (law.sampling == "Markov chains") == (name == "NUTS")
-    for group in ("posterior", "posterior_predictive", "log_likelihood"):
+    for group in ("posterior", "posterior_predictive"):
         assert dict(tree[group].sizes)["chain"] == chains
         assert dict(tree[group].sizes)["draw"] == DRAWS // chains
     assert tree.attrs["held_out"] == 0
@@ -209,8 +239,7 @@ def test_points_and_classes_are_named_dimensions(trees, name, kind):
     assert tree["posterior"]["logits"].dims == ("chain", "draw", "obs_id", axis)
     assert tree["constant_data"]["logit_mean"].dims == ("obs_id", axis)
     assert tree["constant_data"]["targets"].dims == ("obs_id", "class")
-    for group in ("posterior_predictive", "log_likelihood"):
-        assert tree[group]["y"].dims == ("chain", "draw", "obs_id")
+    assert tree["posterior_predictive"]["y"].dims == ("chain", "draw", "obs_id")
     for group in tree.children.values():
         assert group.attrs["inference_library"] == "ntkbayes"
         for dim, labels in group.coords.items():
@@ -223,16 +252,6 @@ def test_one_class_is_chosen_by_its_name(training, trees):
     np.testing.assert_array_equal(
         chosen.values.reshape(DRAWS, POINTS), training["NUTS", "3 classes"].logits[:, :, 1]
     )
-
-
-def test_log_likelihood_of_held_out_points_gives_their_elpd(laws):
-    for name, kind in (("NUTS", "binary"), ("random init", "3 classes")):
-        test = data_of(kind, seed=8)
-        found = predict(laws[name, kind], test, key=KEY, name=name, num_draws=DRAWS)
-        tree = to_datatree(found)
-        assert tree.attrs["held_out"] == 1
-        density = np.exp(tree["log_likelihood"]["y"]).mean(["chain", "draw"])
-        np.testing.assert_allclose(np.log(density), found.pointwise_elpd, atol=1e-12)
 
 
 # --- there and back ------------------------------------------------------------------------------
@@ -288,7 +307,6 @@ def ordinal():
     return predict(law, data, key=KEY, name="Laplace", num_draws=DRAWS, held_out=False)
 
 
-@pareto_k
 def test_ordered_classes_keep_their_likelihood(ordinal, tmp_path):
     tree = to_datatree(ordinal)
     assert json.loads(tree.attrs["likelihood"]) == {"name": "Ordinal", "cutpoints": [-0.5, 0.8]}
@@ -297,7 +315,7 @@ def test_ordered_classes_keep_their_likelihood(ordinal, tmp_path):
         found = from_datatree(read)
     assert_same(found, ordinal)
     np.testing.assert_array_equal(found.probabilities, ordinal.probabilities)
-    assert az.loo(tree).elpd < ordinal.pointwise_elpd.sum()
+    assert found.leave_one_out.sum() < ordinal.pointwise_elpd.sum()
 
 
 @every_kind

@@ -78,6 +78,7 @@ def test_for_a_normal_likelihood_there_is_nothing_to_correct():
     truth, evidence = oracle.gp_regression(*grams, values[:, None], MEAN, MEAN, 0.4)
     assert law.info.log_evidence == pytest.approx(evidence, abs=1e-8)
     assert law.info.effective_draws == pytest.approx(20_000, rel=1e-6)
+    assert np.isnan(law.info.pareto_k)  # weights that are all alike have no tail
     draws = law.sample(KEY, new)
     assert np.abs(oracle.mean_errors(draws, truth)).max() < 4.5
     assert np.abs(oracle.covariance_errors(draws, truth)).max() < 4.5

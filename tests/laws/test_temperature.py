@@ -57,6 +57,48 @@ def test_the_temperature_has_the_least_held_out_nll(scaled):
     assert nll(temperature) < nll(1.0) - 0.01
 
 
+@pytest.mark.parametrize("classes", [2, 3])
+def test_with_soft_targets_the_temperature_has_the_least_nll_of_the_table(classes):
+    # Of draws, not of a point: −log mean exp(Σ y log p) is least at several times that temperature.
+    features, labels = oracle.blobs(5, 30, classes)
+    votes = np.random.default_rng(0).multinomial(4, 0.5 * np.eye(classes)[labels] + 0.5 / classes)
+    soft = nb.Dataset.from_counts(features, votes)
+    prior = nb.NTKPrior(FunctionKernel(rbf), ridge=0.3)
+    found = nb.TemperatureScaled(nb.Laplace(), num_folds=2).fit(prior, soft, key=KEY).info
+
+    fold_key, _, draw_key = jax.random.split(jax.random.split(KEY)[0], 3)
+    fold, held_out = folds(soft, fold_key, 2), []
+    for k in range(2):
+        law = nb.Laplace().fit(prior, soft.take(fold != k))
+        held = soft.take(fold == k)
+        draws = law.sample(jax.random.fold_in(draw_key, k), held.features)
+        held_out.append((np.array(draws), held.targets))
+
+    def nll(temperature, score):
+        terms = []
+        for draws, targets in held_out:
+            scaled = draws / temperature
+            if classes == 2:
+                scaled = np.concatenate([np.zeros_like(scaled), scaled], axis=2)
+            terms.append(score(special.log_softmax(scaled, axis=2), targets))
+        return np.mean(np.concatenate(terms))
+
+    def of_the_table(log_p, targets):
+        return nb.calibration.negative_log_likelihood(np.exp(log_p).mean(axis=0), targets)
+
+    def of_the_pseudo_likelihood(log_p, targets):
+        return -np.log(np.exp((log_p * targets).sum(axis=2)).mean(axis=0))
+
+    grid = np.geomspace(0.1, 30, 200)  # steps of 3%
+    best, other = (
+        grid[np.argmin([nll(t, score) for t in grid])]
+        for score in (of_the_table, of_the_pseudo_likelihood)
+    )
+    assert found.temperature == pytest.approx(best, rel=0.03)
+    assert found.held_out_nll == pytest.approx(nll(found.temperature, of_the_table), abs=1e-10)
+    assert other > 4 * best
+
+
 def test_everything_of_the_law_is_scaled_alike(scaled):
     law = nb.Laplace().fit(PRIOR, DATA)
     tempered = nb.TemperatureScaled(nb.Laplace(), num_folds=3).fit(PRIOR, DATA, key=KEY)
