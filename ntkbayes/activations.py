@@ -4,10 +4,11 @@ Everything an analytic kernel needs to know of an activation φ is, for (u, v) j
 mean zero, how E[φ(u) φ(v)] and E[φ'(u) φ'(v)] depend on the covariance of (u, v). Those two numbers
 drive the NNGP and the NTK recursion (Jacot et al. 2018; Lee et al. 2018).
 
-A pair is held as two standard deviations and the *angle* between u and v, not as a covariance:
-near u = v the covariance has lost half of the digits of the angle, and the moments of ReLU are a
-function of the angle. Held this way they are exact to round-off at x = x' and for collinear inputs,
-and so are their gradients.
+A pair is not held as a covariance, which near u = v has lost half of the digits of the angle between u
+and v, of which the moments of ReLU are a function; nor as an angle, which there is the root of a
+difference. It is held as numbers none of which cancels (`GaussianPair`). So moments are exact to
+round-off at x = x' and for collinear inputs. So are their gradients: there, each partial derivative is
+itself small, and none has to cancel against another, which a compiler may have computed otherwise.
 """
 
 import abc
@@ -32,66 +33,107 @@ def safe_sqrt(x: Field) -> Field:
 
 
 class GaussianPair(NamedTuple):
-    """Centred jointly Gaussian (u, v): standard deviations and the angle, Cov = std1 std2 cos(angle).
+    """Centred jointly Gaussian (u, v).
 
-    The three fields broadcast against each other: (n1, 1), (1, n2) and (n1, n2) for a Gram matrix,
-    all (n,) for a diagonal.
+    The fields broadcast against each other: (n1, 1), (1, n2) and (n1, n2) for a Gram matrix, all (n,)
+    for a diagonal.
+
+    Attributes:
+        std1, std2: the standard deviations.
+        contrast: (std1 − std2) / (std1 + std2), and 0 if both are 0.
+        opened: std1 std2 − Cov, which is 0 for v = u.
+        closed: std1 std2 + Cov, which is 0 for v = −u.
     """
 
     std1: Field
     std2: Field
-    angle: Field
+    contrast: Field
+    opened: Field
+    closed: Field
+
+    @classmethod
+    def of_angle(cls, std1: Field, std2: Field, angle: Field) -> "GaussianPair":
+        """The pair with Cov = std1 std2 cos(angle)."""
+        twice = 2 * std1 * std2
+        opened, closed = twice * jnp.sin(angle / 2) ** 2, twice * jnp.cos(angle / 2) ** 2
+        return cls(std1, std2, contrast(std1, std2), opened, closed)
+
+    @classmethod
+    def alike(cls, std: Field) -> "GaussianPair":
+        """The pair (u, u)."""
+        zeros = jnp.zeros_like(std)
+        return cls(std, std, zeros, zeros, 2 * std**2)
 
     @property
     def covariance(self) -> Field:
-        return self.std1 * self.std2 * jnp.cos(self.angle)
+        return (self.closed - self.opened) / 2
 
     @property
     def determinant(self) -> Field:
-        """Var u Var v − Cov²: by the angle, since the difference would cancel for collinear inputs."""
-        return (self.std1 * self.std2 * jnp.sin(self.angle)) ** 2
+        """Var u Var v − Cov²."""
+        return self.opened * self.closed
+
+    @property
+    def cosine(self) -> Field:
+        """The correlation of u and v; 0 if one of them is."""
+        twice = self.closed + self.opened
+        return 2 * self.covariance / jnp.where(twice > 0, twice, 1.0)
+
+    @property
+    def angle(self) -> Field:
+        """The angle of which it is the cosine."""
+        undefined = (self.opened <= 0) & (self.closed <= 0)
+        opened, closed = (jnp.where(undefined, 1.0, x) for x in (self.opened, self.closed))
+        return 2 * jnp.arctan2(safe_sqrt(opened), safe_sqrt(closed))
 
     def scale(self, factor: Field | float) -> "GaussianPair":
         """The pair (factor · u, factor · v)."""
-        return self._replace(std1=factor * self.std1, std2=factor * self.std2)
+        square = factor**2
+        return GaussianPair(
+            factor * self.std1,
+            factor * self.std2,
+            self.contrast,
+            square * self.opened,
+            square * self.closed,
+        )
 
     def __add__(self, other: "GaussianPair") -> "GaussianPair":  # type: ignore[override]
         """The sum with an independent pair: covariances add.
 
-        1 ∓ cos of the new angle are sums of terms ≥ 0 (Lagrange's identity), so no digit cancels.
+        The product of the norms exceeds the sum of the products by a term ≥ 0 (Lagrange's identity),
+        and this term vanishes with the difference of the contrasts.
         """
         norm1, norm2 = jnp.hypot(self.std1, other.std1), jnp.hypot(self.std2, other.std2)
-        product, product1, product2 = norm1 * norm2, self.std1 * self.std2, other.std1 * other.std2
-        cross = self.std1 * other.std2 - self.std2 * other.std1
-        total = product + product1 + product2
+        mine, theirs = (self.std1 + self.std2) / 2, (other.std1 + other.std2) / 2
+        cross = 2 * mine * theirs * (self.contrast - other.contrast)  # std1 std2' − std2 std1'
+        total = norm1 * norm2 + self.std1 * self.std2 + other.std1 * other.std2
         excess = cross**2 / jnp.where(total > 0, total, 1.0)
-        opened = excess + 2 * product1 * jnp.sin(self.angle / 2) ** 2
-        opened += 2 * product2 * jnp.sin(other.angle / 2) ** 2
-        closed = excess + 2 * product1 * jnp.cos(self.angle / 2) ** 2
-        closed += 2 * product2 * jnp.cos(other.angle / 2) ** 2
-        return GaussianPair(norm1, norm2, _angle(opened, closed))
+        square = mine**2 + theirs**2 + excess / 2  # ((norm1 + norm2) / 2)²
+        square = jnp.where(square > 0, square, 1.0)
+        contrast = self.contrast * (mine**2 / square) + other.contrast * (theirs**2 / square)
+        opened = excess + self.opened + other.opened
+        return GaussianPair(norm1, norm2, contrast, opened, excess + self.closed + other.closed)
 
 
-def _angle(one_minus_cos: Field, one_plus_cos: Field) -> Field:
-    """The angle whose 1 − cos and 1 + cos are given up to a common factor ≥ 0; π/2 if both are 0."""
-    undefined = (one_minus_cos <= 0) & (one_plus_cos <= 0)
-    one_plus_cos = jnp.where(undefined, 1.0, one_plus_cos)
-    one_minus_cos = jnp.where(undefined, 1.0, one_minus_cos)
-    return 2 * jnp.arctan2(safe_sqrt(one_minus_cos), safe_sqrt(one_plus_cos))
+def contrast(std1: Field, std2: Field) -> Field:
+    """(std1 − std2) / (std1 + std2), and 0 if both are 0."""
+    total = std1 + std2
+    return (std1 - std2) / jnp.where(total > 0, total, 1.0)
 
 
-def _angle_of(product: Field, covariance: Field) -> Field:
-    """The angle from the product of two standard deviations and the covariance.
+@jax.custom_jvp
+def _beyond_round_off(difference: Field, product: Field) -> Field:
+    """A difference of two terms of that size, and 0 where it is no more than their round-off.
 
-    A difference within round-off is 0, and so is its gradient: the root of noise has a derivative of
-    1e8, and a compiler that computes the noise twice, and differently, makes a wrong gradient of it.
+    Its derivative is that of the difference everywhere: with a threshold of its own, round-off would
+    decide between 0 and 1.
     """
-    noise = 32 * jnp.finfo(product.dtype).eps * product
+    return jnp.where(difference > 32 * jnp.finfo(product.dtype).eps * product, difference, 0.0)
 
-    def beyond_noise(x: Field) -> Field:
-        return jnp.where(x > noise, x, 0.0)
 
-    return _angle(beyond_noise(product - covariance), beyond_noise(product + covariance))
+@_beyond_round_off.defjvp
+def _pass_on(primals: tuple[Field, Field], tangents: tuple[Field, Field]) -> tuple[Field, Field]:
+    return _beyond_round_off(*primals), tangents[0]
 
 
 class Activation(eqx.Module):
@@ -119,11 +161,19 @@ class _SmoothActivation(Activation):
 
     def moments(self, pair: GaussianPair) -> tuple[GaussianPair, Field]:
         std1, std2 = (
-            safe_sqrt(self.expectation(GaussianPair(std, std, jnp.zeros_like(std))))
-            for std in (pair.std1, pair.std2)
+            safe_sqrt(self.expectation(GaussianPair.alike(std))) for std in (pair.std1, pair.std2)
         )
-        angle = _angle_of(std1 * std2, self.expectation(pair))
-        return GaussianPair(std1, std2, angle), self.derivative_expectation(pair)
+        covered = _of_covariance(std1, std2, self.expectation(pair))
+        return covered, self.derivative_expectation(pair)
+
+
+def _of_covariance(std1: Field, std2: Field, covariance: Field) -> GaussianPair:
+    """The pair of which no more is known, for moments that are smooth in the covariance."""
+    product = std1 * std2
+    opened, closed = (
+        _beyond_round_off(x, product) for x in (product - covariance, product + covariance)
+    )
+    return GaussianPair(std1, std2, contrast(std1, std2), opened, closed)
 
 
 class Identity(Activation):
@@ -133,7 +183,7 @@ class Identity(Activation):
         return x
 
     def moments(self, pair: GaussianPair) -> tuple[GaussianPair, Field]:
-        return pair, jnp.ones_like(pair.angle)
+        return pair, jnp.ones_like(pair.opened)
 
 
 class LeakyReLU(Activation):
@@ -151,13 +201,10 @@ class LeakyReLU(Activation):
         angle = pair.angle
         even, odd = ((1 - self.slope) / 2) ** 2, ((1 + self.slope) / 2) ** 2
         second = even + odd  # E[φ(u)²] / Var u
-        bent = 2 / jnp.pi * even / second * _sin_minus_angle_cos(angle)  # ≥ 0: angles shrink
-        scaled = pair.scale(jnp.sqrt(second))
-        one_minus_cos = jnp.maximum(2 * jnp.sin(angle / 2) ** 2 - bent, 0.0)
-        one_plus_cos = 2 * jnp.cos(angle / 2) ** 2 + bent
-        return scaled._replace(angle=_angle(one_minus_cos, one_plus_cos)), (
-            odd + even * (1 - 2 * angle / jnp.pi)
-        )
+        bent = pair.std1 * pair.std2 * 2 / jnp.pi * even / second * _sin_minus_angle_cos(angle)
+        # Angles shrink: 0 ≤ bent ≤ opened / 2.
+        turned = pair._replace(opened=pair.opened - bent, closed=pair.closed + bent)
+        return turned.scale(jnp.sqrt(second)), odd + even * (1 - 2 * angle / jnp.pi)
 
 
 def _sin_minus_angle_cos(angle: Field) -> Field:
@@ -251,7 +298,7 @@ class Elementwise(Activation):
         def coefficients(function: Callable[[Field], Field], std: Field) -> Field:
             return function(jnp.multiply.outer(std, jnp.asarray(nodes))) @ jnp.asarray(projections)
 
-        cos = jnp.cos(pair.angle)
+        cos = pair.cosine
 
         def series(a1: Field, a2: Field) -> Field:
             def horner(total: Field, terms: tuple[Field, Field]) -> tuple[Field, None]:
@@ -264,7 +311,7 @@ class Elementwise(Activation):
         a1, a2 = (coefficients(self.function, std) for std in (pair.std1, pair.std2))
         std1, std2 = (safe_sqrt(jnp.sum(a**2, axis=-1)) for a in (a1, a2))
         slope = series(*(coefficients(derivative, std) for std in (pair.std1, pair.std2)))
-        return GaussianPair(std1, std2, _angle_of(std1 * std2, series(a1, a2))), slope
+        return _of_covariance(std1, std2, series(a1, a2)), slope
 
 
 def _hermite_projections(num_terms: int) -> tuple[np.ndarray, np.ndarray]:

@@ -39,6 +39,14 @@ class ConvergenceError(NTKBayesError, ArithmeticError):
     """An iteration that stopped before its residual was small enough."""
 
 
+class SearchError(ConvergenceError):
+    """A search over hyper-parameters that ended before a maximum. `best` is the best that it found."""
+
+    def __init__(self, message: str, *, best: object = None):
+        super().__init__(message)
+        self.best = best
+
+
 class DivergenceError(NTKBayesError, ArithmeticError):
     """Training whose loss became NaN or infinite, at `step`. `state` is the last one that was sound."""
 
@@ -70,3 +78,7 @@ class ConvergenceWarning(UserWarning):
 
 class GridEdgeWarning(UserWarning):
     """A best value at the edge of the grid that was searched."""
+
+
+class FailedTrialWarning(UserWarning):
+    """A candidate that could not be scored: the best is the best of the others."""

@@ -11,7 +11,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -20,7 +20,12 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ntkbayes.datasets import Dataset
-from ntkbayes.errors import ConfigurationError, ConvergenceError
+from ntkbayes.errors import (
+    ConfigurationError,
+    ConvergenceError,
+    NotPositiveDefiniteError,
+    SearchError,
+)
 from ntkbayes.hyperparameters import RANGES, value_of, with_values
 from ntkbayes.laws.laplace import laplace_evidence
 from ntkbayes.likelihood import Likelihood, default_likelihood
@@ -69,7 +74,8 @@ class EvidenceMaximum:
         prior: with the best hyper-parameters.
         log_evidence: there, in nats.
         values: of the hyper-parameters.
-        path: every evaluation, hyper-parameters and log evidence, in order.
+        path: every evaluation, hyper-parameters and log evidence, in order; −inf where the mode was not
+            found.
     """
 
     prior: NTKPrior
@@ -90,7 +96,8 @@ def maximise_evidence(
 ) -> EvidenceMaximum:
     """Climb the evidence from the prior's own hyper-parameters, by L-BFGS-B with exact gradients.
 
-    The result is a local maximum: start from several priors if in doubt.
+    The result is a local maximum: start from several priors if in doubt. The climb steps back from a
+    trial at which the mode is not found.
 
     Args:
         prior: where to start.
@@ -100,63 +107,162 @@ def maximise_evidence(
         ranges: where to look, by name, in place of `hyperparameters.RANGES`.
         likelihood: as for `Method.fit`.
         max_evaluations: of evidence and gradient, before giving up.
-        progress: called with the log evidence of each evaluation.
+        progress: called with the log evidence of each evaluation, −inf where the mode was not found.
 
     Raises:
-        ConvergenceError: the evidence still grows at the end of a range, so that it has no maximum
-            inside; or the maximum was not reached in max_evaluations.
+        SearchError: the evidence still grows at the end of a range, so that it has no maximum inside, or
+            towards values at which the mode is not found; or the maximum was not reached in
+            max_evaluations. The error's `best` is the `EvidenceMaximum` of the trials so far.
+        ConvergenceError: the mode was not found at the start.
         ConfigurationError: the prior lacks a hyper-parameter, or starts outside its range.
         UnknownNameError: there is no such hyper-parameter.
     """
-    from scipy.optimize import minimize
-
+    if not over:
+        raise ConfigurationError(
+            "over names no hyper-parameter to change; give over=('ridge',), say"
+        )
     objective = _Objective.build(prior, data, likelihood, over)
     scales = [_Scale.of(name, objective.start[name], ranges) for name in over]
-    path: list[tuple[Mapping[str, np.ndarray], float]] = []
+    search = _Search(objective, scales, max_evaluations, progress)
+    return search.climb()
 
-    def descend(x: np.ndarray) -> tuple[float, np.ndarray]:
-        values = _split(x, scales)
-        value, gradient = objective.value_and_gradient(values)
-        path.append((values, value))
-        progress(value)
-        slopes = [s.chain(values[s.name], gradient[s.name]) for s in scales]
-        return -value, -np.concatenate(slopes)
 
-    start = np.concatenate([s.to_line(np.asarray(objective.start[s.name])) for s in scales])
-    bounds = [bound for s in scales for bound in s.bounds]
-    found = minimize(
-        descend,
-        start,
-        jac=True,
-        method="L-BFGS-B",
-        bounds=bounds,
-        options={"maxfun": max_evaluations, "ftol": 1e-10, "gtol": 1e-4},
-    )
-    values = _split(found.x, scales)
-    _require_inside(found, scales, values)
-    if not found.success:
-        raise ConvergenceError(
-            f"the evidence was not maximised in {len(path)} evaluations ({found.message}); use more "
-            "max_evaluations, or start closer"
+# --- the search -----------------------------------------------------------------------------------
+
+_SHORTEST = 1e-3  # on the line: no shorter steps back
+_FLAT = 1e-2, 1e-6  # slopes of a maximum, in nats on the line: this, and this much of the evidence
+
+
+class _Trial(NamedTuple):
+    """A place on the line, the evidence there, and its slope on the line."""
+
+    place: np.ndarray
+    value: float
+    slope: np.ndarray
+
+
+class _FailedTrial(Exception):
+    """The mode was not found at `place`, for the reason in `__cause__`."""
+
+    def __init__(self, place: np.ndarray):
+        super().__init__(place)
+        self.place = place
+
+
+class _Search:
+    """Runs of L-BFGS-B on the line, each from the best trial so far.
+
+    A run ends at a trial that fails, and the next one keeps to a box around the best trial that reaches
+    half as far. Boxes grow again with every run that meets no failure.
+    """
+
+    def __init__(
+        self,
+        objective: "_Objective",
+        scales: "list[_Scale]",
+        max_evaluations: int,
+        progress: Callable[[float], object],
+    ):
+        self.objective, self.scales = objective, scales
+        self.max_evaluations, self.progress = max_evaluations, progress
+        self.low, self.high = np.array([bound for s in scales for bound in s.bounds]).T
+        self.path: list[tuple[Mapping[str, np.ndarray], float]] = []
+        starts = [s.to_line(np.asarray(objective.start[s.name])) for s in scales]
+        self.best = self._evaluate(np.concatenate(starts))
+
+    def climb(self) -> EvidenceMaximum:
+        from scipy.optimize import minimize
+
+        reach = math.inf
+        while True:
+            start = self.best
+            ends = start.place - reach, start.place + reach
+            box = np.transpose([np.clip(end, self.low, self.high) for end in ends])
+            try:
+                found = minimize(
+                    self._descend,
+                    start.place,
+                    jac=True,
+                    method="L-BFGS-B",
+                    bounds=box,
+                    options={"ftol": 1e-10, "gtol": 1e-4},
+                )
+            except _FailedTrial as failed:
+                reach = float(np.max(np.abs(failed.place - self.best.place))) / 2
+                if reach < _SHORTEST:
+                    raise self._ended(
+                        f"it still grows towards values where {failed.__cause__}"
+                    ) from failed
+                continue
+            if self._is_flat():
+                self._require_inside()
+                return self._maximum()
+            if not self.best.value > start.value:
+                raise self._ended(
+                    f"L-BFGS-B stopped at slopes of {self.best.slope} by {found.message!r}"
+                )
+            reach *= 2
+
+    def _descend(self, place: np.ndarray) -> tuple[float, np.ndarray]:
+        trial = self.best
+        if not np.array_equal(place, trial.place):
+            if len(self.path) >= self.max_evaluations:
+                raise self._ended("there were no more max_evaluations")
+            try:
+                trial = self._evaluate(place.copy())
+            except (ConvergenceError, NotPositiveDefiniteError) as error:
+                self._record(place, -math.inf)
+                raise _FailedTrial(place.copy()) from error
+            if trial.value > self.best.value:
+                self.best = trial
+        return -trial.value, -trial.slope
+
+    def _evaluate(self, place: np.ndarray) -> _Trial:
+        values = _split(place, self.scales)
+        value, gradient = self.objective.value_and_gradient(values)
+        self._record(place, value)
+        slopes = [s.chain(values[s.name], gradient[s.name]) for s in self.scales]
+        return _Trial(place, value, np.concatenate(slopes))
+
+    def _record(self, place: np.ndarray, value: float) -> None:
+        self.path.append((_split(place, self.scales), value))
+        self.progress(value)
+
+    def _is_flat(self) -> bool:
+        """Whether the evidence grows nowhere inside the ranges."""
+        place, value, slope = self.best
+        moved = np.clip(place + slope, self.low, self.high) - place
+        return bool(np.max(np.abs(moved)) <= _FLAT[0] + _FLAT[1] * abs(value))
+
+    def _require_inside(self) -> None:
+        place, _, slope = self.best
+        outwards = (place <= self.low) & (slope < -1e-3) | (place >= self.high) & (slope > 1e-3)
+        values = _split(place, self.scales)
+        for scale, at_end in zip(self.scales, self._by_scale(outwards), strict=True):
+            if at_end.any():
+                raise self._ended(
+                    f"it has no maximum with {scale.name} inside {scale.range}, since it still grows at "
+                    f"{values[scale.name]}. Widen ranges={{{scale.name!r}: (low, high)}}, or set "
+                    f"{scale.name} by hand and leave it out of over"
+                )
+
+    def _by_scale(self, numbers: np.ndarray) -> list[np.ndarray]:
+        sizes = [len(scale.bounds) for scale in self.scales]
+        return np.split(numbers, np.cumsum(sizes)[:-1])
+
+    def _maximum(self) -> EvidenceMaximum:
+        values = _split(self.best.place, self.scales)
+        best = self.objective.with_values(values)
+        return EvidenceMaximum(best, self.best.value, values, tuple(self.path))
+
+    def _ended(self, why: str) -> SearchError:
+        best = self._maximum()
+        told = {name: value.tolist() for name, value in best.values.items()}
+        return SearchError(
+            f"the evidence was not maximised: {why}. The best of {len(self.path)} trials, "
+            f"{best.log_evidence:.6g} at {told}, is in this error's `best`",
+            best=best,
         )
-    best = objective.with_values(values)
-    return EvidenceMaximum(best, -float(found.fun), values, tuple(path))
-
-
-def _require_inside(found: Any, scales: "list[_Scale]", values: dict[str, np.ndarray]) -> None:
-    place = 0
-    for scale in scales:
-        (low, high), size = scale.bounds[0], len(scale.bounds)
-        end = found.x[place : place + size]
-        slope = -found.jac[place : place + size]
-        at_end = ((end <= low) & (slope < -1e-3)) | ((end >= high) & (slope > 1e-3))
-        place += size
-        if at_end.any():
-            raise ConvergenceError(
-                f"the evidence has no maximum with {scale.name} inside {scale.range}: it still grows at "
-                f"{values[scale.name]}, where it is {-found.fun:.6g}. Widen ranges={{{scale.name!r}: "
-                f"(low, high)}}, or set {scale.name} by hand and leave it out of over"
-            )
 
 
 @dataclass(frozen=True)
@@ -253,7 +359,14 @@ class _Objective(eqx.Module):
                 f"the mode was not found: its residual is {float(residual):.3g}, the evidence "
                 f"{float(value):.3g} at {told or 'this prior'}; use a larger ridge, or narrower ranges"
             )
-        return float(value), {name: np.asarray(slope) for name, slope in gradient.items()}
+        slopes = {name: np.asarray(slope) for name, slope in gradient.items()}
+        for name, slope in slopes.items():
+            if not np.isfinite(slope).all():
+                raise ConvergenceError(
+                    f"the evidence {float(value):.3g} has a slope of {slope} in {name} at "
+                    f"{np.asarray(arrays[name])}; use narrower ranges, or leave {name} out of over"
+                )
+        return float(value), slopes
 
 
 @eqx.filter_jit

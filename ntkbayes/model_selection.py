@@ -1,5 +1,6 @@
 """Choosing between priors: the whole curve of a score, cross-validation and leave-one-out."""
 
+import math
 import warnings
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
@@ -9,7 +10,13 @@ import numpy as np
 from jaxtyping import Float, PRNGKeyArray
 
 from ntkbayes.datasets import Dataset
-from ntkbayes.errors import ConfigurationError, GridEdgeWarning
+from ntkbayes.errors import (
+    ConfigurationError,
+    ConvergenceError,
+    FailedTrialWarning,
+    GridEdgeWarning,
+    NTKBayesError,
+)
 from ntkbayes.evidence import log_evidence
 from ntkbayes.laws.base import Law, Method
 from ntkbayes.laws.held_out import held_out_logits, left_out_score, log_score
@@ -23,14 +30,16 @@ class Scan:
     """A score over several priors.
 
     Attributes:
-        scores: by label, higher is better.
+        scores: by label, higher is better; −inf where there is none.
         best: the label of the highest.
         prior: that of the best.
+        failures: by label, why a prior has no score.
     """
 
     scores: Mapping[Hashable, float]
     best: Hashable
     prior: NTKPrior
+    failures: Mapping[Hashable, str]
 
 
 def scan(
@@ -42,6 +51,9 @@ def scan(
 ) -> Scan:
     """Score every prior, and warn if the best lies at the edge of a grid of numbers.
 
+    A prior that cannot be scored, say since its mode is not found, does not lose the others: there is a
+    warning, and it is never the best.
+
     Args:
         priors: by label: a number such as a depth or a ridge, a word, or a tuple of them.
         data: training data.
@@ -51,16 +63,28 @@ def scan(
 
     Raises:
         ConfigurationError: there are no priors.
+        NTKBayesError: none of them can be scored; that of the first.
     """
     if not priors:
         raise ConfigurationError("scan() needs at least one prior")
-    scores = {}
+    scores: dict[Hashable, float] = {}
+    errors: dict[Hashable, NTKBayesError] = {}
     for label, prior in priors.items():
-        scores[label] = float(score(prior, data))
+        try:
+            scores[label] = float(score(prior, data))
+            if math.isnan(scores[label]):
+                raise ConvergenceError("its score is nan")
+        except NTKBayesError as error:
+            scores[label], errors[label] = -math.inf, error
         progress(label, scores[label])
+    if len(errors) == len(priors):
+        raise next(iter(errors.values()))
+    failures = {label: f"{type(error).__name__}: {error}" for label, error in errors.items()}
+    for label, why in failures.items():
+        warnings.warn(f"{label!r} has no score ({why})", FailedTrialWarning, stacklevel=2)
     best = max(scores, key=lambda label: scores[label])
     _warn_at_edge(best, list(scores))
-    return Scan(scores, best, priors[best])
+    return Scan(scores, best, priors[best], failures)
 
 
 def _warn_at_edge(best: Hashable, labels: list[Hashable]) -> None:

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ntkbayes.activations import GaussianPair, safe_sqrt
+from ntkbayes.activations import GaussianPair, contrast, safe_sqrt
 from ntkbayes.kernels.base import Kernel, KernelPair, analytic_kernel, in_blocks
 from ntkbayes.networks import MLP
 
@@ -28,12 +28,11 @@ class MLPKernel(Kernel):
     def cross(self, x1: Float[Array, "n1 d"], x2: Float[Array, "n2 d"]) -> KernelPair:
         norm1, unit1 = _polar(x1)
         norm2, unit2 = _polar(x2)
-        pair = GaussianPair(norm1[:, None], norm2[None, :], _angles(unit1, unit2))
-        return self._propagate(pair)
+        return self._propagate(_pair(norm1[:, None], norm2[None, :], *_chords(unit1, unit2)))
 
     def diagonal(self, x: Float[Array, "n d"]) -> KernelPair:
         norm, _ = _polar(x)
-        return self._propagate(GaussianPair(norm, norm, jnp.zeros_like(norm)))
+        return self._propagate(GaussianPair.alike(norm))
 
     def traced(self) -> "MLPKernel":
         return jax.tree.map(lambda v: jnp.asarray(v) if isinstance(v, float) else v, self)
@@ -42,8 +41,8 @@ class MLPKernel(Kernel):
         """The recursion above, from the inputs' geometry, elementwise over pairs of inputs."""
         network = self.network
         weight_std = jnp.asarray(network.weight_std)
-        std = jnp.abs(jnp.asarray(network.bias_std)).reshape((1,) * pair.angle.ndim)
-        bias = GaussianPair(std, std, jnp.zeros_like(std))
+        std = safe_sqrt(jnp.square(network.bias_std)).reshape((1,) * pair.opened.ndim)
+        bias = GaussianPair.alike(std)
 
         hidden = pair.scale(weight_std) + bias
         ntk = hidden.covariance
@@ -64,34 +63,46 @@ def _polar(x: Float[Array, "n d"]) -> tuple[Float[Array, " n"], Float[Array, "n 
     return norm / jnp.sqrt(x.shape[1]), unit
 
 
-def _angles(u: Float[Array, "n1 d"], v: Float[Array, "n2 d"]) -> Float[Array, "n1 n2"]:
-    """Angles between unit vectors, to round-off.
+def _pair(
+    std1: Float[Array, "n1 1"],
+    std2: Float[Array, "1 n2"],
+    apart: Float[Array, "n1 n2"],
+    along: Float[Array, "n1 n2"],
+) -> GaussianPair:
+    """The pair with those standard deviations, and ‖u − v‖² and ‖u + v‖² of its unit vectors."""
+    half = std1 * std2 / 2
+    return GaussianPair(std1, std2, contrast(std1, std2), half * apart, half * along)
+
+
+def _chords(
+    u: Float[Array, "n1 d"], v: Float[Array, "n2 d"]
+) -> tuple[Float[Array, "n1 n2"], Float[Array, "n1 n2"]]:
+    """‖u − v‖² and ‖u + v‖² between unit vectors, to round-off.
 
     A tile of them comes from one product u · v, unless two of its vectors are nearly alike or opposite,
-    where arccos(u · v) has lost half of its digits: then from Kahan's ‖u − v‖ and ‖u + v‖, which takes
-    d elementwise operations a pair.
+    where 1 − u · v has lost digits: then from differences and sums (Kahan), which takes d elementwise
+    operations a pair. Zero vectors are at right angles to all others.
     """
 
     def tile(
         u: Float[Array, "rows d"], v: Float[Array, "columns d"]
-    ) -> Float[Array, "rows columns"]:
+    ) -> tuple[Float[Array, "rows columns"], Float[Array, "rows columns"]]:
         cos = u @ v.T
-        # A zero vector is at π/2 from all others.
-        apart, along = jax.lax.cond(
+        return jax.lax.cond(
             jnp.max(jnp.abs(cos)) > _NEARLY_ALONG,
             lambda: _squared_distances(u, v),
             lambda: (2 - 2 * cos, 2 + 2 * cos),
         )
-        return 2 * jnp.arctan2(safe_sqrt(apart), safe_sqrt(along))
 
-    def row(u: Float[Array, "rows d"]) -> Float[Array, "rows n2"]:
-        return in_blocks(lambda v: tile(u, v).T, v, _TILE).T
+    def row(u: Float[Array, "rows d"]) -> tuple[Array, Array]:
+        apart, along = in_blocks(lambda v: tile(v, u), v, _TILE)
+        return apart.T, along.T
 
     return in_blocks(row, u, _TILE)
 
 
 _TILE = 256
-_NEARLY_ALONG = 0.98  # of a cosine: an angle of 0.2, where arccos loses a factor of 5
+_NEARLY_ALONG = 0.98  # of a cosine: an angle of 0.2, where the difference loses a factor of 50
 
 
 def _squared_distances(

@@ -92,7 +92,7 @@ ANGLES = [0.0, 1e-3, 0.4, np.pi / 2, 2.5, np.pi]
 
 
 def moments(activation, std1, std2, angle):
-    pair, slope = activation.moments(GaussianPair(*map(jnp.asarray, (std1, std2, angle))))
+    pair, slope = activation.moments(GaussianPair.of_angle(*map(jnp.asarray, (std1, std2, angle))))
     return float(pair.covariance), float(slope)
 
 
@@ -128,7 +128,9 @@ def test_moments_of_smooth_activations_are_gaussian_expectations(name):
 @pytest.mark.parametrize("std", [1.0, 1e3, 1e7])
 def test_moments_of_collinear_inputs_of_any_size_are_those_of_one_dimension(std):
     """u and v = ±3u: the products of variances cancel in the determinant, to what is added to them."""
-    pair = GaussianPair(*(jnp.array([x, x]) for x in (std, 3 * std)), jnp.array([0.0, jnp.pi]))
+    pair = GaussianPair.of_angle(
+        *(jnp.array([x, x]) for x in (std, 3 * std)), jnp.array([0.0, jnp.pi])
+    )
     cov, root = 3 * std**2 * np.array([1, -1]), np.sqrt(1 + 20 * std**2)
     erf = 2 / np.pi * np.arctan(2 * cov / root), 4 / np.pi / root * np.ones(2)
     np.testing.assert_allclose(Erf().expectation(pair), erf[0], rtol=1e-14)
@@ -155,7 +157,7 @@ def test_moments_of_leaky_relu_are_gaussian_expectations(slope):
 def test_quadrature_agrees_with_closed_forms(closed, function):
     quadrature = Elementwise(function)
     stds = jnp.array([0.5, 1.0, 1.0]), jnp.array([1.0, 0.7, 1.0])
-    pair = GaussianPair(*stds, jnp.array([0.3, 2.0, 0.0]))
+    pair = GaussianPair.of_angle(*stds, jnp.array([0.3, 2.0, 0.0]))
     for (a, slope_a), (b, slope_b) in [(closed.moments(pair), quadrature.moments(pair))]:
         np.testing.assert_allclose(b.covariance, a.covariance, rtol=1e-10)
         np.testing.assert_allclose(slope_b, slope_a, rtol=1e-10)
@@ -241,7 +243,9 @@ def test_small_angles_survive_a_layer_where_arccos_loses_half_of_their_digits():
     options = {"slope": 0.0, "depth": 2, "weight_std": 1.5, "bias_std": 0.0}
 
     def arccos_moments(std1, std2, angle):
-        pair, slope = LeakyReLU(0.0).moments(GaussianPair(*map(jnp.asarray, (std1, std2, angle))))
+        pair, slope = LeakyReLU(0.0).moments(
+            GaussianPair.of_angle(*map(jnp.asarray, (std1, std2, angle)))
+        )
         return float(pair.covariance), float(slope)
 
     exact = exact_leaky_kernels(x1, x2, **options)[1]
