@@ -129,8 +129,10 @@ def maximise_evidence(
 
 # --- the search -----------------------------------------------------------------------------------
 
+_ROUND_OFF = 1e-6  # of the evidence, in a slope
 _SHORTEST = 1e-3  # on the line: no shorter steps back
-_FLAT = 1e-2, 1e-6  # slopes of a maximum, in nats on the line: this, and this much of the evidence
+_FLAT = 1e-5  # slope of a maximum, in nats on the line, however the climb ended
+_NEARLY_FLAT = 1e-3  # and where L-BFGS-B says that it has converged
 
 
 class _Trial(NamedTuple):
@@ -185,7 +187,7 @@ class _Search:
                     jac=True,
                     method="L-BFGS-B",
                     bounds=box,
-                    options={"ftol": 1e-10, "gtol": 1e-4},
+                    options={"ftol": 1e-10, "gtol": _FLAT},
                 )
             except _FailedTrial as failed:
                 reach = float(np.max(np.abs(failed.place - self.best.place))) / 2
@@ -194,12 +196,12 @@ class _Search:
                         f"it still grows towards values where {failed.__cause__}"
                     ) from failed
                 continue
-            if self._is_flat():
+            if self._is_flat(_NEARLY_FLAT if found.success else _FLAT):
                 self._require_inside()
                 return self._maximum()
             if not self.best.value > start.value:
                 raise self._ended(
-                    f"L-BFGS-B stopped at slopes of {self.best.slope} by {found.message!r}"
+                    f"L-BFGS-B stopped at slopes of {self.best.slope} ({found.message})"
                 )
             reach *= 2
 
@@ -228,11 +230,11 @@ class _Search:
         self.path.append((_split(place, self.scales), value))
         self.progress(value)
 
-    def _is_flat(self) -> bool:
-        """Whether the evidence grows nowhere inside the ranges."""
+    def _is_flat(self, steepest: float) -> bool:
+        """Whether the evidence grows nowhere inside the ranges, to that slope and round-off."""
         place, value, slope = self.best
         moved = np.clip(place + slope, self.low, self.high) - place
-        return bool(np.max(np.abs(moved)) <= _FLAT[0] + _FLAT[1] * abs(value))
+        return bool(np.max(np.abs(moved)) <= steepest + _ROUND_OFF * abs(value))
 
     def _require_inside(self) -> None:
         place, _, slope = self.best

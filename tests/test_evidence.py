@@ -1,16 +1,22 @@
 """The log evidence, its gradient and maximum, and the choice between priors."""
 
+import re
+
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from oracles import gp_classification as oracle
+from scipy.optimize import minimize_scalar
 
 import ntkbayes as nb
 from ntkbayes.errors import (
     ConfigurationError,
     ConvergenceError,
+    FailedTrialWarning,
     GridEdgeWarning,
     RidgeError,
+    SearchError,
     UnknownNameError,
 )
 from ntkbayes.evidence import evidence_gradient
@@ -100,15 +106,128 @@ def test_no_ridge_nearby_has_more_evidence_than_the_maximum(climbed):
 
 
 def test_an_evidence_without_a_maximum_in_the_range_is_an_error_that_says_so():
-    with pytest.raises(ConvergenceError, match=r"no maximum with ridge inside \(10\.0, 20\.0\)"):
+    with pytest.raises(SearchError, match=r"no maximum with ridge inside \(10\.0, 20\.0\)"):
         nb.maximise_evidence(
             prior_of(2, ridge=15.0), data_of(2), over=("ridge",), ranges={"ridge": (10.0, 20.0)}
         )
 
 
 @pytest.mark.parametrize(
+    ("name", "size", "evidence", "bias_std"),
+    [
+        ("moons", 24, -14.0557, 1.238),
+        ("moons", 30, -15.1165, 1.371),
+        ("wine", 30, -19.490, 0.995),
+    ],
+)
+def test_the_default_climb_ends_where_the_slopes_vanish(name, size, evidence, bias_std):
+    key = jax.random.key(0)
+    data = nb.datasets.load(name).split(key)[0].subset(key, size)
+    network = nb.networks.mlp(depth=2, weight_std=1.5, bias_std=0.3)
+    climbed = nb.maximise_evidence(nb.NTKPrior(network, ridge=0.5), data)
+    np.testing.assert_allclose(climbed.log_evidence, evidence, atol=1e-3)
+    np.testing.assert_allclose(climbed.values["bias_std"], bias_std, rtol=1e-2)
+
+
+class Bounded(nb.kernels.Kernel):
+    """A kernel of a variance, without numbers beyond `largest`, its slopes multiplied by `sign`."""
+
+    variance: jax.Array
+    largest: jax.Array
+    sign: jax.Array
+
+    def cross(self, x1, x2):
+        fixed = jax.lax.stop_gradient(self.variance)
+        variance = fixed + self.sign * (self.variance - fixed)
+        distances = jnp.sum((x1[:, None] - x2[None]) ** 2, axis=2)
+        block = jnp.where(variance > self.largest, jnp.nan, variance) * jnp.exp(-distances / 2)
+        return nb.kernels.KernelPair(block, block)
+
+    def diagonal(self, x):
+        variance = jnp.broadcast_to(self.variance, len(x))
+        return nb.kernels.KernelPair(variance, variance)
+
+
+def climb_of_variance(largest, sign=1.0, start=1e-3, **settings):
+    kernel = Bounded(*map(jnp.asarray, (start, largest, sign)))
+    ranges = {"variance": (1e-6, 1e6)}
+    prior = nb.NTKPrior(kernel, ridge=1.0)
+    return nb.maximise_evidence(prior, data_of(2), over=("variance",), ranges=ranges, **settings)
+
+
+@pytest.fixture(scope="module")
+def free():
+    return climb_of_variance(1e9)
+
+
+def test_a_trial_whose_mode_is_not_found_is_stepped_back_from(free):
+    best = float(free.values["variance"])
+    assert max(float(values["variance"]) for values, _ in free.path) > 1.2 * best
+    bound = climb_of_variance(1.2 * best)
+    assert any(value == -np.inf for _, value in bound.path)
+    np.testing.assert_allclose(bound.log_evidence, free.log_evidence, rtol=1e-8)
+    np.testing.assert_allclose(bound.values["variance"], best, rtol=1e-2)
+
+
+def best_of(error, why):
+    best = error.value.best
+    assert re.search(why, str(error.value))
+    assert best.log_evidence == max(value for _, value in best.path) > -np.inf
+    assert float(best.prior.kernel.variance) == float(best.values["variance"])
+    return best
+
+
+def test_a_climb_towards_values_without_mode_is_an_error_that_holds_the_best(free):
+    largest = float(free.values["variance"]) / 2
+    with pytest.raises(SearchError) as error:
+        climb_of_variance(largest)
+    best = best_of(error, "still grows towards values where the mode was not found")
+    np.testing.assert_allclose(best.values["variance"], largest, rtol=1e-2)
+
+
+def test_a_climb_whose_slopes_mislead_is_no_success():
+    with pytest.raises(SearchError) as error:
+        climb_of_variance(1e9, sign=-1.0, start=0.1)
+    best_of(error, "stopped at slopes of")
+
+
+def test_a_climb_without_evaluations_left_is_an_error_that_holds_the_best():
+    with pytest.raises(SearchError) as error:
+        climb_of_variance(1e9, max_evaluations=4)
+    assert len(best_of(error, "no more max_evaluations").path) == 4
+
+
+def test_the_ridge_of_a_linearised_network_is_found_from_afar():
+    """The first step leads to ridges at which the mode may not be found. For real targets the evidence
+    is a closed form (R&W 2.30)."""
+    rng = np.random.default_rng(0)
+    features = rng.uniform(-3, 3, (150, 1))
+    values = np.sin(2 * features[:, 0]) + 0.2 * rng.standard_normal(150)
+    network = nb.networks.mlp(depth=1, activation="tanh", width=50)
+    kernel = nb.kernels.EmpiricalKernel(network, network.init(KEY, jnp.asarray(features)))
+    prior = nb.NTKPrior(kernel, ridge=1.0)
+    climbed = nb.maximise_evidence(
+        prior,
+        nb.Dataset.real(features, values),
+        over=("ridge",),
+        likelihood=nb.likelihood.Normal(0.2),
+    )
+    theta = np.asarray(prior.gram(features).ntk)
+
+    def loss(log_ridge):
+        covariance = theta / np.exp(log_ridge) + 0.04 * np.eye(150)
+        misfit = values @ np.linalg.solve(covariance, values)
+        return (misfit + np.linalg.slogdet(2 * np.pi * covariance)[1]) / 2
+
+    truth = minimize_scalar(loss, bounds=(-9, 2), method="bounded", options={"xatol": 1e-6})
+    np.testing.assert_allclose(climbed.log_evidence, -truth.fun, rtol=1e-8)
+    np.testing.assert_allclose(climbed.values["ridge"], np.exp(truth.x), rtol=1e-2)
+
+
+@pytest.mark.parametrize(
     ("prior", "settings", "error", "message"),
     [
+        (prior_of(2), {"over": ()}, ConfigurationError, "names no hyper-parameter"),
         (prior_of(2), {"over": ("depth",)}, UnknownNameError, "hyper-parameter 'depth'"),
         (prior_of(2), {"ranges": {"ridge": (1.0, 2.0)}}, ConfigurationError, "outside its range"),
         (prior_of(2), {"ranges": {"ridge": (2.0, 1.0)}}, ConfigurationError, "range of ridge"),
@@ -146,6 +265,34 @@ def test_a_best_value_at_the_edge_of_a_grid_warns():
     priors = {depth: prior_of(2, ridge=float(depth)) for depth in scores}
     with pytest.warns(GridEdgeWarning, match="at 3, at the edge of \\[1, 2, 3\\]"):
         nb.scan(priors, data_of(2), score=lambda prior, data: scores[int(prior.ridge)])
+
+
+def test_a_prior_without_score_does_not_lose_the_others():
+    priors = {word: prior_of(2) for word in ("good", "bad", "worse")}
+
+    def score(prior, data):
+        if prior is priors["bad"]:
+            raise ConvergenceError("no mode")
+        return np.nan if prior is priors["worse"] else -5.0
+
+    with pytest.warns(FailedTrialWarning) as told:
+        found = nb.scan(priors, data_of(2), score=score)
+    assert [str(w.message) for w in told] == [
+        "'bad' has no score (ConvergenceError: no mode)",
+        "'worse' has no score (ConvergenceError: its score is nan)",
+    ]
+    assert found.best == "good"
+    assert found.scores == {"good": -5.0, "bad": -np.inf, "worse": -np.inf}
+    assert set(found.failures) == {"bad", "worse"}
+
+
+def test_a_scan_without_any_score_is_the_first_error():
+    def score(prior, data):
+        raise ConvergenceError(f"no mode at {prior.ridge}")
+
+    priors = {ridge: prior_of(2, ridge=ridge) for ridge in (0.1, 0.2)}
+    with pytest.raises(ConvergenceError, match=r"no mode at 0\.1"):
+        nb.scan(priors, data_of(2), score=score)
 
 
 def test_a_scan_of_nothing_is_refused():
