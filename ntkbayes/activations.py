@@ -212,7 +212,7 @@ def _sin_minus_angle_cos(angle: Field) -> Field:
     near = angle < 0.5
     small, large = jnp.where(near, angle, 0.25), jnp.where(near, 1.0, angle)
     terms = [(-1) ** (k + 1) * 2 * k / float(_factorial(2 * k + 1)) for k in range(9, 0, -1)]
-    series = small**3 * jnp.polyval(jnp.asarray(terms), small**2)
+    series = small**3 * jnp.polyval(jnp.asarray(terms, angle.dtype), small**2)
     return jnp.where(near, series, jnp.sin(large) - large * jnp.cos(large))
 
 
@@ -296,7 +296,8 @@ class Elementwise(Activation):
         nodes, projections = _hermite_projections(self.num_terms)
 
         def coefficients(function: Callable[[Field], Field], std: Field) -> Field:
-            return function(jnp.multiply.outer(std, jnp.asarray(nodes))) @ jnp.asarray(projections)
+            at = jnp.multiply.outer(std, jnp.asarray(nodes, std.dtype))
+            return function(at) @ jnp.asarray(projections, std.dtype)
 
         cos = pair.cosine
 
@@ -305,7 +306,8 @@ class Elementwise(Activation):
                 return total * cos + terms[0] * terms[1], None
 
             powers = (jnp.moveaxis(a1, -1, 0), jnp.moveaxis(a2, -1, 0))
-            zeros = jnp.zeros(jnp.broadcast_shapes(cos.shape, a1.shape[:-1], a2.shape[:-1]))
+            shape = jnp.broadcast_shapes(cos.shape, a1.shape[:-1], a2.shape[:-1])
+            zeros = jnp.zeros(shape, cos.dtype)
             return jax.lax.scan(horner, zeros, powers, reverse=True)[0]
 
         a1, a2 = (coefficients(self.function, std) for std in (pair.std1, pair.std2))

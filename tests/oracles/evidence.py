@@ -8,7 +8,7 @@ import mpmath as mp
 import numpy as np
 
 DIGITS = 60
-STEP = mp.mpf(10) ** -15
+STEP = mp.mpf(2) ** -50
 
 
 def _leaky(slope):
@@ -71,27 +71,33 @@ def ntk(features, *, activation, depth, weight_std, bias_std, skip=False):
     rows = [[mp.mpf(float(v)) for v in row] for row in np.asarray(features)]
     moments, weight, bias = MOMENTS[activation], mp.mpf(weight_std) ** 2, mp.mpf(bias_std) ** 2
 
-    def entry(a, b):
-        k11, k22, k12 = (
-            weight * mp.fdot(p, q) / len(a) + bias for p, q in ((a, a), (b, b), (a, b))
-        )
-        theta = k12
+    def dense(covariance):
+        return weight * covariance + bias
+
+    def variances(row):
+        """Of the hidden layers and the output, at one input."""
+        found = [dense(mp.fdot(row, row) / len(row))]
         for layer in range(depth):
-            second, slope = moments(k11, k22, k12)
-            new = weight * second + bias
-            new11, new22 = (weight * moments(k, k, k)[0] + bias for k in (k11, k22))
+            new = dense(moments(*[found[-1]] * 3)[0])
+            found.append(found[-1] + new if skip and layer < depth - 1 else new)
+        return found
+
+    def entry(i, j):
+        k12 = theta = dense(mp.fdot(rows[i], rows[j]) / len(rows[i]))
+        for layer in range(depth):
+            second, slope = moments(spread[i][layer], spread[j][layer], k12)
+            new = dense(second)
             new_theta = new + weight * slope * theta
-            if skip and layer < depth - 1:
-                k11, k22, k12, theta = k11 + new11, k22 + new22, k12 + new, theta + new_theta
-            else:
-                k11, k22, k12, theta = new11, new22, new, new_theta
+            is_skipped = skip and layer < depth - 1
+            k12, theta = (k12 + new, theta + new_theta) if is_skipped else (new, new_theta)
         return theta
 
+    spread = [variances(row) for row in rows]
     size = len(rows)
     gram = mp.matrix(size)
     for i in range(size):
         for j in range(i + 1):
-            gram[i, j] = gram[j, i] = entry(rows[i], rows[j])
+            gram[i, j] = gram[j, i] = entry(i, j)
     return gram
 
 
@@ -103,7 +109,10 @@ def log_evidence(gram, labels, ridge, mean=0):
     for _ in range(200):
         p = [1 / (1 + mp.exp(-(f[i] + mean))) for i in range(size)]
         w = [q * (1 - q) for q in p]
-        whole = mp.eye(size) + covariance * mp.diag(w)
+        whole = mp.matrix(size)
+        for i in range(size):
+            for j in range(size):
+                whole[i, j] = (i == j) + covariance[i, j] * w[j]
         right = mp.matrix([w[i] * f[i] + y[i] - p[i] for i in range(size)])
         new = mp.lu_solve(whole, covariance * right)
         change = mp.norm(new - f, mp.inf)
@@ -128,13 +137,13 @@ def log_evidence(gram, labels, ridge, mean=0):
 def evidence_gradient(features, labels, *, ridge, over, **options):
     """Derivatives of the log evidence in some of weight_std, bias_std and ridge, floats by name."""
     with mp.workdps(DIGITS):
-        values = {"ridge": mp.mpf(ridge)} | {
-            name: mp.mpf(options[name]) for name in ("weight_std", "bias_std")
-        }
+        scales = {name: mp.mpf(options[name]) for name in ("weight_std", "bias_std")}
+        gram = ntk(features, **options)
 
         def at(name, step):
-            moved = values | {name: values[name] + step}
-            gram = ntk(features, **options | {k: moved[k] for k in ("weight_std", "bias_std")})
-            return log_evidence(gram, labels, moved["ridge"])
+            if name == "ridge":
+                return log_evidence(gram, labels, mp.mpf(ridge) + step)
+            moved = ntk(features, **options | {name: scales[name] + step})
+            return log_evidence(moved, labels, ridge)
 
         return {name: float((at(name, STEP) - at(name, -STEP)) / (2 * STEP)) for name in over}
