@@ -112,5 +112,5 @@ def test_a_method_without_a_gaussian_posterior_is_refused():
 
 @pytest.mark.parametrize(("num_draws", "num_resampled"), [(100, 200), (100, 24)])
 def test_numbers_of_draws_that_do_not_fit_together_are_refused(num_draws, num_resampled):
-    with pytest.raises(ConfigurationError, match=f"got {num_resampled} and {num_draws}"):
+    with pytest.raises(ConfigurationError, match=f"got {num_resampled}"):
         nb.ImportanceCorrected(nb.Laplace(), num_draws=num_draws, num_resampled=num_resampled)
