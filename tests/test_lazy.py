@@ -439,7 +439,8 @@ def test_diverged_training_is_named_with_regime_and_width(tmp_path, monkeypatch)
     [
         ({"widths": (64,)}, r"at least two different widths; got \[64\]"),
         ({"widths": (64, 64)}, r"at least two different widths; got \[64, 64\]"),
-        ({"widths": (0, 64)}, r"whole numbers of at least 1; got \(0, 64\)"),
+        ({"widths": (0, 64)}, "widths must be at least 1; got 0"),
+        ({"max_points": 1}, "max_points must be at least 2; got 1"),
         ({"regimes": ()}, "no regimes"),
         ({"num_seeds": 0}, "num_seeds must be at least 1; got 0"),
         ({"num_probes": 0}, "num_probes must be at least 1; got 0"),
@@ -450,6 +451,18 @@ def test_diverged_training_is_named_with_regime_and_width(tmp_path, monkeypatch)
 def test_bad_settings_are_named(changes, message):
     with pytest.raises(ConfigurationError, match=message):
         study(**changes)
+
+
+def test_points_too_few_for_the_classes_are_refused_before_any_network_is_trained(tmp_path):
+    three = LazyStudy(datasets.load("iris"), max_points=2)
+    with pytest.raises(ConfigurationError, match="2 points cannot keep 3 classes"):
+        three.run(tmp_path)
+
+
+def test_a_rare_class_is_among_the_points_that_are_trained_on():
+    rare = datasets.Dataset(np.arange(400.0)[:, None], np.arange(400) == 7)
+    train, _ = rare.subset(KEY, 40).split(KEY)
+    assert np.bincount(train.labels).tolist() == [29, 1]
 
 
 def test_bad_regimes_are_named():
