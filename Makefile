@@ -2,16 +2,19 @@
 # All paths are relative, so the checkout may lie in a directory whose name has spaces.
 
 DEMOS = binary multiclass
-UV   = uv>=0.9,<1
+UV    = uv>=0.9,<1
 
-BIN  = .venv/bin
+VENV  = .venv
+GROUP = dev
+BIN   = $(VENV)/bin
 MADE_FROM = pyproject.toml Makefile .python-version
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint fuzz format bench docs clean
+.PHONY: help setup demo test test-latest lint fuzz format bench docs clean
+export VENV GROUP
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
 
 setup: ## install ntkbayes and its development tools into .venv (PYTHON=/path/to/python chooses the Python)
 	@sh -euc "$$SETUP"
@@ -32,9 +35,19 @@ lint: setup ## check style, types and the order of the layers
 	@echo "== lint-imports"
 	@$(BIN)/lint-imports
 
-test: lint ## run everything CI runs: lint, then the tests
+PYTEST = pytest --numprocesses auto --dist loadfile --max-worker-restart 0
+
+test: lint ## run lint, then the tests, with GPJax and the newest versions that go with it
 	@echo "== pytest"
-	@$(BIN)/pytest --numprocesses auto --dist loadfile --max-worker-restart 0
+	@$(BIN)/$(PYTEST)
+
+# Without GPJax, which holds back JAX, and so without its tests and those of the reference, which names its bridge.
+test-latest: VENV = .venv-latest
+test-latest: GROUP = latest
+test-latest: setup ## run the tests on the newest versions of everything, in .venv-latest
+	@sh -euc "$$INSTALL" install --quiet --upgrade --editable . --group $(GROUP)
+	@echo "== pytest"
+	@$(BIN)/$(PYTEST) --ignore=tests/bridges/test_gpjax.py --ignore=tests/test_docs.py
 
 fuzz: setup ## ten thousand random problems: finite numbers, or a clear error
 	@$(BIN)/pytest --numprocesses auto --hypothesis-profile nightly tests/test_fuzz.py
@@ -52,14 +65,14 @@ docs: setup ## run the notebooks, and build the site: docs/_build/html/index.htm
 	@$(BIN)/sphinx-build -q -W --keep-going -d docs/_build/doctrees docs docs/_build/html
 	@echo "docs/_build/html/index.html"
 
-clean: ## remove .venv, caches and builds; runs/ stays
-	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis build dist docs/_build docs/notebooks
+clean: ## remove the environments, caches and builds; runs/ stays
+	rm -rf .venv .venv-latest .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis build dist docs/_build docs/notebooks
 	find . \( -name .git -o -name runs \) -prune -o -type d -name __pycache__ -prune -exec rm -rf {} +
 
-# .venv/.complete is written last and names the checkout, so a set-up that was interrupted, moved or copied is made
+# $VENV/.complete is written last and names the checkout, so a set-up that was interrupted, moved or copied is made
 # anew. The environment's age is that of its start: a file edited during the installation counts as newer.
 define SETUP
-complete=.venv/.complete
+complete=$$VENV/.complete
 here=$$(pwd -P)
 
 # Prints the interpreter behind $$1, seen through shims and virtual environments; fails unless it runs and is supported.
@@ -98,18 +111,18 @@ END
 
 # Python's own venv brings pip along, except where a distribution has split ensurepip off.
 make_venv() {
-    echo "make setup: making .venv with $$python"
-    rm -rf .venv
+    echo "make setup: making $$VENV with $$python"
+    rm -rf "$$VENV"
     if "$$python" -c 'import ensurepip' 2>/dev/null; then
-        "$$python" -m venv .venv
-        .venv/bin/python -m pip install --quiet "$(UV)"
+        "$$python" -m venv "$$VENV"
+        "$$VENV/bin/python" -m pip install --quiet "$(UV)"
         return
     fi
-    "$$python" -m venv --without-pip .venv
+    "$$python" -m venv --without-pip "$$VENV"
     if "$$python" -m pip --version >/dev/null 2>&1; then
-        "$$python" -m pip --python .venv/bin/python install --quiet "$(UV)"
+        "$$python" -m pip --python "$$VENV/bin/python" install --quiet "$(UV)"
     elif uv --version >/dev/null 2>&1; then
-        uv pip install --quiet --python .venv/bin/python "$(UV)"
+        uv pip install --quiet --python "$$VENV/bin/python" "$(UV)"
     else
         echo "make setup: $$python has neither ensurepip nor pip, and uv is not installed either." >&2
         echo "Install one of them (on Debian and Ubuntu: apt install python3-venv) and try again." >&2
@@ -117,7 +130,7 @@ make_venv() {
     fi
 }
 
-base=$$(supported .venv/bin/python) || base=none
+base=$$(supported "$$VENV/bin/python") || base=none
 if [ "$$base" != none ] && [ -n "$${PYTHON:-}" ]; then
     python=$$(find_python)
     [ "$$base" = "$$python" ] || base=none
@@ -130,16 +143,16 @@ elif [ -z "$$(find $(MADE_FROM) -newer $$complete)" ]; then
 fi
 
 rm -f $$complete
-printf '%s\n' "$$here" >.venv/.started
+printf '%s\n' "$$here" >"$$VENV/.started"
 
-sh -euc "$$INSTALL" install --editable . --group dev
-mv .venv/.started $$complete
+sh -euc "$$INSTALL" install --editable . --group "$$GROUP"
+mv "$$VENV/.started" $$complete
 endef
 export SETUP
 
 define INSTALL
 # uv does not read pip's configuration, which may be where this machine's mirror, proxy and certificates are set.
-pip_config=$$(.venv/bin/python -m pip config list 2>/dev/null) || pip_config=
+pip_config=$$("$$VENV/bin/python" -m pip config list 2>/dev/null) || pip_config=
 told_pip() { printf '%s\n' "$$pip_config" | sed -n "s/^global\.$$1='\(.*\)'$$/\1/p"; }
 
 if [ -z "$${UV_DEFAULT_INDEX:-}$${UV_INDEX_URL:-}" ]; then
@@ -155,8 +168,8 @@ if [ -z "$${SSL_CERT_FILE:-}" ]; then
     [ -z "$$certificates" ] || export SSL_CERT_FILE="$$certificates"
 fi
 
-.venv/bin/uv pip install --python .venv/bin/python "$$@"
+"$$VENV/bin/uv" pip install --python "$$VENV/bin/python" "$$@"
 # As pip would: where Python is told to write no bytecode, every process would compile all that it imports.
-.venv/bin/python -m compileall -qq -j 0 .venv/lib || true  # a broken example in a package is no matter
+"$$VENV/bin/python" -m compileall -qq -j 0 "$$VENV/lib" || true  # a broken example in a package is no matter
 endef
 export INSTALL

@@ -2,7 +2,9 @@
 
 import gc
 import os
+import re
 import warnings
+from importlib.metadata import requires, version
 from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -61,6 +63,13 @@ with warnings.catch_warnings():
     # NumPyro that a warning ends half-way, within a `try` of GPJax's, leaves a package without parts.
     warnings.simplefilter("ignore")
     import numpyro  # noqa: F401
+
+
+def pytest_report_header():
+    """The versions tested with."""
+    needed = (line for line in requires("ntkbayes") if "extra ==" not in line)
+    names = ["jaxlib", *(re.match(r"[\w-]+", line)[0] for line in needed)]
+    return "with " + ", ".join(f"{name} {version(name)}" for name in sorted(names))
 
 
 MAPS = Path("/proc/self/maps")

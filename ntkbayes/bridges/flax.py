@@ -25,7 +25,7 @@ try:
     from flax import linen, nnx
 except ImportError as error:
     raise MissingDependencyError(
-        "Flax is not installed: `pip install 'flax>=0.12,<0.12.9'`"
+        "Flax is not installed: `pip install 'flax>=0.12,<0.13'`"
     ) from error
 
 _NNX_REMEDY = (
