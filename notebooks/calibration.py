@@ -38,7 +38,7 @@ from ntkbayes import calibration, figures
 from ntkbayes.baselines import logistic_regression
 from ntkbayes.errors import ConvergenceWarning, DataWarning
 
-key = jax.random.key(0)
+keys = iter(jax.random.split(jax.random.key(0), 40))  # one for each use
 warnings.simplefilter("ignore", DataWarning)  # some pixels of the digits never change
 warnings.simplefilter("ignore", ConvergenceWarning)  # R-hat is printed instead
 
@@ -49,8 +49,8 @@ warnings.simplefilter("ignore", ConvergenceWarning)  # R-hat is printed instead
 # %%
 splits = {}
 for name, size in {"wine": 50, "iris": 50, "breast_cancer": 400, "digits": 400}.items():
-    data = nb.datasets.load(name).subset(key, 100 + size)
-    splits[name] = data.split(key, test_share=size / (100 + size))
+    data = nb.datasets.load(name).subset(next(keys), 100 + size)
+    splits[name] = data.split(next(keys), test_share=size / (100 + size))
 
 network = nb.networks.mlp(depth=2, activation="relu", weight_std=1.5, bias_std=0.1)
 prior = nb.NTKPrior(network, ridge=0.1)
@@ -63,11 +63,11 @@ methods = {
 
 comparisons = {}
 for name, (train, test) in splits.items():
-    laws = {title: method.fit(prior, train, key=key) for title, method in methods.items()}
+    laws = {title: method.fit(prior, train, key=next(keys)) for title, method in methods.items()}
     chains = laws["NUTS"].info
     print(f"{name}: {chains.num_divergences} divergences, R-hat up to {chains.max_rhat:.3f}")
-    laws["logistic regression"] = logistic_regression(train, test, key=key)
-    comparisons[name] = nb.compare(laws, test, key=key, num_draws=200)
+    laws["logistic regression"] = logistic_regression(train, test, key=next(keys))
+    comparisons[name] = nb.compare(laws, test, key=next(keys), num_draws=200)
 
 # %% [markdown]
 # ## Reliability

@@ -34,8 +34,7 @@ import ntkbayes as nb
 from ntkbayes import figures
 from ntkbayes.predictive import surface
 
-key = jax.random.key(0)
-train, test = nb.datasets.load("moons").split(key, test_share=0.7)
+train, test = nb.datasets.load("moons").split(jax.random.key(0), test_share=0.7)
 print(train, test, sep="\n")
 
 # %% [markdown]
@@ -57,9 +56,11 @@ print(f"sd of a logit a priori for Bayes, √(Θ/ridge): {float(kernels.ntk.mean
 # %%
 laws = {
     "MAP": nb.MAP().fit(prior, train),
-    "random init": nb.RandomInit(num_inits=1000).fit(prior, train, key=key),
+    "random init": nb.RandomInit(num_inits=1000).fit(prior, train, key=jax.random.key(1)),
     "Laplace": nb.Laplace().fit(prior, train),
-    "NUTS": nb.NUTS(num_samples=250, num_warmup=250, num_chains=2).fit(prior, train, key=key),
+    "NUTS": nb.NUTS(num_samples=250, num_warmup=250, num_chains=2).fit(
+        prior, train, key=jax.random.key(2)
+    ),
 }
 random_init, chains = laws["random init"].info, laws["NUTS"].info
 print(f"random init: every draw solved to {random_init.worst_residual:.1e} in probability")
@@ -70,10 +71,11 @@ print(f"NUTS: {chains.num_divergences} divergences, R-hat {chains.max_rhat:.3f}"
 
 # %%
 surfaces = {
-    name: surface(law, train, key=key, resolution=40, num_draws=200) for name, law in laws.items()
+    name: surface(law, train, key=jax.random.key(3), resolution=40, num_draws=200)
+    for name, law in laws.items()
 }
 comparison = nb.Comparison(
-    {name: nb.predict(law, test, key=key, name=name) for name, law in laws.items()},
+    nb.compare(laws, test, key=jax.random.key(4)).predictions,
     reference="NUTS",
     surfaces=surfaces,
 )

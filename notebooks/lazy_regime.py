@@ -37,7 +37,7 @@ import ntkbayes as nb
 from ntkbayes.bridges.equinox import from_equinox
 from ntkbayes.figures import LAW_COLOURS, STYLE
 
-key = jax.random.key(0)
+keys = iter(jax.random.split(jax.random.key(0), 20))  # one for each use
 moons = nb.datasets.load("moons")
 
 # %% [markdown]
@@ -59,9 +59,11 @@ own = from_equinox(make)
 # steps, and compares the two. The sizes here are small, for speed; the defaults are larger.
 
 # %%
-sizes = {"key": key, "num_seeds": 2, "num_steps": 1000, "max_points": 24, "num_probes": 8}
+sizes = {"num_seeds": 2, "num_steps": 1000, "max_points": 24, "num_probes": 8}
 
-certificates = {"Equinox, width 64": nb.lazy.certify(own, moons, ridge=0.5, **sizes)}
+certificates = {
+    "Equinox, width 64": nb.lazy.certify(own, moons, ridge=0.5, key=next(keys), **sizes)
+}
 print(certificates["Equinox, width 64"])
 
 # %% [markdown]
@@ -87,7 +89,7 @@ def apply(params, features):
 
 
 wide = nb.networks.from_functions(init, apply)
-certificates["NTK, width 256"] = nb.lazy.certify(wide, moons, ridge=0.5, **sizes)
+certificates["NTK, width 256"] = nb.lazy.certify(wide, moons, ridge=0.5, key=next(keys), **sizes)
 print(certificates["NTK, width 256"])
 
 # %% [markdown]
@@ -100,7 +102,9 @@ print(certificates["NTK, width 256"])
 # longer it trains, the further it goes.
 
 # %%
-certificates["NTK, width 256, no ridge"] = nb.lazy.certify(wide, moons, ridge=0.0, **sizes)
+certificates["NTK, width 256, no ridge"] = nb.lazy.certify(
+    wide, moons, ridge=0.0, key=next(keys), **sizes
+)
 print(certificates["NTK, width 256, no ridge"])
 
 # %% [markdown]
@@ -131,18 +135,18 @@ with matplotlib.rc_context(STYLE | {"text.parse_math": True}):
 # %%
 architecture = {"depth": 2, "activation": "relu", "weight_std": 1.5, "bias_std": 0.5}
 prior = nb.NTKPrior(nb.networks.mlp(**architecture), ridge=0.5)
-train, test = moons.split(key, test_share=0.85)
+train, test = moons.split(next(keys), test_share=0.85)
 
 laws = {
     f"width {width}": nb.FiniteEnsemble(
         network=nb.networks.mlp(**architecture, width=width), num_networks=24
-    ).fit(prior, train, key=jax.random.fold_in(key, width))
+    ).fit(prior, train, key=next(keys))
     for width in (16, 64, 256)
 }
-laws["random init"] = nb.RandomInit(num_inits=1000).fit(prior, train, key=key)
+laws["random init"] = nb.RandomInit(num_inits=1000).fit(prior, train, key=next(keys))
 laws["Laplace"] = nb.Laplace().fit(prior, train)
 
-comparison = nb.compare(laws, test, key=key, reference="random init")
+comparison = nb.compare(laws, test, key=next(keys), reference="random init")
 comparison.table()[["nll", "variance_ratio", "energy", "energy_error", "tv"]].round(3)
 
 # %% [markdown]

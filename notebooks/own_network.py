@@ -40,8 +40,8 @@ from ntkbayes import figures
 from ntkbayes.bridges.equinox import from_equinox
 from ntkbayes.predictive import surface
 
-key = jax.random.key(0)
-train, test = nb.datasets.load("moons").split(key, test_share=0.6)
+keys = iter(jax.random.split(jax.random.key(0), 20))  # one for each use
+train, test = nb.datasets.load("moons").split(next(keys), test_share=0.6)
 RIDGE = 0.1
 
 # %% [markdown]
@@ -57,7 +57,7 @@ def make(key):
 
 
 network = from_equinox(make)
-module = make(jax.random.key(1))
+module = make(next(keys))
 
 
 # %% [markdown]
@@ -120,8 +120,8 @@ print(f"MAP of the linearisation less the network: {np.abs(gap).max():.3f} in a 
 # ## Is it lazy?
 
 # %%
-sizes = {"key": key, "num_seeds": 2, "num_steps": 1000, "max_points": 24, "num_probes": 8}
-print(nb.lazy.certify(network, nb.datasets.load("moons"), ridge=RIDGE, **sizes))
+sizes = {"num_seeds": 2, "num_steps": 1000, "max_points": 24, "num_probes": 8}
+print(nb.lazy.certify(network, nb.datasets.load("moons"), ridge=RIDGE, key=next(keys), **sizes))
 
 # %% [markdown]
 # It is not. The random-init law of this network would be a law of something else. The reason is not
@@ -155,7 +155,7 @@ class Wide(eqx.Module):
 
 
 wide = from_equinox(Wide)
-certificate = nb.lazy.certify(wide, nb.datasets.load("moons"), ridge=0.5, **sizes)
+certificate = nb.lazy.certify(wide, nb.datasets.load("moons"), ridge=0.5, key=next(keys), **sizes)
 print(certificate)
 
 # %% [markdown]
@@ -167,10 +167,10 @@ print(certificate)
 # taken away.)
 
 # %%
-params = wide.init(jax.random.key(1), jnp.asarray(train.features))
+params = wide.init(next(keys), jnp.asarray(train.features))
 prior = nb.NTKPrior(nb.kernels.EmpiricalKernel(wide, params), ridge=0.5)
 own = {
-    "random init": nb.RandomInit(num_inits=200).fit(prior, train, key=key),
+    "random init": nb.RandomInit(num_inits=200).fit(prior, train, key=next(keys)),
     "Laplace": nb.Laplace().fit(prior, train),
 }
 print(f"every draw solved to {own['random init'].info.worst_residual:.1e} in probability")
@@ -182,12 +182,14 @@ print(f"every draw solved to {own['random init'].info.worst_residual:.1e} in pro
 
 # %%
 own["16 real networks"] = nb.FiniteEnsemble(network=wide, num_networks=16).fit(
-    prior, train, key=jax.random.key(2)
+    prior, train, key=next(keys)
 )
-others = wide.init(jax.random.key(3), jnp.asarray(train.features))
+others = wide.init(next(keys), jnp.asarray(train.features))
 elsewhere = nb.NTKPrior(nb.kernels.EmpiricalKernel(wide, others), ridge=0.5)
-own["random init, other kernel"] = nb.RandomInit(num_inits=200).fit(elsewhere, train, key=key)
-comparison = nb.compare(own, test, key=key, reference="random init")
+own["random init, other kernel"] = nb.RandomInit(num_inits=200).fit(
+    elsewhere, train, key=next(keys)
+)
+comparison = nb.compare(own, test, key=next(keys), reference="random init")
 comparison.table()[["accuracy", "nll", "ece", "variance_ratio", "tv", "energy"]].round(3)
 
 # %% [markdown]
@@ -198,7 +200,7 @@ comparison.table()[["accuracy", "nll", "ece", "variance_ratio", "tv", "energy"]]
 
 # %%
 planes = {
-    name: surface(own[name], train, key=key, resolution=30, num_draws=draws)
+    name: surface(own[name], train, key=next(keys), resolution=30, num_draws=draws)
     for name, draws in {"random init": 200, "Laplace": 200, "16 real networks": 16}.items()
 }
 figures.surfaces(nb.Comparison(comparison.predictions, "random init", surfaces=planes))
@@ -225,15 +227,15 @@ class Perceptron(nnx.Module):
         return self.readout(nnx.tanh(self.hidden(x)))
 
 
-irises, held_out = nb.datasets.load("iris").split(key)
+irises, held_out = nb.datasets.load("iris").split(next(keys))
 flax_network = from_nnx(Perceptron)
-theta = flax_network.init(jax.random.key(0), jnp.asarray(irises.features))
+theta = flax_network.init(next(keys), jnp.asarray(irises.features))
 flax_prior = nb.NTKPrior(nb.kernels.EmpiricalKernel(flax_network, theta), ridge=0.1)
 flax_laws = {
-    "random init": nb.RandomInit(num_inits=100).fit(flax_prior, irises, key=key),
+    "random init": nb.RandomInit(num_inits=100).fit(flax_prior, irises, key=next(keys)),
     "Laplace": nb.Laplace().fit(flax_prior, irises),
 }
-nb.compare(flax_laws, held_out, key=key).table()[["accuracy", "nll", "ece"]].round(3)
+nb.compare(flax_laws, held_out, key=next(keys)).table()[["accuracy", "nll", "ece"]].round(3)
 
 # %% [markdown]
 # Three classes, so three outputs, which the kernel couples. Without a certificate, as here, these

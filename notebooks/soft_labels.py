@@ -83,13 +83,12 @@ except RidgeError as error:
 # and a half to three standard errors apart.)
 
 # %%
-key = jax.random.key(1)
 ridgeless = nb.NTKPrior(network, ridge=0.0)
 exact = nb.FirstOrder().fit(ridgeless, targets["shares + ½"])
-sampled = nb.RandomInit(num_inits=1000).fit(ridgeless, targets["shares + ½"], key=key)
+sampled = nb.RandomInit(num_inits=1000).fit(ridgeless, targets["shares + ½"], key=jax.random.key(1))
 
 grid = np.sort(np.concatenate([np.linspace(-2.6, 2.6, 131), x[:, 0]]))[:, None]
-draws = np.asarray(sampled.sample(key, grid))[:, :, 0]
+draws = np.asarray(sampled.sample(jax.random.key(2), grid))[:, :, 0]
 mean, variance = np.asarray(exact.mean(grid))[:, 0], np.asarray(exact.variance(grid))[:, 0]
 error = np.sqrt(variance / len(draws))
 spread = variance > 1e-6 * variance.max()  # at the points themselves nothing varies
@@ -115,11 +114,15 @@ LAWS = {
 }
 found = {
     name: predict_probabilities(
-        nb.RandomInit(num_inits=500).fit(nb.NTKPrior(network, ridge=ridge), targets[kind], key=key),
+        nb.RandomInit(num_inits=500).fit(
+            nb.NTKPrior(network, ridge=ridge), targets[kind], key=fit_key
+        ),
         grid,
-        key=key,
+        key=draw_key,
     )[:, :, 1]
-    for name, (kind, ridge) in LAWS.items()
+    for (name, (kind, ridge)), (fit_key, draw_key) in zip(
+        LAWS.items(), jax.random.split(jax.random.key(3), (len(LAWS), 2)), strict=True
+    )
 }
 
 # %%

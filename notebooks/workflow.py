@@ -37,7 +37,7 @@ from ntkbayes import checks, conformal, detection, figures, selective
 from ntkbayes.errors import ConvergenceWarning, GridEdgeWarning
 from ntkbayes.predictive import predict_probabilities
 
-key = jax.random.key(0)
+keys = iter(jax.random.split(jax.random.key(0), 40))  # one for each use
 KNOWN = ("3", "5", "8", "9")
 
 digits = nb.datasets.load("digits")
@@ -46,9 +46,9 @@ names = np.array([str(name) for name in digits.class_names])[digits.labels]
 pixels = digits.features / 4.0
 mine = np.isin(names, KNOWN)
 study = nb.Dataset(pixels[mine], names[mine], class_names=KNOWN, name="3, 5, 8 or 9")
-train, rest = study.split(key, test_share=1 - 80 / study.num_points, standardise=False)
-rest = rest.subset(key, 600)
-calibration, test = rest.split(jax.random.key(1), test_share=0.5, standardise=False)
+train, rest = study.split(next(keys), test_share=1 - 80 / study.num_points, standardise=False)
+rest = rest.subset(next(keys), 600)
+calibration, test = rest.split(next(keys), test_share=0.5, standardise=False)
 print(train, calibration, test, sep="\n")
 
 # %% [markdown]
@@ -64,7 +64,7 @@ agreement = checks.neighbour_agreement(train.features)
 rows = {}
 for ridge in (0.01, 0.1, 1.0, 10.0, 100.0):
     before = nb.Prior().fit(nb.NTKPrior(network, ridge=ridge), train)
-    drawn = nb.predict(before, train, key=key, name="prior", num_draws=400, held_out=False)
+    drawn = nb.predict(before, train, key=next(keys), name="prior", num_draws=400, held_out=False)
     check = checks.predictive_check(drawn, agreement)
     rows[ridge] = {
         "sd of a logit": before.info.logit_std,
@@ -90,12 +90,20 @@ best = nb.maximise_evidence(start, train, over=("ridge",))
 ridges = np.geomspace(1e-4, 10, 6)
 priors = {float(ridge): nb.NTKPrior(network, ridge=float(ridge)) for ridge in ridges}
 evidence = nb.scan(priors, train)
+folds_key = next(keys)
 with warnings.catch_warnings(record=True) as caught:  # of a best ridge at the edge of the grid
     warnings.simplefilter("always", GridEdgeWarning)
     folds = nb.scan(
         priors,
         train,
-        score=lambda prior, data: -nb.cross_validated_nll(nb.MAP(), prior, data, key=key),
+        score=lambda prior, data: (
+            -nb.cross_validated_nll(
+                nb.MAP(),
+                prior,
+                data,
+                key=jax.random.clone(folds_key),  # the same folds for every prior
+            )
+        ),
     )
 print(f"evidence {best.log_evidence:.1f} nats at ridge {float(best.prior.ridge):.3f}")
 print(f"cross-validated NLL {-folds.scores[folds.best]:.3f} at ridge {folds.best:g}")
@@ -126,10 +134,12 @@ with matplotlib.rc_context(figures.STYLE | {"text.parse_math": True}):
 prior = best.prior
 laws = {
     "MAP": nb.MAP().fit(prior, train),
-    "random init": nb.RandomInit(num_inits=400).fit(prior, train, key=key),
+    "random init": nb.RandomInit(num_inits=400).fit(prior, train, key=next(keys)),
     "Laplace": nb.Laplace().fit(prior, train),
     "mean field": nb.MeanField(tolerance=1e-4).fit(prior, train),
-    "NUTS": nb.NUTS(num_samples=400, num_warmup=200, num_chains=2).fit(prior, train, key=key),
+    "NUTS": nb.NUTS(num_samples=400, num_warmup=200, num_chains=2).fit(
+        prior, train, key=next(keys)
+    ),
 }
 chains = laws["NUTS"].info
 print(f"NUTS: {chains.num_divergences} divergences, R-hat {chains.max_rhat:.3f}")
@@ -137,7 +147,7 @@ print(f"NUTS: {chains.num_divergences} divergences, R-hat {chains.max_rhat:.3f}"
 with warnings.catch_warnings(record=True):
     warnings.simplefilter("always", ConvergenceWarning)
     for method in (nb.Laplace(), nb.MeanField(tolerance=1e-4)):
-        corrected = nb.ImportanceCorrected(method).fit(prior, train, key=key).info
+        corrected = nb.ImportanceCorrected(method).fit(prior, train, key=next(keys)).info
         print(
             f"{method.name}: Pareto k = {corrected.pareto_k:.2f}, "
             f"{corrected.effective_draws:.0f} effective of 10000 draws"
@@ -154,7 +164,8 @@ with warnings.catch_warnings(record=True):
 
 # %%
 predictions = {
-    name: nb.predict(law, test, key=key, name=name, num_draws=400) for name, law in laws.items()
+    name: nb.predict(law, test, key=next(keys), name=name, num_draws=400)
+    for name, law in laws.items()
 }
 statistics = {
     "share of 8": lambda labels: float(np.mean(labels == 2)),
@@ -179,7 +190,7 @@ pd.DataFrame(
 # ## 5. Side by side
 
 # %%
-comparison = nb.compare(predictions, test, key=key, reference="NUTS")
+comparison = nb.compare(predictions, test, key=next(keys), reference="NUTS")
 comparison.table()[
     ["accuracy", "nll", "ece", "elpd_difference", "elpd_difference_error", "tv"]
 ].round(3)
@@ -209,9 +220,9 @@ figures.reliability(comparison)
 outside = pixels[~mine][::3][:300]
 rows = {}
 for name, law in laws.items():
-    inside_draws = predict_probabilities(law, test.features, key=key)
-    outside_draws = predict_probabilities(law, outside, key=key)
-    known = predict_probabilities(law, calibration.features, key=key).mean(axis=0)
+    inside_draws = predict_probabilities(law, test.features, key=next(keys))
+    outside_draws = predict_probabilities(law, outside, key=next(keys))
+    known = predict_probabilities(law, calibration.features, key=next(keys)).mean(axis=0)
     p = inside_draws.mean(axis=0)
     sets = conformal.adaptive_sets(known, calibration.labels, p, level=0.9, seed=0)
     seen = detection.detect(inside_draws, outside_draws)
