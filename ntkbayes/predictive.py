@@ -31,6 +31,7 @@ from ntkbayes.laws.held_out import (
 )
 from ntkbayes.laws.posterior import GaussianPosterior
 from ntkbayes.likelihood import Bernoulli, Categorical, ClassLikelihood
+from ntkbayes.linalg import require_float64
 
 Probabilities = Float[np.ndarray, "n classes"]
 
@@ -38,6 +39,8 @@ Probabilities = Float[np.ndarray, "n classes"]
 @dataclass(frozen=True, eq=False)
 class Predictions:
     """What a law, or a baseline, says at given inputs: all that scores, figures and files need.
+
+    What is computed from logits raises PrecisionError where JAX is not in float64.
 
     Attributes:
         name: of the law, as shown in tables.
@@ -92,6 +95,7 @@ class Predictions:
             assert self.point_probabilities is not None
             return self.point_probabilities[None]
         assert self.likelihood is not None
+        require_float64()
         return np.asarray(_probabilities(self.likelihood, jnp.asarray(self.logits)))
 
     @cached_property
@@ -107,6 +111,7 @@ class Predictions:
         if self.logits is None:
             return np.asarray(expected_log(self.targets, self.log_probability_draws[0]))[None]
         assert self.likelihood is not None
+        require_float64()
         targets = self.likelihood.encode_classes(jnp.asarray(self.targets))
         return np.asarray(log_densities(self.likelihood, targets, jnp.asarray(self.logits)))
 
@@ -117,6 +122,7 @@ class Predictions:
             with np.errstate(divide="ignore"):
                 return np.log(self.probability_draws)
         assert self.likelihood is not None
+        require_float64()
         return np.asarray(_log_probabilities(self.likelihood, jnp.asarray(self.logits)))
 
     @cached_property
@@ -135,6 +141,7 @@ class Predictions:
         """Logits less their mean over classes: what softmax can see of them (C = 1: as they are)."""
         assert self.logits is not None
         assert self.likelihood is not None
+        require_float64()
         return np.asarray(self.likelihood.project(jnp.asarray(self.logits)))
 
 
@@ -391,7 +398,8 @@ def surface(
     for row in y:
         # The same key for each row: the same functions, so that the picture has no streaks.
         points = np.column_stack([x, np.full_like(x, row)])
-        draws = predict_probabilities(law, points, key=key, num_draws=num_draws)
+        again = jax.random.clone(key)
+        draws = predict_probabilities(law, points, key=again, num_draws=num_draws)
         mean = draws.mean(axis=0)
         epistemic = calibration.uncertainty(draws).epistemic
         rows.append((mean / mean.sum(axis=1, keepdims=True), epistemic))

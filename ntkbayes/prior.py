@@ -18,7 +18,14 @@ from ntkbayes.kernels import (
     in_blocks,
     validity,
 )
-from ntkbayes.linalg import cholesky, require_float64, row_by_row
+from ntkbayes.linalg import (
+    Portable,
+    cholesky,
+    require_float64,
+    require_float64_values,
+    require_precision,
+    row_by_row,
+)
 from ntkbayes.networks import Network, Params
 from ntkbayes.ranges import Number, Range
 
@@ -26,7 +33,7 @@ Features = Shaped[Array | np.ndarray, "n ..."]
 MeanFunction = Callable[[Features], Float[Array, "n classes"]]
 
 
-class NTKPrior(eqx.Module):
+class NTKPrior(Portable, eqx.Module):
     """Two Gaussian processes over the C logits (THEORY 6).
 
     * GP(mean, Θ/ridge), the prior of Bayes: its MAP is the trained shifted network;
@@ -43,6 +50,8 @@ class NTKPrior(eqx.Module):
 
     Raises:
         ConfigurationError: the ridge is negative or not finite, or the mean no finite numbers.
+        PrecisionError: JAX is not in float64; or, when they are evaluated, the kernel or the mean
+            computes in less.
     """
 
     kernel: Kernel
@@ -56,6 +65,7 @@ class NTKPrior(eqx.Module):
         ridge: Number,
         mean: object = 0.0,
     ):
+        require_float64()
         self.kernel = network if isinstance(network, Kernel) else analytic_kernel(network)
         self.ridge = ranges.real("the ridge", ridge, Range.NOT_NEGATIVE_FINITE)
         self.mean = mean if callable(mean) else _mean(mean)
@@ -77,13 +87,13 @@ class NTKPrior(eqx.Module):
         """K and Θ between two sets of inputs."""
         require_float64()
         cross = _cross if self.kernel.compiled else type(self.kernel).cross
-        return cross(self.kernel.traced(), _as_float64(x1), _as_float64(x2))
+        return _exact(cross(self.kernel.traced(), _as_float64(x1), _as_float64(x2)))
 
     def diagonal(self, x: Features) -> KernelPair:
         """K and Θ between each input and itself."""
         require_float64()
         diagonal = _diagonal if self.kernel.compiled else type(self.kernel).diagonal
-        return diagonal(self.kernel.traced(), _as_float64(x))
+        return _exact(diagonal(self.kernel.traced(), _as_float64(x)))
 
     def require_covariance(self, x: Features) -> None:
         """Look at the kernel's values at some of the inputs, unless it is a covariance by construction.
@@ -101,6 +111,7 @@ class NTKPrior(eqx.Module):
         """The mean function at the inputs."""
         shape = (x.shape[0], num_outputs)
         value = self.mean(x) if callable(self.mean) else self.mean
+        require_float64_values("the prior's mean", value)
         try:
             return jnp.broadcast_to(jnp.asarray(value, dtype=float), shape)
         except ValueError:
@@ -186,6 +197,8 @@ _BLOCK_NUMBERS = 2**20  # pairs of inputs at a time; temporaries are some dozens
 def _cross(kernel: Kernel, x1: Float[Array, "n1 ..."], x2: Float[Array, "n2 ..."]) -> KernelPair:
     """K and Θ, a block of rows at a time, each device its own."""
 
+    require_precision("the kernel", kernel.cross, x1, x2)
+
     def evaluate(x1: Float[Array, "n1 ..."], x2: Float[Array, "n2 ..."]) -> KernelPair:
         rows = max(1, _BLOCK_NUMBERS // max(1, len(x2)))
         return in_blocks(lambda part: kernel.cross(part, x2), x1, rows)
@@ -209,6 +222,11 @@ def _mean(value: object) -> Float[Array, "..."]:
     if not isinstance(mean, jax.core.Tracer) and not bool(jnp.isfinite(mean).all()):
         raise ConfigurationError(f"the mean must be finite; got {value!r}")
     return mean
+
+
+def _exact(pair: KernelPair) -> KernelPair:
+    require_float64_values("the kernel", pair)
+    return pair
 
 
 def _as_float64(x: Features) -> Float[Array, "n ..."]:

@@ -184,8 +184,7 @@ class NTKClassifier(ClassifierMixin, BaseEstimator):
                 draws = marginal_probabilities(self.law_, part, key=key, num_draws=self.num_draws)
             yield draws
 
-    # JAX makes float32 of float64 arrays that are unpickled where it is set to float32. So the law
-    # is pickled by itself, and unpickled in float64.
+    # A law may hold functions, which pickle alone cannot take.
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(super().__getstate__())
@@ -195,8 +194,7 @@ class NTKClassifier(ClassifierMixin, BaseEstimator):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         if "law_" in state:
-            with jax.enable_x64(True):
-                state = {**state, "law_": pickle.loads(state["law_"])}
+            state = {**state, "law_": pickle.loads(state["law_"])}
         super().__setstate__(state)
 
 

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ntkbayes.errors import ConfigurationError
+from ntkbayes.linalg import Portable
 
 Block = Float[Array, "n1 n2"]
 
@@ -35,7 +36,7 @@ class Functions(eqx.Module):
         """Each function at the inputs."""
 
 
-class Kernel(eqx.Module):
+class Kernel(Portable, eqx.Module):
     """NNGP and NTK as functions of two sets of inputs.
 
     `compiled` says whether `NTKPrior` evaluates them under `jax.jit`; `is_covariance` whether they are

@@ -35,6 +35,7 @@ from ntkbayes.kernels.contractions import (
 )
 from ntkbayes.kernels.plan import Linear, Plan, Task, choose, make_plan, peak_bytes
 from ntkbayes.kernels.structure import Structure, find_structure
+from ntkbayes.linalg import Portable
 from ntkbayes.networks import Network, Params, require_sound
 
 Features = Array | np.ndarray
@@ -42,7 +43,7 @@ Features = Array | np.ndarray
 _WORTH_HALVING = 16  # points: of fewer, three small products take as long as a whole one
 
 
-class EmpiricalNTK(eqx.Module):
+class EmpiricalNTK(Portable, eqx.Module):
     """Θ(x, x') = J(x; θ) J(x'; θ)ᵀ, a C × C block for each pair of points.
 
     All forms have the precision of parameters and features, and may be used under `jax.jit` and
@@ -56,6 +57,7 @@ class EmpiricalNTK(eqx.Module):
     Raises:
         ConfigurationError: a single pair of points needs more than `max_bytes`; or network,
             parameters and features do not fit together (`require_sound`; not under `jax.jit`).
+        PrecisionError: the network computes in less than their precision.
     """
 
     network: Network

@@ -1,5 +1,6 @@
 """The kernel of a finite network, frozen at given parameters."""
 
+from collections.abc import Callable
 from typing import ClassVar
 
 import equinox as eqx
@@ -9,7 +10,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, Shaped
 
 from ntkbayes.kernels.base import Functions, Kernel, KernelPair
 from ntkbayes.kernels.empirical import EmpiricalNTK
-from ntkbayes.linalg import Gram, Logits, Operator
+from ntkbayes.linalg import Gram, Logits, Operator, require_float64
 from ntkbayes.networks import Network, Params
 from ntkbayes.ranges import Number, whole
 
@@ -26,6 +27,10 @@ class EmpiricalKernel(Kernel):
         params: θ, where it is linearised.
         max_rows: Gram matrices of n · C rows up to this are formed; larger ones are known by their
             products J Jᵀ alone, and equations with them are solved by conjugate gradients.
+
+    Raises:
+        PrecisionError: JAX is not in float64; or, when the kernel is evaluated, the network computes in
+            less.
     """
 
     network: Network
@@ -35,6 +40,7 @@ class EmpiricalKernel(Kernel):
     compiled: ClassVar[bool] = False  # the empirical NTK compiles its own blocks
 
     def __init__(self, network: Network, params: Params, *, max_rows: Number = 5000):
+        require_float64()
         self.network = network
         self.params = _as_float64(params)
         self.max_rows = whole("max_rows", max_rows, at_least=0)
@@ -92,7 +98,7 @@ class InitialFunctions(Functions):
             params = _as_float64(self.network.init(key, features))
             return self.network.apply(params, features)
 
-        return jax.lax.map(at, self.keys)
+        return _map_keys(at, self.keys)
 
 
 class TangentFunctions(Functions):
@@ -118,7 +124,19 @@ class TangentFunctions(Functions):
             ]
             return pushforward(jax.tree.unflatten(structure, noise))
 
-        return jax.lax.map(at, self.keys)
+        return _map_keys(at, self.keys)
+
+
+def _map_keys(
+    function: Callable[[PRNGKeyArray], Logits], keys: Shaped[Array, "draws ..."]
+) -> Float[Array, "draws n classes"]:
+    """function(key) of one key after the other, the same functions wherever they are evaluated. So keys
+    are used again on purpose, as numbers: `jax_debug_key_reuse` would take it for a mistake."""
+    kind = jax.random.key_impl(keys)
+    return jax.lax.map(
+        lambda numbers: function(jax.random.wrap_key_data(numbers, impl=kind)),
+        jax.random.key_data(keys),
+    )
 
 
 class JacobianOperator(Operator):

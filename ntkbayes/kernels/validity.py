@@ -7,7 +7,7 @@ from ntkbayes.errors import ConfigurationError, NotPositiveDefiniteError
 from ntkbayes.kernels.base import KernelPair
 
 SAMPLE = 64  # points, of which all pairs are looked at
-_TOLERANCE = 1e-6  # of the size of an entry: kernels may compute in float32
+_TOLERANCE = 1e-6  # of the size of an entry
 
 
 def sample(features: Float[Array, "n ..."]) -> Float[Array, "k ..."]:

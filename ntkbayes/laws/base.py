@@ -40,6 +40,7 @@ from ntkbayes.likelihood import Likelihood, default_likelihood
 from ntkbayes.linalg import (
     Block,
     Logits,
+    Portable,
     apply,
     largest,
     num_shares,
@@ -89,7 +90,7 @@ class Paths(NamedTuple):
     alpha: Draws
 
 
-class Problem(eqx.Module):
+class Problem(Portable, eqx.Module):
     """What a method is given: prior, training data, likelihood and the Grams they share."""
 
     prior: NTKPrior
@@ -151,7 +152,7 @@ class Problem(eqx.Module):
         return paths.tangent_process(self.prior, self.features, self.gram, self.num_outputs)
 
 
-class Law(abc.ABC):
+class Law(Portable, abc.ABC):
     """A distribution over logit functions, obtained by a method from a prior and data.
 
     Attributes:

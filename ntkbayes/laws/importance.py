@@ -130,7 +130,7 @@ def _resample(
 ) -> Int[Array, " count"]:
     """Systematic resampling (Kitagawa 1996). A draw's repetitions follow each other, so that errors
     from blocks of draws and effective sample sizes count them as one."""
-    grid = (jnp.arange(count) + jax.random.uniform(key)) / count
+    grid = (jnp.arange(count, dtype=float) + jax.random.uniform(key)) / count
     edges = jnp.cumsum(weights)
     chosen = jnp.searchsorted(edges / edges[-1], grid)
     return jnp.minimum(chosen, len(weights) - 1)

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ntkbayes.laws.base import Info, Problem
 from ntkbayes.laws.posterior import GaussianPosterior, PosteriorMethod, mode_and_curvature
 from ntkbayes.likelihood import Likelihood
-from ntkbayes.linalg import Logits, curved_inverse, factor_dtype
+from ntkbayes.linalg import Logits, curved_inverse, factor_dtype, nan_is_an_answer
 from ntkbayes.ranges import Range, real_field
 from ntkbayes.training.matrices import inverse_matrices
 
@@ -49,9 +49,9 @@ class Laplace(PosteriorMethod):
         mode, curvature = mode_and_curvature(problem, self.tolerance, self.factor_dtype)
         inverse = curved_inverse(problem.prior_gram, curvature, dtype=self.factor_dtype)
         weights = problem.ridge * mode.alpha
-        log_evidence = laplace_evidence(
-            likelihood, targets, mode.logits, problem.mean, weights, inverse.log_determinant
-        )
+        given = (likelihood, targets, mode.logits, problem.mean, weights)
+        with nan_is_an_answer():
+            log_evidence = laplace_evidence(*given, inverse.log_determinant)
         info = LaplaceInfo(float(log_evidence), mode.residual, mode.num_iterations)
         return GaussianPosterior(problem, mode.alpha, mode.logits, curvature, inverse, info)
 

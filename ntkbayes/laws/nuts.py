@@ -146,13 +146,15 @@ class NUTSSampler(Sampler):
     def start(self, noise: Draws, key: PRNGKeyArray) -> Any:
         begin, _ = self._transitions()
         position = noise @ self.target.directions.T
-        return jax.vmap(begin)(position, jax.random.split(key, len(noise)))
+        with jax.numpy_dtype_promotion("standard"):  # NumPyro's
+            return jax.vmap(begin)(position, jax.random.split(key, len(noise)))
 
     def move(self, state: Any) -> Any:
         begin, move = self._transitions()
-        # NumPyro's `move` needs the settings; the value is unused.
-        jax.vmap(begin)(state.z, state.rng_key)
-        return jax.vmap(move)(state)
+        with jax.numpy_dtype_promotion("standard"):
+            # NumPyro's `move` needs the settings; the value is unused, and the key as good as new.
+            jax.vmap(begin)(state.z, jax.random.clone(state.rng_key))
+            return jax.vmap(move)(state)
 
     def seen(self, state: Any) -> Chains:
         step_size = state.adapt_state.step_size

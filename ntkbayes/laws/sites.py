@@ -30,6 +30,7 @@ from ntkbayes.linalg import (
     apply,
     curved_inverse,
     largest,
+    nan_is_an_answer,
     output_blocks,
 )
 from ntkbayes.training import linearised
@@ -182,6 +183,7 @@ class Mixing:
         return unravel(jnp.asarray(goal))
 
 
+@nan_is_an_answer()  # a step too long
 @eqx.filter_jit
 def _assess(
     method: SiteMethod,

@@ -153,8 +153,8 @@ class SplitHMCSampler(Sampler):
     def move(self, state: State) -> State:
         key, angle_key, velocity_key, accept_key = jax.random.split(state.key, 4)
         angle = jax.random.uniform(angle_key, minval=_SHORTEST, maxval=_LONGEST)
-        count = jnp.clip(jnp.ceil(angle / state.step_size), 1, _MAX_STEPS).astype(int)
-        step = jnp.minimum(angle / count, state.step_size)
+        steps = jnp.clip(jnp.ceil(angle / state.step_size), 1, _MAX_STEPS)
+        step, count = jnp.minimum(angle / steps, state.step_size), steps.astype(int)
         noise = jax.random.normal(velocity_key, state.position.shape)
 
         def end(position: Logits, velocity: Logits) -> tuple[Logits, Float[Array, ""]]:
@@ -169,7 +169,8 @@ class SplitHMCSampler(Sampler):
         moved = jax.random.uniform(accept_key, accept.shape) < accept
 
         _, update = _dual_averaging()
-        adapted = update(self.target_accept - jnp.mean(accept), state.averaging)
+        with jax.numpy_dtype_promotion("standard"):  # NumPyro's
+            adapted = update(self.target_accept - jnp.mean(accept), state.averaging)
         adapting = state.warmup_left > 0
         # The last warm-up draw leaves the average of the log steps, the others the latest.
         log_step = jnp.where(state.warmup_left > 1, adapted[0], adapted[1])

@@ -9,14 +9,14 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from ntkbayes.datasets import Dataset
 from ntkbayes.errors import DataError
-from ntkbayes.linalg import Curvature, Logits
+from ntkbayes.linalg import Curvature, Logits, Portable
 
 PerPoint = Float[Array, " n"]
 Stack = Float[Array, "*draws n classes"]
 ClassProbabilities = Float[Array, "*draws n labels"]
 
 
-class Likelihood(eqx.Module):
+class Likelihood(Portable, eqx.Module):
     """log p(y | f), its derivatives in f, and what is special about its flat directions.
 
     `is_flat` says whether a constant added to all logits of a point changes nothing.

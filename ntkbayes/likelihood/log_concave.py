@@ -20,6 +20,7 @@ from ntkbayes.linalg import (
     Logits,
     StructuredCurvature,
     largest,
+    nan_is_an_answer,
     require_float64,
 )
 from ntkbayes.ranges import Range
@@ -146,7 +147,8 @@ class LogConcave(Likelihood):
         for begin in range(0, len(distinct), _BLOCK):
             rows = distinct[begin : begin + _BLOCK]
             rows = rows[np.arange(_BLOCK) % len(rows)]  # filled up to one shape
-            seen = _probe(self.density, jnp.asarray(rows), logits, partners)
+            with nan_is_an_answer():
+                seen = _probe(self.density, jnp.asarray(rows), logits, partners)
             self._judge(rows, np.asarray(logits), np.asarray(partners), seen)
 
     def _judge(

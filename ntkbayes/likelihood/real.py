@@ -98,10 +98,16 @@ class Poisson(Likelihood):
         # expansion of the quantile, with the lattice's correction, is within 2e-6 of the law.
         small_key, large_key = jax.random.split(key)
         rate = jnp.exp(logits)
-        small = jax.random.poisson(small_key, jnp.minimum(rate, _LARGE_RATE)).astype(logits.dtype)
+        small = jax.random.poisson(_threefry(small_key), jnp.minimum(rate, _LARGE_RATE))
         z, std = jax.random.normal(large_key, logits.shape, logits.dtype), jnp.sqrt(rate)
+        std = jnp.maximum(std, 1.0)  # for rates that `small` is for
         large = jnp.round(rate + std * z + (z**2 - 1) / 6 - (2 * z + z**3) / (72 * std))
-        return jnp.where(rate <= _LARGE_RATE, small, large)
+        return jnp.where(rate <= _LARGE_RATE, small.astype(logits.dtype), large)
+
+
+def _threefry(key: PRNGKeyArray) -> PRNGKeyArray:
+    """A key of the kind that JAX's Poisson sampler takes, of bits drawn from a key of any kind."""
+    return jax.random.wrap_key_data(jax.random.bits(key, (2,), jnp.uint32), impl="threefry2x32")
 
 
 _LARGE_RATE = 300.0

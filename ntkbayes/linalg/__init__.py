@@ -15,7 +15,7 @@ from ntkbayes.linalg.blocks import (
     every_output,
     output_blocks,
 )
-from ntkbayes.linalg.cholesky import CholeskyFactor, Conditional, cholesky, require_float64
+from ntkbayes.linalg.cholesky import CholeskyFactor, Conditional, cholesky
 from ntkbayes.linalg.curved import (
     BlockCurvature,
     CoupledInverse,
@@ -31,7 +31,13 @@ from ntkbayes.linalg.curved import (
 )
 from ntkbayes.linalg.devices import by_rows, everywhere, num_shares, over_devices, row_by_row
 from ntkbayes.linalg.halves import Half, matrix, tabulated
-from ntkbayes.linalg.norms import largest
+from ntkbayes.linalg.norms import largest, nan_is_an_answer
+from ntkbayes.linalg.precision import (
+    Portable,
+    require_float64,
+    require_float64_values,
+    require_precision,
+)
 from ntkbayes.linalg.sharded import ShardedTriangle, Triangle, require_shares, triangle
 from ntkbayes.linalg.triangular import BlockedTriangle, factor_dtype
 
@@ -50,6 +56,7 @@ __all__ = [
     "IterativeInverse",
     "Logits",
     "Operator",
+    "Portable",
     "ShardedTriangle",
     "SharedInverse",
     "StructuredCurvature",
@@ -65,10 +72,13 @@ __all__ = [
     "interpolation",
     "largest",
     "matrix",
+    "nan_is_an_answer",
     "num_shares",
     "output_blocks",
     "over_devices",
     "require_float64",
+    "require_float64_values",
+    "require_precision",
     "require_shares",
     "row_by_row",
     "symmetric_roots",

@@ -8,20 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from ntkbayes.errors import NotPositiveDefiniteError, PrecisionError
+from ntkbayes.errors import NotPositiveDefiniteError
 from ntkbayes.linalg import halves
 from ntkbayes.linalg.blocks import Gram, apply
 from ntkbayes.linalg.devices import everywhere, num_shares
+from ntkbayes.linalg.norms import nan_is_an_answer
 from ntkbayes.linalg.sharded import ShardedTriangle
-
-
-def require_float64() -> None:
-    """Raises PrecisionError unless JAX is in float64."""
-    if not jax.config.read("jax_enable_x64"):
-        raise PrecisionError(
-            "ntkbayes solves in float64, which JAX turns off by default; call "
-            'jax.config.update("jax_enable_x64", True) before anything else uses JAX'
-        )
 
 
 class CholeskyFactor(eqx.Module):
@@ -115,7 +107,8 @@ def cholesky(gram: Gram, *, what: str = "the Gram matrix") -> CholeskyFactor:
     while True:
         jitter = relative * scale
         attempt = _attempt_spread if is_spread else _attempt
-        factor, is_finite = attempt(gram, jnp.asarray(jitter, gram.dtype))
+        with nan_is_an_answer():
+            factor, is_finite = attempt(gram, jnp.asarray(jitter, gram.dtype))
         if bool(is_finite):
             if isinstance(factor, ShardedTriangle):
                 return ShardedFactor(triangle=factor, jitter=jitter)

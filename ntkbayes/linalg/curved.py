@@ -14,6 +14,7 @@ from ntkbayes.linalg.blocks import Block, Gram, Logits, Operator
 from ntkbayes.linalg.cholesky import cholesky
 from ntkbayes.linalg.devices import by_rows, everywhere, num_shares
 from ntkbayes.linalg.halves import Half, lower_triangle, tabulated
+from ntkbayes.linalg.norms import nan_is_an_answer
 from ntkbayes.linalg.sharded import Triangle, triangle
 
 Stack = Float[Array, "classes n m"]
@@ -202,6 +203,7 @@ class CurvedInverse(eqx.Module):
         """k_jᵀ B k_j for the columns k_j of a block that belong to one input (R&W algorithm 3.4)."""
 
 
+@nan_is_an_answer()  # see `CurvedInverse.is_finite`
 @eqx.filter_jit
 def curved_inverse(
     gram: Block, curvature: Curvature, *, dtype: DTypeLike | None = None
@@ -275,7 +277,7 @@ class SharedInverse(CurvedInverse):
         like, _ = jax.eval_shape(local, *jax.tree.map(lambda part: part[0], (scales, points)))
         zero = jax.tree.map(lambda block: by_rows(jnp.zeros(block.shape, block.dtype)), like)
         total, factors = jax.lax.scan(add, zero, (scales, points))
-        coupling = triangle(total, shift=1.0 * curvature.is_idle)
+        coupling = triangle(total, shift=curvature.is_idle.astype(gram.dtype))
         log_determinant = factors.log_determinant + coupling.log_determinant
         log_determinant = 2 * log_determinant - jnp.sum(jnp.log(curvature.mass))
         return cls(log_determinant, scales, points, factors, coupling)

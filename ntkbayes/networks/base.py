@@ -13,12 +13,13 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from ntkbayes import ranges
 from ntkbayes.errors import ConfigurationError, DataError
+from ntkbayes.linalg import Portable, require_precision
 from ntkbayes.ranges import Number, Range
 
 Params = Any
 
 
-class Network(eqx.Module):
+class Network(Portable, eqx.Module):
     """A family of functions with a random initialisation.
 
     `init` and `apply` may be used under `jax.jit`, `jax.vmap` over stacked parameters, `jax.grad`.
@@ -98,6 +99,7 @@ def require_sound(network: Network, params: Params, features: Array | np.ndarray
         ConfigurationError: parameters that are not finite floats; outputs that are not (n, C), are
             random, or depend on the other points of the batch.
         DataError: no points, or logits that are not finite.
+        PrecisionError: the network computes in less than the precision of parameters and features.
     """
     _require_float_params(params)
     x = jnp.asarray(features)
@@ -106,13 +108,14 @@ def require_sound(network: Network, params: Params, features: Array | np.ndarray
     # One point alone needs company for the question whether company matters.
     pair = x[:2] if len(x) > 1 else jnp.concatenate([x, x + 1])
     logits = _logits(network, params, pair)
+    require_precision("the network", network.apply, params, pair)
     if not np.isfinite(logits).all():
         raise DataError(
             "the network's logits are not finite at the first points; look for a division by zero "
             "or an overflow, and standardise the features"
         )
     # Round-off differs between batch sizes, by far less than a batch norm or a dropout would.
-    tolerance = 10 * np.sqrt(np.finfo(logits.dtype).eps) * np.abs(logits).max()
+    tolerance = 10 * np.sqrt(float(jnp.finfo(logits.dtype).eps)) * np.abs(logits).max()
     if np.abs(_logits(network, params, pair) - logits).max() > tolerance:
         raise ConfigurationError(
             "the network's output is random: two calls differ. Switch dropout off (evaluation mode)"

@@ -28,7 +28,7 @@ from tqdm.auto import tqdm
 from ntkbayes.errors import ConfigurationError, DivergenceError, StorageError
 from ntkbayes.files import write_atomically
 from ntkbayes.likelihood import Likelihood
-from ntkbayes.linalg import largest
+from ntkbayes.linalg import largest, nan_is_an_answer
 from ntkbayes.networks import Network, Params, require_sound
 
 Offset = Float[Array, "networks n classes"]
@@ -149,7 +149,8 @@ class Trainer(eqx.Module):
             DivergenceError: the loss became NaN or infinite; says at which step, and carries the
                 state given.
         """
-        end, failed = _advance(self, jnp.asarray(num_steps), state, features, targets)
+        with nan_is_an_answer():
+            end, failed = _advance(self, jnp.asarray(num_steps), state, features, targets)
         step = int(failed)
         if step >= 0:
             size = "" if self.step_size is None else f" than {float(self.step_size):g}"
@@ -258,7 +259,7 @@ class Trainer(eqx.Module):
                 "step size": None if self.step_size is None else float(self.step_size),
                 "optimiser": update,
                 "batch size": self.batch_size,
-                "key": np.asarray(jax.random.key_data(state.key)).tolist(),
+                "key": f"{jax.random.key_impl(state.key)} {jax.random.key_data(state.key).tolist()}",
             },
             indent=2,
         )
@@ -477,4 +478,5 @@ def _load(path: Path, like: State, mark: str) -> State:
     plain = eqx.tree_at(lambda s: s.key, like, jax.random.key_data(like.key))
     arrays = [jnp.asarray(leaf) for leaf in leaves]
     loaded = jax.tree.unflatten(jax.tree.structure(plain), arrays)
-    return eqx.tree_at(lambda s: s.key, loaded, jax.random.wrap_key_data(loaded.key))
+    key = jax.random.wrap_key_data(loaded.key, impl=jax.random.key_impl(like.key))
+    return eqx.tree_at(lambda s: s.key, loaded, key)

@@ -33,6 +33,7 @@ from ntkbayes.linalg import (
     everywhere,
     interpolation,
     largest,
+    nan_is_an_answer,
 )
 from ntkbayes.training.preconditioner import Preconditioner, preconditioner_of
 
@@ -125,6 +126,7 @@ def _line_search(
 # --- ridge > 0, one initial function: exact Newton -----------------------------------------------
 
 
+@nan_is_an_answer()
 @eqx.filter_jit
 def newton(
     likelihood: Likelihood,
@@ -225,6 +227,7 @@ def _is_shared(ntk: Block, logits: Logits) -> bool:
 # --- ridge > 0, many initial functions: one preconditioner, matrix products -----------------------
 
 
+@nan_is_an_answer()
 @eqx.filter_jit
 def _conjugate_gradients(
     likelihood: Likelihood,
@@ -269,7 +272,7 @@ def _conjugate_gradients(
         df, da = spread(beta) * df - new_v, spread(beta) * da - new_z
         uphill = spread(inner(new, df) >= 0)
         df, da = jnp.where(uphill, -new_v, df), jnp.where(uphill, -new_z, da)
-        return a, f, curvature, new, new_v, df, da, counts + active, count + 1
+        return a, f, curvature, new, new_v, df, da, counts + active.astype(int), count + 1
 
     f = initial + apply(ntk, start / ridge)
     gradient = start - residual_of(f)

@@ -118,7 +118,7 @@ class CurvedPairs(eqx.Module):
         _, best = jax.lax.top_k(values.reshape(-1), round(PAIRS * size))
         points, which = best // count, best % count
         is_left = jnp.ones_like(values, dtype=bool).at[points, which].set(False)
-        num_left = jnp.sum(is_left, axis=1)
+        num_left = jnp.sum(is_left, axis=1, dtype=values.dtype)
         mean = jnp.sum(jnp.log(values), axis=1, where=is_left) / jnp.maximum(num_left, 1)
         weights = jnp.where(num_left > 0, jnp.exp(mean), values[:, 0])
         excess = jnp.maximum(values[points, which] - weights[points], 0.0)  # up to round-off
@@ -203,7 +203,8 @@ def _correction(shared: SharedPreconditioner, pairs: CurvedPairs, inverse: Gram)
     def entries(rows: slice, columns: slice) -> Array:
         left, right = pairs.points[rows], pairs.points[columns]
         between = inverse[left][:, right]
-        return ((left[:, None] == right[None, :]) - between) * (scaled[rows] @ scaled[columns].T)
+        same = (left[:, None] == right[None, :]).astype(between.dtype)
+        return (same - between) * (scaled[rows] @ scaled[columns].T)
 
     return tabulated(len(pairs.points), entries)
 

@@ -1,0 +1,102 @@
+"""float64: asked for, required of what users give, and kept by pickle."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import Jaxpr, jaxprs_in_params
+
+from ntkbayes.errors import PrecisionError
+
+
+def require_float64() -> None:
+    """Raises PrecisionError unless JAX is in float64."""
+    if not jax.config.read("jax_enable_x64"):
+        raise PrecisionError(
+            "ntkbayes solves in float64, which JAX turns off by default; call "
+            'jax.config.update("jax_enable_x64", True) before anything else uses JAX'
+        )
+
+
+def require_float64_values(what: str, values: Any) -> None:
+    """Raises PrecisionError if one of the values, arrays or numbers, is narrower than float64."""
+    narrow = (leaf.dtype for leaf in jax.tree.leaves(values) if 0 < _bits(leaf) < 64)
+    for dtype in narrow:
+        raise PrecisionError(_too_narrow(what, dtype, 64))
+
+
+def require_precision(what: str, function: Callable[..., Any], *arguments: Any) -> None:
+    """Traces function(*arguments), arrays or their shapes, and looks for a step that drops digits.
+
+    Precision is that of the narrowest argument: a network may have parameters in float32.
+
+    Raises:
+        PrecisionError: floats of that precision go into a step, and narrower ones come out; or the
+            result is narrower.
+    """
+    bits = min(filter(None, map(_bits, jax.tree.leaves(arguments))))
+    program = jax.make_jaxpr(lambda *given: function(*given))(
+        *arguments
+    )  # a method may hold tracers
+    results = _narrower(program.jaxpr.outvars, bits)
+    for dtype in (*_narrowed(program.jaxpr, bits), *results):
+        raise PrecisionError(_too_narrow(what, dtype, bits))
+
+
+def _narrowed(jaxpr: Jaxpr, bits: int) -> Iterator[np.dtype]:
+    """What floats of so many bits are rounded to, step by step."""
+    for equation in jaxpr.eqns:
+        bodies = list(jaxprs_in_params(equation.params))
+        for body in bodies:
+            yield from _narrowed(body, bits)
+        if not bodies and any(_bits(atom.aval) >= bits for atom in equation.invars):
+            yield from _narrower(equation.outvars, bits)
+
+
+def _narrower(atoms: Sequence[Any], bits: int) -> Iterator[np.dtype]:
+    return (atom.aval.dtype for atom in atoms if 0 < _bits(atom.aval) < bits)
+
+
+def _bits(value: Any) -> int:
+    """Of a float's precision; 0 for what is no float."""
+    dtype = getattr(value, "dtype", None)
+    if dtype is None or not jnp.issubdtype(dtype, jnp.floating):
+        return 0
+    return jnp.finfo(dtype).bits
+
+
+def _too_narrow(what: str, found: np.dtype, bits: int) -> str:
+    return (
+        f"{what} computes in {found}, though it is given float{bits}: the digits dropped there are lost "
+        f"to all that follows. Remove the dtype or the cast that says {found}, or make it float{bits}"
+    )
+
+
+class Portable:
+    """Pickled and copied with its arrays as they are, whatever JAX is set to on either side. Of itself
+    JAX makes float32 of the float64 arrays that it unpickles before it is switched to float64."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return jax.tree.map(_held, vars(self))
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        with jax.enable_x64(True):
+            vars(self).update(jax.tree.map(_released, state))
+
+
+class _Held:
+    """An array of JAX's as NumPy's."""
+
+    def __init__(self, array: jax.Array):
+        self.array = np.asarray(array)
+
+
+def _held(leaf: Any) -> Any:
+    is_key = isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return _Held(leaf) if isinstance(leaf, jax.Array) and not is_key else leaf
+
+
+def _released(leaf: Any) -> Any:
+    return jnp.asarray(leaf.array) if isinstance(leaf, _Held) else leaf
