@@ -142,7 +142,7 @@ _KINDS: dict[str, Callable[[Predictions], bool]] = {
     "MAP": lambda p: p.sampling == "point",
     "sites": lambda p: "site_move" in p.info,
     "Laplace": lambda p: "log_evidence" in p.info,
-    "pruned Laplace": lambda p: "largest_excess" in p.info,
+    "pruned Laplace": lambda p: "excess_bound" in p.info,
     "Dirichlet": lambda p: "log_density" in p.info,
     "first order": lambda p: "exact" in p.info,
 }

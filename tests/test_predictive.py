@@ -464,15 +464,16 @@ def test_quadrature_equals_monte_carlo():
 
 
 def test_quadrature_of_huge_variance_is_the_chance_of_a_positive_logit():
-    mean = np.array([-200.0, 0.0, 150.0])
-    found = quadrature(mean, np.full(3, 1e4), num_nodes=4000)
-    np.testing.assert_allclose(found, stats.norm.cdf(mean / 100), atol=1e-4)
+    # The step of the logistic has the width 1 and no first moment: what is left is of order 1/variance.
+    mean = np.array([-2e4, 0.0, 1.5e4])
+    found = quadrature(mean, np.full(3, 1e8))
+    np.testing.assert_allclose(found, stats.norm.cdf(mean / 1e4), atol=1e-8)
 
 
 def test_probit_is_within_two_hundredths_of_quadrature():
-    mean, variance = grid((0.0, 0.1, 0.5, 1.0, 2.0, 5.0, 10.0))
+    mean, variance = grid((0.0, 0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 1e2, 1e4))
     gap = np.abs(probit(mean, variance) - quadrature(mean, variance))
-    assert 0.01 < gap.max() < 0.02  # measured 0.013
+    assert 0.01 < gap.max() < 0.02  # measured 0.018 where variances are large
 
 
 def test_moments_without_variance_give_the_link_itself():

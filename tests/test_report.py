@@ -35,7 +35,7 @@ KINDS = {
     "random init": ("independent initialisations", {"worst_residual": 1e-9}),
     "first order": (GAUSSIAN, {"residual": 1e-12, "exact": 0.0}),
     "Laplace": (GAUSSIAN, {"log_evidence": -12.5}),
-    "pruned Laplace": (GAUSSIAN, {"largest_excess": 0.01}),
+    "pruned Laplace": (GAUSSIAN, {"excess_bound": 0.1, "sampled_excess": 0.01}),
     "NUTS": (CHAINS, NUTS_INFO),
     "baseline": ("point", {}),
 }

@@ -36,7 +36,8 @@ class DirichletGP(PosteriorMethod):
 
     With α = target + concentration, Gamma(α, 1) is matched by a log-normal of variance
     s² = log(1 + 1/α) and log-mean log α − s²/2. One logit stands for the difference of two such.
-    The mean of all observations is taken off first, which softmax cannot see.
+    What softmax cannot see is taken off first: from the observations the mean of all, from the
+    prior's mean at each point its mean over the classes.
 
     Args:
         concentration: prior counts of each class, the paper's α_ε.
@@ -52,7 +53,7 @@ class DirichletGP(PosteriorMethod):
         problem.prior.require_ridge("the Dirichlet classifier")
         observed, variance = self._observations(problem)
         curvature = StructuredCurvature(1 / variance, coupled=False)
-        wrong = observed - problem.mean
+        wrong = observed - problem.likelihood.project(problem.mean)
         weights, logits, inverse = _regress(problem.prior_gram, problem.mean, curvature, wrong)
         log_determinant = inverse.log_determinant + jnp.sum(jnp.log(2 * jnp.pi * variance))
         log_density = -(jnp.sum(weights * wrong) + log_determinant) / 2

@@ -10,7 +10,7 @@ from ntkbayes.errors import ConfigurationError
 from ntkbayes.laws.base import Problem
 from ntkbayes.laws.marginals import PerPoint, tilted
 from ntkbayes.laws.posterior import GaussianPosterior
-from ntkbayes.laws.sites import Posterior, SiteMethod, Sites
+from ntkbayes.laws.sites import Estimate, Posterior, SiteMethod, Sites
 from ntkbayes.likelihood import Likelihood
 from ntkbayes.linalg import Logits
 from ntkbayes.ranges import Range, real_field, whole_field
@@ -23,13 +23,13 @@ class ExpectationPropagation(SiteMethod):
     2008). One logit only.
 
     Args:
-        tolerance: on how far a and Λ still are from where the rule moves them.
+        tolerance: on how far the marginals still move, as `SiteInfo.site_move`.
         max_iterations: parallel sweeps before giving up.
     """
 
     name: ClassVar[str] = "EP"
     tolerance: float = real_field("tolerance", 1e-8, Range.POSITIVE_FINITE)
-    max_iterations: int = whole_field("max_iterations", 200)
+    max_iterations: int = whole_field("max_iterations", 400)
 
     def solve(self, problem: Problem, key: PRNGKeyArray | None = None) -> GaussianPosterior:
         if problem.num_outputs != 1:
@@ -49,9 +49,9 @@ class ExpectationPropagation(SiteMethod):
 
     def log_evidence(
         self, likelihood: Likelihood, targets: Logits, mean: Logits, posterior: Posterior
-    ) -> Float[Array, ""]:
+    ) -> Estimate:
         """EP's own approximation (R&W 3.65)."""
-        return _log_evidence(likelihood, targets, mean, posterior)
+        return Estimate(_log_evidence(likelihood, targets, mean, posterior), jnp.zeros(()))
 
 
 @eqx.filter_jit

@@ -31,9 +31,12 @@ class PerturbedInit(Method[PerturbedInitLaw]):
     """Draw g ~ GP(0, Θ/ridge) and ε ~ N(0, W), and train mean + g on the loss less ⟨ε, f(X)⟩.
 
     W is the curvature at the trained shifted network. To first order this law is Laplace's posterior,
-    so it adds to the random-init law what the data leave open; beyond, it is not Gaussian. The solution
-    obeys ridge α = r(f) + ε, that is, it is the trained predictor of the initial function shifted by
-    Θ(·, X) ε/ridge.
+    so it adds to the random-init law what the data leave open. Beyond, it is wider than the posterior:
+    probabilities saturate where noise moves a draw far: standard deviations of 15 points, three classes,
+    are 1.03 times too large at a ridge of 10, 1.2 at 1 and 1.5 at 0.1, of some logits three times.
+
+    The solution obeys ridge α = r(f) + ε, that is, it is the trained predictor of the initial function
+    shifted by Θ(·, X) ε/ridge.
 
     Args:
         num_inits: how many.

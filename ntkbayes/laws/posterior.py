@@ -42,10 +42,14 @@ Covariances = Float[Array, "m classes classes"]
 
 @dataclass(frozen=True)
 class SiteInfo(Info):
-    """log_evidence: log q(y | X) of the approximation, in nats. site_move: how far the sites are from
-    reproducing themselves, in units of probability. num_iterations: of the fixed point."""
+    """log_evidence: in nats. Of EP its approximation of log p(y | X); of variational inference a lower
+    bound of it, up to Monte Carlo error: log_evidence_error is its standard error, 0 for one logit,
+    whose expectations are by quadrature. site_move: by how much sites that reproduced themselves would
+    differ, to first order: the largest move of a mean m, in standard deviations of its logit, or of an
+    entry of Λ, as a part of the precisions of its logits. num_iterations: of the fixed point."""
 
     log_evidence: float
+    log_evidence_error: float
     site_move: float
     num_iterations: int
 

@@ -7,6 +7,8 @@ O((nC)³) where it couples the outputs.
 """
 
 import abc
+import math
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -36,7 +38,8 @@ from ntkbayes.linalg import (
 from ntkbayes.training import linearised
 from ntkbayes.training.matrices import inverse_matrices
 
-_SMALLEST_STEP = 1 / 64
+_SMALLEST_STEP = 1 / 8  # which is taken even if it makes the sites move more
+_VANISHING_STEP = 1e-4
 
 
 class Sites(eqx.Module):
@@ -64,11 +67,18 @@ class Posterior(eqx.Module):
     inverse: CurvedInverse
 
 
+class Estimate(NamedTuple):
+    """A number, and its standard error where it is an average over random points, else 0."""
+
+    value: Float[Array, ""]
+    error: Float[Array, ""]
+
+
 class SiteMethod(PosteriorMethod):
     """A method that is told by its rule for sites.
 
     Attributes:
-        tolerance: on how far a and Λ still are from where the rule moves them, in units of probability.
+        tolerance: on how far the rule would still move the marginals, as `SiteInfo.site_move`.
         max_iterations: steps before giving up.
     """
 
@@ -82,7 +92,7 @@ class SiteMethod(PosteriorMethod):
     @abc.abstractmethod
     def log_evidence(
         self, likelihood: Likelihood, targets: Logits, mean: Logits, posterior: Posterior
-    ) -> Float[Array, ""]:
+    ) -> Estimate:
         """Its approximation of log p(y | X), or bound on it, in nats."""
 
     def couples(self, num_outputs: int) -> bool:
@@ -105,7 +115,8 @@ class SiteMethod(PosteriorMethod):
             )
         posterior, residual, count = self._iterate(problem, gram)
         given = (problem.likelihood, problem.targets, problem.mean, posterior)
-        info = SiteInfo(float(self.log_evidence(*given)), residual, count)
+        evidence = self.log_evidence(*given)
+        info = SiteInfo(float(evidence.value), float(evidence.error), residual, count)
         return GaussianPosterior(
             problem,
             posterior.sites.weights / problem.ridge,
@@ -117,28 +128,28 @@ class SiteMethod(PosteriorMethod):
 
     def _iterate(self, problem: Problem, gram: Gram) -> tuple[Posterior, float, int]:
         """From Laplace's sites, by Anderson's mixing of the last few steps (Walker & Ni 2011). Where
-        that makes the sites move more, a plain step is taken instead, halved until it does not, and
-        mixing begins anew with steps as short."""
+        that makes the sites move more, a plain step is taken instead, halved until it does not or is
+        an eighth, and mixing begins anew with steps as short."""
         given = (self, problem.likelihood, gram, problem.targets, problem.mean)
         sites, history, step, count = self._start(problem), Mixing(), 1.0, 0
-        posterior, move, residual = _assess(*given, sites)
-        while not float(residual) <= self.tolerance:
-            self._require_steps(float(residual), step, count)
-            mixed = history.next(sites, move, step)
+        now = _assess(*given, sites)
+        while not float(now.size) <= self.tolerance:
+            self._require_steps(float(now.size), step, count)
+            mixed = history.next(sites, now, step)
             found = _assess(*given, mixed)
             count += 1
-            while not float(found[2]) < 1.5 * float(residual):
-                self._require_steps(float(residual), step, count)
-                mixed = jax.tree.map(lambda x, dx, t=step: x + t * dx, sites, move)
+            while not _is_acceptable(float(found.size), float(now.size), step):
+                self._require_steps(float(now.size), step, count)
+                mixed = jax.tree.map(lambda x, dx, t=step: x + t * dx, sites, now.move)
                 found = _assess(*given, mixed)
                 history, step, count = Mixing(), step / 2, count + 1
-            sites, (posterior, move, residual) = mixed, found
+            sites, now = mixed, found
             step = min(1.0, 2 * step)
-        return posterior, float(residual), count
+        return now.posterior, float(now.size), count
 
     def _require_steps(self, residual: float, step: float, count: int) -> None:
         """Raises ConvergenceError if there is to be no other step."""
-        if count >= self.max_iterations or step < _SMALLEST_STEP:
+        if count >= self.max_iterations or step < _VANISHING_STEP:
             raise ConvergenceError(
                 f"the sites of {type(self).__name__} still move by {residual:.3g} after {count} "
                 f"iterations, above the tolerance {self.tolerance:g}; use a larger ridge, or a larger "
@@ -161,6 +172,10 @@ class SiteMethod(PosteriorMethod):
         return Sites(problem.ridge * mode.alpha, blocks)
 
 
+def _is_acceptable(size: float, before: float, step: float) -> bool:
+    return size < 1.5 * before or (step <= _SMALLEST_STEP and math.isfinite(size))
+
+
 class Mixing:
     """Anderson's mixing: the step whose linear model, of the last few moves, is to stand still."""
 
@@ -170,17 +185,27 @@ class Mixing:
         self.points: list[np.ndarray] = []
         self.moves: list[np.ndarray] = []
 
-    def next(self, sites: Sites, move: Sites, step: float) -> Sites:
-        """Where to go from sites that their rule would move so, if only this part of a move is taken."""
+    def next(self, sites: Sites, found: "Assessment", step: float) -> Sites:
+        """Where to go from sites, if only this part of a move is taken."""
         point, unravel = ravel_pytree(sites)
+        move, unit = (np.asarray(ravel_pytree(part)[0]) for part in (found.move, found.unit))
         self.points = [*self.points[-self.depth :], np.asarray(point)]
-        self.moves = [*self.moves[-self.depth :], np.asarray(ravel_pytree(move)[0])]
-        goal = self.points[-1] + step * self.moves[-1]
+        self.moves = [*self.moves[-self.depth :], move]
+        goal = self.points[-1] + step * move
         if len(self.moves) > 1:
             moved, turned = (np.diff(np.array(x), axis=0).T for x in (self.points, self.moves))
-            mixture = np.linalg.lstsq(turned, self.moves[-1])[0]
+            mixture = np.linalg.lstsq(turned / unit[:, None], move / unit)[0]
             goal = goal - (moved + step * turned) @ mixture
         return unravel(jnp.asarray(goal))
+
+
+class Assessment(NamedTuple):
+    """The posterior of some sites, how their rule would move them, in what units, and how far."""
+
+    posterior: Posterior
+    move: Sites
+    unit: Sites
+    size: Float[Array, ""]
 
 
 @nan_is_an_answer()  # a step too long
@@ -192,18 +217,21 @@ def _assess(
     targets: Logits,
     mean: Logits,
     sites: Sites,
-) -> tuple[Posterior, Sites, Float[Array, ""]]:
-    """The posterior of the sites, how its rule would move them, and how far that is.
-
-    The weights take a Newton step towards a = a*, whose slope in m is about −Λ, along the
-    directions that the likelihood sees.
+) -> Assessment:
+    """The weights take a Newton step towards a = a*, whose slope in m is about −Λ, along the
+    directions that the likelihood sees. Moves are measured by what they do to the marginals: to m in
+    standard deviations, to S⁻¹ as a part of it.
     """
     posterior = _posterior(gram, mean, sites, couples=method.couples(targets.shape[1]))
     goal = method.rule(likelihood, targets, posterior)
     wrong, apart = goal.weights - sites.weights, goal.precisions - sites.precisions
     step = likelihood.project(wrong - posterior.inverse.matvec(apply(gram, wrong)))
-    residual = largest(jnp.stack([largest(wrong), largest(apart)]))
-    return posterior, Sites(step, apart), residual
+    seen = likelihood.project(likelihood.project(posterior.covariances).transpose(0, 2, 1))
+    deviation = jnp.sqrt(jnp.diagonal(seen, axis1=1, axis2=2))
+    unit = Sites(1 / deviation, 1 / (deviation[:, :, None] * deviation[:, None, :]))
+    moved = largest(apply(gram, step) / deviation)
+    size = largest(jnp.stack([moved, largest(apart / unit.precisions)]))
+    return Assessment(posterior, Sites(step, apart), unit, size)
 
 
 def _posterior(gram: Gram, mean: Logits, sites: Sites, *, couples: bool) -> Posterior:

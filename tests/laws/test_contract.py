@@ -389,6 +389,20 @@ def test_swapping_two_classes_turns_the_sign_of_their_logit(name):
     np.testing.assert_allclose(other.variance(NEW), law.variance(NEW), atol=1e-8)
 
 
+@pytest.mark.parametrize("name", [n for n in METHODS if n not in (*ONE_LOGIT, *CHAINS)])
+def test_a_constant_added_to_all_logits_of_the_mean_changes_no_class_probability(name):
+    # Of Markov chains rounding errors make others; their log density has the same differences.
+    mean = np.array([0.5, -0.3, 0.1])
+    draws = []
+    for constant in (0.0, 7.0):
+        prior = nb.NTKPrior(NETWORK, ridge=0.5, mean=mean + constant)
+        law = method(name, "3 classes").fit(prior, DATA["3 classes"], key=KEY)
+        draws.append(law.sample(KEY, NEW, 50 if name != "MAP" else None))
+    first, second = (jax.nn.softmax(f, axis=-1) for f in draws)
+    tolerance = 2e-3 if name == "finite ensemble" else 1e-6  # it computes in float32
+    np.testing.assert_allclose(second, first, rtol=0, atol=tolerance)
+
+
 # --- refusals ------------------------------------------------------------------------------------
 
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from oracles import gp_classification as oracle
-from scipy import optimize, special, stats
+from scipy import integrate, optimize, special, stats
 
 import ntkbayes as nb
 from ntkbayes.errors import ConfigurationError, ConvergenceError, RidgeError
@@ -225,6 +225,41 @@ def test_restricting_the_gaussian_lowers_the_bound_and_no_bound_is_above_the_evi
     assert abs(np.log(others.mean()) - evidence) < 4.5 * np.hypot(error, other_error)
 
 
+def test_the_bound_is_unbiased_and_its_error_is_told():
+    # Thirty classes, twelve points: the sequence that the fit has seen tells 0.1 nats too much.
+    rng = np.random.default_rng(0)
+    data = nb.Dataset(rng.standard_normal((12, 2)), np.arange(12), class_names=range(30))
+    law = nb.MeanField().fit(nb.NTKPrior(KERNEL, ridge=RIDGE), data)
+    # The bound is the mean of the log weights of draws.
+    log_weights = np.array(law.log_weights(law.sample(KEY, data.features, 20_000)))
+    error = np.hypot(log_weights.std() / np.sqrt(20_000), law.info.log_evidence_error)
+    assert abs(law.info.log_evidence - log_weights.mean()) < 4.5 * error
+    assert 0 < law.info.log_evidence_error < 0.05
+
+
+@pytest.mark.parametrize("variance", [1e-6, 1e4, 1e6, 1e8])
+def test_one_point_under_a_prior_of_any_width_is_exact_by_ep(variance):
+    data = nb.Dataset([[0.5, 0.2]], [1], class_names=[0, 1])
+    prior = nb.NTKPrior(KERNEL, ridge=3 / variance)
+    ep = nb.ExpectationPropagation().fit(prior, data)
+    # E f σ(f) = v E σ'(f) for a centred Gaussian, and E f² σ(f) = v / 2.
+    mean = (
+        2
+        * variance
+        * integrate.quad(
+            lambda f: stats.norm.pdf(f, scale=variance**0.5) * special.expit(f) * special.expit(-f),
+            *(-40, 40) if variance > 1 else (-0.1, 0.1),
+            epsabs=0,
+            epsrel=1e-12,
+            points=[0],
+            limit=200,
+        )[0]
+    )
+    assert float(ep.mean(data.features)[0, 0]) == pytest.approx(mean, rel=1e-8)
+    assert float(ep.variance(data.features)[0, 0]) == pytest.approx(variance - mean**2, rel=1e-8)
+    assert ep.info.log_evidence == pytest.approx(np.log(0.5), abs=1e-9)
+
+
 def test_equal_variances_of_the_logits_do_not_stop_the_fixed_point():
     # With uniform targets the posterior of each point's logits is the same in all directions that
     # softmax sees, where eigenvectors are arbitrary.
@@ -376,6 +411,7 @@ def test_leaving_one_out_by_ep_is_nearly_exact_and_by_laplace_is_not(binary):
         (nb.ExpectationPropagation(), 2, 0.015),  # 0.0104
         (nb.Laplace(), 3, 0.035),  # 0.024
         (nb.Variational(), 3, 0.2),  # 0.148: what one point of few tells of three logits
+        (nb.MeanField(), 3, 0.3),
     ],
 )
 def test_leaving_one_out_of_a_classifier_is_nearly_refitting_without_it(method, classes, bound):
@@ -408,11 +444,12 @@ def test_the_dirichlet_classifier_is_heteroskedastic_regression(classes):
     mean, covariance, density = np.array(law.mean(NEW)), np.array(law.covariance(NEW)), 0.0
     for c in range(observed.shape[1]):
         noisy = gram + np.diag(variance[:, c])
-        expected = MEAN + cross.T @ np.linalg.solve(noisy, observed[:, c] - MEAN)
+        seen = MEAN if classes == 2 else 0.0  # softmax does not see a constant
+        expected = MEAN + cross.T @ np.linalg.solve(noisy, observed[:, c] - seen)
         np.testing.assert_allclose(mean[:, c], expected, atol=1e-9)
         left = np.diag(own - cross.T @ np.linalg.solve(noisy, cross))
         np.testing.assert_allclose(covariance[:, c, c], left, atol=1e-9)
-        density += stats.multivariate_normal(np.full(6, MEAN), noisy).logpdf(observed[:, c])
+        density += stats.multivariate_normal(np.full(6, seen), noisy).logpdf(observed[:, c])
     apart = covariance * (1 - np.eye(observed.shape[1]))
     np.testing.assert_allclose(apart, 0, atol=1e-12)
     assert law.info.log_density == pytest.approx(density, abs=1e-9)
