@@ -140,8 +140,8 @@ def leave_one_out(law: Law) -> Float[np.ndarray, " n"]:
     Exact for a Normal likelihood. Otherwise approximate, as the sites of the other points stay what
     they are (see `GaussianPosterior.leave_one_out`). To the exact value EP is closest, then Variational,
     then Laplace. To the law's own refits Laplace is closest; MeanField with several logits is too low
-    by some hundredths of a nat a point (.03 on 40 points), as its sites are stiffer
-    than the points are: use Variational, or cross_validated_nll.
+    by some hundredths of a nat a point (.03 on 40 points), as its sites are stiffer than the points
+    are: use Variational, or cross_validated_nll.
 
     Raises:
         ConfigurationError: the law is no Gaussian posterior.
