@@ -64,6 +64,14 @@ class StorageError(NTKBayesError, OSError):
     """A file or folder that cannot be read or written, or is not what it should be."""
 
 
+class NewerFormatError(StorageError):
+    """A file that a later version of ntkbayes wrote."""
+
+
+class FolderInUseError(StorageError):
+    """A folder that another run is writing to."""
+
+
 class MissingDependencyError(NTKBayesError, ImportError):
     """An optional package that is not installed."""
 
@@ -74,6 +82,10 @@ class DataWarning(UserWarning):
 
 class ConvergenceWarning(UserWarning):
     """Markov chains whose diagnostics say that they have not reached their law."""
+
+
+class StorageWarning(UserWarning):
+    """A folder that can be used, but whose results cannot be guarded as usual."""
 
 
 class GridEdgeWarning(UserWarning):

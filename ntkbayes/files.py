@@ -1,29 +1,93 @@
-"""Files that are whole or not there."""
+"""Files that are whole or not there, folders that one run has to itself, and formats read with care."""
 
+import errno
+import hashlib
+import io
+import json
+import math
 import os
+import re
+import secrets
+import socket
 import stat
-from collections.abc import Callable
-from contextlib import suppress
+import sys
+import warnings
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
-from ntkbayes.errors import StorageError
+import numpy as np
+
+from ntkbayes.errors import FolderInUseError, StorageError, StorageWarning
+
+# A file of ours is made, not found: a link that lies in its place is never followed.
+_FLAGS = sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_CLOEXEC", "O_BINARY"))
+_PART = ".ntkbayes-{}.part"
 
 
-def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a file beside `path`, then move it there.
+def slug(name: str) -> str:
+    """A file name for a name: readable, and different for every other name.
+
+    Letters, digits and hyphens of ASCII, in lower case, then a digest of the name. So names differ on
+    file systems that ignore case or normalise Unicode, are none that Windows reserves, and are short.
+    """
+    words = re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-").lower()[:40]
+    digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:10]
+    return f"{words}-{digest}" if words else digest
+
+
+# --- writing --------------------------------------------------------------------------------------
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file beside `path`, then move it there.
 
     Raises:
         StorageError: the disk is full, or the folder cannot be written to. `path` is as it was.
     """
-    part = path.with_name(f".{path.name}.part")
+    replace_all([(path, content)])
+
+
+def write_text(path: Path, text: str) -> None:
+    """`write_atomically` in UTF-8. What is no text, as in a file name that was not UTF-8, is escaped."""
+    write_atomically(path, text.encode("utf-8", "backslashreplace"))
+
+
+def replace_all(files: Iterable[tuple[Path, bytes]]) -> None:
+    """Write several files beside their places, and move them there once all are written.
+
+    Args:
+        files: paths and contents; an iterator is asked for one at a time.
+
+    Raises:
+        StorageError: the disk is full, or a folder cannot be written to. All files are as they were.
+    """
+    parts: list[tuple[Path, Path]] = []
+    path = Path()
     try:
-        write(part)
-        os.replace(part, path)
+        for path, content in files:
+            part = path.with_name(_PART.format(secrets.token_hex(8)))
+            parts.append((part, path))
+            descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FLAGS, 0o666)
+            with open(descriptor, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(descriptor)
+        for part, path in parts:
+            os.replace(part, path)
+        for folder in {path.parent for _, path in parts}:
+            _sync(folder)
     except OSError as error:
+        if isinstance(error, StorageError):
+            raise
         raise StorageError(f"could not write {path}: {error.strerror or error}") from error
     finally:
-        with suppress(OSError):
-            part.unlink()
+        for part, _ in parts:
+            with suppress(OSError):
+                part.unlink()
 
 
 def require_file(path: Path) -> None:
@@ -39,3 +103,197 @@ def require_file(path: Path) -> None:
         ) from error
     if stat.S_ISDIR(mode):
         raise StorageError(f"{path} is a folder; give a file")
+
+
+def append_line(path: Path, line: str) -> None:
+    """Add a line to a log.
+
+    Raises:
+        StorageError: it cannot be written to, or is a link.
+    """
+    try:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | _FLAGS
+        with open(os.open(path, flags, 0o666), "ab") as file:
+            file.write(line.encode("utf-8", "backslashreplace") + b"\n")
+    except OSError as error:
+        raise StorageError(f"could not write {path}: {error.strerror or error}") from error
+
+
+def _sync(folder: Path) -> None:
+    """Make a move last through a power cut, where the system lets folders be opened."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+# --- one run a folder -----------------------------------------------------------------------------
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Have a folder for oneself. The lock goes with the process, however that ends.
+
+    What a process that was killed had half written, in the folder or in one directly below it, is
+    removed.
+
+    Raises:
+        FolderInUseError: another run has it; process, host and time are named.
+        StorageError: it cannot be written to.
+    """
+    path = folder / ".ntkbayes.lock"
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | _FLAGS, 0o666)
+    except OSError as error:
+        raise StorageError(f"could not lock {path}: {error.strerror or error}") from error
+    with open(descriptor, "r+b", buffering=0) as file:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
+            raise StorageError(f"{path} is no lock, but a link or a device; remove it")
+        _lock(descriptor, folder)
+        os.ftruncate(descriptor, 0)
+        owner = {
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            "since": f"{datetime.now(UTC):%FT%TZ}",
+        }
+        with suppress(OSError):  # on a full disk the lock holds, but does not say who has it
+            file.write(json.dumps(owner).encode())
+        try:
+            for pattern in (_PART.format("*"), f"*/{_PART.format('*')}"):
+                for part in folder.glob(pattern):
+                    with suppress(OSError):
+                        part.unlink()
+            yield
+        finally:
+            os.ftruncate(descriptor, 0)
+
+
+_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
+
+
+def _lock(descriptor: int, folder: Path) -> None:
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            os.lseek(descriptor, 2**30, os.SEEK_SET)  # beyond the text, which stays readable
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+            os.lseek(descriptor, 0, os.SEEK_SET)
+        else:
+            import fcntl
+
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in _NO_LOCKS:
+            warnings.warn(
+                f"the file system of {folder} has no locks ({error.strerror}): make sure that no "
+                "other run writes there",
+                StorageWarning,
+                stacklevel=4,
+            )
+            return
+        raise FolderInUseError(
+            f"{folder} is in use by {_owner(descriptor)}; wait until that has finished, or choose "
+            "another output folder"
+        ) from error
+
+
+def _owner(descriptor: int) -> str:
+    """Who holds the lock, in words."""
+    try:
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        told = json.loads(os.read(descriptor, 1000))
+        return f"process {told['pid']:d} on {told['host']} since {told['since']}"
+    except (OSError, ValueError, TypeError, KeyError):  # it has only just begun, or has no space
+        return "another process"
+
+
+# --- arrays ---------------------------------------------------------------------------------------
+
+
+def save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write arrays as .npz, atomically, without pickle.
+
+    Raises:
+        StorageError: the disk is full, or the folder cannot be written to.
+    """
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=False, **arrays)
+    write_atomically(path, buffer.getvalue())
+
+
+def load_arrays(path: Path) -> dict[str, np.ndarray]:
+    """What `save_arrays` wrote.
+
+    Raises:
+        StorageError: the file is broken, or not one of those.
+    """
+    try:
+        with zipfile.ZipFile(path) as parts:
+            size = sum(part.file_size for part in parts.infolist())
+        if size > path.stat().st_size:
+            raise ValueError(f"its arrays are said to have {size} bytes")
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except Exception as error:  # zipfile, zlib and numpy each have their own for a broken file
+        raise StorageError(f"{path} cannot be read ({error})") from error
+
+
+# --- JSON -----------------------------------------------------------------------------------------
+
+_DEEPEST, _LARGEST = 200, 2**26
+
+
+def to_json(value: object) -> str:
+    """A value as JSON that every reader takes: numbers that are not finite are "NaN", "Infinity" and
+    "-Infinity", as `float` reads them; what is no plain data is told by `str`."""
+    return json.dumps(plain(value), indent=2, allow_nan=False) + "\n"
+
+
+def plain(value: object) -> Any:
+    """What `to_json` writes, as Python's values."""
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    if isinstance(value, Mapping):
+        return {str(key): plain(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(part) for part in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
+
+
+def read_json(path: Path) -> dict[str, object]:
+    """A JSON object from a file.
+
+    Raises:
+        StorageError: it is not one, is larger than 64 MiB, or nested more than 200 deep.
+    """
+    try:
+        size = path.stat().st_size
+        if size > _LARGEST:
+            raise ValueError(f"it has {size} bytes")
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(found, dict):
+            raise ValueError(f"it is no object, but of type {type(found).__name__}")
+        level: list[object] = [found]
+        for _ in range(_DEEPEST):
+            level = [part for value in level for part in _parts_of(value)]
+        if level:
+            raise ValueError(f"it is nested more than {_DEEPEST} deep")
+    except RecursionError as error:
+        raise StorageError(f"{path} cannot be read (it is nested too deep)") from error
+    except (OSError, ValueError) as error:
+        if isinstance(error, StorageError):
+            raise
+        raise StorageError(f"{path} cannot be read ({error})") from error
+    return found
+
+
+def _parts_of(value: object) -> Iterable[object]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()

@@ -26,6 +26,7 @@ from ntkbayes.bridges.arviz import to_datatree
 from ntkbayes.calibration import Interval
 from ntkbayes.comparison import Comparison, sum_over_points
 from ntkbayes.errors import ConfigurationError
+from ntkbayes.files import held, write_text
 from ntkbayes.laws.held_out import expected_log
 from ntkbayes.laws.mixing import ESS_PER_CHAIN, GOOD_RHAT, WORST_RHAT, why_unknown
 from ntkbayes.predictive import Predictions
@@ -54,12 +55,14 @@ def write(comparison: Comparison, folder: str | os.PathLike) -> Path:
     """Write `report.html` into a folder. Returns its path.
 
     Raises:
+        FolderInUseError: another run has the folder.
         StorageError: the folder cannot be written to.
     """
     folder = Path(folder)
     storage.prepare_folder(folder)
     path = folder / "report.html"
-    storage.write_text(path, page(comparison, folder))
+    with held(folder):
+        write_text(path, page(comparison, folder))
     return path
 
 

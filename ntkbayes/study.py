@@ -1,12 +1,11 @@
 """The main job: data in, a comparison of laws and a report out, restartable law by law."""
 
 import dataclasses
-import hashlib
 import importlib.util
-import json
 import platform
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -14,15 +13,15 @@ from importlib.metadata import version
 from pathlib import Path
 
 import jax
-import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from ntkbayes import datasets, ranges, report, storage
 from ntkbayes.baselines import BASELINES
 from ntkbayes.comparison import Comparison, compare, key_of
 from ntkbayes.datasets import Dataset
-from ntkbayes.errors import ConfigurationError, StorageError, UnknownNameError
-from ntkbayes.files import require_file
+from ntkbayes.description import describe, digest, unidentified
+from ntkbayes.errors import ConfigurationError, StorageError, StorageWarning, UnknownNameError
+from ntkbayes.files import held, plain, read_json, require_file, to_json, write_text
 from ntkbayes.laws import (
     MAP,
     NUTS,
@@ -42,9 +41,11 @@ from ntkbayes.laws import (
 from ntkbayes.laws.base import SampledLaw
 from ntkbayes.likelihood import Likelihood, default_likelihood
 from ntkbayes.linalg import require_float64
-from ntkbayes.predictive import Predictions, Surface, predict, surface
+from ntkbayes.memory import Memory
+from ntkbayes.predictive import predict, surface
 from ntkbayes.prior import NTKPrior
 from ntkbayes.ranges import Range
+from ntkbayes.storage import Part
 
 METHODS: dict[str, type[Method]] = {
     "map": MAP,
@@ -112,7 +113,7 @@ class Study:
         seed: of everything random.
 
     Raises:
-        ConfigurationError: the seed is negative, or the names of two methods are the same file name.
+        ConfigurationError: the seed is negative, or a method has the name of a baseline.
     """
 
     data: Dataset | str
@@ -130,13 +131,10 @@ class Study:
         for name, within in (("smoothing", Range.CLOSED_UNIT), ("test_share", Range.OPEN_UNIT)):
             share = ranges.real(name, getattr(self, name), within)
             object.__setattr__(self, name, float(share))
-        files: dict[Path, str] = {}
-        for name in (*self.methods, *(BASELINES if self.baselines else ())):
-            other = files.setdefault(storage.law_path(Path(), name), name)
-            if other != name or (self.baselines and name in self.methods and name in BASELINES):
-                raise ConfigurationError(
-                    f"the laws {other!r} and {name!r} would be kept in the same file; rename one"
-                )
+        if self.baselines and (both := [name for name in self.methods if name in BASELINES]):
+            raise ConfigurationError(
+                f"{both[0]!r} is the name of a baseline; rename that law, or set baselines=False"
+            )
 
     def run(
         self,
@@ -157,6 +155,7 @@ class Study:
             progress: show progress bars for laws that draw.
 
         Raises:
+            FolderInUseError: another run has the folder.
             StorageError: the folder cannot be written to, or holds another study.
             NTKBayesError: the data or a law is at fault, see `Method.fit`.
         """
@@ -168,45 +167,75 @@ class Study:
         train, test = data.split(
             split_key, test_share=self.test_share, standardise=self.standardise
         )
-        settings = self._settings(data, train, test)
+        settings = {
+            "training points": train.num_points,
+            "test points": test.num_points,
+            "features": train.num_features,
+            **self.identity(),
+        }
         storage.prepare_folder(folder)
-        claim(folder, settings, finished="laws/*.nc")
-
-        if self.methods:
-            needs = (
-                method.memory(self.prior, train, likelihood=self.likelihood)
-                for method in self.methods.values()
-            )
-            peak = max(needs, key=lambda memory: memory.total)
-            peak.require()
-            with announce(f"memory needed at the peak: {peak}"):
-                pass
-        parts: dict[str, Part] = {}
-        for name, obtain in self._jobs(train, test, fit_key, draw_key, progress):
-            path = storage.law_path(folder, name)
-            if path.exists():
-                with announce(f"{name}, already fitted"):
-                    parts[name] = storage.load_law(path)
-                continue
-            with announce(name):
-                parts[name] = obtain()
-                storage.save_law(folder, *parts[name])
-        with announce("report"):
-            comparison = compare(
-                {name: predictions for name, (predictions, _, _) in parts.items()},
-                test,
-                key=draw_key,
-                seed=self.seed,
-                settings={**settings, "command": command, "versions": versions()},
-            )
-            comparison = dataclasses.replace(
-                comparison,
-                training={name: train for name, (_, train, _) in parts.items() if train},
-                surfaces={name: plane for name, (_, _, plane) in parts.items() if plane},
-            )
-            storage.save_summary(comparison, folder)
-            report.write(comparison, folder)
+        with held(folder):
+            mark = claim(folder, settings, finished="laws/*.nc")
+            if self.methods:
+                with announce(f"memory needed at the peak: {self._require_memory(train)}"):
+                    pass
+            parts: dict[str, Part] = {}
+            for name, obtain in self._jobs(train, test, fit_key, draw_key, progress):
+                if storage.law_path(folder, name).exists():
+                    with announce(f"{name}, already fitted"):
+                        parts[name] = storage.load_law(folder, name, study=mark)
+                    continue
+                with announce(name):
+                    parts[name] = obtain()
+                    storage.save_law(folder, name, parts[name], study=mark)
+            with announce("report"):
+                comparison = compare(
+                    {name: predictions for name, (predictions, _, _) in parts.items()},
+                    test,
+                    key=draw_key,
+                    seed=self.seed,
+                    settings=plain({**settings, "command": command, "versions": versions()}),
+                )
+                comparison = dataclasses.replace(
+                    comparison,
+                    training={name: train for name, (_, train, _) in parts.items() if train},
+                    surfaces={name: plane for name, (_, _, plane) in parts.items() if plane},
+                )
+                storage.save_summary(comparison, folder)
+                write_text(folder / "report.html", report.page(comparison, folder))
         return comparison
+
+    def identity(self) -> dict[str, object]:
+        """All that the results depend on, as plain data.
+
+        Raises:
+            UnknownNameError: there is no such data set.
+        """
+        data = datasets.load(self.data) if isinstance(self.data, str) else self.data
+        return {
+            "data": data.name,
+            "data digest": digest_of(data),
+            "classes": [str(name) for name in data.class_names or ()],
+            "prior": describe(self.prior),
+            "likelihood": describe(self.likelihood or default_likelihood(data)),
+            "methods": {name: describe(method) for name, method in self.methods.items()},
+            "smoothing": self.smoothing,
+            "test share": self.test_share,
+            "standardise": self.standardise,
+            "baselines": self.baselines,
+            "seed": self.seed,
+            **circumstances(),
+        }
+
+    def _require_memory(self, train: Dataset) -> Memory:
+        """What the greediest law needs. Raises InsufficientMemoryError if there is not as much."""
+        needs = (
+            method.memory(self.prior, train, likelihood=self.likelihood)
+            for method in self.methods.values()
+        )
+        peak = max(needs, key=lambda memory: memory.total)
+        peak.require()
+        return peak
 
     def _jobs(
         self,
@@ -232,27 +261,6 @@ class Study:
             key = key_of(fit_key, name)
             yield name, lambda fit=baseline, key=key: (fit(train, test, key=key), None, None)  # type: ignore[misc]
 
-    def _settings(self, data: Dataset, train: Dataset, test: Dataset) -> dict[str, object]:
-        return {
-            "data": data.name,
-            "data digest": digest(data),
-            "training points": train.num_points,
-            "test points": test.num_points,
-            "features": train.num_features,
-            "classes": [str(name) for name in data.class_names or ()],
-            "prior": describe(self.prior),
-            "likelihood": describe(self.likelihood or default_likelihood(data)),
-            "methods": {name: describe(method) for name, method in self.methods.items()},
-            "smoothing": self.smoothing,
-            "test share": self.test_share,
-            "standardise": self.standardise,
-            "baselines": self.baselines,
-            "seed": self.seed,
-        }
-
-
-Part = tuple[Predictions, Predictions | None, Surface | None]
-
 
 def _evaluate(
     law: Law, name: str, train: Dataset, test: Dataset, draw_key: PRNGKeyArray, seconds: float
@@ -270,70 +278,93 @@ def _evaluate(
     )
 
 
-def claim(folder: Path, settings: Mapping[str, object], *, finished: str) -> None:
+def claim(folder: Path, settings: Mapping[str, object], *, finished: str) -> str:
     """Make sure that the folder belongs to this study, so that no other's results are mixed in.
 
     Args:
-        folder: of the study.
+        folder: of the study, held by this run.
         settings: that its results depend on, plain data.
         finished: a pattern of its results' files; a folder without any is anyone's.
 
+    Returns: a mark of the study.
+
     Raises:
-        StorageError: the folder holds another study.
+        StorageError: the folder holds another study, or one that cannot be told from another.
     """
-    path = folder / "study.json"
-    text = json.dumps(settings, indent=2, sort_keys=True, default=str) + "\n"
+    path, mark = folder / "study.json", digest(settings)
+    lost = ", ".join(unidentified(settings))
     if not any(folder.glob(finished)):
-        storage.write_text(path, text)  # a study that failed before its first result has no claim
-        return
+        if lost:
+            warnings.warn(
+                f"a study with settings of type {lost}, whose contents cannot be told, is not gone on "
+                "with if it is interrupted: give functions, modules or dataclasses instead",
+                StorageWarning,
+                stacklevel=3,
+            )
+        write_text(
+            path, to_json(settings)
+        )  # a study that failed before its first result has no claim
+        return mark
     if not path.is_file():
         raise StorageError(
             f"{folder} holds {finished.partition('/')[0]} of which it is not known what study they "
             "belong to; choose another output folder"
         )
-    found = path.read_text(encoding="utf-8", errors="replace")
-    if found != text:
-        changed = _differences(found, text)
+    if lost:
         raise StorageError(
-            f"{folder} holds a study with other settings ({changed}); choose another output folder, "
+            f"{folder} holds results, and it cannot be told whether they are of this study: settings "
+            f"of type {lost} hide their contents; choose another output folder"
+        )
+    if differences := _differences(path, plain(settings)):
+        raise StorageError(
+            f"{folder} holds a study with other settings ({differences}); choose another output folder, "
             "or delete that one"
         )
+    return mark
 
 
-def digest(data: Dataset) -> str:
-    """Tells data sets apart by their values."""
-    values = data.features.tobytes() + data.targets.tobytes()
-    return hashlib.sha256(values).hexdigest()[:16]
+def digest_of(data: Dataset) -> str:
+    """Tells data sets apart by their contents, whatever they are called."""
+    return digest({k: v for k, v in describe(data).items() if k != "name"})
 
 
-def _differences(old: str, new: str) -> str:
+def _differences(path: Path, now: Mapping[str, object]) -> str:
+    """In which settings a study differs from that in a file, in words; nothing if it does not."""
     try:
-        before, after = json.loads(old), json.loads(new)
-        names = [k for k in sorted({*before, *after}) if before.get(k) != after.get(k)]
-    except (ValueError, TypeError):
-        return "its study.json is not readable"
-    return "differing in: " + ", ".join(names)
+        before = read_json(path)
+    except StorageError as error:
+        return f"unreadable: {error}"
+    if "versions" not in before:
+        return "written by an earlier version of ntkbayes, which did not record what functions do"
+    names = [k for k in sorted({*before, *now}) if before.get(k) != now.get(k)]
+    return "differing in: " + ", ".join(names) if names else ""
 
 
-def describe(thing: object) -> object:
-    """A configuration as plain data: type and fields of modules, numbers of arrays."""
-    if dataclasses.is_dataclass(thing) and not isinstance(thing, type):
-        fields = {f.name: describe(getattr(thing, f.name)) for f in dataclasses.fields(thing)}
-        fields.pop("progress", None)
-        return {"type": type(thing).__name__, **fields}
-    if isinstance(thing, np.ndarray | jax.Array):
-        return np.asarray(thing).tolist()
-    if callable(thing):
-        return getattr(thing, "__qualname__", repr(thing))
-    if thing is None or isinstance(thing, bool | int | float | str):
-        return thing
-    return repr(thing)
+_NUMERICAL = ("ntkbayes", "jax", "jaxlib", "numpyro", "diffrax", "numpy", "scipy", "scikit-learn")
+
+
+def circumstances() -> dict[str, object]:
+    """What numbers depend on besides the settings: versions, precision, and how JAX draws."""
+    told = versions()
+    return {
+        "random numbers": generator(),
+        "precision": str(jax.numpy.result_type(float)),
+        "versions": {name: told[name] for name in _NUMERICAL},
+    }
+
+
+def generator() -> dict[str, object]:
+    """JAX's switches that random numbers depend on besides the seed."""
+    names = ("jax_threefry_partitionable", "jax_random_seed_offset")
+    implementation = str(jax.random.key_impl(jax.random.key(0)))
+    switches = {name: getattr(jax.config, name) for name in names}
+    return {"jax_default_prng_impl": implementation, **switches}
 
 
 def versions() -> dict[str, str]:
-    """Versions of what the numbers depend on."""
-    packages = ("ntkbayes", "jax", "numpyro", "arviz", "diffrax", "numpy", "scikit-learn")
-    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
+    """Versions of what took part, for the record."""
+    names = (*_NUMERICAL, "equinox", "arviz")
+    return {"python": platform.python_version(), **{name: version(name) for name in names}}
 
 
 def from_file(path: str | Path) -> Study:

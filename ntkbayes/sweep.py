@@ -12,7 +12,6 @@ Without a client of yours it runs a process a core on this machine.
 
 import csv
 import functools
-import json
 import os
 import signal
 import socket
@@ -35,15 +34,17 @@ from tqdm import tqdm
 from ntkbayes import datasets, storage
 from ntkbayes.baselines import BASELINES
 from ntkbayes.datasets import Dataset
+from ntkbayes.description import unidentified
 from ntkbayes.errors import (
     ConfigurationError,
     MissingDependencyError,
     NTKBayesError,
     StorageError,
 )
+from ntkbayes.files import append_line, held, plain, read_json, slug, to_json, write_text
 from ntkbayes.linalg import require_float64
 from ntkbayes.prior import NTKPrior
-from ntkbayes.study import Study, describe, digest
+from ntkbayes.study import Study, generator
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -122,11 +123,10 @@ class Sweep:
     """Studies to run side by side.
 
     Attributes:
-        studies: by name; see `grid` for a product. Names become folders: they must differ in letters
-            and digits, whatever their case.
+        studies: by name; see `grid` for a product.
 
     Raises:
-        ConfigurationError: there are no studies, or two names are the same folder.
+        ConfigurationError: there are no studies.
     """
 
     studies: Mapping[str, Study]
@@ -134,13 +134,6 @@ class Sweep:
     def __post_init__(self) -> None:
         if not self.studies:
             raise ConfigurationError("a sweep needs at least one study; see ntkbayes.sweep.grid")
-        names: dict[Path, str] = {}
-        for name in self.studies:
-            other = names.setdefault(study_folder(Path(), name), name)
-            if other != name:
-                raise ConfigurationError(
-                    f"the studies {other!r} and {name!r} would be kept in the same folder; rename one"
-                )
 
     def run(
         self,
@@ -171,6 +164,7 @@ class Sweep:
             progress: show a bar of finished studies.
 
         Raises:
+            FolderInUseError: another sweep is running in the folder.
             StorageError: the folder cannot be written to, or holds another sweep.
             MissingDependencyError: Dask is not installed.
             PrecisionError: JAX is not in float64.
@@ -184,20 +178,24 @@ class Sweep:
                 f"num_workers is for a sweep without client, and at least 1; got {num_workers}"
             )
         folder = Path(folder).absolute()
-        settings = _settings(self.studies)
+        settings = _identities(self.studies)
         storage.prepare_folder(folder, "studies")
-        _claim(folder, settings)
-        missing = [n for n in self.studies if not _is_finished(study_folder(folder, n))]
-        errors: dict[str, str] = {}
-        if missing:
-            with _local(num_workers, len(missing)) if client is None else nullcontext(client) as to:
-                errors = self._work_off(missing, folder, to, command, progress)
-        failures = tuple(
-            Failure(name, error, _num_attempts(study_folder(folder, name)))
-            for name, error in errors.items()
-        )
-        result = SweepResult(self._table(folder, errors), failures)
-        storage.write_text(folder / "sweep.csv", result.table.to_csv(index=False))
+        with held(folder):
+            _claim(folder, settings)
+            missing = [n for n in self.studies if not _is_finished(study_folder(folder, n))]
+            errors: dict[str, str] = {}
+            if missing:
+                cluster = (
+                    _local(num_workers, len(missing)) if client is None else nullcontext(client)
+                )
+                with cluster as to:
+                    errors = self._work_off(missing, folder, to, command, progress)
+            failures = tuple(
+                Failure(name, error, _num_attempts(study_folder(folder, name)))
+                for name, error in errors.items()
+            )
+            result = SweepResult(self._table(folder, errors), failures)
+            write_text(folder / "sweep.csv", result.table.to_csv(index=False))
         return result
 
     def _work_off(
@@ -212,7 +210,7 @@ class Sweep:
         def submit(name: str) -> "Future":
             # Pickled here and not by Dask, whose workers would read float64 as float32: a task is
             # unpickled before it begins, and so before it can change JAX's switch.
-            work = cloudpickle.dumps((self.studies[name], command, _generator()))
+            work = cloudpickle.dumps((self.studies[name], command, generator()))
             return client.submit(
                 _attempt, work, str(study_folder(folder, name)), pure=False, retries=ATTEMPTS - 1
             )
@@ -275,7 +273,7 @@ class Sweep:
 
 def study_folder(folder: Path, name: str) -> Path:
     """Where a sweep keeps the study of that name."""
-    return folder / "studies" / storage.law_path(Path(), name).stem
+    return folder / "studies" / slug(name)
 
 
 class Outcome(NamedTuple):
@@ -307,12 +305,6 @@ def _error_of(name: str, future: "Future", place: Path) -> str | None:
     return outcome.error
 
 
-def _generator() -> dict[str, object]:
-    """What random numbers depend on besides the seed: workers draw as the sweep's own process would."""
-    names = ("jax_default_prng_impl", "jax_threefry_partitionable", "jax_random_seed_offset")
-    return {name: getattr(jax.config, name) for name in names}
-
-
 _ONE_AT_A_TIME = threading.Lock()
 
 
@@ -329,15 +321,27 @@ def _attempt(work: bytes, folder: str) -> Outcome:
             return Outcome(None, ())
         try:
             storage.prepare_folder(place)
-            with (place / "attempts.log").open("a", encoding="utf-8") as log:
-                log.write(f"{datetime.now(UTC):%FT%TZ} {socket.gethostname()} {os.getpid()}\n")
-            study, command, generator = cloudpickle.loads(work)
-            for switch, value in generator.items():
-                jax.config.update(switch, value)
-            study.run(place, command=command)
+            now = f"{datetime.now(UTC):%FT%TZ} {socket.gethostname()} {os.getpid()}"
+            append_line(place / "attempts.log", now)
+            study, command, switches = cloudpickle.loads(work)
+            with _switched(switches):
+                study.run(place, command=command)
         except NTKBayesError as failed:
             error = _told(failed)
     return Outcome(error, tuple((w.category, str(w.message)) for w in seen or ()))
+
+
+@contextmanager
+def _switched(switches: Mapping[str, object]) -> Iterator[None]:
+    """JAX's switches as given, then as they were: workers draw as the sweep's own process would."""
+    before = {name: getattr(jax.config, name) for name in switches}
+    try:
+        for name, value in switches.items():
+            jax.config.update(name, value)
+        yield
+    finally:
+        for name, value in before.items():
+            jax.config.update(name, value)
 
 
 def _is_finished(place: Path) -> bool:
@@ -354,7 +358,7 @@ def _scores(place: Path) -> list[dict[str, object]]:
                 {"law": row.pop("law"), **{k: float(v or "nan") for k, v in row.items()}}
                 for row in csv.DictReader(file, restval="missing")
             ]
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, csv.Error) as error:
         raise StorageError(
             f"{path} is not the table of a study ({error}); delete it and run again"
         ) from error
@@ -432,47 +436,41 @@ def _local(num_workers: int | None, num_studies: int) -> "Iterator[Client]":
             raise
 
 
-def _settings(studies: Mapping[str, Study]) -> dict[str, object]:
-    """What each study is, as plain data."""
+def _identities(studies: Mapping[str, Study]) -> dict[str, object]:
+    """What each study is, as plain data; every data set is loaded once."""
     load = functools.cache(datasets.load)
-    told: dict[str, object] = {}
-    for name, study in studies.items():
-        data = load(study.data) if isinstance(study.data, str) else study.data
-        told[name] = {
-            "data": data.name,
-            "data digest": digest(data),
-            "prior": describe(study.prior),
-            "likelihood": describe(study.likelihood),
-            "methods": {law: describe(method) for law, method in study.methods.items()},
-            "smoothing": study.smoothing,
-            "test share": study.test_share,
-            "standardise": study.standardise,
-            "baselines": study.baselines,
-            "seed": study.seed,
-        }
-    return json.loads(json.dumps(told, default=str))
+    return {
+        name: replace(s, data=load(s.data) if isinstance(s.data, str) else s.data).identity()
+        for name, s in studies.items()
+    }
 
 
 def _claim(folder: Path, settings: Mapping[str, object]) -> None:
     """Make sure that what the folder holds belongs to this sweep, which may be larger.
 
     Raises:
-        StorageError: the folder has results of studies that are not in this sweep as they were.
+        StorageError: the folder has results of studies that are not in this sweep as they were, or of
+            which that cannot be told.
     """
-    path = folder / "sweep.json"
+    path, now = folder / "sweep.json", plain(settings)
     if any(folder.glob("studies/*/laws/*.nc")):
         try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-            others = [name for name, told in found.items() if settings.get(name) != told]
-        except (OSError, ValueError, AttributeError) as error:
+            found = read_json(path)
+        except StorageError as error:
             raise StorageError(
                 f"{folder} holds studies of which it is not known what sweep they belong to ({error}); "
                 "choose another output folder"
             ) from error
+        others = [name for name, told in found.items() if now.get(name) != told]
         if others:
             more = f" and {len(others) - 1} more" if len(others) > 1 else ""
             raise StorageError(
                 f"{folder} holds another sweep, whose study {others[0]!r}{more} is not in this one, or "
                 "has other settings here; choose another output folder, or delete that one"
             )
-    storage.write_text(path, json.dumps(settings, indent=2, sort_keys=True) + "\n")
+        if lost := unidentified(now):
+            raise StorageError(
+                f"{folder} holds results, and it cannot be told whether they are of this sweep: "
+                f"settings of type {', '.join(lost)} hide their contents; choose another output folder"
+            )
+    write_text(path, to_json(now))

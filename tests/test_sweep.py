@@ -10,6 +10,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
+import cloudpickle
 import jax
 import numpy as np
 import pandas as pd
@@ -17,11 +18,12 @@ import pytest
 from distributed import Client, Future, KilledWorker, LocalCluster
 
 import ntkbayes as nb
-from ntkbayes import cli, datasets, sweep
+from ntkbayes import cli, datasets, files, sweep
 from ntkbayes.calibration import standard_scores
 from ntkbayes.errors import (
     ConfigurationError,
     DataWarning,
+    FolderInUseError,
     MissingDependencyError,
     PrecisionError,
     StorageError,
@@ -141,10 +143,10 @@ def test_sweep_of_nothing_is_refused():
         Sweep({})
 
 
-@pytest.mark.parametrize("names", [("A b", "a-B"), ("数据", "資料")])
-def test_studies_that_would_share_a_folder_are_refused(names):
-    with pytest.raises(ConfigurationError, match="would be kept in the same folder; rename one"):
-        Sweep(dict.fromkeys(names, STUDY))
+def test_studies_whose_names_are_alike_have_folders_of_their_own(tmp_path):
+    names = ("A b", "a-B", "数据", "資料")
+    folders = {study_folder(tmp_path, name).name.casefold() for name in names}
+    assert len(folders) == len(names)
 
 
 # --- results --------------------------------------------------------------------------------------
@@ -225,11 +227,12 @@ def test_error_of_ours_is_reported_once_and_the_others_stand(client, tmp_path, a
 
 def test_rows_of_a_failed_study_are_those_of_its_laws(client, tmp_path):
     methods = default_methods(("map", "laplace"))
-    study = dataclasses.replace(STUDY, methods=methods, baselines=True, test_share=2.0)
+    prior = nb.NTKPrior(nb.networks.mlp(depth=1), ridge=0.0)
+    study = dataclasses.replace(STUDY, methods=methods, baselines=True, prior=prior)
     table = Sweep({"mine": study}).run(tmp_path, client=client).table
     assert list(table["law"][:2]) == ["MAP", "Laplace"]
     assert "logistic regression" in set(table["law"])
-    assert table["error"].str.contains("between 0 and 1").all()
+    assert table["error"].str.startswith("RidgeError").all()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -405,11 +408,26 @@ def test_folder_of_an_unknown_sweep_is_refused(content, tmp_path):
         Sweep(RIDGES).run(tmp_path, client=Unused())
 
 
+def test_a_log_that_is_a_link_is_not_written_through(tmp_path):
+    place, precious = study_folder(tmp_path, FIRST), tmp_path / "precious"
+    precious.write_text("mine")
+    place.mkdir(parents=True)
+    (place / "attempts.log").symlink_to(precious)
+    work = cloudpickle.dumps((RIDGES[FIRST], "", {}))
+    assert "could not write" in str(sweep._attempt(work, str(place)).error)
+    assert precious.read_text() == "mine"
+
+
+def test_two_sweeps_do_not_share_a_folder(tmp_path):
+    with files.held(tmp_path), pytest.raises(FolderInUseError, match="in use by process"):
+        Sweep(RIDGES).run(tmp_path, client=Unused())
+
+
 def test_broken_table_of_a_study_is_named(tmp_path):
     place = study_folder(tmp_path, FIRST)
     place.mkdir(parents=True)
     (place / "report.html").write_text("")
-    for content in ("law,nll\nMAP,good", "law,nll\nMAP", "nll\n0.1"):
+    for content in ("law,nll\nMAP,good", "law,nll\nMAP", "nll\n0.1", "law,nll\nMAP,1,2"):
         (place / "comparison.csv").write_text(content)
         with pytest.raises(StorageError, match=r"comparison\.csv .* delete it and run again"):
             Sweep({FIRST: RIDGES[FIRST]}).run(tmp_path, client=Unused())

@@ -40,14 +40,44 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ntkbayes.errors import ConfigurationError, NTKBayesError, StorageError
+from ntkbayes.errors import ConfigurationError, NewerFormatError, NTKBayesError, StorageError
+from ntkbayes.files import to_json
 from ntkbayes.likelihood import Bernoulli, Categorical, ClassLikelihood, Ordinal
 from ntkbayes.predictive import Predictions
 
 if TYPE_CHECKING:
     import xarray as xr
 
-SCHEMA = "ntkbayes 1"
+SCHEMA = 2
+"""The first left out what tells whether a file is whole, see `storage`; it is still read."""
+
+LAYOUT: dict[str, dict[str, tuple[str, ...]]] = {
+    "posterior": {"logits": ("chain", "draw", "obs_id", "output")},
+    "posterior_predictive": {"y": ("chain", "draw", "obs_id")},
+    "constant_data": {
+        "targets": ("obs_id", "class"),
+        "probabilities": ("obs_id", "class"),
+        "logit_mean": ("obs_id", "output"),
+        "logit_variance": ("obs_id", "output"),
+        "leave_one_out": ("obs_id",),
+    },
+}
+"""What `from_datatree` reads: dimensions by group and variable, `output` being `class` or `logit`."""
+
+ATTRIBUTES = (
+    "schema",
+    "version",
+    "law",
+    "sampling",
+    "held_out",
+    "is_posterior",
+    "points",
+    "seconds",
+    "info",
+    "class_names",
+    "likelihood",
+)
+
 _LIKELIHOODS = {kind.__name__: kind for kind in (Bernoulli, Categorical, Ordinal)}
 
 
@@ -68,20 +98,21 @@ def to_datatree(predictions: Predictions) -> "xr.DataTree":
             f"num_draws that is a multiple of {chains}"
         )
     attributes = {
-        "schema": SCHEMA,
+        "schema": f"ntkbayes {SCHEMA}",
+        "version": version("ntkbayes"),
         "law": p.name,
         "sampling": p.sampling,
         "held_out": int(p.held_out),
         "is_posterior": int(p.is_posterior),
         "seconds": p.seconds,
-        "info": json.dumps(dict(p.info)),
+        "info": to_json(p.info),
         "class_names": json.dumps([_plain(name) for name in p.class_names]),
     }
     if p.points is not None:
         attributes["points"] = p.points
 
     if p.likelihood is not None:
-        attributes["likelihood"] = _describe(p.likelihood)
+        attributes["likelihood"] = likelihood_text(p.likelihood)
 
     def by_chain(values: np.ndarray) -> np.ndarray:
         return values.reshape(chains, len(values) // chains, *values.shape[1:])
@@ -134,46 +165,110 @@ def from_datatree(tree: "xr.DataTree") -> Predictions:
     """The predictions that a DataTree was made from.
 
     Raises:
-        StorageError: the tree was not made by `to_datatree`, or its likelihood is not known here.
+        NewerFormatError: a later version of ntkbayes made it.
+        StorageError: the tree was not made by `to_datatree`, its arrays do not fit each other, or its
+            likelihood is not known here.
     """
-    found = tree.attrs.get("schema")
-    if found != SCHEMA:
-        raise StorageError(
-            f"not a DataTree of predictions of this version of ntkbayes: its schema is {found!r}, "
-            f"not {SCHEMA!r}"
-        )
+    _require_known_schema(tree)
+    try:
+        predictions = _read(tree)
+        _require_consistent(predictions)
+    except StorageError:
+        raise
+    except (KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise StorageError(f"not a whole DataTree of predictions: {error}") from error
+    return predictions
 
+
+def _read(tree: "xr.DataTree") -> Predictions:
     def read(group: str, name: str) -> np.ndarray:
-        return np.asarray(tree.children[group].dataset[name].values)
+        values = np.asarray(tree.children[group].dataset[name].values)
+        if values.ndim != len(LAYOUT[group][name]):
+            raise ValueError(f"{group}/{name} has {values.ndim} dimensions")
+        return values
 
     def flat(group: str, name: str) -> np.ndarray:
         values = read(group, name)
         return values.reshape(-1, *values.shape[2:])
 
+    told = tree.attrs
+    info = json.loads(told["info"])
     has_logits = "posterior" in tree.children
     is_left_out = "leave_one_out" in tree.children["constant_data"].dataset
     return Predictions(
-        name=tree.attrs["law"],
+        name=str(told["law"]),
         targets=read("constant_data", "targets"),
-        class_names=tuple(json.loads(tree.attrs["class_names"])),
+        class_names=tuple(json.loads(told["class_names"])),
         logits=flat("posterior", "logits") if has_logits else None,
         mean=read("constant_data", "logit_mean") if has_logits else None,
         variance=read("constant_data", "logit_variance") if has_logits else None,
         point_probabilities=None if has_logits else read("constant_data", "probabilities"),
         label_draws=flat("posterior_predictive", "y"),
-        sampling=tree.attrs["sampling"],
-        num_chains=tree.children["posterior_predictive"].sizes["chain"],
-        held_out=bool(tree.attrs["held_out"]),
-        is_posterior=bool(tree.attrs.get("is_posterior", 0)),  # not known of an earlier version's
+        sampling=str(told["sampling"]),
+        num_chains=len(read("posterior_predictive", "y")),
+        held_out=bool(told["held_out"]),
+        is_posterior=bool(told.get("is_posterior", 0)),  # not known of an earlier version's
         leave_one_out=read("constant_data", "leave_one_out") if is_left_out else None,
-        seconds=float(tree.attrs["seconds"]),
-        info=json.loads(tree.attrs["info"]),
-        likelihood=_likelihood(tree.attrs["likelihood"]) if "likelihood" in tree.attrs else None,
-        points=tree.attrs.get("points"),
+        seconds=float(told["seconds"]),
+        info={name: float(value) for name, value in info.items()},
+        likelihood=_likelihood(told["likelihood"]) if "likelihood" in told else None,
+        points=str(told["points"]) if "points" in told else None,
     )
 
 
-def _describe(likelihood: ClassLikelihood) -> str:
+def _require_known_schema(tree: "xr.DataTree") -> None:
+    found = str(tree.attrs.get("schema"))
+    name, _, number = found.partition(" ")
+    if name != "ntkbayes" or not number.isdecimal() or len(number) > 6 or int(number) < 1:
+        raise StorageError(f"not a DataTree of predictions by ntkbayes: its schema is {found!r}")
+    if int(number) > SCHEMA:
+        raise NewerFormatError(written_by_later(str(tree.attrs.get("version"))))
+
+
+def written_by_later(other: str) -> str:
+    """What to say of something that a later version wrote."""
+    return (
+        f"written by ntkbayes {other:.20}, in a form that this version, {version('ntkbayes')}, does "
+        "not know; read it with that version or a later one"
+    )
+
+
+def _require_consistent(p: Predictions) -> None:
+    """Raises ValueError where parts of predictions do not fit each other."""
+    (n, k), (draws, points) = p.targets.shape, p.label_draws.shape
+    sound = {
+        "targets": n > 0 and _are_probabilities(p.targets, 1e-6),
+        "class_names": len(p.class_names) in (0, k),
+        "leave_one_out": p.leave_one_out is None or p.leave_one_out.shape == (n,),
+        "y": points == n
+        and draws > 0
+        and p.label_draws.dtype.kind in "iu"
+        and p.label_draws.min() >= 0
+        and p.label_draws.max() < k,
+    }
+    if p.point_probabilities is not None:
+        given = p.point_probabilities
+        sound["probabilities"] = given.shape == (n, k) and _are_probabilities(given, np.inf)
+    if p.logits is not None and p.mean is not None and p.variance is not None:
+        outputs = p.logits.shape[2]
+        sound["logits"] = p.logits.shape == (draws, n, outputs) and p.logits.dtype.kind == "f"
+        sound["logit_mean"] = p.mean.shape == p.variance.shape == (n, outputs)
+        sound["likelihood"] = (outputs, k) == {
+            Categorical: (k, k),
+            Bernoulli: (1, 2),
+            Ordinal: (1, getattr(p.likelihood, "num_classes", None)),
+        }.get(type(p.likelihood))  # type: ignore[arg-type]
+    if wrong := [name for name, holds in sound.items() if not holds]:
+        raise ValueError(f"{wrong[0]} do not fit the rest, or are out of range")
+
+
+def _are_probabilities(values: np.ndarray, tolerance: float) -> bool:
+    """Whether rows are at least 0, finite, and sum to 1 within a tolerance."""
+    errors = np.abs(values.sum(axis=1) - 1)
+    return bool(values.min(initial=0.0) >= 0 and np.all(errors < tolerance))
+
+
+def likelihood_text(likelihood: ClassLikelihood) -> str:
     """The name and fields of a likelihood, as JSON."""
     name = type(likelihood).__name__
     if _LIKELIHOODS.get(name) is not type(likelihood):

@@ -1,5 +1,6 @@
 """The figure of a study of the lazy regime, in the style of `ntkbayes.figures`."""
 
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -41,12 +42,10 @@ def write(result: LazyResult, folder: Path) -> None:
     """
     figure = lazy(result)
     for kind in ("png", "svg"):
-
-        def save(part: Path, kind: str = kind) -> None:
-            with own_style():
-                figure.savefig(part, format=kind, dpi=160)
-
-        write_atomically(folder / f"lazy.{kind}", save)
+        image = io.BytesIO()
+        with own_style():
+            figure.savefig(image, format=kind, dpi=160)
+        write_atomically(folder / f"lazy.{kind}", image.getvalue())
 
 
 def _against_time(

@@ -1,7 +1,6 @@
 """What a study of the lazy regime found, and its files."""
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,9 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ntkbayes import storage
 from ntkbayes.errors import StorageError
-from ntkbayes.files import write_atomically
+from ntkbayes.files import load_arrays, save_arrays, to_json, write_text
 from ntkbayes.lazy.measure import Trajectory
 from ntkbayes.lazy.verdict import LAZY_EXPONENT, LEVEL, STOPPED, Regime, Verdict, judge
 
@@ -87,23 +85,17 @@ class LazyResult:
             },
             "verdicts": [dataclasses.asdict(v) | {"text": str(v)} for v in self.verdicts],
         }
-        storage.write_text(folder / "lazy.json", json.dumps(summary, indent=2, default=str) + "\n")
-        storage.write_text(folder / "lazy.csv", self.to_frame().to_csv(index=False))
+        write_text(folder / "lazy.json", to_json(summary))
+        write_text(folder / "lazy.csv", self.to_frame().to_csv(index=False))
 
 
 def save_trajectory(path: Path, trajectory: Trajectory) -> None:
-    """Write one trajectory, atomically, without pickle.
+    """Write one trajectory.
 
     Raises:
         StorageError: the disk is full, or the folder cannot be written to.
     """
-    fields = {f.name: getattr(trajectory, f.name) for f in dataclasses.fields(trajectory)}
-
-    def write(part: Path) -> None:
-        with part.open("wb") as file:
-            np.savez(file, **fields)
-
-    write_atomically(path, write)
+    save_arrays(path, {f.name: getattr(trajectory, f.name) for f in dataclasses.fields(trajectory)})
 
 
 def load_trajectory(path: Path) -> Trajectory:
@@ -113,10 +105,22 @@ def load_trajectory(path: Path) -> Trajectory:
         StorageError: the file is broken, or not one of ours.
     """
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return Trajectory(**{f.name: arrays[f.name] for f in dataclasses.fields(Trajectory)})
-    except Exception as error:  # zipfile, zlib and numpy each have their own for a broken file
+        arrays = load_arrays(path)
+        found = Trajectory(**{f.name: arrays.pop(f.name) for f in dataclasses.fields(Trajectory)})
+        _require_consistent(found)
+    except (StorageError, KeyError, ValueError) as error:
         raise StorageError(
             f"{path} is not a whole trajectory of this version of ntkbayes ({error}); delete it and "
             "run again"
         ) from error
+    return found
+
+
+def _require_consistent(trajectory: Trajectory) -> None:
+    """Raises ValueError where the series do not fit each other."""
+    series = {f.name: getattr(trajectory, f.name) for f in dataclasses.fields(trajectory)}
+    times, seeds = len(np.atleast_1d(trajectory.step)), len(np.atleast_1d(trajectory.loss))
+    for name, values in series.items():
+        expected = (times,) if name in ("step", "time") else (seeds, times)
+        if values.shape != expected or values.dtype.kind not in "fiu" or times < 1 or seeds < 1:
+            raise ValueError(f"{name} has the shape {values.shape}, not {expected}")

@@ -16,7 +16,9 @@ import jax
 
 from ntkbayes import datasets, networks, ranges, storage
 from ntkbayes.datasets import Dataset
+from ntkbayes.description import describe
 from ntkbayes.errors import ConfigurationError, DivergenceError
+from ntkbayes.files import held
 from ntkbayes.lazy import figures
 from ntkbayes.lazy.measure import (
     Points,
@@ -31,7 +33,7 @@ from ntkbayes.lazy.verdict import Regime
 from ntkbayes.likelihood import Likelihood, default_likelihood
 from ntkbayes.networks import Network, Params
 from ntkbayes.ranges import Range
-from ntkbayes.study import Announce, claim, describe, digest, versions
+from ntkbayes.study import Announce, circumstances, claim, digest_of, versions
 from ntkbayes.training.finite import Trainer, stable_step_size
 
 Family = Callable[[int, int], Network]
@@ -128,6 +130,7 @@ class LazyStudy:
             announce: called with what is about to happen; its context lasts as long as that.
 
         Raises:
+            FolderInUseError: another run has the folder.
             StorageError: the folder cannot be written to, or holds another study.
             DivergenceError: the loss became NaN or infinite; regime and width are named.
             NTKBayesError: the data or the network is at fault.
@@ -153,45 +156,46 @@ class LazyStudy:
         family = {w: self.family(w, any_points.targets.shape[1]) for w in sorted(set(self.widths))}
         settings = self._settings(data, likelihood, family)
         storage.prepare_folder(folder, "runs")
-        claim(folder, settings, finished="runs/*.npz")
+        with held(folder):
+            claim(folder, settings, finished="runs/*.npz")
 
-        def start(width: int) -> Params:
-            key = jax.random.fold_in(init_key, width)
-            return initialise(family[width], any_points, key, self.num_seeds)
+            def start(width: int) -> Params:
+                key = jax.random.fold_in(init_key, width)
+                return initialise(family[width], any_points, key, self.num_seeds)
 
-        ridge, step_sizes = max(regime.ridge for regime in self.regimes), []
-        with announce("step size"):
-            for width, network in family.items():
-                params = start(width)
-                require_fitting(network, params, any_points)
-                step_sizes.append(
-                    stable_step_size(network, params, any_points.train, likelihood, ridge)
-                )
-        step_size = min(step_sizes)
-        found: dict[Regime, dict[int, Trajectory]] = {regime: {} for regime in self.regimes}
-        for regime in self.regimes:
-            for width, network in family.items():
-                path = folder / "runs" / f"{regime.slug}-width{width}.npz"
-                what = f"{regime}, width {width}"
-                if path.exists():
-                    with announce(f"{what}, already trained"):
-                        found[regime][width] = load_trajectory(path)
-                    continue
-                trainer = Trainer(network, likelihood, ridge=regime.ridge, step_size=step_size)
-                with announce(what), _naming(what):
-                    trajectory = follow(
-                        trainer,
-                        start(width),
-                        points[regime.smoothing],
-                        steps=recorded_steps(self.num_steps),
+            ridge, step_sizes = max(regime.ridge for regime in self.regimes), []
+            with announce("step size"):
+                for width, network in family.items():
+                    params = start(width)
+                    require_fitting(network, params, any_points)
+                    step_sizes.append(
+                        stable_step_size(network, params, any_points.train, likelihood, ridge)
                     )
-                    save_trajectory(path, trajectory)
-                found[regime][width] = trajectory
-        with announce("figure"):
-            about = {"command": command, "step size": step_size, "versions": versions()}
-            result = LazyResult(found, settings={**settings, **about})
-            result.save(folder)
-            figures.write(result, folder)
+            step_size = min(step_sizes)
+            found: dict[Regime, dict[int, Trajectory]] = {regime: {} for regime in self.regimes}
+            for regime in self.regimes:
+                for width, network in family.items():
+                    path = folder / "runs" / f"{regime.slug}-width{width}.npz"
+                    what = f"{regime}, width {width}"
+                    if path.exists():
+                        with announce(f"{what}, already trained"):
+                            found[regime][width] = load_trajectory(path)
+                        continue
+                    trainer = Trainer(network, likelihood, ridge=regime.ridge, step_size=step_size)
+                    with announce(what), _naming(what):
+                        trajectory = follow(
+                            trainer,
+                            start(width),
+                            points[regime.smoothing],
+                            steps=recorded_steps(self.num_steps),
+                        )
+                        save_trajectory(path, trajectory)
+                    found[regime][width] = trajectory
+            with announce("figure"):
+                about = {"command": command, "step size": step_size, "versions": versions()}
+                result = LazyResult(found, settings={**settings, **about})
+                result.save(folder)
+                figures.write(result, folder)
         return result
 
     def _settings(
@@ -200,7 +204,7 @@ class LazyStudy:
         return {
             "study": "lazy regime",
             "data": data.name,
-            "data digest": digest(data),
+            "data digest": digest_of(data),
             "points": data.num_points,
             "networks": {str(width): describe(network) for width, network in family.items()},
             "likelihood": describe(likelihood),
@@ -210,6 +214,7 @@ class LazyStudy:
             "probes": self.num_probes,
             "test share": self.test_share,
             "seed": self.seed,
+            **circumstances(),
         }
 
 

@@ -43,18 +43,24 @@ class Regime:
         object.__setattr__(self, "smoothing", float(smoothing))
 
     def __str__(self) -> str:
-        ridge = f"ridge {self.ridge:g}" if self.ridge else "no ridge"
-        return f"{ridge}, {f'smoothing {self.smoothing:g}' if self.smoothing else 'one-hot'}"
+        ridge = f"ridge {_shortest(self.ridge)}" if self.ridge else "no ridge"
+        smoothing = f"smoothing {_shortest(self.smoothing)}" if self.smoothing else "one-hot"
+        return f"{ridge}, {smoothing}"
 
     @property
     def slug(self) -> str:
         """Its name in file names."""
-        return f"ridge{self.ridge:g}-smoothing{self.smoothing:g}"
+        return f"ridge{_shortest(self.ridge)}-smoothing{_shortest(self.smoothing)}"
 
     @property
     def can_stop(self) -> bool:
         """Whether training ever ends: not without ridge on one-hot targets (THEORY 1, claim 3)."""
         return self.ridge > 0 or self.smoothing > 0
+
+
+def _shortest(number: float) -> str:
+    """The shortest text that is this number and no other."""
+    return repr(float(number)).removesuffix(".0")
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ import hashlib
 import json
 import math
 import re
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -25,8 +24,9 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray, Shaped
 from tqdm.auto import tqdm
 
+from ntkbayes.description import describe
 from ntkbayes.errors import ConfigurationError, DivergenceError, StorageError
-from ntkbayes.files import write_atomically
+from ntkbayes.files import load_arrays, save_arrays
 from ntkbayes.likelihood import Likelihood
 from ntkbayes.linalg import largest, nan_is_an_answer
 from ntkbayes.networks import Network, Params, require_sound
@@ -254,7 +254,7 @@ class Trainer(eqx.Module):
                 ],
                 "initialisation": _digest(*(leaf for _, leaf in named)),
                 "data": _digest(features, targets, state.offset),
-                "likelihood": repr(self.likelihood),
+                "likelihood": describe(self.likelihood),
                 "ridge": float(self.ridge),
                 "step size": None if self.step_size is None else float(self.step_size),
                 "optimiser": update,
@@ -452,23 +452,21 @@ def _save(path: Path, state: State, mark: str) -> None:
         f"leaf{i}": np.asarray(leaf) for i, leaf in enumerate(_numbers(state))
     }
 
-    def write(part: Path) -> None:
-        with part.open("wb") as file:
-            np.savez(file, mark=np.array(mark), **arrays)
-
-    write_atomically(path, write)
+    save_arrays(path, {"mark": np.array(mark), **arrays})
 
 
 def _load(path: Path, like: State, mark: str) -> State:
     try:
-        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
-            found = json.loads(str(file["mark"]))
-            leaves = [file[f"leaf{i}"] for i in range(len(file.files) - 1)]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        arrays = load_arrays(path)
+        found = json.loads(str(arrays["mark"]))
+        leaves = [arrays[f"leaf{i}"] for i in range(len(arrays) - 1)]
+    except (StorageError, ValueError, KeyError, RecursionError) as error:
         raise StorageError(
             f"{path} is not a readable checkpoint ({error}); delete it and run again"
         ) from error
     wanted = json.loads(mark)
+    if not isinstance(found, dict):
+        raise StorageError(f"{path} is not a checkpoint of ntkbayes; delete it and run again")
     if found != wanted:
         names = ", ".join(name for name in wanted if found.get(name) != wanted[name])
         raise StorageError(
@@ -476,7 +474,9 @@ def _load(path: Path, like: State, mark: str) -> State:
             "choose another file"
         )
     plain = eqx.tree_at(lambda s: s.key, like, jax.random.key_data(like.key))
-    arrays = [jnp.asarray(leaf) for leaf in leaves]
-    loaded = jax.tree.unflatten(jax.tree.structure(plain), arrays)
+    shapes = [np.shape(leaf) for leaf in jax.tree.leaves(plain)]
+    if [leaf.shape for leaf in leaves] != shapes:
+        raise StorageError(f"{path} is not a whole checkpoint; delete it and run again")
+    loaded = jax.tree.unflatten(jax.tree.structure(plain), list(map(jnp.asarray, leaves)))
     key = jax.random.wrap_key_data(loaded.key, impl=jax.random.key_impl(like.key))
     return eqx.tree_at(lambda s: s.key, loaded, key)

@@ -353,9 +353,9 @@ def test_numbers_as_class_names_come_back_as_numbers(baseline):
 
 
 def test_a_foreign_tree_is_refused(trees):
-    with pytest.raises(StorageError, match="its schema is None"):
+    with pytest.raises(StorageError, match="its schema is 'None'"):
         from_datatree(xr.DataTree.from_dict({"/posterior": xr.Dataset({"mu": ("draw", [1.0])})}))
     older = trees["MAP", "binary"].copy()
     older.attrs["schema"] = "ntkbayes 0"
-    with pytest.raises(StorageError, match="its schema is 'ntkbayes 0', not 'ntkbayes 1'"):
+    with pytest.raises(StorageError, match="its schema is 'ntkbayes 0'"):
         from_datatree(older)
