@@ -1,5 +1,7 @@
 """Gradient descent on real networks: against linearised training, and whatever may go wrong."""
 
+import os
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -280,7 +282,7 @@ def test_a_broken_checkpoint_is_refused_and_a_full_disk_keeps_the_last_one(tmp_p
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(np, "savez", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(StorageError, match="No space left"):
         trainer.run(start, X, Y, num_steps=4, checkpoint=file)
     monkeypatch.undo()
