@@ -6,7 +6,9 @@ lie in the file whole.
 """
 
 import io
+import sys
 from collections.abc import Collection, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,8 +31,11 @@ def to_bytes(tree: "xr.DataTree") -> bytes:
         StorageError: netCDF cannot hold a name or value in it, such as a text with a NUL.
     """
     buffer = io.BytesIO()
+    # Where a Dask client is at hand, xarray would lock the buffer for all of its cluster, by name.
+    dask = sys.modules.get("dask")
     try:
-        tree.to_netcdf(buffer, engine="h5netcdf")
+        with dask.config.set(scheduler="threads") if dask else nullcontext():
+            tree.to_netcdf(buffer, engine="h5netcdf")
     except (ValueError, TypeError) as error:
         raise StorageError(f"{error}; netCDF holds no such name or value") from error
     return buffer.getvalue()
