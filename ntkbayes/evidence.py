@@ -32,11 +32,10 @@ from ntkbayes.likelihood import Likelihood, default_likelihood
 from ntkbayes.linalg import Logits, apply, curved_inverse, require_float64
 from ntkbayes.prior import NTKPrior
 from ntkbayes.ranges import Range, real
-from ntkbayes.training.linearised import newton
+from ntkbayes.training.accuracy import TOLERANCE, is_accurate
+from ntkbayes.training.newton import newton
 
 Values = dict[str, Float[Array, "..."]]
-
-_TOLERANCE = 1e-9
 
 
 def log_evidence(prior: NTKPrior, data: Dataset, *, likelihood: Likelihood | None = None) -> float:
@@ -352,14 +351,18 @@ class _Objective(eqx.Module):
 
     def value_and_gradient(self, values: Mapping[str, Any]) -> tuple[float, dict[str, np.ndarray]]:
         arrays = {name: jnp.asarray(value) for name, value in values.items()}
-        (value, residual), gradient = _value_and_gradient(
+        (value, (error, spread)), gradient = _value_and_gradient(
             arrays, dataclasses.replace(self, prior=self.prior.traced())
         )
-        if not (float(residual) <= _TOLERANCE and math.isfinite(float(value))):
+        if not (
+            bool(is_accurate(self.likelihood, error, spread, TOLERANCE))
+            and math.isfinite(float(value))
+        ):
             told = {name: np.asarray(value).tolist() for name, value in arrays.items()}
             raise ConvergenceError(
-                f"the mode was not found: its residual is {float(residual):.3g}, the evidence "
-                f"{float(value):.3g} at {told or 'this prior'}; use a larger ridge, or narrower ranges"
+                f"the mode was not found: its logits are off by up to {float(error):.3g}, where their "
+                f"spread is {float(spread):.3g}, and the evidence is {float(value):.3g} at "
+                f"{told or 'this prior'}; use a larger ridge, or narrower ranges"
             )
         slopes = {name: np.asarray(slope) for name, slope in gradient.items()}
         for name, slope in slopes.items():
@@ -371,15 +374,18 @@ class _Objective(eqx.Module):
         return float(value), slopes
 
 
+Accuracy = tuple[Float[Array, ""], Float[Array, ""]]
+
+
 @eqx.filter_jit
 def _value_and_gradient(
     values: Values, objective: _Objective
-) -> tuple[tuple[Float[Array, ""], Float[Array, ""]], Values]:
+) -> tuple[tuple[Float[Array, ""], Accuracy], Values]:
     return jax.value_and_grad(_evidence, has_aux=True)(values, objective)
 
 
-def _evidence(values: Values, objective: _Objective) -> tuple[Array, Array]:
-    """Log evidence, and the residual of the mode."""
+def _evidence(values: Values, objective: _Objective) -> tuple[Array, Accuracy]:
+    """Log evidence, and the error of the mode's logits beside their spread."""
     likelihood, targets = objective.likelihood, objective.targets
     prior = with_values(objective.prior, values)
     gram = prior.gram(objective.features).ntk / prior.ridge
@@ -387,8 +393,10 @@ def _evidence(values: Values, objective: _Objective) -> tuple[Array, Array]:
 
     fixed_gram, fixed_mean = jax.lax.stop_gradient((gram, mean))
     zeros = jnp.zeros_like(mean)
-    found = newton(likelihood, fixed_gram, targets, fixed_mean, _TOLERANCE, 100, zeros)
-    mode, logits, residual, _ = jax.lax.stop_gradient(found)
+    found = jax.lax.stop_gradient(
+        newton(likelihood, fixed_gram, targets, fixed_mean, TOLERANCE, 100, zeros)
+    )
+    mode, logits = found.a, found.logits
     fixed_inverse = curved_inverse(fixed_gram, likelihood.curvature(targets, logits))
     # At the mode the bracket is 0; its derivative is that of the stationarity a = r(f).
     wrong = mode - likelihood.residual(targets, mean + apply(gram, mode))
@@ -397,4 +405,4 @@ def _evidence(values: Values, objective: _Objective) -> tuple[Array, Array]:
     logits = mean + apply(gram, mode)
     inverse = curved_inverse(gram, likelihood.curvature(targets, logits))
     value = laplace_evidence(likelihood, targets, logits, mean, mode, inverse.log_determinant)
-    return value, residual
+    return value, (found.logit_error, found.spread)

@@ -68,10 +68,12 @@ class Info:
 @dataclass(frozen=True)
 class TrainingInfo(Info):
     """worst_residual: the largest max |ridge α − r(f*)| of all draws, in units of probability (at a
-    finite training time: the largest |dα/dt|, which need not be small). mean_iterations and
-    max_iterations: steps of conjugate gradients (or of the ODE) a draw."""
+    finite training time: the largest |dα/dt|, which need not be small). worst_logit_error: of any
+    draw's logits at the training points, at most; NaN at a finite training time. mean_iterations and
+    max_iterations: steps of conjugate gradients (or of the ODE) per draw."""
 
     worst_residual: float
+    worst_logit_error: float
     mean_iterations: float
     max_iterations: int
 
@@ -79,8 +81,8 @@ class TrainingInfo(Info):
     def of(cls, trained: TrainedPredictors) -> "TrainingInfo":
         """Of many draws."""
         counts = trained.num_iterations
-        worst = float(largest(trained.residual))
-        return cls(worst, float(jnp.mean(counts)), int(jnp.max(counts)))
+        worst, error = float(largest(trained.residual)), float(largest(trained.logit_error))
+        return cls(worst, error, float(jnp.mean(counts)), int(jnp.max(counts)))
 
 
 class Paths(NamedTuple):

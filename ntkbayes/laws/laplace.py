@@ -13,17 +13,19 @@ from ntkbayes.laws.posterior import GaussianPosterior, PosteriorMethod, mode_and
 from ntkbayes.likelihood import Likelihood
 from ntkbayes.linalg import Logits, curved_inverse, factor_dtype, nan_is_an_answer
 from ntkbayes.ranges import Range, real_field
+from ntkbayes.training.accuracy import TOLERANCE
 from ntkbayes.training.matrices import inverse_matrices
 
 
 @dataclass(frozen=True)
 class LaplaceInfo(Info):
     """log_evidence: log q(y | X), in nats (R&W 3.44); NaN where Θ is known by products alone, which
-    do not give its determinant. residual: of the mode, max |ridge α − r(f)|, in
-    units of probability. num_iterations: Newton steps."""
+    do not give its determinant. residual: of the mode, max |ridge α − r(f)|, in units of probability.
+    logit_error: of the mode, at most. num_iterations: Newton steps."""
 
     log_evidence: float
     residual: float
+    logit_error: float
     num_iterations: int
 
 
@@ -32,13 +34,13 @@ class Laplace(PosteriorMethod):
     the likelihood's second-order expansions at the mode.
 
     Args:
-        tolerance: on the residual of the mode, in units of probability.
+        tolerance: on the error of the mode's logits, relative to their spread.
         factor_dtype: of the factors that are kept, one a class. In float32 they take half of the time
             and memory; the mode is float64's, but evidence and variances have float32's digits.
     """
 
     name: ClassVar[str] = "Laplace"
-    tolerance: float = real_field("tolerance", 1e-10, Range.POSITIVE_FINITE)
+    tolerance: float = real_field("tolerance", TOLERANCE, Range.POSITIVE_FINITE)
     factor_dtype: np.dtype = eqx.field(default=np.float64, static=True, converter=factor_dtype)
 
     def matrices(self, rows: int, num_outputs: int) -> dict[str, float]:
@@ -52,7 +54,9 @@ class Laplace(PosteriorMethod):
         given = (likelihood, targets, mode.logits, problem.mean, weights)
         with nan_is_an_answer():
             log_evidence = laplace_evidence(*given, inverse.log_determinant)
-        info = LaplaceInfo(float(log_evidence), mode.residual, mode.num_iterations)
+        info = LaplaceInfo(
+            float(log_evidence), mode.residual, mode.logit_error, mode.num_iterations
+        )
         return GaussianPosterior(problem, mode.alpha, mode.logits, curvature, inverse, info)
 
 

@@ -18,6 +18,7 @@ from ntkbayes.linalg import apply, factor_dtype
 from ntkbayes.paths import Process, tangent_process
 from ntkbayes.ranges import Range, real_field, whole_field
 from ntkbayes.training import linearised
+from ntkbayes.training.accuracy import DRAWS_TOLERANCE
 from ntkbayes.training.matrices import many_draws_matrices
 
 
@@ -41,7 +42,7 @@ class PerturbedInit(Method[PerturbedInitLaw]):
     Args:
         num_inits: how many.
         spread: factor of g and ε. As it goes to 0, the covariance over spread² goes to Laplace's.
-        tolerance: on every draw's residual, in units of probability.
+        tolerance: on the error of each draw's logits at the training points, relative to their spread.
         factor_dtype: float32 halves time and memory of factors where there are many points; the
             residual is float64's, and meets the same tolerance.
         progress: show a progress bar.
@@ -50,7 +51,7 @@ class PerturbedInit(Method[PerturbedInitLaw]):
     name: ClassVar[str] = "perturbed init"
     num_inits: int = whole_field("num_inits", 1000, at_least=2)
     spread: float = real_field("spread", 1.0, Range.POSITIVE_FINITE)
-    tolerance: float = real_field("tolerance", 1e-8, Range.POSITIVE_FINITE)
+    tolerance: float = real_field("tolerance", DRAWS_TOLERANCE, Range.POSITIVE_FINITE)
     factor_dtype: np.dtype = eqx.field(default=np.float64, static=True, converter=factor_dtype)
     progress: bool = False
 

@@ -20,14 +20,17 @@ from ntkbayes.linalg import Logits, factor_dtype
 from ntkbayes.prior import NTKPrior
 from ntkbayes.ranges import Range, real_field
 from ntkbayes.training import flow
+from ntkbayes.training.accuracy import TOLERANCE
 from ntkbayes.training.matrices import training_matrices
 
 
 @dataclass(frozen=True)
 class MAPInfo(Info):
-    """residual: max |ridge α − r(f)|, in units of probability. num_iterations: Newton steps."""
+    """residual: max |ridge α − r(f)|, in units of probability. logit_error: of the logits at the
+    training points, at most; NaN at a finite training time. num_iterations: Newton steps."""
 
     residual: float
+    logit_error: float
     num_iterations: int
 
 
@@ -63,14 +66,15 @@ class MAP(Method[PointLaw]):
 
     Args:
         training_time: duration of the gradient flow; infinite by default.
-        tolerance: on the residual, in units of probability.
+        tolerance: on the error of the logits at the training points, relative to their spread (root mean
+            square of how far training moves them).
         factor_dtype: float32 halves time and memory of factors where there are many points; the
             residual is float64's, and meets the same tolerance.
     """
 
     name: ClassVar[str] = "MAP"
     training_time: float = real_field("training_time", float("inf"), Range.NOT_NEGATIVE)
-    tolerance: float = real_field("tolerance", 1e-10, Range.POSITIVE_FINITE)
+    tolerance: float = real_field("tolerance", TOLERANCE, Range.POSITIVE_FINITE)
     factor_dtype: np.dtype = eqx.field(default=np.float64, static=True, converter=factor_dtype)
 
     def interpolates(self, prior: NTKPrior) -> bool:
@@ -90,5 +94,5 @@ class MAP(Method[PointLaw]):
             tolerance=self.tolerance,
             factor_dtype=self.factor_dtype,
         )
-        info = MAPInfo(solution.residual, solution.num_iterations)
+        info = MAPInfo(solution.residual, solution.logit_error, solution.num_iterations)
         return PointLaw(problem, solution.alpha, solution.logits, info)

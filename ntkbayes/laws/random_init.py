@@ -34,6 +34,7 @@ from ntkbayes.paths import InitialProcess
 from ntkbayes.prior import NTKPrior
 from ntkbayes.ranges import Range, real_field, whole_field
 from ntkbayes.training import flow, linearised
+from ntkbayes.training.accuracy import DRAWS_TOLERANCE, TOLERANCE
 from ntkbayes.training.matrices import inverse_matrices, many_draws_matrices
 
 
@@ -49,7 +50,8 @@ class RandomInit(Method[RandomInitLaw]):
     Args:
         num_inits: how many.
         training_time: duration of the gradient flow; infinite by default.
-        tolerance: on every draw's residual, in units of probability.
+        tolerance: on the error of each draw's logits at the training points, relative to their spread
+            (root mean square of how far training moves them).
         factor_dtype: float32 halves time and memory of factors where there are many points; the
             residual is float64's, and meets the same tolerance.
         progress: show a progress bar.
@@ -58,7 +60,7 @@ class RandomInit(Method[RandomInitLaw]):
     name: ClassVar[str] = "random init"
     num_inits: int = whole_field("num_inits", 1000, at_least=2)
     training_time: float = real_field("training_time", float("inf"), Range.NOT_NEGATIVE)
-    tolerance: float = real_field("tolerance", 1e-8, Range.POSITIVE_FINITE)
+    tolerance: float = real_field("tolerance", DRAWS_TOLERANCE, Range.POSITIVE_FINITE)
     factor_dtype: np.dtype = eqx.field(default=np.float64, static=True, converter=factor_dtype)
     progress: bool = False
 
@@ -102,15 +104,17 @@ class RandomInit(Method[RandomInitLaw]):
         return RandomInitLaw(problem, g, trained.alpha, TrainingInfo.of(trained))
 
 
-_CENTRE = 1e-3  # residual of the centre, from which draws only start
+_CENTRE = 0.1  # tolerance of the centre, from which draws only start
 
 
 @dataclass(frozen=True)
 class FirstOrderInfo(Info):
-    """residual: of the trained predictor at the centre, in units of probability. num_iterations:
-    its Newton steps. exact: whether the law is exactly Gaussian (ridge = 0)."""
+    """residual: of the trained predictor at the centre, in units of probability. logit_error: of its
+    logits at the training points, at most. num_iterations: its Newton steps. exact: whether the law is
+    exactly Gaussian (ridge = 0)."""
 
     residual: float
+    logit_error: float
     num_iterations: int
     exact: bool
 
@@ -197,11 +201,11 @@ class FirstOrder(Method[FirstOrderLaw]):
     in its initial function (THEORY 3).
 
     Args:
-        tolerance: on the residual of the predictor at the centre, in units of probability.
+        tolerance: on the error of the logits at the centre, relative to their spread.
     """
 
     name: ClassVar[str] = "first order"
-    tolerance: float = real_field("tolerance", 1e-10, Range.POSITIVE_FINITE)
+    tolerance: float = real_field("tolerance", TOLERANCE, Range.POSITIVE_FINITE)
 
     def matrices(self, rows: int, num_outputs: int) -> dict[str, float]:
         return {"factor of K": 1.0, **inverse_matrices(num_outputs)}
@@ -233,5 +237,7 @@ class FirstOrder(Method[FirstOrderLaw]):
             inverse = eqx.filter_jit(SharedInverse.build)(problem.gram.ntk / ridge, curvature)
         else:
             inverse = linearised.interpolator(likelihood, problem.gram.ntk, problem.targets)
-        info = FirstOrderInfo(centre.residual, centre.num_iterations, ridge == 0)
+        info = FirstOrderInfo(
+            centre.residual, centre.logit_error, centre.num_iterations, ridge == 0
+        )
         return FirstOrderLaw(problem, centre.alpha, centre.logits, inverse, process, info)

@@ -164,7 +164,7 @@ class SiteMethod(PosteriorMethod):
             targets,
             problem.mean,
             ridge=problem.ridge,
-            tolerance=1e-6,
+            tolerance=1e-3,
         )
         blocks = likelihood.curvature(targets, mode.logits).blocks
         if not self.couples(problem.num_outputs):

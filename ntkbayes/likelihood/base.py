@@ -45,6 +45,12 @@ class Likelihood(Portable, eqx.Module):
     def curvature_bound(self) -> float:
         """No less than any eigenvalue of W at any logits; infinite if there is no bound."""
 
+    @property
+    def unit(self) -> float:
+        """The change of a logit that matters to the likelihood, at the least: 1/√curvature_bound, or 1
+        where there is no bound."""
+        return self.curvature_bound**-0.5 if self.curvature_bound < float("inf") else 1.0
+
     @abc.abstractmethod
     def interpolant(self, targets: Logits) -> Logits:
         """The logits of zero residual, for training without ridge. Raises RidgeError if infinite."""

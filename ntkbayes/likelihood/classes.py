@@ -28,7 +28,11 @@ class Categorical(ClassLikelihood):
         return jnp.sum(targets * jax.nn.log_softmax(logits, axis=1), axis=1)
 
     def residual(self, targets: Logits, logits: Logits) -> Logits:
-        return targets - jax.nn.softmax(logits, axis=1)
+        """Y − p as Y (1 − p) − (1 − Y) p, which keeps its digits where p is close to 0 or 1."""
+        top = jax.nn.one_hot(jnp.argmax(logits, axis=1), logits.shape[1], dtype=logits.dtype)
+        p = jax.nn.softmax(logits, axis=1)
+        others = jnp.where(top > 0, jnp.sum(p * (1 - top), axis=1, keepdims=True), 1 - p)
+        return targets * others - (1 - targets) * p
 
     def curvature(self, targets: Logits, logits: Logits) -> Curvature:
         return StructuredCurvature(jax.nn.softmax(logits, axis=1), coupled=True)
@@ -73,7 +77,8 @@ class Bernoulli(ClassLikelihood):
         return (targets * logits - jax.nn.softplus(logits))[:, 0]
 
     def residual(self, targets: Logits, logits: Logits) -> Logits:
-        return targets - jax.nn.sigmoid(logits)
+        """y − p as y (1 − p) − (1 − y) p, which keeps its digits where p is close to 0 or 1."""
+        return targets * jax.nn.sigmoid(-logits) - (1 - targets) * jax.nn.sigmoid(logits)
 
     def curvature(self, targets: Logits, logits: Logits) -> Curvature:
         return StructuredCurvature(_logistic_density(logits), coupled=False)

@@ -14,6 +14,7 @@ from ntkbayes.linalg.blocks import (
     dense,
     every_output,
     output_blocks,
+    variances,
 )
 from ntkbayes.linalg.cholesky import CholeskyFactor, Conditional, cholesky
 from ntkbayes.linalg.curved import (
@@ -84,4 +85,5 @@ __all__ = [
     "symmetric_roots",
     "tabulated",
     "triangle",
+    "variances",
 ]

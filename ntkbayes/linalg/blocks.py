@@ -65,6 +65,18 @@ def dense(block: Block) -> Float[Array, "rows columns"]:
     return block.dense() if isinstance(block, Operator) else block
 
 
+def variances(block: Block, shape: tuple[int, int]) -> Float[Array, "n outputs"]:
+    """The diagonal of the Gram of n points with C outputs, shape = (n, C).
+
+    (n, 1) where the outputs share it, else (n, C). An upper bound for an operator, of which only the
+    mean over outputs is known.
+    """
+    num_points, num_outputs = shape
+    if isinstance(block, Operator):
+        return num_outputs * jnp.diagonal(block.surrogate)[:, None]
+    return jnp.diagonal(block).reshape(num_points, -1)
+
+
 def every_output(
     block: Block, num_points: int, num_outputs: int
 ) -> Float[Array, "all_rows all_columns"]:

@@ -42,6 +42,10 @@ class Curvature(eqx.Module):
     def root_transpose_matvec(self, v: Logits) -> Logits:
         """Sᵀ v."""
 
+    @abc.abstractmethod
+    def inverse_quadratic(self, v: Logits) -> Float[Array, " n"]:
+        """vᵢᵀ Wᵢ⁻¹ vᵢ at each point, for v in the range of W; infinite where W is 0 and v is not."""
+
     @property
     @abc.abstractmethod
     def matrix_diagonal(self) -> Logits:
@@ -126,6 +130,10 @@ class StructuredCurvature(Curvature):
             return root * v
         return root * (v - jnp.sum(self.diagonal * v, axis=1, keepdims=True) / self.mass[:, None])
 
+    def inverse_quadratic(self, v: Logits) -> Float[Array, " n"]:
+        """Σ v² / D: W (v / D) = v where the classes are coupled, too, as v sums to zero over them."""
+        return jnp.sum(jnp.where(v == 0, 0.0, v**2 / self.diagonal), axis=1)
+
     @property
     def matrix_diagonal(self) -> Logits:
         if not self.coupled:
@@ -154,6 +162,11 @@ class BlockCurvature(Curvature):
 
     def root_transpose_matvec(self, v: Logits) -> Logits:
         return self.root_matvec(v)
+
+    def inverse_quadratic(self, v: Logits) -> Float[Array, " n"]:
+        values, vectors = jnp.linalg.eigh(self.full)
+        along = jnp.einsum("icd,ic->id", vectors, v)
+        return jnp.sum(jnp.where(along == 0, 0.0, along**2 / jnp.maximum(values, 0.0)), axis=1)
 
     @property
     def matrix_diagonal(self) -> Logits:

@@ -52,7 +52,8 @@ def train_from(
     end = flow(likelihood, ntk, targets, initial[None], ridge=ridge, time=time)
     alpha = end.alpha[0]
     residual, steps = float(end.residual[0]), int(end.num_iterations[0])
-    return TrainedPredictor(alpha, initial + apply(ntk, alpha), residual, steps)
+    unknown = float("nan")
+    return TrainedPredictor(alpha, initial + apply(ntk, alpha), residual, unknown, steps)
 
 
 def flow(
@@ -94,7 +95,8 @@ def flow(
         )
     final = initials + apply(ntk, alpha)
     velocity = jax.vmap(lambda f: likelihood.residual(targets, f))(final) - ridge * alpha
-    return TrainedPredictors(alpha, largest(velocity, axis=(1, 2)), steps)
+    residual = largest(velocity, axis=(1, 2))
+    return TrainedPredictors(alpha, residual, jnp.full_like(residual, jnp.nan), steps)
 
 
 def _explicit_is_cheaper(

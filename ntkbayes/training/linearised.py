@@ -6,8 +6,9 @@ moves the function only through weights α, one vector of C numbers a training p
     f*(x) = f0(x) + Θ(x, X) α.
 
 Inside this module P = Θ/ridge and a = ridge · α. Stationarity reads a = r(f), with r the residual of
-the likelihood (for cross-entropy Y − σ(f)), so the *residual* reported, max |a − r(f)|, is in units
-of probability and comparable between problems.
+the likelihood (for cross-entropy Y − σ(f)). A solve has converged once the error of its logits, which
+`accuracy` derives from a − r(f), is within the tolerance of their spread: how far training moved them,
+root mean square.
 
 Shapes: n points, C logits, S initial functions. Θ(X, X) is any block of `linalg.blocks`: (n, n) where
 the outputs share it, as at infinite width; (nC, nC) or an operator where a finite network couples them.
@@ -18,7 +19,7 @@ from collections.abc import Callable
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, DTypeLike, Float, Int, Shaped
+from jaxtyping import Array, DTypeLike, Float, Int
 
 from ntkbayes.errors import ConfigurationError, ConvergenceError
 from ntkbayes.likelihood import Likelihood
@@ -29,15 +30,18 @@ from ntkbayes.linalg import (
     Logits,
     Operator,
     apply,
-    curved_inverse,
-    everywhere,
     interpolation,
     largest,
-    nan_is_an_answer,
 )
+from ntkbayes.training.accuracy import DRAWS_TOLERANCE, TOLERANCE, is_accurate, round_off, spread_of
+from ntkbayes.training.conjugate_gradients import Goal, Solved, conjugate_gradients, restarted
+from ntkbayes.training.newton import newton
 from ntkbayes.training.preconditioner import Preconditioner, preconditioner_of
 
 Draws = Float[Array, "draws n classes"]
+PerDraw = Float[Array, " draws"]
+
+EXACT_POINTS = 256  # up to which Newton's factors cost less than their compilation
 
 
 class TrainedPredictor(eqx.Module):
@@ -47,6 +51,8 @@ class TrainedPredictor(eqx.Module):
         alpha: α, (n, C).
         logits: f* at the training points, (n, C).
         residual: max |ridge α − r(f*)|, in units of probability.
+        logit_error: of the logits at the training points, at most, round-off included; NaN at a finite
+            training time.
         num_iterations: steps of Newton's method, or of conjugate gradients where there are many points
             (0 for a closed form).
     """
@@ -54,6 +60,7 @@ class TrainedPredictor(eqx.Module):
     alpha: Logits
     logits: Logits
     residual: float
+    logit_error: float
     num_iterations: int
 
 
@@ -63,101 +70,17 @@ class TrainedPredictors(eqx.Module):
     Attributes:
         alpha: α of each, (S, n, C).
         residual: of each, (S,).
+        logit_error: of each, (S,).
         num_iterations: steps of conjugate gradients spent on each, (S,).
     """
 
     alpha: Draws
-    residual: Float[Array, " draws"]
+    residual: PerDraw
+    logit_error: PerDraw
     num_iterations: Int[Array, " draws"]
 
 
-# --- line search ---------------------------------------------------------------------------------
-
-
-def _line_search(
-    likelihood: Likelihood,
-    targets: Logits,
-    logits: Logits,
-    curvature: Curvature,
-    step: Logits,
-    start_slope: Float[Array, ""],
-    prior_slope: Float[Array, ""],
-    prior_curvature: Float[Array, ""],
-) -> tuple[Float[Array, ""], Logits, Curvature]:
-    """The t > 0 that (nearly) minimises the loss along logits + t · step, and the residual and W there.
-
-    The loss is convex in t, so its slope grows from a negative value; Newton's iteration on the
-    slope, kept inside a bracket by bisection, stops once |slope(t)| ≤ |slope(0)| / 10. Newton's moves
-    have to halve, or else one bisects: where the loss grows exponentially (counts), they would all be
-    alike and tiny. Costs no matrix product, and near the solution one evaluation of the likelihood:
-    the first t is Newton's, by the curvature at the logits. The slopes are of the whole loss at 0, and
-    of its prior part at 0.
-    """
-
-    def steepness(curvature: Curvature) -> Array:
-        return jnp.sum(step * curvature.matvec(step)) + prior_curvature
-
-    def at(t: Float[Array, ""]) -> tuple[Array, Logits, Curvature]:
-        f = logits + t * step
-        residual = likelihood.residual(targets, f)
-        slope = prior_slope + t * prior_curvature - jnp.sum(residual * step)
-        return slope, residual, likelihood.curvature(targets, f)
-
-    def unfinished(state: tuple) -> Array:
-        *_, (slope, _, _), count = state
-        return ~(jnp.abs(slope) <= 0.1 * jnp.abs(start_slope)) & (count < 50)
-
-    def refine(state: tuple) -> tuple:
-        low, high, t, last, (slope, _, curvature), count = state
-        low, high = jnp.where(slope < 0, t, low), jnp.where(slope < 0, high, t)
-        newton = t - slope / steepness(curvature)
-        middle = jnp.where(jnp.isinf(high), 2 * t, (low + high) / 2)
-        inside = (newton > low) & (newton < high) & (newton < 10 * t)
-        new = jnp.where(inside & (jnp.abs(newton - t) <= last / 2), newton, middle)
-        return low, high, new, jnp.abs(new - t), at(new), count + 1
-
-    first = jnp.minimum(-start_slope / steepness(curvature), 10.0)
-    endless = jnp.full_like(first, jnp.inf)
-    state = (jnp.zeros_like(first), endless, first, endless, at(first), 0)
-    _, _, t, _, (_, residual, curvature), _ = jax.lax.while_loop(unfinished, refine, state)
-    return t, residual, curvature
-
-
-# --- ridge > 0, one initial function: exact Newton -----------------------------------------------
-
-
-@nan_is_an_answer()
-@eqx.filter_jit
-def newton(
-    likelihood: Likelihood,
-    gram: Block,
-    targets: Logits,
-    initial: Logits,
-    tolerance: float,
-    max_iterations: int,
-    start: Logits,
-) -> tuple[Logits, Logits, Array, Array]:
-    def unfinished(state: tuple) -> Array:
-        _, _, residual, count = state
-        return (residual > tolerance) & (count < max_iterations)
-
-    def update(state: tuple) -> tuple:
-        a, f, _, count = state
-        gradient = a - likelihood.residual(targets, f)
-        curvature = likelihood.curvature(targets, f)
-        inverse = curved_inverse(gram, curvature)
-        da = -(gradient - inverse.matvec(apply(gram, gradient)))
-        df = apply(gram, da)
-        # a and f − f0 = P a move together, so the slope of ½ aᵀ(f − f0) is aᵀ df.
-        slopes = (jnp.sum(gradient * df), jnp.sum(a * df), jnp.sum(da * df))
-        t, _, _ = _line_search(likelihood, targets, f, curvature, df, *slopes)
-        return assess(a + t * da, count + 1)
-
-    def assess(a: Logits, count: Int[Array, ""] | int) -> tuple:
-        f = initial + apply(gram, a)
-        return a, f, largest(a - likelihood.residual(targets, f)), jnp.asarray(count)
-
-    return jax.lax.while_loop(unfinished, update, assess(start, 0))
+# --- ridge > 0 -----------------------------------------------------------------------------------
 
 
 def train(
@@ -167,7 +90,7 @@ def train(
     initial: Logits,
     *,
     ridge: float,
-    tolerance: float = 1e-10,
+    tolerance: float = TOLERANCE,
     max_iterations: int = 100,
     factor_dtype: DTypeLike = jnp.float64,
 ) -> TrainedPredictor:
@@ -186,132 +109,59 @@ def train(
         targets: as the likelihood encodes them, (n, C).
         initial: f0(X), (n, C).
         ridge: weight of ½‖θ − θ0‖².
-        tolerance: on the residual, in units of probability.
+        tolerance: on the error of the logits, relative to their spread. Newton's method goes on to
+            round-off.
         max_iterations: Newton steps before giving up.
         factor_dtype: of the two factors of conjugate gradients. In float32 they take half of the time
             and memory; the residual is in float64, and reaches the same tolerance.
 
     Raises:
-        ConvergenceError: the residual stayed above the tolerance.
+        ConvergenceError: the error of the logits stayed above the tolerance.
         RidgeError: ridge = 0 and degenerate targets.
         ConfigurationError: ridge = 0 and Θ is an operator.
         NotPositiveDefiniteError: Θ is not positive definite.
     """
     if ridge == 0:
-        alpha, f, residual = _interpolate(likelihood, ntk, targets, initial[None])
-        return TrainedPredictor(alpha[0], f[0], float(residual[0]), 0)
+        alpha, f, residual, error = _interpolate(likelihood, ntk, targets, initial[None], tolerance)
+        return TrainedPredictor(alpha[0], f[0], float(residual[0]), float(error[0]), 0)
     start, done = jnp.zeros_like(initial), 0
     if initial.shape[0] > EXACT_POINTS and _is_shared(ntk, initial):
-        given = (likelihood, ntk, targets, initial)
-        found = _train_iteratively(*given, ridge=ridge, tolerance=tolerance, dtype=factor_dtype)
-        if found.residual <= tolerance:
-            return found
-        start, done = (
-            jnp.where(found.residual < 1, ridge * found.alpha, start),
-            found.num_iterations,
+        solved = _train_iteratively(
+            likelihood, ntk, targets, initial, ridge=ridge, tolerance=tolerance, dtype=factor_dtype
         )
-    a, f, residual, count = newton(
-        likelihood, ntk / ridge, targets, initial, tolerance, max_iterations, start
-    )
-    _require_convergence(float(residual), tolerance, int(count), "Newton's method")
-    return TrainedPredictor(a / ridge, f, float(residual), done + int(count))
-
-
-EXACT_POINTS = 256  # up to which Newton's factors cost less than their compilation
+        done = int(solved.num_iterations[0])
+        if bool(is_accurate(likelihood, solved.logit_error, solved.spread, tolerance)[0]):
+            return TrainedPredictor(
+                solved.a[0] / ridge,
+                solved.logits[0],
+                float(solved.residual[0]),
+                float(solved.logit_error[0]),
+                done,
+            )
+        start = jnp.where(jnp.isfinite(solved.residual[0]), solved.a[0], start)
+    mode = newton(likelihood, ntk / ridge, targets, initial, tolerance, max_iterations, start)
+    error, spread, count = float(mode.logit_error), float(mode.spread), int(mode.num_iterations)
+    if not bool(is_accurate(likelihood, mode.logit_error, mode.spread, tolerance)):
+        raise _not_converged("Newton's method", error, spread, tolerance, count, max_iterations)
+    return TrainedPredictor(mode.a / ridge, mode.logits, float(mode.residual), error, done + count)
 
 
 def _is_shared(ntk: Block, logits: Logits) -> bool:
     return not isinstance(ntk, Operator) and ntk.shape[0] == logits.shape[0]
 
 
-# --- ridge > 0, many initial functions: one preconditioner, matrix products -----------------------
-
-
-@nan_is_an_answer()
-@eqx.filter_jit
-def _conjugate_gradients(
-    likelihood: Likelihood,
-    ntk: Block,
-    ridge: Float[Array, ""],
-    targets: Logits,
-    initial: Draws,
-    start: Draws,
-    preconditioner: Preconditioner,
-    goals: Float[Array, " draws"],
-    max_iterations: int,
-) -> tuple[Draws, Draws, Array, Array]:
-    """Preconditioned Polak–Ribière⁺ with a strong-Wolfe line search: globally convergent on the
-    strictly convex loss (Gilbert & Nocedal 1992). A step applies the preconditioner to all draws, at the
-    cost of one product with Θ or two."""
-
-    def inner(u: Draws, v: Draws) -> Float[Array, " draws"]:
-        return jnp.sum(u * v, axis=(1, 2))
-
-    def spread(scalars: Shaped[Array, " draws"]) -> Shaped[Array, "draws 1 1"]:
-        return scalars[:, None, None]
-
-    residual_of = jax.vmap(lambda f: likelihood.residual(targets, f))
-    curvature_of = jax.vmap(lambda f: likelihood.curvature(targets, f))
-    search = jax.vmap(lambda f, *given: _line_search(likelihood, targets, f, *given))
-
-    def unfinished(state: tuple) -> Array:
-        _, _, _, gradient, *_, count = state
-        return jnp.any(largest(gradient, axis=(1, 2)) > goals) & (count < max_iterations)
-
-    def update(state: tuple) -> tuple:
-        a, f, curvature, gradient, v, df, da, counts, count = state
-        active = largest(gradient, axis=(1, 2)) > goals
-        slopes = (inner(gradient, df), inner(a, df), inner(da, df))
-        t, residual, curvature = search(f, curvature, df, *slopes)
-        t = spread(jnp.where(active, t, 0.0))
-        a, f = a + t * da, f + t * df
-        new = jnp.where(spread(active), a - residual, gradient)
-        new_v, new_z = preconditioner.apply(new, likelihood.project)
-        before = inner(gradient, v)
-        beta = jnp.maximum(inner(new - gradient, new_v), 0) / jnp.where(before > 0, before, 1.0)
-        df, da = spread(beta) * df - new_v, spread(beta) * da - new_z
-        uphill = spread(inner(new, df) >= 0)
-        df, da = jnp.where(uphill, -new_v, df), jnp.where(uphill, -new_z, da)
-        return a, f, curvature, new, new_v, df, da, counts + active.astype(int), count + 1
-
-    f = initial + apply(ntk, start / ridge)
-    gradient = start - residual_of(f)
-    v, z = preconditioner.apply(gradient, likelihood.project)
-    counts = jnp.zeros(initial.shape[0], dtype=int)
-    state = (start, f, curvature_of(f), gradient, v, -v, -z, counts, 0)
-    a, *_, counts, _ = jax.lax.while_loop(unfinished, update, state)
-    f = initial + apply(ntk, a / ridge)  # afresh: no round-off of many updates
-    residual = largest(a - residual_of(f), axis=(1, 2))
-    return everywhere(a), everywhere(f), everywhere(residual), everywhere(counts)
-
-
-def _restarted(
-    likelihood: Likelihood,
-    ntk: Block,
-    ridge: Float[Array, ""],
-    targets: Logits,
-    initial: Draws,
-    start: Draws,
-    preconditioner: Preconditioner,
-    tolerance: float,
-    max_iterations: int,
-) -> tuple[Draws, Draws, Array, Array]:
-    """Conjugate gradients, begun again where they ended as long as that halves the worst residual: f and
-    a move apart by round-off, and each beginning computes f afresh. With factors in float32 each ends as
-    soon as residuals have fallen by what those can reach (iterative refinement)."""
-    given = (likelihood, ntk, ridge, targets, initial)
-    # With a dtype: weak here and strong below, the iteration would compile twice.
-    goals = jnp.full(len(initial), max(tolerance, preconditioner.reach), dtype=initial.dtype)
-    a, f, residual, counts = _conjugate_gradients(
-        *given, start, preconditioner, goals, max_iterations
+def _not_converged(
+    who: str, error: float, spread: float, tolerance: float, count: int, limit: int
+) -> ConvergenceError:
+    known = (
+        f"{who} leaves logits off by up to {error:.2g} after {count} iterations, where their spread is "
+        f"{spread:.2g} and the tolerance {tolerance:g} of it"
     )
-    while not float(largest(residual)) <= tolerance:
-        goals = jnp.maximum(tolerance, preconditioner.reach * residual)
-        again = _conjugate_gradients(*given, a, preconditioner, goals, max_iterations)
-        if not float(largest(again[2])) < float(largest(residual)) / 2:
-            break
-        a, f, residual, counts = (*again[:3], counts + again[3])
-    return a, f, residual, counts
+    cause = "" if count >= limit else ": all that float64 can do, since Θ/ridge is so large"
+    return ConvergenceError(
+        f"{known}{cause}. Use a larger ridge, standardised features, or a larger tolerance if that is "
+        "close enough"
+    )
 
 
 def _train_iteratively(
@@ -323,23 +173,27 @@ def _train_iteratively(
     ridge: float,
     tolerance: float,
     dtype: DTypeLike,
-) -> TrainedPredictor:
+) -> Solved:
     """Conjugate gradients alone: two factors of n × n, one with the curvature at the start and one
-    with that where the first has led, and dozens of products. The residual may miss the tolerance."""
-    weight, count = jnp.asarray(ridge), 0
-    a, f = jnp.zeros_like(initial)[None], initial[None]
-    for goal in (max(_COARSE, tolerance), tolerance):
-        curvature = likelihood.curvature(targets, f[0])
-        preconditioner = preconditioner_of(
+    with that where the first has led, and dozens of products. May miss the tolerance."""
+
+    def preconditioner(f: Logits) -> Preconditioner:
+        curvature = likelihood.curvature(targets, f)
+        return preconditioner_of(
             ntk, weight, curvature, is_flat=likelihood.is_flat, num_draws=1, dtype=dtype
         )
-        given = (likelihood, ntk, weight, targets, initial[None], a, preconditioner)
-        a, f, residual, counts = _restarted(*given, goal, _MAX_PRODUCTS)
-        count += int(counts[0])
-    return TrainedPredictor(a[0] / ridge, f[0], float(residual[0]), count)
+
+    weight = jnp.asarray(ridge, initial.dtype)
+    given = (likelihood, ntk, weight, targets, initial[None])
+    # To where all classes are no longer alike: mostly one step from the start.
+    goal = Goal(jnp.zeros(1), jnp.full(1, _COARSE * len(initial)))
+    zeros = jnp.zeros_like(initial)[None]
+    near = conjugate_gradients(*given, zeros, preconditioner(initial), goal, _MAX_PRODUCTS)
+    solved = restarted(*given, near.a, preconditioner(near.logits[0]), tolerance, _MAX_PRODUCTS)
+    return solved._replace(num_iterations=near.num_iterations + solved.num_iterations)
 
 
-_COARSE = 0.3  # in units of probability: mostly one step from the start, all classes alike
+_COARSE = 0.3  # nats a point
 _MAX_PRODUCTS = 500
 
 
@@ -349,21 +203,33 @@ def _finish(
     ridge: float,
     targets: Logits,
     initial: Draws,
-    solved: tuple[Draws, Array, Array],
+    solved: Solved,
     tolerance: float,
     max_iterations: int,
-) -> tuple[Draws, Array, Array]:
+) -> TrainedPredictors:
     """Newton's method for the draws that conjugate gradients left, where the kernel is so
-    ill-conditioned (tiny ridge, duplicated points) that round-off spoils their directions."""
-    a, residual, counts = solved
-    for draw in jnp.flatnonzero(~(residual <= tolerance)):
-        start = jnp.where(residual[draw] < 1, a[draw], 0.0)
-        found, _, error, steps = newton(
+    ill-conditioned (tiny ridge, duplicated points) that round-off spoils their directions.
+
+    Raises:
+        ConvergenceError: it left one, too.
+    """
+    a, residual, errors = solved.a, solved.residual, solved.logit_error
+    counts = solved.num_iterations
+    is_done = is_accurate(likelihood, errors, solved.spread, tolerance)
+    for draw in jnp.flatnonzero(~is_done):
+        start = jnp.where(jnp.isfinite(residual[draw]), a[draw], 0.0)
+        mode = newton(
             likelihood, ntk / ridge, targets, initial[draw], tolerance, max_iterations, start
         )
-        a, residual = a.at[draw].set(found), residual.at[draw].set(error)
-        counts = counts.at[draw].add(steps)
-    return a, residual, counts
+        counts = counts.at[draw].add(mode.num_iterations)
+        if not bool(is_accurate(likelihood, mode.logit_error, mode.spread, tolerance)):
+            error, spread = float(mode.logit_error), float(mode.spread)
+            steps = int(mode.num_iterations)
+            who = "training many draws"
+            raise _not_converged(who, error, spread, tolerance, steps, max_iterations)
+        a, residual = a.at[draw].set(mode.a), residual.at[draw].set(mode.residual)
+        errors = errors.at[draw].set(mode.logit_error)
+    return TrainedPredictors(a / ridge, residual, errors, counts)
 
 
 @eqx.filter_jit
@@ -389,7 +255,7 @@ def train_many(
     centre_initial: Logits,
     *,
     ridge: float,
-    tolerance: float = 1e-8,
+    tolerance: float = DRAWS_TOLERANCE,
     max_iterations: int = 500,
     factor_dtype: DTypeLike = jnp.float64,
     progress: Callable[[int], object] = lambda solved: None,
@@ -404,22 +270,22 @@ def train_many(
     Args:
         initials: f0(X) of each, (S, n, C).
         centre: the trained predictor from `centre_initial`, the mean of the initial functions.
-        tolerance: on every draw's residual, in units of probability.
+        tolerance: on the error of every draw's logits, relative to their spread.
         max_iterations: steps before giving up.
         factor_dtype: of the preconditioner, see `train`.
         progress: called after each block with the number of draws in it.
         likelihood, ntk, targets, ridge: as for `train`.
 
     Raises:
-        ConvergenceError: a draw's residual stayed above the tolerance.
+        ConvergenceError: the error of a draw's logits stayed above the tolerance.
         RidgeError: ridge = 0 and degenerate targets.
     """
     size = initials.shape[0]
     if ridge == 0:
-        alpha, _, residual = _interpolate(likelihood, ntk, targets, initials)
-        return TrainedPredictors(alpha, residual, jnp.zeros(size, dtype=int))
+        alpha, _, residual, error = _interpolate(likelihood, ntk, targets, initials, tolerance)
+        return TrainedPredictors(alpha, residual, error, jnp.zeros(size, dtype=int))
 
-    weight = jnp.asarray(ridge)
+    weight = jnp.asarray(ridge, initials.dtype)
     curvature = likelihood.curvature(targets, centre.logits)
     preconditioner = preconditioner_of(
         ntk, weight, curvature, is_flat=likelihood.is_flat, num_draws=size, dtype=factor_dtype
@@ -436,19 +302,12 @@ def train_many(
             likelihood, preconditioner, curvature, ridge * centre.alpha, offsets
         )
         given = (likelihood, ntk, weight, targets, filled, start, preconditioner)
-        a, _, residual, counts = (
-            values[: part.shape[0]] for values in _restarted(*given, tolerance, max_iterations)
+        solved = Solved(*(v[: len(part)] for v in restarted(*given, tolerance, max_iterations)))
+        parts.append(
+            _finish(likelihood, ntk, ridge, targets, part, solved, tolerance, max_iterations)
         )
-        solved = _finish(
-            likelihood, ntk, ridge, targets, part, (a, residual, counts), tolerance, max_iterations
-        )
-        parts.append(solved)
-        _require_convergence(
-            float(largest(solved[1])), tolerance, int(jnp.max(solved[2])), "training many draws"
-        )
-        progress(part.shape[0])
-    a, residual, counts = (jnp.concatenate(values) for values in zip(*parts, strict=True))
-    return TrainedPredictors(a / ridge, residual, counts)
+        progress(len(part))
+    return jax.tree.map(lambda *values: jnp.concatenate(values), *parts)
 
 
 _BLOCK_NUMBERS = 2**16  # numbers in one (S, n, C) array: 512 KiB, so that its like stay in cache
@@ -460,30 +319,45 @@ _BLOCK_COLUMNS = 256  # but no fewer columns, for the sake of the products
 
 @eqx.filter_jit
 def _interpolate_with(
-    inverse: Interpolation, ntk: Block, goal: Logits, initials: Draws
-) -> tuple[Draws, Draws]:
-    alpha = jax.vmap(inverse.matvec)(goal[None] - initials)
-    return alpha, initials + apply(ntk, alpha)
+    inverse: Interpolation, likelihood: Likelihood, ntk: Block, goal: Logits, initials: Draws
+) -> tuple[Draws, Draws, PerDraw, PerDraw]:
+    """α, logits, what these miss of the interpolant, and their spread. Solved twice: what the first
+    solve misses, by the factor's jitter and round-off, is solved for again."""
+
+    def missing(f: Draws) -> Draws:
+        return likelihood.project(goal[None] - f)
+
+    solve = jax.vmap(inverse.matvec)
+    alpha = solve(goal[None] - initials)
+    alpha = alpha + solve(missing(initials + apply(ntk, alpha)))
+    f = initials + apply(ntk, alpha)
+
+    def lost(initial: Logits, alpha: Logits, f: Logits) -> Array:
+        return largest(round_off(ntk, initial, alpha, f))
+
+    error = largest(missing(f), axis=(1, 2)) + jax.vmap(lost)(initials, alpha, f)
+    return alpha, f, error, jax.vmap(spread_of)(f, initials)
 
 
 def _interpolate(
-    likelihood: Likelihood, ntk: Block, targets: Logits, initials: Draws
-) -> tuple[Draws, Draws, Float[Array, " draws"]]:
-    """α, logits and residual of each draw, by (3) of THEORY 3.
+    likelihood: Likelihood, ntk: Block, targets: Logits, initials: Draws, tolerance: float
+) -> tuple[Draws, Draws, PerDraw, PerDraw]:
+    """α, logits, residual and error of the logits of each draw, by (3) of THEORY 3.
 
     Gradient flow ends at zero residual, moving only where the likelihood is not flat.
     """
     goal = likelihood.interpolant(targets)
     inverse = interpolator(likelihood, ntk, targets)
-    alpha, f = _interpolate_with(inverse, ntk, goal, initials)
-    residual = jax.vmap(lambda f: largest(likelihood.residual(targets, f)))(f)
-    worst = float(largest(residual))
-    if not worst <= 1e-6:
+    alpha, f, error, spread = _interpolate_with(inverse, likelihood, ntk, goal, initials)
+    if not bool(jnp.all(is_accurate(likelihood, error, spread, tolerance))):
+        worst = jnp.argmax(error / spread)
         raise ConvergenceError(
-            f"without ridge the network should reproduce its targets, but misses them by {worst:.2g}: "
-            "Θ is too ill-conditioned (nearly duplicated points). Use a ridge > 0"
+            f"without ridge the network should reproduce its targets, but misses their logits by "
+            f"{float(error[worst]):.2g}, where their spread is {float(spread[worst]):.2g}: Θ is too "
+            "ill-conditioned (nearly duplicated points). Use a ridge > 0"
         )
-    return alpha, f, residual
+    residual = jax.vmap(lambda f: largest(likelihood.residual(targets, f)))(f)
+    return alpha, f, residual, error
 
 
 def interpolator(likelihood: Likelihood, ntk: Block, targets: Logits) -> Interpolation:
@@ -500,11 +374,3 @@ def interpolator(likelihood: Likelihood, ntk: Block, targets: Logits) -> Interpo
         )
     size, num_outputs = targets.shape
     return interpolation(ntk, is_flat=likelihood.is_flat, num_outputs=num_outputs, num_points=size)
-
-
-def _require_convergence(residual: float, tolerance: float, count: int, who: str) -> None:
-    if not residual <= tolerance:
-        raise ConvergenceError(
-            f"{who} left a residual of {residual:.3g} after {count} iterations, above the tolerance "
-            f"{tolerance:g}; use a larger ridge, or a larger tolerance if that is close enough"
-        )

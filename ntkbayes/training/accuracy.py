@@ -1,0 +1,89 @@
+"""How far the logits of a trained predictor are from those that training ends with.
+
+With residual e = a − r(f) the logits f = f0 + P a are off by Σ e to first order, Σ = (P⁻¹ + W)⁻¹, which
+is Newton's step (THEORY 10). It can be ‖P‖ times the residual, which alone certifies nothing where
+P = Θ/ridge is large.
+
+Shapes: n points, C logits, S initial functions.
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from ntkbayes.likelihood import Likelihood
+from ntkbayes.linalg import Block, Logits, apply, largest, variances
+from ntkbayes.training.preconditioner import Preconditioner
+
+Draws = Float[Array, "draws n classes"]
+
+# On the error of logits, relative to their spread: of one predictor, and of draws, whose number limits
+# what is known of their law far sooner.
+TOLERANCE = 1e-6
+DRAWS_TOLERANCE = 1e-5
+
+
+def spread_of(f: Logits, initial: Logits) -> Float[Array, ""]:
+    """That to which the error of logits is compared: root mean square of f − f0, how far training moved
+    them, or of f, where f0 was far away."""
+    moved, size = jnp.mean((f - initial) ** 2), jnp.mean(f**2)
+    return jnp.sqrt(jnp.minimum(moved, size))
+
+
+def is_accurate(
+    likelihood: Likelihood,
+    error: Float[Array, "*draws"],
+    spread: Float[Array, "*draws"],
+    tolerance: float,
+) -> Bool[Array, "*draws"]:
+    """Whether nobody will see the error: within the tolerance of the logits' spread, or of the unit in
+    which the likelihood tells logits apart, where training moves them by less."""
+    return error <= tolerance * jnp.maximum(spread, likelihood.unit)
+
+
+def round_off(gram: Block, initial: Logits, a: Logits, f: Logits) -> Logits:
+    """What f = f0 + P a can have lost, ε (|f0| + |f| + |P| |a|), as |P_ij| ≤ √(P_ii P_jj)."""
+    roots = jnp.sqrt(variances(gram, f.shape))
+    terms = roots * jnp.sum(roots * jnp.abs(a))
+    return jnp.finfo(f.dtype).eps * (jnp.abs(initial) + jnp.abs(f) + terms)
+
+
+def error_bounds(
+    likelihood: Likelihood,
+    gram: Block,
+    targets: Logits,
+    initials: Draws,
+    preconditioner: Preconditioner,
+    a: Draws,
+    f: Draws,
+) -> tuple[Float[Array, " draws"], Float[Array, " draws"], Float[Array, " draws"]]:
+    """Residual, bound on the error of logits, and spread of each draw, at the cost of two products.
+
+    Σ is a parallel sum: eᵀ Σ e ≤ uᵀ P u + (e − u)ᵀ W⁻¹ (e − u) for any u, with equality at u = P⁻¹ Σ e,
+    and |Σ e|ᵢ ≤ √(P_ii eᵀ Σ e). The preconditioner proposes u; points at which the draw's own W is
+    small, so that e − u weighs much, give all of e to u.
+    """
+    prior = variances(gram, targets.shape)
+    e = a - jax.vmap(lambda f: likelihood.residual(targets, f))(f)
+    _, proposed = preconditioner.apply(e, likelihood.project)
+
+    def split(f: Logits, e: Logits, u: Logits) -> tuple[Logits, Float[Array, ""]]:
+        rest = likelihood.project(e - u)
+        weighed = likelihood.curvature(targets, f).inverse_quadratic(rest)
+        moved = ~(weighed <= jnp.sum(prior * rest**2, axis=1))
+        rest = jnp.where(moved[:, None], 0.0, rest)
+        return e - rest, jnp.sum(jnp.where(moved, 0.0, weighed))
+
+    u, rest = jax.vmap(split)(f, e, proposed)
+    energy = jnp.sum(u * apply(gram, u), axis=(1, 2)) + rest
+
+    def lost(initial: Logits, a: Logits, f: Logits) -> tuple[Array, Array]:
+        noise = round_off(gram, initial, a, f)
+        return jnp.sum(noise * likelihood.curvature(targets, f).matvec(noise)), largest(noise)
+
+    moved, noise = jax.vmap(lost)(initials, a, f)
+    bound = (
+        jnp.sqrt(jnp.max(prior)) * (jnp.sqrt(jnp.maximum(energy, 0.0)) + jnp.sqrt(moved)) + noise
+    )
+    # A sum of squares passes over no NaN.
+    return largest(e, axis=(1, 2)), bound, jax.vmap(spread_of)(f, initials)

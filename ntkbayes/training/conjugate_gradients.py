@@ -1,0 +1,162 @@
+"""Non-linear conjugate gradients for trained predictors that share one kernel.
+
+P = Θ/ridge and a = ridge · α, as in `linearised`. Shapes: n points, C logits, S initial functions.
+"""
+
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Shaped
+
+from ntkbayes.likelihood import Likelihood
+from ntkbayes.linalg import Block, apply, everywhere, largest, nan_is_an_answer, variances
+from ntkbayes.training.accuracy import error_bounds, round_off, spread_of
+from ntkbayes.training.line_search import line_search
+from ntkbayes.training.preconditioner import Preconditioner
+
+Draws = Float[Array, "draws n classes"]
+PerDraw = Float[Array, " draws"]
+
+
+class Solved(NamedTuple):
+    """Where conjugate gradients ended.
+
+    Attributes:
+        a: ridge · α of each draw, (S, n, C).
+        logits: f = f0 + P a, (S, n, C).
+        residual: max |a − r(f)| of each, in units of probability.
+        logit_error: an upper bound on the error of each draw's logits.
+        estimate: that bound as far as the preconditioner knows Σ, as goals are.
+        spread: root mean square of f − f0 of each.
+        num_iterations: of each.
+    """
+
+    a: Draws
+    logits: Draws
+    residual: PerDraw
+    logit_error: PerDraw
+    estimate: PerDraw
+    spread: PerDraw
+    num_iterations: Int[Array, " draws"]
+
+
+class Goal(NamedTuple):
+    """When a draw is done: once √(max P_ii eᵀ Σ e), which bounds the error of its logits as far as the
+    preconditioner knows Σ, is within `relative` times their spread, or within round-off; or eᵀ Σ e is
+    within `energy`, in nats."""
+
+    relative: PerDraw
+    energy: PerDraw
+
+
+@nan_is_an_answer()
+@eqx.filter_jit
+def conjugate_gradients(
+    likelihood: Likelihood,
+    ntk: Block,
+    ridge: Float[Array, ""],
+    targets: Float[Array, "n classes"],
+    initial: Draws,
+    start: Draws,
+    preconditioner: Preconditioner,
+    goal: Goal,
+    max_iterations: int,
+) -> Solved:
+    """Preconditioned Polak–Ribière⁺ with a strong-Wolfe line search: globally convergent on the
+    strictly convex loss (Gilbert & Nocedal 1992). A step applies the preconditioner to all draws, at the
+    cost of one product with Θ or two."""
+    gram = ntk / ridge
+    largest_prior = jnp.max(variances(gram, targets.shape))
+
+    def inner(u: Draws, v: Draws) -> PerDraw:
+        return jnp.sum(u * v, axis=(1, 2))
+
+    def spread(scalars: Shaped[Array, " draws"]) -> Shaped[Array, "draws 1 1"]:
+        return scalars[:, None, None]
+
+    residual_of = jax.vmap(lambda f: likelihood.residual(targets, f))
+    curvature_of = jax.vmap(lambda f: likelihood.curvature(targets, f))
+    search = jax.vmap(lambda f, *given: line_search(likelihood, targets, f, *given))
+
+    def is_active(a: Draws, f: Draws, energy: PerDraw) -> Shaped[Array, " draws"]:
+        lost = jax.vmap(lambda *given: largest(round_off(gram, *given)))(initial, a, f)
+        wanted = jnp.maximum(goal.relative * jax.vmap(spread_of)(f, initial), lost)
+        return ~(largest_prior * energy <= wanted**2) & ~(energy <= enough)
+
+    def unfinished(state: tuple) -> Array:
+        *_, active, count = state
+        return jnp.any(active) & (count < max_iterations)
+
+    def update(state: tuple) -> tuple:
+        a, f, curvature, gradient, energy, df, da, counts, active, count = state
+        slopes = (inner(gradient, df), inner(a, df), inner(da, df))
+        t, residual, curvature = search(f, curvature, df, *slopes)
+        t = spread(jnp.where(active, t, 0.0))
+        a, f = a + t * da, f + t * df
+        new = jnp.where(spread(active), a - residual, gradient)
+        new_v, new_z = preconditioner.apply(new, likelihood.project)
+        beta = jnp.maximum(inner(new - gradient, new_v), 0) / jnp.where(energy > 0, energy, 1.0)
+        df, da = spread(beta) * df - new_v, spread(beta) * da - new_z
+        uphill = spread(inner(new, df) >= 0)
+        df, da = jnp.where(uphill, -new_v, df), jnp.where(uphill, -new_z, da)
+        energy = inner(new, new_v)
+        still = active & is_active(a, f, energy)
+        return a, f, curvature, new, energy, df, da, counts + active.astype(int), still, count + 1
+
+    f = initial + apply(ntk, start / ridge)
+    gradient = start - residual_of(f)
+    v, z = preconditioner.apply(gradient, likelihood.project)
+    energy = inner(gradient, v)
+    enough = jnp.maximum(goal.energy, preconditioner.reach**2 * energy)
+    counts = jnp.zeros(initial.shape[0], dtype=int)
+    active = is_active(start, f, energy)
+    state = (start, f, curvature_of(f), gradient, energy, -v, -z, counts, active, 0)
+    a, *_, energy, _, _, counts, _, _ = jax.lax.while_loop(unfinished, update, state)
+    f = initial + apply(ntk, a / ridge)  # afresh: no round-off of many updates
+    residual, error, size = error_bounds(likelihood, gram, targets, initial, preconditioner, a, f)
+    estimate = jnp.sqrt(largest_prior * jnp.abs(energy))
+    return jax.tree.map(everywhere, Solved(a, f, residual, error, estimate, size, counts))
+
+
+def restarted(
+    likelihood: Likelihood,
+    ntk: Block,
+    ridge: Float[Array, ""],
+    targets: Float[Array, "n classes"],
+    initial: Draws,
+    start: Draws,
+    preconditioner: Preconditioner,
+    tolerance: float,
+    max_iterations: int,
+) -> Solved:
+    """Conjugate gradients until the error of logits is at most the tolerance times their spread, begun
+    again where they ended as long as that halves the worst error.
+
+    A draw that ends by its estimate, and not by the bound, gets a goal as much lower. Each beginning
+    computes f afresh, as f and a move apart by round-off. With factors in float32 each run ends as soon
+    as gradients have fallen by what those can reach (iterative refinement).
+    """
+
+    def shortfall(solved: Solved) -> float:
+        return float(largest(solved.logit_error / (tolerance * solved.spread)))
+
+    given = (likelihood, ntk, ridge, targets, initial)
+    # With a dtype: weak here and strong below, the iteration would compile twice.
+    relative = jnp.full(len(initial), tolerance / _SLACK, dtype=initial.dtype)
+    no_energy = jnp.zeros_like(relative)
+    solved = conjugate_gradients(
+        *given, start, preconditioner, Goal(relative, no_energy), max_iterations
+    )
+    while not shortfall(solved) <= 1:
+        slack = jnp.where(solved.estimate > 0, solved.logit_error / solved.estimate, 1.0)
+        goal = Goal(tolerance / (_SLACK * jnp.maximum(slack, 1.0)), no_energy)
+        again = conjugate_gradients(*given, solved.a, preconditioner, goal, max_iterations)
+        if not shortfall(again) < shortfall(solved) / 2:
+            break
+        solved = again._replace(num_iterations=solved.num_iterations + again.num_iterations)
+    return solved
+
+
+_SLACK = 1.5  # of a bound above its estimate, mostly: half a step, where beginning again takes two
