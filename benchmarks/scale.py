@@ -37,7 +37,8 @@ import numpy as np
 import ntkbayes as nb
 from ntkbayes.laws.base import Problem
 from ntkbayes.memory import in_words
-from ntkbayes.training import linearised
+from ntkbayes.training.accuracy import TOLERANCE
+from ntkbayes.training.newton import newton
 
 PRIOR = nb.NTKPrior(
     nb.networks.mlp(depth=2, activation="relu", weight_std=1.5, bias_std=0.1), ridge=0.1
@@ -100,7 +101,7 @@ def draws() -> None:
     n, num_outputs = problem.targets.shape
     zeros = jnp.zeros_like(problem.targets)
     given = (problem.likelihood, problem.prior_gram, problem.targets, problem.mean)
-    newton = seconds(lambda: linearised.newton(*given, 1e-10, 100, zeros))
+    exact = seconds(lambda: newton(*given, TOLERANCE, 100, zeros))
     method = nb.RandomInit(num_inits=1000)
     found = seconds(solved(method, problem), 1)
     info = method.solve(problem, KEY).info
@@ -110,8 +111,8 @@ def draws() -> None:
     product = seconds(lambda: jax.lax.batch_matmul(stack, columns))
     products = 2 * product * info.mean_iterations  # a step takes two
     print(f"\ndigits, n = {n}, C = {num_outputs}, {method.num_inits} random-init draws")
-    print(f"  one exact-Newton MAP {newton:.3f} s; all draws {found:.2f} s")
-    print(f"  {found / newton:.1f} MAP solves for all (aim: 15)")
+    print(f"  one exact-Newton MAP {exact:.3f} s; all draws {found:.2f} s")
+    print(f"  {found / exact:.1f} MAP solves for all (aim: 15)")
     print(f"  worst residual {info.worst_residual:.1e} (aim: 1e-6)")
     print(
         f"  {info.mean_iterations:.1f} steps a draw, {info.max_iterations} at most; their products: "
@@ -176,7 +177,7 @@ def job(name: str, num_points: int, dtype: str) -> None:
         "MAP": nb.MAP(factor_dtype=dtype),
         "Laplace": nb.Laplace(factor_dtype=dtype),
         "pruned Laplace": nb.PrunedLaplace(factor_dtype=dtype),
-        "random init": nb.RandomInit(num_inits=100, tolerance=1e-6, factor_dtype=dtype),
+        "random init": nb.RandomInit(num_inits=100, tolerance=1e-4, factor_dtype=dtype),
     }
     method = methods.get(name)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

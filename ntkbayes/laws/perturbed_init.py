@@ -18,7 +18,7 @@ from ntkbayes.linalg import apply, factor_dtype
 from ntkbayes.paths import Process, tangent_process
 from ntkbayes.ranges import Range, real_field, whole_field
 from ntkbayes.training import linearised
-from ntkbayes.training.accuracy import DRAWS_TOLERANCE
+from ntkbayes.training.accuracy import TOLERANCE
 from ntkbayes.training.matrices import many_draws_matrices
 
 
@@ -51,7 +51,7 @@ class PerturbedInit(Method[PerturbedInitLaw]):
     name: ClassVar[str] = "perturbed init"
     num_inits: int = whole_field("num_inits", 1000, at_least=2)
     spread: float = real_field("spread", 1.0, Range.POSITIVE_FINITE)
-    tolerance: float = real_field("tolerance", DRAWS_TOLERANCE, Range.POSITIVE_FINITE)
+    tolerance: float = real_field("tolerance", TOLERANCE, Range.POSITIVE_FINITE)
     factor_dtype: np.dtype = eqx.field(default=np.float64, static=True, converter=factor_dtype)
     progress: bool = False
 

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ntkbayes.errors import ConfigurationError
+from ntkbayes.errors import ConfigurationError, ConvergenceError
 from ntkbayes.laws.base import Draws, Info, Inputs, Method, Problem
 from ntkbayes.laws.gaussian import GaussianLaw, solve_columns
 from ntkbayes.likelihood import Likelihood
@@ -218,4 +218,10 @@ def _covariance(problem: Problem, inverse: CurvedInverse, features: Array) -> Co
         return output_blocks(variance, problem.num_outputs) - _quadratic(inverse, cross)
 
     parts = [part(features[i : i + step]) for i in range(0, len(features), step)]
-    return jnp.concatenate(parts)
+    found = jnp.concatenate(parts)
+    if not bool(jnp.all(jnp.isfinite(found))):
+        raise ConvergenceError(
+            "the posterior's covariance was not found: conjugate gradients did not converge. Use a "
+            "larger ridge, or a kernel with a larger max_rows, which is formed and factored"
+        )
+    return found

@@ -34,7 +34,7 @@ from ntkbayes.paths import InitialProcess
 from ntkbayes.prior import NTKPrior
 from ntkbayes.ranges import Range, real_field, whole_field
 from ntkbayes.training import flow, linearised
-from ntkbayes.training.accuracy import DRAWS_TOLERANCE, TOLERANCE
+from ntkbayes.training.accuracy import TOLERANCE
 from ntkbayes.training.matrices import inverse_matrices, many_draws_matrices
 
 
@@ -60,7 +60,7 @@ class RandomInit(Method[RandomInitLaw]):
     name: ClassVar[str] = "random init"
     num_inits: int = whole_field("num_inits", 1000, at_least=2)
     training_time: float = real_field("training_time", float("inf"), Range.NOT_NEGATIVE)
-    tolerance: float = real_field("tolerance", DRAWS_TOLERANCE, Range.POSITIVE_FINITE)
+    tolerance: float = real_field("tolerance", TOLERANCE, Range.POSITIVE_FINITE)
     factor_dtype: np.dtype = eqx.field(default=np.float64, static=True, converter=factor_dtype)
     progress: bool = False
 

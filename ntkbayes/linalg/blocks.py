@@ -65,7 +65,7 @@ def dense(block: Block) -> Float[Array, "rows columns"]:
     return block.dense() if isinstance(block, Operator) else block
 
 
-def variances(block: Block, shape: tuple[int, int]) -> Float[Array, "n outputs"]:
+def variances(block: Block, shape: tuple[int, ...]) -> Float[Array, "n outputs"]:
     """The diagonal of the Gram of n points with C outputs, shape = (n, C).
 
     (n, 1) where the outputs share it, else (n, C). An upper bound for an operator, of which only the

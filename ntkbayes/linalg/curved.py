@@ -400,7 +400,8 @@ class IterativeInverse(CurvedInverse):
     """B for a P known by its products: B = S (I + Sᵀ P S)⁻¹ Sᵀ by conjugate gradients.
 
     The preconditioner is the same inverse for the surrogate P_s ⊗ I of P, which a wide network's
-    kernel approaches: (I + Sᵀ P_s S)⁻¹ = I − Sᵀ (P_s − P_s B_s P_s) S.
+    kernel approaches: (I + Sᵀ P_s S)⁻¹ = I − Sᵀ (P_s − P_s B_s P_s) S. NaN where the iteration does not
+    converge.
     """
 
     log_determinant: Float[Array, ""]
@@ -431,10 +432,13 @@ class IterativeInverse(CurvedInverse):
             moved = moved - self.surrogate @ self.surrogate_inverse.matvec(moved)
             return u - s_transposed(moved)
 
+        right = s_transposed(v)
         solution, _ = jax.scipy.sparse.linalg.cg(
-            system, s_transposed(v), tol=1e-10, maxiter=1000, M=precondition
+            system, right, tol=1e-10, maxiter=1000, M=precondition
         )
-        return s(solution)
+        left = jnp.linalg.norm(right - system(solution))
+        is_solved = left <= 1e-6 * jnp.linalg.norm(right)
+        return jnp.where(is_solved, s(solution), jnp.nan)
 
     def quadratic(self, k: Float[Array, "rows columns"]) -> Float[Array, "m classes classes"]:
         n, size = self.curvature.shape

@@ -17,10 +17,7 @@ from ntkbayes.training.preconditioner import Preconditioner
 
 Draws = Float[Array, "draws n classes"]
 
-# On the error of logits, relative to their spread: of one predictor, and of draws, whose number limits
-# what is known of their law far sooner.
-TOLERANCE = 1e-6
-DRAWS_TOLERANCE = 1e-5
+TOLERANCE = 1e-6  # on the error of logits, relative to their spread
 
 
 def spread_of(f: Logits, initial: Logits) -> Float[Array, ""]:

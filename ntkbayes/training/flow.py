@@ -70,7 +70,8 @@ def flow(
 
     Args:
         time: training time t ≥ 0, in units in which gradient flow is dθ/dt = −∇loss.
-        tolerance: on the local error of α, relative and absolute.
+        tolerance: on the local error of α, relative to its size, and to that of the largest residual at
+            the start times the time.
         likelihood, ntk, targets, initials, ridge: as for `linearised.train_many`.
 
     Returns:
@@ -87,7 +88,8 @@ def flow(
         solver = _explicit
     # Arrays, as one compilation is to serve all ridges and times.
     given = (jnp.asarray(float(ridge)), jnp.asarray(float(time)))
-    alpha, failed, steps = solver(likelihood, ntk, targets, initials, *given, tolerance)
+    scale = _size_of(likelihood, targets, initials, *given)
+    alpha, failed, steps = solver(likelihood, ntk, targets, initials, *given, tolerance, scale)
     if bool(jnp.any(failed)):
         raise ConvergenceError(
             f"the gradient-flow ODE was not solved up to time {time:g} for {int(jnp.sum(failed))} of "
@@ -97,6 +99,21 @@ def flow(
     velocity = jax.vmap(lambda f: likelihood.residual(targets, f))(final) - ridge * alpha
     residual = largest(velocity, axis=(1, 2))
     return TrainedPredictors(alpha, residual, jnp.full_like(residual, jnp.nan), steps)
+
+
+@eqx.filter_jit
+def _size_of(
+    likelihood: Likelihood,
+    targets: Logits,
+    initials: Draws,
+    ridge: Float[Array, ""],
+    time: Float[Array, ""],
+) -> Float[Array, ""]:
+    """The size of α, for the ODE's absolute tolerance: the largest residual at the start, times the time
+    it has to act, or 1 unit of it, since residuals fall."""
+    start = largest(jax.vmap(lambda f: likelihood.residual(targets, f))(initials))
+    least = jnp.finfo(start.dtype).tiny  # of no residual at all
+    return jnp.maximum(start * jnp.minimum(time, 1.0), least)
 
 
 def _explicit_is_cheaper(
@@ -136,6 +153,7 @@ def _explicit(
     ridge: Float[Array, ""],
     time: Float[Array, ""],
     tolerance: float,
+    scale: Float[Array, ""],
 ) -> tuple[Draws, Array, Array]:
     import diffrax  # takes as long to import as half of JAX, and only a finite time needs it
 
@@ -154,7 +172,9 @@ def _explicit(
         t1=time,
         dt0=None,
         y0=jnp.zeros_like(initials),
-        stepsize_controller=diffrax.PIDController(rtol=tolerance, atol=tolerance, norm=worst_draw),
+        stepsize_controller=diffrax.PIDController(
+            rtol=tolerance, atol=tolerance * scale, norm=worst_draw
+        ),
         max_steps=MAX_EXPLICIT_STEPS,
         throw=False,
     )
@@ -171,6 +191,7 @@ def _implicit(
     ridge: Float[Array, ""],
     time: Float[Array, ""],
     tolerance: float,
+    scale: Float[Array, ""],
 ) -> tuple[Draws, Array, Array]:
     import diffrax
 
@@ -185,7 +206,7 @@ def _implicit(
             t1=time,
             dt0=None,
             y0=jnp.zeros_like(initial),
-            stepsize_controller=diffrax.PIDController(rtol=tolerance, atol=tolerance),
+            stepsize_controller=diffrax.PIDController(rtol=tolerance, atol=tolerance * scale),
             max_steps=10_000,
             throw=False,
         )

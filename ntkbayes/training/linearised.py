@@ -33,7 +33,7 @@ from ntkbayes.linalg import (
     interpolation,
     largest,
 )
-from ntkbayes.training.accuracy import DRAWS_TOLERANCE, TOLERANCE, is_accurate, round_off, spread_of
+from ntkbayes.training.accuracy import TOLERANCE, is_accurate, round_off, spread_of
 from ntkbayes.training.conjugate_gradients import Goal, Solved, conjugate_gradients, restarted
 from ntkbayes.training.newton import newton
 from ntkbayes.training.preconditioner import Preconditioner, preconditioner_of
@@ -122,8 +122,9 @@ def train(
         NotPositiveDefiniteError: Θ is not positive definite.
     """
     if ridge == 0:
-        alpha, f, residual, error = _interpolate(likelihood, ntk, targets, initial[None], tolerance)
-        return TrainedPredictor(alpha[0], f[0], float(residual[0]), float(error[0]), 0)
+        found = _interpolate(likelihood, ntk, targets, initial[None], tolerance)
+        alpha, f, residual, logit_error = (values[0] for values in found)
+        return TrainedPredictor(alpha, f, float(residual), float(logit_error), 0)
     start, done = jnp.zeros_like(initial), 0
     if initial.shape[0] > EXACT_POINTS and _is_shared(ntk, initial):
         solved = _train_iteratively(
@@ -255,7 +256,7 @@ def train_many(
     centre_initial: Logits,
     *,
     ridge: float,
-    tolerance: float = DRAWS_TOLERANCE,
+    tolerance: float = TOLERANCE,
     max_iterations: int = 500,
     factor_dtype: DTypeLike = jnp.float64,
     progress: Callable[[int], object] = lambda solved: None,
