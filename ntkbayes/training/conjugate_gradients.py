@@ -44,8 +44,8 @@ class Solved(NamedTuple):
 
 class Goal(NamedTuple):
     """When a draw is done: once √(max P_ii eᵀ Σ e), which bounds the error of its logits as far as the
-    preconditioner knows Σ, is within `relative` times their spread, or within round-off; or eᵀ Σ e is
-    within `energy`, in nats."""
+    preconditioner knows Σ, is within `relative` times their spread, or within round-off, and so is e
+    beside a, which P may not see; or eᵀ Σ e is within `energy`, in nats."""
 
     relative: PerDraw
     energy: PerDraw
@@ -80,10 +80,13 @@ def conjugate_gradients(
     curvature_of = jax.vmap(lambda f: likelihood.curvature(targets, f))
     search = jax.vmap(lambda f, *given: line_search(likelihood, targets, f, *given))
 
-    def is_active(a: Draws, f: Draws, energy: PerDraw) -> Shaped[Array, " draws"]:
+    def is_active(a: Draws, f: Draws, gradient: Draws, energy: PerDraw) -> Shaped[Array, " draws"]:
         lost = jax.vmap(lambda *given: largest(round_off(gram, *given)))(initial, a, f)
         wanted = jnp.maximum(goal.relative * jax.vmap(spread_of)(f, initial), lost)
-        return ~(largest_prior * energy <= wanted**2) & ~(energy <= enough)
+        are_logits_close = largest_prior * energy <= wanted**2
+        size = largest(a, axis=(1, 2)) + 1 / likelihood.unit
+        are_weights_close = largest(gradient, axis=(1, 2)) <= goal.relative * size
+        return ~(are_logits_close & are_weights_close) & ~(energy < enough)
 
     def unfinished(state: tuple) -> Array:
         *_, active, count = state
@@ -102,7 +105,7 @@ def conjugate_gradients(
         uphill = spread(inner(new, df) >= 0)
         df, da = jnp.where(uphill, -new_v, df), jnp.where(uphill, -new_z, da)
         energy = inner(new, new_v)
-        still = active & is_active(a, f, energy)
+        still = active & is_active(a, f, new, energy)
         return a, f, curvature, new, energy, df, da, counts + active.astype(int), still, count + 1
 
     f = initial + apply(ntk, start / ridge)
@@ -111,7 +114,7 @@ def conjugate_gradients(
     energy = inner(gradient, v)
     enough = jnp.maximum(goal.energy, preconditioner.reach**2 * energy)
     counts = jnp.zeros(initial.shape[0], dtype=int)
-    active = is_active(start, f, energy)
+    active = is_active(start, f, gradient, energy)
     state = (start, f, curvature_of(f), gradient, energy, -v, -z, counts, active, 0)
     a, *_, energy, _, _, counts, _, _ = jax.lax.while_loop(unfinished, update, state)
     f = initial + apply(ntk, a / ridge)  # afresh: no round-off of many updates

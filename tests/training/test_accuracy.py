@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import mpmath
 import numpy as np
 import pytest
+import scipy.optimize
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import extended_precision as exact
@@ -56,8 +57,8 @@ def errors(truth, gram, targets, initial, a, logits):
 def test_the_stated_error_of_logits_bounds_that_to_60_digits(name, ridge):
     likelihood, truth, targets = PROBLEMS[name]
     zero = jnp.zeros(targets.shape)
-    if name == "counts of 1e+06" and ridge < 1e-3:  # cond(I + W P) is 1e15 and more
-        with pytest.raises(ConvergenceError, match="all that float64 can do"):
+    if name == "counts of 1e+06" and ridge == 1e-12:  # cond(I + W P) is 1e19
+        with pytest.raises(ConvergenceError, match="Newton's method leaves logits off by up to"):
             linearised.train(likelihood, GRAM, jnp.asarray(targets), zero, ridge=ridge)
         return
     found = linearised.train(likelihood, GRAM, jnp.asarray(targets), zero, ridge=ridge)
@@ -91,7 +92,7 @@ def test_the_stated_error_of_draws_bounds_that_to_60_digits(name, ridge):
     scale=st.sampled_from([0.1, 1.0, 10.0]),
     seed=st.integers(0, 1000),
 )
-def test_the_bound_on_errors_of_draws_is_one_and_is_tight_at_the_centre(
+def test_the_bound_on_errors_of_draws_is_one_and_at_most_twice_the_energy_where_it_knows_the_curvature(
     kind, log_ridge, scale, seed
 ):
     likelihood, _, targets = PROBLEMS[kind]
@@ -123,7 +124,7 @@ def test_the_bound_on_errors_of_draws_is_one_and_is_tight_at_the_centre(
     energy = np.sqrt(max(e.ravel() @ step, 0) * gram.max())
     assert np.abs(step).max() <= 1.001 * bound_at(centre[0])
     if kind == "binary":  # where the preconditioner at f itself is Σ
-        assert bound_at(f[0]) <= 1.01 * energy + 1e-6 * np.abs(f).max()
+        assert bound_at(f[0]) <= 2 * energy + 1e-12 * np.abs(f).max()
 
 
 # --- steps without a slope -----------------------------------------------------------------------
@@ -151,10 +152,13 @@ def test_balanced_labels_give_every_draw_its_answer():
     data = nb.Dataset(np.ones((30, 1)), np.arange(30) % 2)
     law = nb.RandomInit(num_inits=20).fit(prior, data, key=jax.random.key(0))
     # All points are one, of 30 labels with half of them 1: f = g + P (15 − 30 σ(f)).
-    theta = float(prior.gram(jnp.ones((1, 1))).ntk[0, 0]) / 0.1
+    p = float(prior.gram(jnp.ones((1, 1))).ntk[0, 0]) / 0.1
     f = np.asarray(law.sample(jax.random.key(1), np.ones((1, 1))))[:, 0, 0]
-    g = np.asarray(law.g.values)[:, 0, 0]
-    np.testing.assert_allclose(f + theta * (30 / (1 + np.exp(-f)) - 15), g, atol=1e-4)
+    expected = [
+        scipy.optimize.brentq(lambda f, g=g: f - g - p * (15 - 30 / (1 + np.exp(-f))), -9, 9)
+        for g in np.asarray(law.g.values)[:, 0, 0]
+    ]
+    np.testing.assert_allclose(f, expected, atol=1e-5)
 
 
 def test_a_kernel_of_zeros_leaves_the_prior():
