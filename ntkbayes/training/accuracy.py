@@ -9,6 +9,7 @@ Shapes: n points, C logits, S initial functions.
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from ntkbayes.likelihood import Likelihood
@@ -32,10 +33,11 @@ def is_accurate(
     error: Float[Array, "*draws"],
     spread: Float[Array, "*draws"],
     tolerance: float,
-) -> Bool[Array, "*draws"]:
+) -> Bool[np.ndarray, "*draws"]:
     """Whether nobody will see the error: within the tolerance of the logits' spread, or of the unit in
     which the likelihood tells logits apart, where training moves them by less."""
-    return error <= tolerance * jnp.maximum(spread, likelihood.unit)
+    allowed = tolerance * np.maximum(spread, likelihood.unit)
+    return np.asarray(error <= allowed)
 
 
 def round_off(gram: Block, initial: Logits, a: Logits, f: Logits) -> Logits:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int, Shaped
 
 from ntkbayes.likelihood import Likelihood
@@ -41,6 +42,16 @@ class Solved(NamedTuple):
     spread: PerDraw
     num_iterations: Int[Array, " draws"]
 
+    def shortfall(self, tolerance: float) -> float:
+        """The largest error over what the tolerance allows; NaN if one is."""
+        error, allowed = np.asarray(self.logit_error), tolerance * np.asarray(self.spread)
+        return float(np.max(error / np.maximum(allowed, np.finfo(allowed.dtype).tiny)))
+
+    def after(self, earlier: "Solved") -> "Solved":
+        """This, with the iterations of an earlier run that it went on from."""
+        counts = np.asarray(earlier.num_iterations) + np.asarray(self.num_iterations)
+        return self._replace(num_iterations=jnp.asarray(counts))
+
 
 class Goal(NamedTuple):
     """When a draw is done: once √(max P_ii eᵀ Σ e), which bounds the error of its logits as far as the
@@ -49,6 +60,12 @@ class Goal(NamedTuple):
 
     relative: PerDraw
     energy: PerDraw
+
+    @classmethod
+    def of(cls, tolerance: float, slack: Float[np.ndarray, " draws"]) -> "Goal":
+        """Within the tolerance, should the bound exceed the estimate by a little more than it did."""
+        relative = tolerance / (_SLACK * np.maximum(slack, 1.0))
+        return cls(jnp.asarray(relative), jnp.zeros(len(slack)))
 
 
 @nan_is_an_answer()
@@ -135,31 +152,27 @@ def restarted(
     max_iterations: int,
 ) -> Solved:
     """Conjugate gradients until the error of logits is at most the tolerance times their spread, begun
-    again where they ended as long as that halves the worst error.
+    again where they ended as long as that lowers the worst error.
 
-    A draw that ends by its estimate, and not by the bound, gets a goal as much lower. Each beginning
-    computes f afresh, as f and a move apart by round-off. With factors in float32 each run ends as soon
-    as gradients have fallen by what those can reach (iterative refinement).
+    Each beginning computes f afresh, as f and a move apart by round-off. With float32 factors each run
+    ends as soon as gradients have fallen by what those can reach (iterative refinement).
     """
 
-    def shortfall(solved: Solved) -> float:
-        return float(largest(solved.logit_error / (tolerance * solved.spread)))
-
     given = (likelihood, ntk, ridge, targets, initial)
-    # With a dtype: weak here and strong below, the iteration would compile twice.
-    relative = jnp.full(len(initial), tolerance / _SLACK, dtype=initial.dtype)
-    no_energy = jnp.zeros_like(relative)
+    slack = np.ones(len(initial))
     solved = conjugate_gradients(
-        *given, start, preconditioner, Goal(relative, no_energy), max_iterations
+        *given, start, preconditioner, Goal.of(tolerance, slack), max_iterations
     )
-    while not shortfall(solved) <= 1:
-        slack = jnp.where(solved.estimate > 0, solved.logit_error / solved.estimate, 1.0)
-        goal = Goal(tolerance / (_SLACK * jnp.maximum(slack, 1.0)), no_energy)
+    while not (shortfall := solved.shortfall(tolerance)) <= 1:
+        # A draw that ended by its estimate, and not by the bound, gets a goal as much lower.
+        error, estimate = np.asarray(solved.logit_error), np.asarray(solved.estimate)
+        slack = np.divide(error, estimate, out=slack, where=estimate > 0)
+        goal = Goal.of(tolerance, slack)
         again = conjugate_gradients(*given, solved.a, preconditioner, goal, max_iterations)
-        if not shortfall(again) < shortfall(solved) / 2:
+        if not again.shortfall(tolerance) < 0.9 * shortfall:
             break
-        solved = again._replace(num_iterations=solved.num_iterations + again.num_iterations)
+        solved = again.after(solved)
     return solved
 
 
-_SLACK = 1.5  # of a bound above its estimate, mostly: half a step, where beginning again takes two
+_SLACK = 1.5  # of bounds above estimates: half a step, where beginning again takes two

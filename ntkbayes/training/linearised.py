@@ -19,6 +19,7 @@ from collections.abc import Callable
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, DTypeLike, Float, Int
 
 from ntkbayes.errors import ConfigurationError, ConvergenceError
@@ -139,7 +140,7 @@ def train(
                 float(solved.logit_error[0]),
                 done,
             )
-        start = jnp.where(jnp.isfinite(solved.residual[0]), solved.a[0], start)
+        start = solved.a[0] if np.isfinite(solved.residual[0]) else start
     mode = newton(likelihood, ntk / ridge, targets, initial, tolerance, max_iterations, start)
     error, spread, count = float(mode.logit_error), float(mode.spread), int(mode.num_iterations)
     if not bool(is_accurate(likelihood, mode.logit_error, mode.spread, tolerance)):
@@ -187,11 +188,11 @@ def _train_iteratively(
     weight = jnp.asarray(ridge, initial.dtype)
     given = (likelihood, ntk, weight, targets, initial[None])
     # To where all classes are no longer alike: mostly one step from the start.
-    goal = Goal(jnp.zeros(1), jnp.full(1, _COARSE * len(initial)))
+    goal = Goal(jnp.zeros(1), jnp.asarray(np.full(1, _COARSE * len(initial))))
     zeros = jnp.zeros_like(initial)[None]
     near = conjugate_gradients(*given, zeros, preconditioner(initial), goal, _MAX_PRODUCTS)
     solved = restarted(*given, near.a, preconditioner(near.logits[0]), tolerance, _MAX_PRODUCTS)
-    return solved._replace(num_iterations=near.num_iterations + solved.num_iterations)
+    return solved.after(near)
 
 
 _COARSE = 0.3  # nats a point
@@ -217,8 +218,8 @@ def _finish(
     a, residual, errors = solved.a, solved.residual, solved.logit_error
     counts = solved.num_iterations
     is_done = is_accurate(likelihood, errors, solved.spread, tolerance)
-    for draw in jnp.flatnonzero(~is_done):
-        start = jnp.where(jnp.isfinite(residual[draw]), a[draw], 0.0)
+    for draw in np.flatnonzero(~is_done):
+        start = a[draw] if np.isfinite(residual[draw]) else jnp.zeros_like(a[draw])
         mode = newton(
             likelihood, ntk / ridge, targets, initial[draw], tolerance, max_iterations, start
         )
