@@ -50,7 +50,7 @@ class Solved(NamedTuple):
     def after(self, earlier: "Solved") -> "Solved":
         """This, with the iterations of an earlier run that it went on from."""
         counts = np.asarray(earlier.num_iterations) + np.asarray(self.num_iterations)
-        return self._replace(num_iterations=jnp.asarray(counts))
+        return self._replace(num_iterations=jax.device_put(counts))
 
 
 class Goal(NamedTuple):
@@ -65,7 +65,7 @@ class Goal(NamedTuple):
     def of(cls, tolerance: float, slack: Float[np.ndarray, " draws"]) -> "Goal":
         """Within the tolerance, should the bound exceed the estimate by a little more than it did."""
         relative = tolerance / (_SLACK * np.maximum(slack, 1.0))
-        return cls(jnp.asarray(relative), jnp.zeros(len(slack)))
+        return cls(*jax.device_put((relative, np.zeros_like(relative))))
 
 
 @nan_is_an_answer()

@@ -430,7 +430,16 @@ def test_one_hot_logits_grow_as_the_logarithm_of_time_without_ridge():
 def test_explicit_and_implicit_steps_agree(kind):
     likelihood, _, ntk, targets = problem(kind)
     starts = initials(targets, 2, 1.0)
-    given = (likelihood, ntk, targets, starts, jnp.asarray(0.1), jnp.asarray(3.0), 1e-8)
+    given = (
+        likelihood,
+        ntk,
+        targets,
+        starts,
+        jnp.asarray(0.1),
+        jnp.asarray(3.0),
+        1e-8,
+        jnp.ones(()),
+    )
     explicit, implicit = flow._explicit(*given)[0], flow._implicit(*given)[0]
     np.testing.assert_allclose(explicit, implicit, atol=1e-6)
 

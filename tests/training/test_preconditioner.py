@@ -7,6 +7,7 @@ import pytest
 from ntkbayes.likelihood import Bernoulli, Categorical, Normal
 from ntkbayes.linalg import BlockCurvature
 from ntkbayes.training import linearised
+from ntkbayes.training.conjugate_gradients import restarted
 from ntkbayes.training.preconditioner import (
     CurvedPairs,
     PairedPreconditioner,
@@ -124,9 +125,10 @@ def test_pairs_save_most_of_the_steps():
         steps = preconditioner(likelihood, num_draws, found, ridge=0.01)
         assert isinstance(steps, kind)
         given = (likelihood, jnp.asarray(NTK), jnp.asarray(0.01), targets, initials)
-        solved = linearised._restarted(*given, jnp.zeros_like(initials), steps, 1e-8, 500)
-        assert float(jnp.max(solved[2])) <= 1e-8
-        counts[kind] = int(jnp.max(solved[3]))
+        solved = restarted(*given, jnp.zeros_like(initials), steps, 1e-8, 500)
+        assert float(jnp.max(solved.residual)) <= 1e-8
+        assert solved.shortfall(1e-8) <= 1
+        counts[kind] = int(jnp.max(solved.num_iterations))
     assert counts[PairedPreconditioner] <= 0.6 * counts[SharedPreconditioner]
 
 
