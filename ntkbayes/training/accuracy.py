@@ -1,7 +1,7 @@
 """How far the logits of a trained predictor are from those that training ends with.
 
 With residual e = a − r(f) the logits f = f0 + P a are off by Σ e to first order, Σ = (P⁻¹ + W)⁻¹, which
-is Newton's step (THEORY 10). It can be ‖P‖ times the residual, which alone certifies nothing where
+is Newton's step (THEORY 8). It can be ‖P‖ times the residual, which alone certifies nothing where
 P = Θ/ridge is large.
 
 Shapes: n points, C logits, S initial functions.
@@ -58,8 +58,8 @@ def error_bounds(
 ) -> tuple[Float[Array, " draws"], Float[Array, " draws"], Float[Array, " draws"]]:
     """Residual, bound on the error of logits, and spread of each draw, at the cost of two products.
 
-    Σ is a parallel sum: eᵀ Σ e ≤ uᵀ P u + (e − u)ᵀ W⁻¹ (e − u) for any u, with equality at u = P⁻¹ Σ e,
-    and |Σ e|ᵢ ≤ √(P_ii eᵀ Σ e). The preconditioner proposes u; points at which the draw's own W is
+    By (6) of THEORY 8: |Σ e|ᵢ ≤ √(P_ii eᵀ Σ e), and eᵀ Σ e ≤ uᵀ P u + (e − u)ᵀ W⁻¹ (e − u) for any u,
+    with equality at u = P⁻¹ Σ e. The preconditioner proposes u; points at which the draw's own W is
     small, so that e − u weighs much, give all of e to u.
     """
     prior = variances(gram, targets.shape)

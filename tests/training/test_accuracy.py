@@ -1,4 +1,4 @@
-"""Errors of logits: what a solve states bounds what 60 digits show (THEORY 10)."""
+"""Errors of logits: what a solve states bounds what 60 digits show (THEORY 8)."""
 
 import jax
 import jax.numpy as jnp
