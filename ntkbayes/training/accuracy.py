@@ -40,16 +40,22 @@ def is_accurate(
     return np.asarray(error <= allowed)
 
 
-def round_off(gram: Block, initial: Logits, a: Logits, f: Logits) -> Logits:
-    """What f = f0 + P a can have lost, ε (|f0| + |f| + |P| |a|), as |P_ij| ≤ √(P_ii P_jj)."""
-    roots = jnp.sqrt(variances(gram, f.shape))
+def round_off(prior: Float[Array, "n outputs"], initial: Logits, a: Logits, f: Logits) -> Logits:
+    """What f = f0 + P a can have lost, ε (|f0| + |f| + |P| |a|), as |P_ij| ≤ √(P_ii P_jj).
+
+    Args:
+        prior: the diagonal of P, as `variances` gives it.
+        initial, a, f: (n, C).
+    """
+    roots = jnp.sqrt(prior)
     terms = roots * jnp.sum(roots * jnp.abs(a))
     return jnp.finfo(f.dtype).eps * (jnp.abs(initial) + jnp.abs(f) + terms)
 
 
 def error_bounds(
     likelihood: Likelihood,
-    gram: Block,
+    ntk: Block,
+    ridge: Float[Array, ""],
     targets: Logits,
     initials: Draws,
     preconditioner: Preconditioner,
@@ -62,7 +68,7 @@ def error_bounds(
     with equality at u = P⁻¹ Σ e. The preconditioner proposes u; points at which the draw's own W is
     small, so that e − u weighs much, give all of e to u.
     """
-    prior = variances(gram, targets.shape)
+    prior = variances(ntk, targets.shape) / ridge
     e = a - jax.vmap(lambda f: likelihood.residual(targets, f))(f)
     _, proposed = preconditioner.apply(e, likelihood.project)
 
@@ -74,10 +80,10 @@ def error_bounds(
         return e - rest, jnp.sum(jnp.where(moved, 0.0, weighed))
 
     u, rest = jax.vmap(split)(f, e, proposed)
-    energy = jnp.sum(u * apply(gram, u), axis=(1, 2)) + rest
+    energy = jnp.sum(u * apply(ntk, u / ridge), axis=(1, 2)) + rest
 
     def lost(initial: Logits, a: Logits, f: Logits) -> tuple[Array, Array]:
-        noise = round_off(gram, initial, a, f)
+        noise = round_off(prior, initial, a, f)
         return jnp.sum(noise * likelihood.curvature(targets, f).matvec(noise)), largest(noise)
 
     moved, noise = jax.vmap(lost)(initials, a, f)

@@ -84,8 +84,8 @@ def conjugate_gradients(
     """Preconditioned Polak–Ribière⁺ with a strong-Wolfe line search: globally convergent on the
     strictly convex loss (Gilbert & Nocedal 1992). A step applies the preconditioner to all draws, at the
     cost of one product with Θ or two."""
-    gram = ntk / ridge
-    largest_prior = jnp.max(variances(gram, targets.shape))
+    prior = variances(ntk, targets.shape) / ridge
+    largest_prior = jnp.max(prior)
 
     def inner(u: Draws, v: Draws) -> PerDraw:
         return jnp.sum(u * v, axis=(1, 2))
@@ -98,7 +98,7 @@ def conjugate_gradients(
     search = jax.vmap(lambda f, *given: line_search(likelihood, targets, f, *given))
 
     def is_active(a: Draws, f: Draws, gradient: Draws, energy: PerDraw) -> Shaped[Array, " draws"]:
-        lost = jax.vmap(lambda *given: largest(round_off(gram, *given)))(initial, a, f)
+        lost = jax.vmap(lambda *given: largest(round_off(prior, *given)))(initial, a, f)
         wanted = jnp.maximum(goal.relative * jax.vmap(spread_of)(f, initial), lost)
         are_logits_close = largest_prior * energy <= wanted**2
         size = largest(a, axis=(1, 2)) + 1 / likelihood.unit
@@ -135,7 +135,9 @@ def conjugate_gradients(
     state = (start, f, curvature_of(f), gradient, energy, -v, -z, counts, active, 0)
     a, *_, energy, _, _, counts, _, _ = jax.lax.while_loop(unfinished, update, state)
     f = initial + apply(ntk, a / ridge)  # afresh: no round-off of many updates
-    residual, error, size = error_bounds(likelihood, gram, targets, initial, preconditioner, a, f)
+    residual, error, size = error_bounds(
+        likelihood, ntk, ridge, targets, initial, preconditioner, a, f
+    )
     estimate = jnp.sqrt(largest_prior * jnp.abs(energy))
     return jax.tree.map(everywhere, Solved(a, f, residual, error, estimate, size, counts))
 

@@ -33,6 +33,7 @@ from ntkbayes.linalg import (
     apply,
     interpolation,
     largest,
+    variances,
 )
 from ntkbayes.training.accuracy import TOLERANCE, is_accurate, round_off, spread_of
 from ntkbayes.training.conjugate_gradients import Goal, Solved, conjugate_gradients, restarted
@@ -334,8 +335,10 @@ def _interpolate_with(
     alpha = alpha + solve(missing(initials + apply(ntk, alpha)))
     f = initials + apply(ntk, alpha)
 
+    prior = variances(ntk, goal.shape)
+
     def lost(initial: Logits, alpha: Logits, f: Logits) -> Array:
-        return largest(round_off(ntk, initial, alpha, f))
+        return largest(round_off(prior, initial, alpha, f))
 
     error = largest(missing(f), axis=(1, 2)) + jax.vmap(lost)(initials, alpha, f)
     return alpha, f, error, jax.vmap(spread_of)(f, initials)

@@ -20,6 +20,7 @@ from ntkbayes.linalg import (
     curved_inverse,
     largest,
     nan_is_an_answer,
+    variances,
 )
 from ntkbayes.training.accuracy import round_off, spread_of
 from ntkbayes.training.line_search import line_search
@@ -77,6 +78,8 @@ def newton(
     factors do not halve the error either.
     """
 
+    prior = variances(gram, targets.shape)
+
     def descend(inverse: CurvedInverse, curvature: Curvature, a: Logits) -> tuple:
         """The last point looked at, the size of the first step and of the last but one, and where to go
         on."""
@@ -114,7 +117,7 @@ def newton(
         curvature = likelihood.curvature(targets, initial + apply(gram, a))
         inverse = curved_inverse(gram, curvature)
         here, first, before, a = descend(inverse, curvature, a)
-        error = 2 * (before + here.size) + largest(round_off(gram, initial, here.a, here.f))
+        error = 2 * (before + here.size) + largest(round_off(prior, initial, here.a, here.f))
         new = Mode(
             here.a, here.f, largest(here.gradient), error, spread_of(here.f, initial), count + 1
         )

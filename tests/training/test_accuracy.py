@@ -113,7 +113,7 @@ def test_the_bound_on_errors_of_draws_is_one_and_at_most_twice_the_energy_where_
         initial, a_, f_ = arrays
         return float(
             error_bounds(
-                likelihood, GRAM / weight, jnp.asarray(targets), initial, preconditioner, a_, f_
+                likelihood, GRAM, weight, jnp.asarray(targets), initial, preconditioner, a_, f_
             )[1][0]
         )
 
