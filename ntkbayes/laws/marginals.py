@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
-from scipy.stats import norm, qmc
 
 from ntkbayes.laws.quadrature import integrate
 from ntkbayes.likelihood import ClassLikelihood, Likelihood, Normal, Poisson
@@ -117,6 +116,8 @@ def nodes(num_outputs: int, seed: int = 0) -> Nodes:
     """Points whose mean stands for an expectation over N(0, I) of several logits: 512 of a scrambled
     Sobol sequence and their mirror images, the same for the same seed. Those of seed 0 are scaled to
     unit covariance; means over all others are unbiased."""
+    from scipy.stats import norm, qmc  # takes longer to import than JAX
+
     half = norm.ppf(qmc.Sobol(num_outputs, rng=seed).random(_NUM_HALVES))
     points = np.concatenate([half, -half])
     if seed == 0:
