@@ -81,7 +81,7 @@ class TrainingInfo(Info):
     def of(cls, trained: TrainedPredictors) -> "TrainingInfo":
         """Of many draws."""
         counts = trained.num_iterations
-        worst, error = float(largest(trained.residual)), float(largest(trained.logit_error))
+        worst, error = float(largest(trained.residual)), float(np.max(trained.logit_error))
         return cls(worst, error, float(jnp.mean(counts)), int(jnp.max(counts)))
 
 

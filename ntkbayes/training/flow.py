@@ -13,6 +13,7 @@ slowest the ridge. Two solvers of diffrax share the work, whichever takes fewer 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, DTypeLike, Float
 
 from ntkbayes.errors import ConfigurationError, ConvergenceError
@@ -98,7 +99,7 @@ def flow(
     final = initials + apply(ntk, alpha)
     velocity = jax.vmap(lambda f: likelihood.residual(targets, f))(final) - ridge * alpha
     residual = largest(velocity, axis=(1, 2))
-    return TrainedPredictors(alpha, residual, jnp.full_like(residual, jnp.nan), steps)
+    return TrainedPredictors(alpha, residual, np.full(len(residual), np.nan), steps)
 
 
 @eqx.filter_jit

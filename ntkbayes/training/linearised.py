@@ -78,7 +78,7 @@ class TrainedPredictors(eqx.Module):
 
     alpha: Draws
     residual: PerDraw
-    logit_error: PerDraw
+    logit_error: PerDraw | Float[np.ndarray, " draws"]
     num_iterations: Int[Array, " draws"]
 
 
