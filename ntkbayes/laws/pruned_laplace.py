@@ -37,6 +37,7 @@ from ntkbayes.linalg import (
     symmetric_roots,
 )
 from ntkbayes.ranges import Range, real_field
+from ntkbayes.training.accuracy import TOLERANCE
 from ntkbayes.training.linearised import TrainedPredictor
 from ntkbayes.training.matrices import inverse_matrices
 
@@ -50,11 +51,13 @@ class PrunedLaplaceInfo(Info):
     """excess_bound: by what part of itself Laplace's variance can be exceeded, at most, of any logit at
     any input and of any sum of logits; a single logit's excess is often several times less.
     sampled_excess: the largest of eight logits, each at a training point, spread evenly over them;
-    others may be many times that. residual, num_iterations: of the mode, as in `LaplaceInfo`."""
+    others may be many times that. residual, logit_error, num_iterations: of the mode, as in
+    `LaplaceInfo`."""
 
     excess_bound: float
     sampled_excess: float
     residual: float
+    logit_error: float
     num_iterations: int
 
 
@@ -74,7 +77,11 @@ class PrunedPosterior(GaussianPosterior):
         super().__init__(problem, mode.alpha, mode.logits, kept, inverse, Info())
         self.roots = _lost_roots(whole, kept)
         self.info = PrunedLaplaceInfo(
-            self._excess_bound(), self._sampled_excess(), mode.residual, mode.num_iterations
+            self._excess_bound(),
+            self._sampled_excess(),
+            mode.residual,
+            mode.logit_error,
+            mode.num_iterations,
         )
 
     def variance_excess(self, features: Inputs) -> Float[Array, "m classes"]:
@@ -174,13 +181,13 @@ class PrunedLaplace(PosteriorMethod):
 
     Args:
         kept: s, the share of the points that a class keeps.
-        tolerance: on the residual of the mode, in units of probability.
+        tolerance: on the error of the mode's logits, relative to their spread.
         factor_dtype: of the factors that are kept, as Laplace's.
     """
 
     name: ClassVar[str] = "pruned Laplace"
     kept: float = real_field("kept", 0.5, Range.UNIT_WITHOUT_0)
-    tolerance: float = real_field("tolerance", 1e-10, Range.POSITIVE_FINITE)
+    tolerance: float = real_field("tolerance", TOLERANCE, Range.POSITIVE_FINITE)
     factor_dtype: np.dtype = eqx.field(default=np.float64, static=True, converter=factor_dtype)
 
     def matrices(self, rows: int, num_outputs: int) -> dict[str, float]:

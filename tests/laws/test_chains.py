@@ -226,6 +226,6 @@ def test_chains_that_nothing_is_known_of_have_no_diagnostics(kind, settings, why
     "setting", [{"num_samples": 3}, {"num_warmup": 0}, {"num_chains": 0}, {"target_accept": 1.0}]
 )
 def test_settings_outside_their_range_are_refused_by_name(kind, setting):
-    (value,) = setting.values()
-    with pytest.raises(ConfigurationError, match=rf"{kind.__name__}.*{value}"):
+    ((name, value),) = setting.items()
+    with pytest.raises(ConfigurationError, match=rf"{name} must .*; got {value}"):
         kind(**setting)

@@ -158,7 +158,7 @@ def test_factors_in_float32_reach_the_tolerance_of_float64(kind):
     starts, zero = initials(targets, 20, 1.0), jnp.zeros_like(targets)
     found = []
     for dtype in (jnp.float64, jnp.float32):
-        settings = {"ridge": 0.1, "factor_dtype": dtype, "tolerance": 1e-8}
+        settings = {"ridge": 0.1, "factor_dtype": dtype, "tolerance": 1e-9}
         centre = linearised.train(likelihood, ntk, targets, zero, **settings)
         few = linearised.train_many(likelihood, ntk, targets, starts[:2], centre, zero, **settings)
         many = linearised.train_many(likelihood, ntk, targets, starts, centre, zero, **settings)
@@ -288,7 +288,7 @@ def test_training_always_reaches_its_tolerance(
     many = linearised.train_many(
         likelihood, ntk, targets, starts, centre, zero, ridge=ridge, tolerance=1e-9
     )
-    assert max(centre.residual, alone.residual) <= 1e-10
+    assert max(centre.residual, alone.residual / max(1.0, scale)) <= 1e-10
     moved = jnp.sqrt(jnp.mean((ntk @ many.alpha) ** 2, axis=(1, 2)))
     assert jnp.all(many.logit_error <= 1e-9 * jnp.maximum(moved, likelihood.unit))
     assert jnp.all(many.residual <= 1e-8 * jnp.maximum(moved, 1.0))
