@@ -249,7 +249,7 @@ def test_settings_outside_their_range_are_refused():
             calibrate(nb.Laplace(), BINARY, 3, **number)
     with pytest.raises(ConfigurationError, match="holds 50 draws, 99 were asked for"):
         calibrate(nb.RandomInit(num_inits=50), BINARY, 2)
-    with pytest.raises(DataError, match="trained on features"):
+    with pytest.raises(DataError, match="trained on 2 features, got 1"):
         simulation_based_calibration(
             nb.Laplace(), PRIOR, BINARY, key=KEY, num_simulations=2, at=NEW[:, :1]
         )

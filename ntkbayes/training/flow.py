@@ -111,10 +111,11 @@ def _size_of(
     time: Float[Array, ""],
 ) -> Float[Array, ""]:
     """The size of α, for the ODE's absolute tolerance: the largest residual at the start, times the time
-    it has to act, or 1 unit of it, since residuals fall."""
+    it has to act, or 1 unit of it, since residuals fall. A power of two, so that scaling is exact."""
     start = largest(jax.vmap(lambda f: likelihood.residual(targets, f))(initials))
     least = jnp.finfo(start.dtype).tiny  # of no residual at all
-    return jnp.maximum(start * jnp.minimum(time, 1.0), least)
+    size = jnp.maximum(start * jnp.minimum(time, 1.0), least)
+    return 2.0 ** jnp.floor(jnp.log2(size))
 
 
 def _explicit_is_cheaper(
