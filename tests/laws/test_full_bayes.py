@@ -261,9 +261,9 @@ def test_hyperpriors_that_do_not_fit_are_refused(hyperpriors, error, message):
 
 
 def test_settings_outside_their_range_are_refused(law):
-    for settings in ({"num_samples": 3}, {"num_warmup": 0}, {"num_chains": 0}):
-        with pytest.raises(ConfigurationError, match="full Bayes needs"):
-            nb.FullBayes({"ridge": RIDGE}, **settings)
+    for name, value in (("num_samples", 3), ("num_warmup", 0), ("num_chains", 0)):
+        with pytest.raises(ConfigurationError, match=f"{name} must be at least .; got {value}"):
+            nb.FullBayes({"ridge": RIDGE}, **{name: value})
     with pytest.raises(ConfigurationError, match="holds 600 draws, 601 were asked"):
         law.sample(KEY, NEW, 601)
     with pytest.raises(ConfigurationError, match="holds 600 draws, 0 were asked"):
