@@ -72,7 +72,7 @@ def test_own_csv_gives_verdicts_tables_and_figure_and_is_not_trained_again(lazy,
         assert re.search(f"^{regime}: {finding}", out, re.MULTILINE)
     assert "ridge 0.1, one-hot, width 16 …" in err
     assert {path.name for path in Path("runs/my-lazy").iterdir()} == {
-        *("lazy.csv", "lazy.json", "lazy.png", "lazy.svg", "runs", "study.json")
+        *(".ntkbayes.lock", "lazy.csv", "lazy.json", "lazy.png", "lazy.svg", "runs", "study.json")
     }
     settings = json.loads(Path("runs/my-lazy/lazy.json").read_text())["settings"]
     assert settings["command"].startswith("ntkbayes lazy --data my.csv")
@@ -101,7 +101,7 @@ def test_own_csv_gives_verdicts_tables_and_figure_and_is_not_trained_again(lazy,
         (("--steps", "1"), r"at least 10; got 1"),
         (("--activation", "rleu"), r"unknown activation 'rleu'; known are: relu"),
         (("--depth", "0"), r"depth must be at least 1; got 0"),
-        (("--max-points", "0"), r"1 to 150, got 0"),
+        (("--max-points", "0"), r"max_points must be at least 2; got 0"),
         (("--out", "file.txt/x"), r"cannot write .* file\.txt/x.*--out"),
     ],
 )
