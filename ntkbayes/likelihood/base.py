@@ -46,7 +46,7 @@ class Likelihood(Portable, eqx.Module):
         """No less than any eigenvalue of W at any logits; infinite if there is no bound."""
 
     @property
-    def unit(self) -> float:
+    def unit(self) -> Float[Array, ""] | float:
         """The change of a logit that matters to the likelihood, at the least: 1/√curvature_bound, or 1
         where there is no bound."""
         return self.curvature_bound**-0.5 if self.curvature_bound < float("inf") else 1.0

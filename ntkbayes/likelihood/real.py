@@ -41,6 +41,10 @@ class Normal(Likelihood):
     def curvature_bound(self) -> Any:  # a JAX scalar if noise_std is one
         return 1 / self.noise_std**2
 
+    @property
+    def unit(self) -> Float[Array, ""] | float:
+        return self.noise_std
+
     def interpolant(self, targets: Logits) -> Logits:
         return targets
 
