@@ -249,6 +249,8 @@ def test_names_and_scale_are_obeyed_or_refused(names, others, order, dropped, wa
     assume(others is None or set(others) != set(names))
     if way in ("array", "masked", "no names"):
         order, of_data = list(range(3)), of_law  # these go by position, on the law's own scale
+    elif way != "data set":
+        of_data = of_law  # names, but no scale, are all that a frame states
     # Names are those of the points, whatever the order that they are given in.
     raw = nb.Dataset(POINTS, LABELS, feature_names=names)
     law = nb.MAP().fit(PRIOR, raw.rescaled(of_law))
