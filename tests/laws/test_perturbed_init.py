@@ -64,7 +64,7 @@ def noise_of(law, data):
 def test_every_draw_is_trained_with_gradient_noise_of_the_likelihoods_curvature(classes):
     features, labels = oracle.blobs(5, 6, classes)
     data = nb.Dataset(features, labels)
-    law = nb.PerturbedInit(num_inits=2000).fit(PRIOR, data, key=KEY)
+    law = nb.PerturbedInit(num_inits=2000, tolerance=1e-9).fit(PRIOR, data, key=KEY)
     assert law.info.worst_residual < 1e-8
     noise, _ = noise_of(law, data)
 
@@ -88,7 +88,7 @@ def test_every_draw_is_trained_with_gradient_noise_of_the_likelihoods_curvature(
 
 
 def test_a_draw_is_the_trained_predictor_of_an_initial_function_shifted_by_its_noise():
-    law = nb.PerturbedInit(num_inits=2000).fit(PRIOR, BINARY, key=KEY)
+    law = nb.PerturbedInit(num_inits=2000, tolerance=1e-9).fit(PRIOR, BINARY, key=KEY)
     gram, targets = prior_grams(NEW)[0], BINARY.targets[:, 1:]
     initial = np.full((6, 1), MEAN)
     mode = initial + gram @ oracle.map_weights(oracle.Logistic(), gram, targets, initial)
