@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 import ntkbayes as nb
-from ntkbayes.baselines import baselines
+from ntkbayes.app.baselines import baselines
 from ntkbayes.comparison import key_of
 from ntkbayes.errors import DataWarning
 

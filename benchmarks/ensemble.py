@@ -19,7 +19,7 @@ jax.config.update("jax_enable_x64", True)
 import numpy as np
 
 import ntkbayes as nb
-from ntkbayes.distances import energy_coefficient, variance_ratio
+from ntkbayes.scores.distances import energy_coefficient, variance_ratio
 
 RIDGE = 0.3
 CLASSES = 3

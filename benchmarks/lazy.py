@@ -27,8 +27,8 @@ import ntkbayes as nb
 from ntkbayes.lazy import PowerLaw, Regime
 from ntkbayes.lazy.measure import Points, follow, initialise, recorded_steps
 from ntkbayes.lazy.result import LazyResult
-from ntkbayes.lazy.study import LazyStudy, four_regimes
-from ntkbayes.training.finite import Trainer, stable_step_size
+from ntkbayes.lazy.widths import LazyStudy, four_regimes
+from ntkbayes.training.networks import Trainer, stable_step_size
 
 RIDGE, SMOOTHING = 0.2, 0.2
 

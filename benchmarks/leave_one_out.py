@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 import ntkbayes as nb
-from ntkbayes.laws.marginals import log_marginal_density
+from ntkbayes.laws.gaussian.marginals import log_marginal_density
 from ntkbayes.likelihood import Likelihood
 
 METHODS = {

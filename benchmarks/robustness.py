@@ -40,7 +40,7 @@ def run_study(folder: str, limit: int | None = None) -> None:
 
     jax.config.update("jax_enable_x64", True)
     import ntkbayes as nb
-    from ntkbayes.study import Study
+    from ntkbayes.app.study import Study
 
     prior = nb.NTKPrior(nb.networks.mlp(depth=1), ridge=0.1)
     data = nb.datasets.load("iris").subset(jax.random.key(0), 60)
@@ -70,7 +70,7 @@ def finish(process: subprocess.Popen, *allowed: int) -> str:
 
 def laws_in(folder: Path) -> dict[str, np.ndarray]:
     """Logits of each law that is in the folder; broken ones raise StorageError."""
-    from ntkbayes import storage
+    from ntkbayes.storage import comparisons as storage
 
     names = [name for name in LAWS if storage.law_path(folder, name).exists()]
     return {name: storage.load_law(folder, name)[0].logits for name in names}

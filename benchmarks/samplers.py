@@ -30,8 +30,8 @@ from numpyro.infer import NUTS as PlainNUTS
 
 import ntkbayes as nb
 from ntkbayes.laws.base import Problem
-from ntkbayes.laws.nuts import NUTS
-from ntkbayes.laws.split_hmc import SplitHMC
+from ntkbayes.laws.chains.nuts import NUTS
+from ntkbayes.laws.chains.split_hmc import SplitHMC
 
 NETWORK = nb.networks.mlp(depth=2, activation="relu", weight_std=1.5, bias_std=0.1)
 CHAINS = 4

@@ -20,8 +20,8 @@ import jax
 jax.config.update("jax_enable_x64", True)
 
 import ntkbayes as nb
-from ntkbayes.study import Study, default_methods
-from ntkbayes.sweep import Sweep, grid, study_folder
+from ntkbayes.app.study import Study, default_methods
+from ntkbayes.app.sweep import Sweep, grid, study_folder
 
 STUDY = Study(
     data="wine",

@@ -24,10 +24,10 @@ import numpy as np
 import pandas as pd
 
 import ntkbayes as nb
-from ntkbayes.baselines import gaussian_process_classifier, logistic_regression
+from ntkbayes.app.baselines import gaussian_process_classifier, logistic_regression
 from ntkbayes.comparison import key_of
 from ntkbayes.errors import ConvergenceError, ConvergenceWarning, DataWarning, GridEdgeWarning
-from ntkbayes.hyperparameters import with_values
+from ntkbayes.priors.hyperparameters import with_values
 
 DATA = ("wine", "iris", "breast_cancer", "digits")
 RIDGES = tuple(float(r) for r in np.logspace(-4, 1, 6))

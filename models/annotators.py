@@ -8,7 +8,7 @@ Copy this file, change what you need, then
 import numpy as np
 
 import ntkbayes as nb
-from ntkbayes.study import Study
+from ntkbayes.app.study import Study
 
 # How many of the annotators chose each class, one row a flower: here simulated, by people who name the
 # right species with the probability given and else one of the others. Yours come from a table.

@@ -6,7 +6,7 @@ Copy this file, change what you need, then
 """
 
 import ntkbayes as nb
-from ntkbayes.study import Study
+from ntkbayes.app.study import Study
 
 # The network at infinite width: two hidden ReLU layers, x ↦ weight_std · W x / √fan_in + bias_std · b
 # in each. Its NTK says how training moves the function, its NNGP kernel how initialisation spreads it.

@@ -8,7 +8,7 @@ Copy this file, change what you need, then
 import jax
 
 import ntkbayes as nb
-from ntkbayes.study import Study
+from ntkbayes.app.study import Study
 
 # Data sets are tables, one row of 64 pixels an image, here from −1 to 1. `reshaped` makes images of
 # them again, (8, 8, 1). Pixels keep their common scale: see standardise below.

@@ -9,8 +9,8 @@ import numpy as np
 import numpyro.distributions as dist
 
 import ntkbayes as nb
+from ntkbayes.app.study import Study
 from ntkbayes.kernels import Kernel, KernelPair, analytic_kernel
-from ntkbayes.study import Study
 
 # Two measurements of each part and, as the last column, a number that says which instrument took them.
 # Here they are simulated: each instrument has an offset of its own. Yours come from a table.

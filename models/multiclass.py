@@ -6,7 +6,7 @@ Copy this file, change what you need, then
 """
 
 import ntkbayes as nb
-from ntkbayes.study import Study
+from ntkbayes.app.study import Study
 
 # Three hidden layers with skip connections, h ↦ h + Dense(φ(h)), and a smooth activation. Any
 # elementwise JAX function is an activation too: activation=jax.numpy.tanh, by quadrature.

@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.datasets import load_diabetes
 
 import ntkbayes as nb
-from ntkbayes.study import Study
+from ntkbayes.app.study import Study
 
 patients = load_diabetes()
 GRADES = ("slow", "moderate", "fast", "very fast")  # class_names say the order

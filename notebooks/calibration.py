@@ -34,9 +34,10 @@ import numpy as np
 import pandas as pd
 
 import ntkbayes as nb
-from ntkbayes import calibration, figures
-from ntkbayes.baselines import logistic_regression
+from ntkbayes import figures
+from ntkbayes.app.baselines import logistic_regression
 from ntkbayes.errors import ConvergenceWarning, DataWarning
+from ntkbayes.scores import calibration
 
 keys = iter(jax.random.split(jax.random.key(0), 40))  # one for each use
 warnings.simplefilter("ignore", DataWarning)  # some pixels of the digits never change

@@ -38,7 +38,7 @@ import pandas as pd
 
 import ntkbayes as nb
 from ntkbayes.figures import CLASS_COLOURS, STYLE
-from ntkbayes.training.finite import Trainer, logits_of, stable_step_size
+from ntkbayes.training.networks import Trainer, logits_of, stable_step_size
 
 angles = np.arange(6) * np.pi / 3
 circle = nb.Dataset(np.column_stack([np.cos(angles), np.sin(angles)]), np.arange(6) % 2)

@@ -33,9 +33,10 @@ import numpy as np
 import pandas as pd
 
 import ntkbayes as nb
-from ntkbayes import checks, conformal, detection, figures, selective
+from ntkbayes import checks, figures
 from ntkbayes.errors import ConvergenceWarning, GridEdgeWarning
-from ntkbayes.predictive import predict_probabilities
+from ntkbayes.predictions.predictive import predict_probabilities
+from ntkbayes.scores import conformal, detection, selective
 
 keys = iter(jax.random.split(jax.random.key(0), 40))  # one for each use
 KNOWN = ("3", "5", "8", "9")

@@ -48,6 +48,7 @@ __all__ = [
     "PrunedLaplace",
     "RandomInit",
     "SplitHMC",
+    "Study",
     "TemperatureScaled",
     "Variational",
     "activations",

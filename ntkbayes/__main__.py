@@ -1,6 +1,6 @@
 """`python -m ntkbayes`: the command line."""
 
-from ntkbayes.cli import run
+from ntkbayes.app.cli import run
 
 if __name__ == "__main__":
     run()

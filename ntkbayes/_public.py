@@ -1,21 +1,10 @@
 """What `ntkbayes` offers, imported when the first of it is asked for."""
 
-from ntkbayes import (
-    activations,
-    calibration,
-    conformal,
-    datasets,
-    detection,
-    distances,
-    kernels,
-    likelihood,
-    networks,
-    selective,
-)
+from ntkbayes import datasets, kernels, likelihood, networks
+from ntkbayes.app.study import Study
 from ntkbayes.bridges.arviz import from_datatree, to_datatree
 from ntkbayes.comparison import Comparison, compare
 from ntkbayes.datasets import Dataset
-from ntkbayes.evidence import log_evidence, maximise_evidence
 from ntkbayes.laws import (
     MAP,
     NUTS,
@@ -37,7 +26,10 @@ from ntkbayes.laws import (
     numpyro_model,
 )
 from ntkbayes.linalg import over_devices
-from ntkbayes.model_selection import cross_validated_nll, leave_one_out, scan
-from ntkbayes.predictive import Predictions, predict
-from ntkbayes.prior import NTKPrior, linearise
-from ntkbayes.storage import load, save
+from ntkbayes.networks import activations
+from ntkbayes.predictions.predictive import Predictions, predict
+from ntkbayes.priors.prior import NTKPrior, linearise
+from ntkbayes.scores import calibration, conformal, detection, distances, selective
+from ntkbayes.selection.evidence import log_evidence, maximise_evidence
+from ntkbayes.selection.model_selection import cross_validated_nll, leave_one_out, scan
+from ntkbayes.storage.comparisons import load, save

@@ -28,11 +28,11 @@ from ntkbayes.errors import (
     NotPositiveDefiniteError,
 )
 from ntkbayes.laws.base import Inputs, Law, Method, Problem
-from ntkbayes.laws.prior import Prior, PriorLaw
+from ntkbayes.laws.gaussian.prior import Prior, PriorLaw
 from ntkbayes.likelihood import Likelihood
 from ntkbayes.linalg import Logits
-from ntkbayes.predictive import Predictions
-from ntkbayes.prior import NTKPrior
+from ntkbayes.predictions.predictive import Predictions
+from ntkbayes.priors.prior import NTKPrior
 from ntkbayes.ranges import Range
 
 if TYPE_CHECKING:

@@ -11,13 +11,13 @@ import jax
 import numpy as np
 from jaxtyping import Float, PRNGKeyArray
 
-from ntkbayes import calibration, distances
-from ntkbayes.calibration import Interval
 from ntkbayes.datasets import Dataset
-from ntkbayes.distances import Distance
 from ntkbayes.errors import ConfigurationError, UnknownNameError
 from ntkbayes.laws.base import Law
-from ntkbayes.predictive import Predictions, Surface, digest_of, predict
+from ntkbayes.predictions.predictive import Predictions, Surface, digest_of, predict
+from ntkbayes.scores import calibration, distances
+from ntkbayes.scores.calibration import Interval
+from ntkbayes.scores.distances import Distance
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -22,11 +22,11 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator
 
-from ntkbayes import calibration
 from ntkbayes.checks import Ranks
 from ntkbayes.comparison import Comparison
 from ntkbayes.errors import ConfigurationError
-from ntkbayes.predictive import Predictions, Surface
+from ntkbayes.predictions.predictive import Predictions, Surface
+from ntkbayes.scores import calibration
 
 WIDTH = 10.0
 """Inches, of every figure but the surfaces of many laws."""

@@ -9,7 +9,7 @@ from sklearn.gaussian_process.kernels import RBF, ConstantKernel
 from sklearn.linear_model import LogisticRegression
 
 import ntkbayes as nb
-from ntkbayes.baselines import BASELINES, baselines
+from ntkbayes.app.baselines import BASELINES, baselines
 
 KEY = jax.random.key(0)
 

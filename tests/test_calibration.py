@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, brier_score_loss, log_loss
 
-from ntkbayes.calibration import (
+from ntkbayes.errors import ConfigurationError, DataError
+from ntkbayes.scores.calibration import (
     EqualMass,
     EqualWidth,
     Interval,
@@ -30,7 +31,6 @@ from ntkbayes.calibration import (
     top_label_ece,
     uncertainty,
 )
-from ntkbayes.errors import ConfigurationError, DataError
 
 BINNINGS = [EqualWidth(1), EqualWidth(10), EqualWidth(15), EqualMass(1), EqualMass(7)]
 SEEDS = st.integers(0, 2**32 - 1)
@@ -387,7 +387,7 @@ def test_bootstrap_repeats_itself_whatever_the_chunks(monkeypatch, chunk):
     draw = partial(bootstrap, score, p, y, num_resamples=50)
     whole = draw(seed=1)
     assert whole != draw(seed=2)
-    monkeypatch.setattr("ntkbayes.calibration.CHUNK", chunk)
+    monkeypatch.setattr("ntkbayes.scores.calibration.CHUNK", chunk)
     assert draw(seed=1) == whole
 
 
@@ -507,7 +507,8 @@ def test_settings_out_of_range_are_refused():
 def test_calibration_loads_nothing_heavy():
     heavy = ["sklearn", "matplotlib", "pandas", "arviz", "xarray"]
     code = (
-        f"import sys, ntkbayes.calibration; sys.exit(str([m for m in {heavy} if m in sys.modules]))"
+        "import sys, ntkbayes.scores.calibration; "
+        f"sys.exit(str([m for m in {heavy} if m in sys.modules]))"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert run.stderr.strip() == "[]"

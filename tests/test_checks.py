@@ -15,8 +15,8 @@ from ntkbayes.checks import (
     simulation_based_calibration,
 )
 from ntkbayes.errors import ConfigurationError, ConvergenceError, ConvergenceWarning, DataError
-from ntkbayes.laws.prior import Prior
-from ntkbayes.predictive import predictions_from_probabilities
+from ntkbayes.laws.gaussian.prior import Prior
+from ntkbayes.predictions.predictive import predictions_from_probabilities
 
 KEY = jax.random.key(4)
 PRIOR = nb.NTKPrior(

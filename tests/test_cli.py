@@ -16,10 +16,12 @@ import pandas as pd
 import pytest
 from rich.table import Table
 
-from ntkbayes import cli, datasets, storage
-from ntkbayes.cli import main, terminal
+from ntkbayes import datasets
+from ntkbayes.app import cli
+from ntkbayes.app.cli import main, terminal
+from ntkbayes.app.study import METHODS
 from ntkbayes.laws import MAP
-from ntkbayes.study import METHODS
+from ntkbayes.storage import comparisons as storage
 
 COMMAND = Path(sys.executable).with_name("ntkbayes")
 STOPPED = "stopped; the same command goes on from what is already finished"
@@ -295,7 +297,7 @@ def test_ctrl_c_while_modules_are_imported_is_one_line(module):
         "            os.kill(os.getpid(), signal.SIGINT)\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "sys.meta_path.insert(0, Press())\n"
-        "from ntkbayes.cli import run\n"
+        "from ntkbayes.app.cli import run\n"
         "sys.argv = ['ntkbayes', 'compare', '--data', 'iris']\n"
         "run()\n"
     )

@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 
 from ntkbayes import datasets
-from ntkbayes.cli import main
+from ntkbayes.app.cli import main
 from ntkbayes.lazy import Trajectory
-from ntkbayes.lazy import study as study_module
+from ntkbayes.lazy import widths as study_module
 
 QUICK = ("--widths", "8,16", "--seeds", "2", "--steps", "20", "--depth", "1", "--max-points", "12")
 

@@ -10,10 +10,10 @@ import xarray as xr
 from scipy import sparse
 
 import ntkbayes as nb
-from ntkbayes.baselines import logistic_regression
+from ntkbayes.app.baselines import logistic_regression
 from ntkbayes.datasets import Dataset, Scaling
 from ntkbayes.errors import ConfigurationError, DataError
-from ntkbayes.predictive import predict_probabilities
+from ntkbayes.predictions.predictive import predict_probabilities
 
 KEY = jax.random.key(0)
 RNG = np.random.default_rng(0)

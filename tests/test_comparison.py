@@ -8,10 +8,10 @@ import pytest
 from oracles import gp_classification as oracle
 
 import ntkbayes as nb
-from ntkbayes import calibration, distances
 from ntkbayes.comparison import compare, key_of
 from ntkbayes.errors import ConfigurationError, UnknownNameError
-from ntkbayes.predictive import predict, predictions_from_probabilities
+from ntkbayes.predictions.predictive import predict, predictions_from_probabilities
+from ntkbayes.scores import calibration, distances
 
 PRIOR = nb.NTKPrior(
     nb.networks.mlp(depth=1, activation="relu", weight_std=1.5, bias_std=0.5), ridge=0.5

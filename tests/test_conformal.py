@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from ntkbayes.conformal import adaptive_sets, threshold_sets
 from ntkbayes.errors import ConfigurationError, DataError
+from ntkbayes.scores.conformal import adaptive_sets, threshold_sets
 
 
 def simulate(rng, n, classes=4, sharpness=1.0):

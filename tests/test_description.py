@@ -18,11 +18,11 @@ import optax
 import pytest
 
 import ntkbayes as nb
+from ntkbayes.app.study import from_file
 from ntkbayes.bridges.equinox import from_equinox
 from ntkbayes.bridges.flax import from_linen, from_nnx
 from ntkbayes.description import describe, unidentified
 from ntkbayes.errors import ConfigurationError
-from ntkbayes.study import from_file
 
 MODELS = Path(__file__).parents[1] / "models"
 BEFORE = """

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ntkbayes import calibration
-from ntkbayes.detection import Separation, detect, separation, table
 from ntkbayes.errors import ConfigurationError, DataError
+from ntkbayes.scores import calibration
+from ntkbayes.scores.detection import Separation, detect, separation, table
 
 
 def draws(seed, n, concentration=1.0, num_draws=5, classes=3):
@@ -104,7 +104,8 @@ def test_bad_scores_are_refused():
 def test_detection_loads_nothing_heavy():
     heavy = ["sklearn", "matplotlib"]
     code = (
-        f"import sys, ntkbayes.detection; sys.exit(str([m for m in {heavy} if m in sys.modules]))"
+        "import sys, ntkbayes.scores.detection; "
+        f"sys.exit(str([m for m in {heavy} if m in sys.modules]))"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert run.stderr.strip() == "[]"

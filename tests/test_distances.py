@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 from scipy.spatial.distance import cdist, pdist
 
-from ntkbayes.distances import Distance, energy_coefficient, total_variation, variance_ratio
+from ntkbayes.scores.distances import Distance, energy_coefficient, total_variation, variance_ratio
 
 LOGIT_DISTANCES = (variance_ratio, energy_coefficient)
 

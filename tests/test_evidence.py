@@ -19,9 +19,9 @@ from ntkbayes.errors import (
     SearchError,
     UnknownNameError,
 )
-from ntkbayes.evidence import evidence_gradient
-from ntkbayes.hyperparameters import value_of, with_values
-from ntkbayes.laws.held_out import folds
+from ntkbayes.laws.wrappers.held_out import folds
+from ntkbayes.priors.hyperparameters import value_of, with_values
+from ntkbayes.selection.evidence import evidence_gradient
 
 KEY = jax.random.key(2)
 EVERY = ("weight_std", "bias_std", "ridge", "mean")

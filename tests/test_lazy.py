@@ -27,7 +27,7 @@ from ntkbayes.lazy import (
     figures,
     judge,
 )
-from ntkbayes.lazy import study as study_module
+from ntkbayes.lazy import widths as study_module
 from ntkbayes.lazy.measure import (
     Linearisation,
     Points,
@@ -36,10 +36,10 @@ from ntkbayes.lazy.measure import (
     recorded_steps,
     require_fitting,
 )
-from ntkbayes.lazy.study import LazyStudy, four_regimes
+from ntkbayes.lazy.widths import LazyStudy, four_regimes
 from ntkbayes.likelihood import Categorical
 from ntkbayes.networks import Network, Params
-from ntkbayes.training.finite import Trainer
+from ntkbayes.training.networks import Trainer
 
 KEY = jax.random.key(0)
 STEP = 0.02

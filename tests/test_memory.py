@@ -84,7 +84,7 @@ def test_too_little_memory_is_refused_with_advice(data, monkeypatch):
 
 
 def test_a_study_refuses_before_its_first_law(data, monkeypatch, tmp_path):
-    from ntkbayes.study import Study
+    from ntkbayes.app.study import Study
 
     monkeypatch.setattr(memory, "available", lambda: 1e5)
     methods = {"MAP": nb.MAP(), "Laplace": nb.Laplace()}

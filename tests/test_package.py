@@ -79,11 +79,11 @@ def test_import_takes_little_longer_than_jax(tmp_path):
 def test_public_names_are_there_when_asked_for():
     look = (
         "import sys, ntkbayes; assert 'jax' not in sys.modules; from ntkbayes import *; "
-        "assert {*ntkbayes.__all__} <= {*dir(ntkbayes), *globals()}; print(ntkbayes.study.Study, MAP)"
+        "assert {*ntkbayes.__all__} <= {*dir(ntkbayes), *globals()}; print(Study, MAP)"
     )
     done = subprocess.run([sys.executable, "-c", look], check=True, capture_output=True, text=True)
     assert done.stdout.startswith(
-        "<class 'ntkbayes.study.Study'> <class 'ntkbayes.laws.point.MAP'>"
+        "<class 'ntkbayes.app.study.Study'> <class 'ntkbayes.laws.point.MAP'>"
     )
     with pytest.raises(AttributeError, match=r"module 'ntkbayes' has no attribute 'MAPP'"):
         _ = ntkbayes.MAPP

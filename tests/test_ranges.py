@@ -10,10 +10,10 @@ import pytest
 
 import ntkbayes as nb
 from ntkbayes import ranges
+from ntkbayes.app.study import Study
 from ntkbayes.errors import ConfigurationError
 from ntkbayes.likelihood import Normal
 from ntkbayes.ranges import Range
-from ntkbayes.study import Study
 
 NETWORK = nb.networks.mlp(depth=1)
 DATA = nb.Dataset([[0.0], [1.0]], [0, 1])

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ntkbayes.calibration import correctness
 from ntkbayes.errors import DataError
-from ntkbayes.selective import risk_coverage
+from ntkbayes.scores.calibration import correctness
+from ntkbayes.scores.selective import risk_coverage
 
 SEEDS = st.integers(0, 2**32 - 1)
 

@@ -17,11 +17,12 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ntkbayes import datasets, files, storage
+from ntkbayes import datasets, files
 from ntkbayes.comparison import Comparison, compare
 from ntkbayes.errors import NewerFormatError, PrecisionError, StorageError
 from ntkbayes.likelihood import Ordinal
-from ntkbayes.predictive import Predictions, Surface
+from ntkbayes.predictions.predictive import Predictions, Surface
+from ntkbayes.storage import comparisons as storage
 
 
 def predictions(
@@ -211,11 +212,11 @@ FULL_DISK = """
     import resource, signal, sys
     from pathlib import Path
     import numpy as np
-    from ntkbayes import storage
+    from ntkbayes.storage import comparisons as storage
     from ntkbayes.comparison import Comparison
     from ntkbayes.errors import StorageError
     from ntkbayes.files import save_arrays, write_text
-    from ntkbayes.predictive import Predictions
+    from ntkbayes.predictions.predictive import Predictions
 
     def law(name, seed):
         p = np.random.default_rng(seed).dirichlet(np.ones(2), size=50)

@@ -13,8 +13,9 @@ import pandas as pd
 import pytest
 
 import ntkbayes as nb
-from ntkbayes import datasets, files, storage
-from ntkbayes import study as study_module
+from ntkbayes import datasets, files
+from ntkbayes.app import study as study_module
+from ntkbayes.app.study import METHODS, Study, default_methods, from_file
 from ntkbayes.description import describe
 from ntkbayes.errors import (
     ConfigurationError,
@@ -24,8 +25,8 @@ from ntkbayes.errors import (
     UnknownNameError,
 )
 from ntkbayes.laws import Method
-from ntkbayes.predictive import surface
-from ntkbayes.study import METHODS, Study, default_methods, from_file
+from ntkbayes.predictions.predictive import surface
+from ntkbayes.storage import comparisons as storage
 
 MODELS = Path(__file__).parents[1] / "models"
 PRIOR = nb.NTKPrior(nb.networks.mlp(depth=1), ridge=0.1)
@@ -161,7 +162,7 @@ def test_folder_of_an_unreadable_study_is_refused(tmp_path):
 ACTIVATION = """
     import jax.numpy as jnp
     import ntkbayes as nb
-    from ntkbayes.study import Study
+    from ntkbayes.app.study import Study
 
     def activation(x):
         return jnp.tanh(x)
@@ -257,7 +258,7 @@ def test_study_that_fails_before_its_first_law_does_not_keep_the_folder(tmp_path
 
 
 def test_plane_of_two_features_takes_no_more_draws_than_the_law_holds(tmp_path, monkeypatch):
-    monkeypatch.setattr("ntkbayes.study.surface", partial(surface, resolution=3))
+    monkeypatch.setattr("ntkbayes.app.study.surface", partial(surface, resolution=3))
     methods = default_methods(("random-init",), num_draws=20)
     found = study(data=points("moons"), methods=methods).run(tmp_path)
     assert found.surfaces["random init"].probabilities.shape == (3, 3, 2)

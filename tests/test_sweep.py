@@ -18,8 +18,10 @@ import pytest
 from distributed import Client, Future, KilledWorker, LocalCluster
 
 import ntkbayes as nb
-from ntkbayes import cli, datasets, files, sweep
-from ntkbayes.calibration import standard_scores
+from ntkbayes import datasets, files
+from ntkbayes.app import cli, sweep
+from ntkbayes.app.study import Study, default_methods
+from ntkbayes.app.sweep import ATTEMPTS, Sweep, connect, grid, study_folder
 from ntkbayes.errors import (
     ConfigurationError,
     DataWarning,
@@ -29,8 +31,7 @@ from ntkbayes.errors import (
     StorageError,
     UnknownNameError,
 )
-from ntkbayes.study import Study, default_methods
-from ntkbayes.sweep import ATTEMPTS, Sweep, connect, grid, study_folder
+from ntkbayes.scores.calibration import standard_scores
 
 # A mean that float32 does not hold: a worker that unpickled it before it switched to float64 would
 # find another law.

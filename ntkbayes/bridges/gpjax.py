@@ -24,7 +24,7 @@ from ntkbayes.datasets import Dataset
 from ntkbayes.errors import ConfigurationError, DataError, MissingDependencyError
 from ntkbayes.kernels import MLPKernel, last_layer
 from ntkbayes.networks import MLP
-from ntkbayes.prior import NTKPrior
+from ntkbayes.priors.prior import NTKPrior
 from ntkbayes.ranges import Range, real
 
 try:

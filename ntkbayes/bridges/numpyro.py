@@ -27,7 +27,7 @@ from numpyro.distributions.transforms import LowerCholeskyAffine, ReshapeTransfo
 from ntkbayes.errors import ConfigurationError
 from ntkbayes.laws import Law
 from ntkbayes.laws.base import Inputs
-from ntkbayes.laws.gaussian import GaussianLaw
+from ntkbayes.laws.gaussian.base import GaussianLaw
 from ntkbayes.laws.point import PointLaw
 from ntkbayes.linalg import cholesky, output_blocks
 

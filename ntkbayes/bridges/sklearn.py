@@ -22,16 +22,16 @@ from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ntkbayes import calibration
-from ntkbayes.activations import Activation
 from ntkbayes.datasets import Dataset, Scaling
 from ntkbayes.datasets.validation import plain_array, require_squares
 from ntkbayes.errors import ConfigurationError, DataError
 from ntkbayes.laws import MAP
 from ntkbayes.laws.base import Law, Method
 from ntkbayes.networks import mlp
-from ntkbayes.predictive import marginal_probabilities
-from ntkbayes.prior import NTKPrior
+from ntkbayes.networks.activations import Activation
+from ntkbayes.predictions.predictive import marginal_probabilities
+from ntkbayes.priors.prior import NTKPrior
+from ntkbayes.scores import calibration
 
 _INPUTS_AT_ONCE = 500
 

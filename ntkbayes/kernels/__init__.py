@@ -10,8 +10,8 @@ from ntkbayes.kernels.base import (
     analytic_kernel,
     in_blocks,
 )
-from ntkbayes.kernels.empirical import EmpiricalNTK
-from ntkbayes.kernels.finite import EmpiricalKernel
+from ntkbayes.kernels.empirical.ntk import EmpiricalNTK
+from ntkbayes.kernels.finite_width import EmpiricalKernel
 from ntkbayes.kernels.last_layer import LastLayerKernel, last_layer
 from ntkbayes.kernels.reshaped import ReshapedKernel
 

@@ -14,9 +14,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ntkbayes.activations import GaussianPair, contrast, safe_sqrt
 from ntkbayes.kernels.base import Kernel, KernelPair, analytic_kernel, in_blocks
 from ntkbayes.networks import MLP
+from ntkbayes.networks.activations import GaussianPair, contrast, safe_sqrt
 
 
 class MLPKernel(Kernel):

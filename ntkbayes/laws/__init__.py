@@ -1,21 +1,21 @@
 """Laws: distributions over logit functions, and the methods that obtain them."""
 
 from ntkbayes.laws.base import Law, Method
-from ntkbayes.laws.dirichlet import DirichletGP
-from ntkbayes.laws.expectation_propagation import ExpectationPropagation
-from ntkbayes.laws.finite_ensemble import FiniteEnsemble
-from ntkbayes.laws.full_bayes import FullBayes, numpyro_model
-from ntkbayes.laws.importance import ImportanceCorrected
-from ntkbayes.laws.laplace import Laplace
-from ntkbayes.laws.nuts import NUTS
-from ntkbayes.laws.perturbed_init import PerturbedInit
+from ntkbayes.laws.chains.full_bayes import FullBayes, numpyro_model
+from ntkbayes.laws.chains.nuts import NUTS
+from ntkbayes.laws.chains.split_hmc import SplitHMC
+from ntkbayes.laws.gaussian.dirichlet import DirichletGP
+from ntkbayes.laws.gaussian.expectation_propagation import ExpectationPropagation
+from ntkbayes.laws.gaussian.laplace import Laplace
+from ntkbayes.laws.gaussian.prior import Prior
+from ntkbayes.laws.gaussian.pruned_laplace import PrunedLaplace
+from ntkbayes.laws.gaussian.variational import MeanField, Variational
 from ntkbayes.laws.point import MAP
-from ntkbayes.laws.prior import Prior
-from ntkbayes.laws.pruned_laplace import PrunedLaplace
-from ntkbayes.laws.random_init import FirstOrder, RandomInit
-from ntkbayes.laws.split_hmc import SplitHMC
-from ntkbayes.laws.temperature import TemperatureScaled
-from ntkbayes.laws.variational import MeanField, Variational
+from ntkbayes.laws.sampled.finite_ensemble import FiniteEnsemble
+from ntkbayes.laws.sampled.perturbed_init import PerturbedInit
+from ntkbayes.laws.sampled.random_init import FirstOrder, RandomInit
+from ntkbayes.laws.wrappers.importance import ImportanceCorrected
+from ntkbayes.laws.wrappers.temperature import TemperatureScaled
 
 __all__ = [
     "MAP",

@@ -32,7 +32,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ntkbayes import paths
 from ntkbayes.datasets import Columns, Dataset, read_inputs
 from ntkbayes.errors import ConfigurationError
 from ntkbayes.kernels import KernelPair
@@ -48,8 +47,9 @@ from ntkbayes.linalg import (
     symmetric_roots,
 )
 from ntkbayes.memory import NUMBER, Memory
-from ntkbayes.paths import Path, Process
-from ntkbayes.prior import NTKPrior
+from ntkbayes.priors import paths
+from ntkbayes.priors.paths import Path, Process
+from ntkbayes.priors.prior import NTKPrior
 from ntkbayes.ranges import whole
 from ntkbayes.training.linearised import TrainedPredictors
 from ntkbayes.training.matrices import training_matrices

@@ -17,7 +17,7 @@ from ntkbayes.laws.base import (
     Problem,
 )
 from ntkbayes.linalg import Logits, factor_dtype
-from ntkbayes.prior import NTKPrior
+from ntkbayes.priors.prior import NTKPrior
 from ntkbayes.ranges import Range, real_field
 from ntkbayes.training import flow
 from ntkbayes.training.accuracy import TOLERANCE

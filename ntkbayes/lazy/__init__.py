@@ -1,6 +1,6 @@
 """The lazy regime, measured: real networks trained next to their own linearisations (THEORY 1).
 
-`certify` says whether the kernel view holds for one network; `ntkbayes.lazy.study.LazyStudy`, and
+`certify` says whether the kernel view holds for one network; `ntkbayes.lazy.widths.LazyStudy`, and
 `ntkbayes lazy` on the command line, compare regimes over widths.
 """
 

@@ -20,7 +20,7 @@ from ntkbayes.lazy.verdict import STOPPED, Regime
 from ntkbayes.likelihood import Likelihood, default_likelihood
 from ntkbayes.networks import Network
 from ntkbayes.ranges import Range
-from ntkbayes.training.finite import Trainer, stable_step_size
+from ntkbayes.training.networks import Trainer, stable_step_size
 
 
 @dataclass(frozen=True, eq=False)

@@ -25,11 +25,11 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from ntkbayes import ranges
 from ntkbayes.datasets import Dataset
 from ntkbayes.errors import ConfigurationError
-from ntkbayes.kernels.empirical import EmpiricalNTK
+from ntkbayes.kernels.empirical.ntk import EmpiricalNTK
 from ntkbayes.likelihood import ClassLikelihood, Likelihood, Stack
 from ntkbayes.linalg import largest
 from ntkbayes.networks import Network, Params, require_sound
-from ntkbayes.training.finite import Trainer, logits_of
+from ntkbayes.training.networks import Trainer, logits_of
 
 if TYPE_CHECKING:
     import pandas as pd

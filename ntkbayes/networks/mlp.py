@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ntkbayes import activations, ranges
-from ntkbayes.activations import Activation
+from ntkbayes import ranges
+from ntkbayes.networks import activations
+from ntkbayes.networks.activations import Activation
 from ntkbayes.networks.base import Network, Params, require_stds
 from ntkbayes.ranges import Number
 

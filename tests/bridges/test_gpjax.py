@@ -14,7 +14,6 @@ import pytest
 from gpjax.parameters import val
 
 import ntkbayes as nb
-from ntkbayes.activations import LeakyReLU
 from ntkbayes.bridges.gpjax import NNGPKernel, NTKKernel, from_gpjax, to_gpjax
 from ntkbayes.errors import (
     ConfigurationError,
@@ -24,6 +23,7 @@ from ntkbayes.errors import (
 )
 from ntkbayes.kernels import last_layer
 from ntkbayes.likelihood import Normal
+from ntkbayes.networks.activations import LeakyReLU
 
 NOISE = 0.05
 NETWORK = nb.networks.mlp(depth=2, activation="relu", weight_std=1.3, bias_std=0.4)

@@ -19,10 +19,10 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
 
 import ntkbayes as nb
-from ntkbayes import calibration
 from ntkbayes.bridges.sklearn import NTKClassifier
 from ntkbayes.errors import ConfigurationError, DataError, PrecisionError, RidgeError
-from ntkbayes.predictive import marginal_probabilities
+from ntkbayes.predictions.predictive import marginal_probabilities
+from ntkbayes.scores import calibration
 
 X, LABELS = oracle.blobs(3, 30, 3)
 Y = np.array(["c", "a", "b"])[LABELS]

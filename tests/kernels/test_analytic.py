@@ -17,10 +17,18 @@ from oracles.kernels import (
 )
 
 from ntkbayes import networks
-from ntkbayes.activations import GELU, Elementwise, Erf, GaussianPair, Identity, LeakyReLU, get
 from ntkbayes.bridges.neural_tangents import load
 from ntkbayes.errors import ConfigurationError, UnknownNameError
 from ntkbayes.kernels import KernelPair, MLPKernel, analytic_kernel
+from ntkbayes.networks.activations import (
+    GELU,
+    Elementwise,
+    Erf,
+    GaussianPair,
+    Identity,
+    LeakyReLU,
+    get,
+)
 
 quick = settings(deadline=None, derandomize=True, max_examples=20)
 stax = load().stax

@@ -9,7 +9,7 @@ import pytest
 from ntkbayes import networks
 from ntkbayes.errors import ConfigurationError, UnknownNameError
 from ntkbayes.kernels import EmpiricalNTK, analytic_kernel
-from ntkbayes.kernels.contractions import (
+from ntkbayes.kernels.empirical.contractions import (
     CLASS_DIAGONAL,
     DIAGONAL,
     FULL,
@@ -17,7 +17,7 @@ from ntkbayes.kernels.contractions import (
     Gradients,
     Grams,
 )
-from ntkbayes.kernels.empirical import _Computation
+from ntkbayes.kernels.empirical.ntk import _Computation
 from ntkbayes.networks import Network
 
 

@@ -11,8 +11,8 @@ from oracles import gp_classification as oracle
 
 import ntkbayes as nb
 from ntkbayes.errors import ConfigurationError, ConvergenceWarning
-from ntkbayes.laws.nuts import NUTS
-from ntkbayes.laws.split_hmc import SplitHMC
+from ntkbayes.laws.chains.nuts import NUTS
+from ntkbayes.laws.chains.split_hmc import SplitHMC
 from ntkbayes.likelihood import Bernoulli, Categorical
 
 NETWORK = nb.networks.mlp(depth=1, activation="relu", weight_std=1.5, bias_std=0.5)

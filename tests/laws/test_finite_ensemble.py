@@ -7,8 +7,8 @@ import pytest
 from oracles import gp_classification as oracle
 
 import ntkbayes as nb
-from ntkbayes.distances import energy_coefficient
 from ntkbayes.errors import ConfigurationError, ConvergenceError
+from ntkbayes.scores.distances import energy_coefficient
 
 KEY = jax.random.key(8)
 NEW = np.array([[0.0, 0.0], [1.5, 0.3], [-1.0, 2.0]])

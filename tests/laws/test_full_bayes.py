@@ -17,7 +17,7 @@ from oracles import gp_classification as oracle
 
 import ntkbayes as nb
 from ntkbayes.errors import ConfigurationError, RidgeError, UnknownNameError
-from ntkbayes.hyperparameters import value_of, with_values
+from ntkbayes.priors.hyperparameters import value_of, with_values
 
 KEY = jax.random.key(1)
 NETWORK = nb.networks.mlp(depth=1, activation="erf", weight_std=1.4, bias_std=0.6)

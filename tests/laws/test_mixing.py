@@ -7,7 +7,7 @@ import pytest
 from arviz_stats.base import array_stats
 
 from ntkbayes.errors import ConvergenceWarning
-from ntkbayes.laws.mixing import judged
+from ntkbayes.laws.chains.mixing import judged
 
 AXES = {"chain_axis": 0, "draw_axis": 1}
 

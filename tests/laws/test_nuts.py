@@ -7,10 +7,10 @@ import pytest
 from oracles import gp_classification as oracle
 
 import ntkbayes as nb
-from ntkbayes.laws import nuts
 from ntkbayes.laws.base import Problem
-from ntkbayes.laws.chains import laplace_mode
-from ntkbayes.laws.nuts import NUTS
+from ntkbayes.laws.chains import nuts
+from ntkbayes.laws.chains.base import laplace_mode
+from ntkbayes.laws.chains.nuts import NUTS
 from ntkbayes.likelihood import Bernoulli
 from ntkbayes.linalg import cholesky
 

@@ -11,7 +11,7 @@ from scipy import linalg, special
 
 import ntkbayes as nb
 from ntkbayes.errors import ConfigurationError, ConvergenceError, DataError
-from ntkbayes.laws import pruned_laplace
+from ntkbayes.laws.gaussian import pruned_laplace
 from ntkbayes.linalg import SharedInverse, StructuredCurvature, halves
 
 RIDGE = 0.5

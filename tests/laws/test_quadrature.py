@@ -8,8 +8,8 @@ import mpmath as mp
 import numpy as np
 import pytest
 
-from ntkbayes.laws.marginals import expectations, log_marginal_density, tilted
-from ntkbayes.laws.quadrature import integrate
+from ntkbayes.laws.gaussian.marginals import expectations, log_marginal_density, tilted
+from ntkbayes.laws.gaussian.quadrature import integrate
 from ntkbayes.likelihood import Bernoulli, LogConcave, Ordinal, Poisson
 
 CUTS = (-1.0, 0.5)

@@ -8,8 +8,8 @@ from oracles import gp_classification as oracle
 from scipy.stats import multivariate_normal
 
 import ntkbayes as nb
-from ntkbayes.laws import split_hmc
-from ntkbayes.laws.chains import Mode
+from ntkbayes.laws.chains import split_hmc
+from ntkbayes.laws.chains.base import Mode
 from ntkbayes.likelihood import Categorical, Normal
 
 KEY = jax.random.key(5)

@@ -10,7 +10,7 @@ from scipy import special
 import ntkbayes as nb
 from ntkbayes.errors import ConfigurationError, ConvergenceError
 from ntkbayes.kernels import FunctionKernel
-from ntkbayes.laws.held_out import folds
+from ntkbayes.laws.wrappers.held_out import folds
 
 RIDGE, MEAN = 0.05, 0.3
 KEY = jax.random.key(6)

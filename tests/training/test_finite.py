@@ -11,8 +11,9 @@ import pytest
 import ntkbayes as nb
 from ntkbayes.errors import ConfigurationError, DivergenceError, StorageError
 from ntkbayes.likelihood import Bernoulli, Categorical, Normal
-from ntkbayes.training import finite, flow, linearised
-from ntkbayes.training.finite import Trainer
+from ntkbayes.training import flow, linearised
+from ntkbayes.training import networks as finite
+from ntkbayes.training.networks import Trainer
 
 KEY = jax.random.key(0)
 X = jax.random.normal(KEY, (12, 2))

@@ -1,0 +1,1 @@
+"""The application: studies, sweeps, reports and the command line."""

@@ -1,0 +1,71 @@
+"""The baselines of every table, out of scikit-learn."""
+
+import time
+import warnings
+from collections.abc import Callable
+
+import jax
+import numpy as np
+from jaxtyping import PRNGKeyArray
+
+from ntkbayes.datasets import Dataset
+from ntkbayes.errors import ConfigurationError
+from ntkbayes.predictions.predictive import Predictions, predictions_from_probabilities
+
+
+def logistic_regression(train: Dataset, test: Dataset, *, key: PRNGKeyArray) -> Predictions:
+    """L2-regularised logistic regression with scikit-learn's default strength, C = 1."""
+    from sklearn.linear_model import LogisticRegression
+
+    return _baseline("logistic regression", LogisticRegression(max_iter=5000), train, test, key)
+
+
+def gaussian_process_classifier(train: Dataset, test: Dataset, *, key: PRNGKeyArray) -> Predictions:
+    """scikit-learn's GaussianProcessClassifier: Laplace, one class against the rest.
+
+    RBF kernel with a scale, hyper-parameters by its own evidence maximisation; it starts at a length
+    scale of √d, the typical distance of standardised points.
+    """
+    from sklearn.gaussian_process import GaussianProcessClassifier
+    from sklearn.gaussian_process.kernels import RBF, ConstantKernel
+
+    kernel = ConstantKernel(1.0) * RBF(float(np.sqrt(train.num_features)))
+    model = GaussianProcessClassifier(kernel, random_state=0)
+    return _baseline("sklearn GPC", model, train, test, key)
+
+
+BASELINES: dict[str, Callable[..., Predictions]] = {
+    "logistic regression": logistic_regression,
+    "sklearn GPC": gaussian_process_classifier,
+}
+
+
+def _baseline(
+    name: str, model: object, train: Dataset, test: Dataset, key: PRNGKeyArray
+) -> Predictions:
+    from sklearn.exceptions import ConvergenceWarning
+
+    if test.class_names != train.class_names:
+        raise ConfigurationError(
+            f"the training data have the classes {train.class_names}, the test data "
+            f"{test.class_names}; make both with the same class_names"
+        )
+    begin = time.perf_counter()
+    with warnings.catch_warnings():
+        # Hyper-parameters at a bound of their range are scikit-learn's business, and harmless here.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(train.features, train.labels)  # type: ignore[attr-defined]
+        found = model.predict_proba(train.check_features(test))  # type: ignore[attr-defined]
+    seconds = time.perf_counter() - begin
+    probabilities = np.zeros(test.targets.shape)
+    probabilities[:, model.classes_] = found  # type: ignore[attr-defined]
+    return predictions_from_probabilities(name, probabilities, test, key=key, seconds=seconds)
+
+
+def baselines(train: Dataset, test: Dataset, *, key: PRNGKeyArray) -> dict[str, Predictions]:
+    """Both baselines, trained on the most probable label of each training point."""
+    keys = jax.random.split(key, len(BASELINES))
+    return {
+        name: fit(train, test, key=k)
+        for (name, fit), k in zip(BASELINES.items(), keys, strict=True)
+    }

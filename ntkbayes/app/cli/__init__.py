@@ -1,0 +1,73 @@
+"""The command line: `ntkbayes compare`, `sweep`, `report`, `lazy`; also as `python -m ntkbayes`.
+
+What the commands need takes seconds to import, and is imported when Ctrl-C is already looked after.
+"""
+
+import errno
+import os
+import sys
+
+from ntkbayes.app.cli import interruption
+
+IGNORED = ("JAX_DEFAULT_PRNG_IMPL", "JAX_THREEFRY_PARTITIONABLE", "JAX_RANDOM_SEED_OFFSET")
+"""Variables that would give the same command other random numbers."""
+_NOT_OURS = (
+    "MPLBACKEND",  # a notebook's, which other processes may not have; figures are only written
+    "JAX_TRANSFER_GUARD",
+    "JAX_TRANSFER_GUARD_HOST_TO_DEVICE",
+    "JAX_TRANSFER_GUARD_DEVICE_TO_DEVICE",
+    "JAX_TRANSFER_GUARD_DEVICE_TO_HOST",
+)
+
+
+def main() -> None:
+    """Run the command of `sys.argv`: errors are messages, not tracebacks."""
+    from ntkbayes.app.cli import commands, terminal
+    from ntkbayes.errors import NTKBayesError
+
+    terminal.prepare()
+    try:
+        with interruption.also_in_compiled_code():
+            commands.app()
+    except NTKBayesError as error:
+        terminal.say(f"error: {error}", style="red")
+        raise SystemExit(1) from None
+
+
+def run() -> None:
+    """`main` as a process of its own, whose environment is made fit for it."""
+    interruption.end_at_once()
+    ignored = [name for name in IGNORED if os.environ.pop(name, None)]
+    for name in _NOT_OURS:
+        os.environ.pop(name, None)
+    if ignored:
+        print(f"{', '.join(ignored)} not heeded: same command, same numbers", file=sys.stderr)
+    code: int | str | None = 0
+    try:
+        main()
+    except SystemExit as end:
+        code = end.code
+    except OSError as error:
+        if error.errno != errno.ENOSPC or error.filename is not None:
+            raise  # else it was what is printed that found no space
+    unwritten = _flushed()
+    code = code or unwritten
+    if code == interruption.CODE:
+        # A process that was stopped amid a compilation ends without taking the interpreter down
+        # first, at which JAX's threads may crash.
+        os._exit(interruption.CODE)
+    raise SystemExit(code)
+
+
+def _flushed() -> int:
+    """Exit code of writing out what was printed; 1 if nobody reads it, or the disk is full."""
+    if sys.stdout is None:  # closed by whoever started us
+        return 0
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            print(f"error: cannot write the output: {error.strerror}", file=sys.stderr)
+        return 1
+    return 0

@@ -1,0 +1,428 @@
+"""The commands and their options. An option that would be ignored is an error."""
+
+import os
+import shlex
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+from ntkbayes.app.cli import terminal
+from ntkbayes.app.cli.interruption import interruptible
+from ntkbayes.errors import ConfigurationError
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="The Neural Tangent Kernel as a Bayesian object: compare laws of trained classifiers.",
+    epilog="Example: ntkbayes compare --data iris",
+)
+
+_RUNS = Path("runs")
+_DATA_HELP = "breast_cancer, wine, iris, digits, moons, or a file: .csv, .tsv or .parquet."
+TargetOption = Annotated[str | None, typer.Option(help="Column of the labels, for a file.")]
+DepthOption = Annotated[int, typer.Option(help="Hidden layers.")]
+WeightStdOption = Annotated[float, typer.Option(help="Standard deviation of the weights.")]
+BiasStdOption = Annotated[float, typer.Option(help="Standard deviation of the biases.")]
+ActivationOption = Annotated[
+    str, typer.Option(help="relu, leaky_relu, erf, gelu, identity, tanh, silu or sin.")
+]
+_RIDGE_HELP = "Weight of ½‖θ − θ0‖² against the summed loss."
+_SEED_HELP = "Of the split, the draws and the bootstrap."
+SmoothingOption = Annotated[
+    float, typer.Option(help="Label smoothing of the training targets, 0 to 1.")
+]
+LawsOption = Annotated[
+    str,
+    typer.Option(
+        help="Comma-separated, of: map, random-init, first-order, laplace, pruned-laplace, "
+        "nuts, split-hmc, perturbed-init, variational, mean-field, ep (two classes), dirichlet."
+    ),
+]
+DrawsOption = Annotated[
+    int,
+    typer.Option(help="Initialisations of each law that trains them; draws a chain of samplers."),
+]
+TestShareOption = Annotated[float, typer.Option(help="Part of the data held out.")]
+BaselinesOption = Annotated[bool, typer.Option(help="Take in scikit-learn's baselines.")]
+
+
+class Command(TyperCommand):
+    """A command that refuses an option given twice, and sets JAX up before it runs."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Raises ConfigurationError for an option given twice, of which only one could count."""
+        _, _, order = self.make_parser(ctx).parse_args(args=list(args))
+        for option in order:
+            if order.count(option) > 1 and not (option.multiple or option.is_eager):
+                raise ConfigurationError(f"{option.opts[0]} is given twice; give it once")
+        return super().parse_args(ctx, args)
+
+    def get_help(self, ctx: Any) -> str:
+        """The help in letters that the terminal has; typer takes every terminal for one of UTF-8."""
+        return terminal.legible(super().get_help(ctx))
+
+    def invoke(self, ctx: Any) -> Any:
+        """Raises ConfigurationError if JAX has no device to work with."""
+        # JAX's switches are this process's own here; the library never touches them.
+        import jax
+
+        jax.config.update("jax_enable_x64", True)
+        try:
+            jax.devices()
+        except Exception as error:  # JAX fails in several ways
+            chosen = os.environ.get("JAX_PLATFORMS")
+            cause = (
+                f" of JAX_PLATFORMS={chosen}; leave that unset, or set it to cpu" if chosen else ""
+            )
+            told = str(error) or type(error).__name__
+            raise ConfigurationError(f"JAX finds no device{cause} ({told})") from error
+        return super().invoke(ctx)
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        from ntkbayes import __version__
+
+        print(f"ntkbayes {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", is_eager=True, callback=_show_version, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command(
+    cls=Command, epilog="Example: ntkbayes compare --data my.csv --target species --ridge 0.1"
+)
+def compare(
+    context: typer.Context,
+    data: Annotated[
+        str | None,
+        typer.Option(help=_DATA_HELP),
+    ] = None,
+    target: TargetOption = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(help="A Python file that defines `study`, like those in models/."),
+    ] = None,
+    depth: DepthOption = 2,
+    activation: ActivationOption = "relu",
+    weight_std: WeightStdOption = 1.5,
+    bias_std: BiasStdOption = 0.1,
+    ridge: Annotated[float, typer.Option(help=_RIDGE_HELP)] = 0.1,
+    smoothing: SmoothingOption = 0.0,
+    laws: LawsOption = "map,random-init,first-order,laplace,nuts",
+    draws: DrawsOption = 1000,
+    seed: Annotated[int, typer.Option(help=_SEED_HELP)] = 0,
+    test_share: TestShareOption = 0.25,
+    train_size: Annotated[
+        int | None, typer.Option(help="Use only this many of the points, chosen by class.")
+    ] = None,
+    baselines: BaselinesOption = True,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for report.html, comparison.csv and the laws; runs/NAME if not given, by "
+            "the name of the data or of the model file."
+        ),
+    ] = None,
+) -> None:
+    """Fit laws of trained classifiers to data, compare them on held-out points, write a report.
+
+    An interrupted run goes on from the laws already finished.
+    """
+    import jax
+
+    from ntkbayes import networks
+    from ntkbayes.app.study import Study, from_file
+    from ntkbayes.priors.prior import NTKPrior
+
+    if (data is None) == (model is None):
+        given = "neither" if data is None else f"both --data {data} and --model {model}"
+        raise ConfigurationError(f"give either --data NAME or --model FILE; got {given}")
+    out = out or _RUNS / Path(data or str(model)).stem
+    if model is not None:
+        _require_only(context, "out", "model")
+        study = from_file(model)
+    else:
+        (points,) = _load([str(data)], target)
+        if train_size is not None:
+            points = points.subset(jax.random.key(seed), train_size)
+        network = networks.mlp(
+            depth=depth, activation=activation, weight_std=weight_std, bias_std=bias_std
+        )
+        study = Study(
+            data=points,
+            prior=NTKPrior(network, ridge=ridge),
+            methods=_methods(context, laws, draws),
+            smoothing=smoothing,
+            test_share=test_share,
+            baselines=baselines,
+            seed=seed,
+        )
+    with interruptible():
+        comparison = study.run(
+            out,
+            command=_command(),
+            announce=terminal.announce,
+            progress=sys.stderr.isatty(),
+        )
+    terminal.print_comparison(comparison)
+    print(f"report: {out / 'report.html'}")
+
+
+@app.command(
+    cls=Command,
+    epilog="Example: ntkbayes sweep --data wine --data iris --ridge 0.01 --ridge 0.1 "
+    "--seed 0 --seed 1 --laws map,laplace",
+)
+def sweep(
+    context: typer.Context,
+    data: Annotated[list[str], typer.Option(help=f"{_DATA_HELP} Once for each data set.")],
+    target: TargetOption = None,
+    depth: DepthOption = 2,
+    activation: ActivationOption = "relu",
+    weight_std: WeightStdOption = 1.5,
+    bias_std: BiasStdOption = 0.1,
+    ridge: Annotated[
+        list[float] | None, typer.Option(help=f"{_RIDGE_HELP} Once for each; 0.1 if not given.")
+    ] = None,
+    smoothing: SmoothingOption = 0.0,
+    laws: LawsOption = "map,random-init,first-order,laplace,nuts",
+    draws: DrawsOption = 1000,
+    seed: Annotated[
+        list[int] | None, typer.Option(help=f"{_SEED_HELP} Once for each; 0 if not given.")
+    ] = None,
+    test_share: TestShareOption = 0.25,
+    baselines: BaselinesOption = True,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes on this machine; one a core if not given.")
+    ] = None,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(
+            help="Address of a running Dask scheduler, whose workers do the work instead."
+        ),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for sweep.csv and the studies.")] = _RUNS
+    / "sweep",
+) -> None:
+    """Run `compare` for every data set, ridge and seed, several at a time.
+
+    Failed studies are reported, and the others go on. An interrupted sweep goes on from the studies
+    already finished; a finished one takes further data sets, ridges and seeds.
+    """
+    from ntkbayes import networks
+    from ntkbayes.app.study import Study
+    from ntkbayes.app.sweep import Sweep, connect, grid
+    from ntkbayes.priors.prior import NTKPrior
+
+    network = networks.mlp(
+        depth=depth, activation=activation, weight_std=weight_std, bias_std=bias_std
+    )
+    if scheduler is not None and workers is not None:
+        raise ConfigurationError(
+            f"--workers {workers} are processes of this machine, but with --scheduler others do the "
+            "work; leave out one of them"
+        )
+    points = _load(data, target)
+    study = Study(
+        data=points[0],
+        prior=NTKPrior(network, ridge=0.1),
+        methods=_methods(context, laws, draws),
+        smoothing=smoothing,
+        test_share=test_share,
+        baselines=baselines,
+    )
+    studies = Sweep(grid(study, data=points, ridges=ridge or (), seeds=seed or ()))
+    with interruptible(), connect(scheduler) if scheduler else nullcontext() as client:
+        result = studies.run(
+            out, client=client, num_workers=workers, command=_command(), progress=True
+        )
+    terminal.print_sweep(result.table)
+    for failure in result.failures:
+        terminal.say(f"failed: {failure}", style="red")
+    print(f"table: {out / 'sweep.csv'}")
+    if result.failures:
+        terminal.say(
+            f"{len(result.failures)} of {len(studies.studies)} studies failed; the same command "
+            "tries them again"
+        )
+        raise typer.Exit(1)
+
+
+@app.command(cls=Command, epilog="Example: ntkbayes report runs/mine")
+def report(
+    folder: Annotated[Path, typer.Argument(help="Folder that `ntkbayes compare` wrote.")],
+) -> None:
+    """Build the report of a finished comparison again, from its files."""
+    from ntkbayes.app import report as report_module
+    from ntkbayes.storage import comparisons as storage
+
+    with terminal.announce("report"):
+        path = report_module.write(storage.load(folder), folder)
+    print(f"report: {path}")
+
+
+@app.command(
+    cls=Command, epilog="Example: ntkbayes lazy --data breast_cancer --ridge 0.1 --widths 64,256"
+)
+def lazy(
+    data: Annotated[
+        str,
+        typer.Option(help=_DATA_HELP),
+    ],
+    target: TargetOption = None,
+    widths: Annotated[
+        str, typer.Option(help="Comma-separated hidden units of the networks, at least two.")
+    ] = "64,128,256,512",
+    seeds: Annotated[int, typer.Option(help="Networks of each width.")] = 3,
+    steps: Annotated[int, typer.Option(help="Full-batch gradient steps.")] = 12_000,
+    ridge: Annotated[
+        float, typer.Option(help="Weight of ½‖θ − θ0‖² against the summed loss, set against none.")
+    ] = 0.1,
+    smoothing: Annotated[
+        float, typer.Option(help="Label smoothing of the training targets, set against none.")
+    ] = 0.2,
+    depth: DepthOption = 2,
+    activation: ActivationOption = "relu",
+    weight_std: WeightStdOption = 1.5,
+    bias_std: BiasStdOption = 0.1,
+    max_points: Annotated[
+        int, typer.Option(help="Use at most this many of the points, chosen by class.")
+    ] = 40,
+    test_share: Annotated[float, typer.Option(help="Part of the points held out.")] = 0.25,
+    seed: Annotated[int, typer.Option(help="Of points, split and initialisations.")] = 0,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for lazy.csv, lazy.json and the figure; runs/NAME-lazy if not given, by the "
+            "name of the data."
+        ),
+    ] = None,
+) -> None:
+    """Train real networks of several widths, and say where the kernel view of them holds.
+
+    Four regimes: with and without ridge, on one-hot and on smoothed targets. Each network is
+    compared with its linearisation, trained by the same steps. An interrupted run goes on from the
+    networks already trained.
+    """
+    from ntkbayes import networks
+    from ntkbayes.lazy.widths import LazyStudy, four_regimes
+
+    out = out or _RUNS / f"{Path(data).stem}-lazy"
+
+    def family(width: int, num_outputs: int) -> networks.Network:
+        return networks.mlp(
+            depth=depth,
+            activation=activation,
+            weight_std=weight_std,
+            bias_std=bias_std,
+            width=width,
+            num_outputs=num_outputs,
+        )
+
+    study = LazyStudy(
+        data=_load([data], target)[0],
+        family=family,
+        widths=_whole_numbers("--widths", widths),
+        regimes=four_regimes(ridge=ridge, smoothing=smoothing),
+        num_seeds=seeds,
+        num_steps=steps,
+        max_points=max_points,
+        test_share=test_share,
+        seed=seed,
+    )
+    with interruptible():
+        result = study.run(out, command=_command(), announce=terminal.announce)
+    terminal.print_verdicts(result)
+    print(f"figure: {out / 'lazy.png'}")
+
+
+def _command() -> str:
+    return shlex.join(["ntkbayes", *sys.argv[1:]])
+
+
+def _names(words: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in words.split(",") if name.strip())
+
+
+def _whole_numbers(option: str, words: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(word) for word in words.split(",") if word.strip())
+    except ValueError:
+        raise ConfigurationError(
+            f"{option} takes whole numbers between commas, such as 64,256; got {words!r}"
+        ) from None
+
+
+def _given(context: typer.Context, name: str) -> bool:
+    """Whether an option is on the command line."""
+    return getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
+
+
+def _require_only(context: typer.Context, *names: str) -> None:
+    """Raises ConfigurationError if the command line gave any other option."""
+    others = [
+        "--" + name.replace("_", "-")
+        for name in context.params
+        if name not in names and _given(context, name)
+    ]
+    if others:
+        raise ConfigurationError(
+            f"a model file has its own settings: change them there, and leave out {', '.join(others)}"
+        )
+
+
+def _methods(context: typer.Context, laws: str, draws: int):  # type: ignore[no-untyped-def]
+    """Raises ConfigurationError for draws that no law makes."""
+    from ntkbayes.app.study import default_methods
+
+    methods = default_methods(_names(laws), num_draws=draws)
+    numbers = ("num_inits", "num_samples")
+    if _given(context, "draws") and not any(
+        hasattr(method, number) for method in methods.values() for number in numbers
+    ):
+        raise ConfigurationError(
+            f"--draws {draws} is for laws that draw, and of --laws {laws} none does; leave it out"
+        )
+    return methods
+
+
+def _load(data: list[str], target: str | None):  # type: ignore[no-untyped-def]
+    """Data sets, by name or from files whose labels are in the column `target`."""
+    from ntkbayes import datasets
+
+    files = [each for each in data if _is_path(each, datasets.NAMES)]
+    if files and target is None:
+        raise ConfigurationError(f"name the column of the labels in {files[0]} with --target")
+    named = [each for each in data if each not in files]
+    points = [
+        datasets.load(each) if each in named else datasets.read_table(each, target=str(target))
+        for each in data
+    ]
+    if target is not None and not files:
+        raise ConfigurationError(
+            f"--target {target} is for files, and {', '.join(named)} knows its labels; leave it out"
+        )
+    return points
+
+
+def _is_path(data: str, names: tuple[str, ...]) -> bool:
+    """Whether data are in a file: by what the word looks like, or since there is one."""
+    words = Path(data)
+    return data not in names and bool(words.suffix or len(words.parts) > 1 or os.path.lexists(data))

@@ -1,0 +1,263 @@
+"""What each parameter adds to an empirical NTK, and what that costs.
+
+Θ(x, x') is a sum over parameters of ⟨∂f_c/∂W, ∂f'_d/∂W⟩. For a layer (`structure`) with inputs a and
+signals δ this is Σ_ts (a_t · a'_s)(δ_ct · δ'_ds), and there are two ways to it:
+
+- `Grams`: the Gram of the inputs times the Gram of the signals, entry by entry;
+- `Gradients`: each point's gradient Σ_t a_t ⊗ δ_ct, then their inner products.
+
+The first wins when positions are few and weights large, as in perceptrons, the second in
+convolutions of large images. Everything else goes by its explicit `Jacobian`.
+
+Shapes: n points, C logits, G groups, T positions, K inputs, O outputs of a layer.
+"""
+
+import abc
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from ntkbayes.kernels.empirical.structure import Layer
+
+# What the passes through the network find for one parameter: a layer's operands and, last, the
+# signals at its tap (C, ...); or the derivatives of the logits (C, ...) if the leaf is loose.
+Found = tuple[Array, ...]
+# What a contraction makes of that, and then needs no more than once for each point.
+Kept = tuple[Array, ...]
+
+# Operations that a processor does while one byte comes from memory: about 5 to 12 on the CPUs and
+# GPUs of today. It only matters where two ways are nearly as good.
+_OPERATIONS_PER_BYTE = 8
+
+
+@dataclass(frozen=True)
+class Form:
+    """Which entries of Θ are wanted: einsum subscripts of the points and logits left and right."""
+
+    name: str
+    left: str
+    right: str
+    result: str
+
+    def entries(self, num_classes: int) -> int:
+        """Entries of the result for each pair of points."""
+        return num_classes ** (len(self.result) - len(self.points))
+
+    def products(self, num_classes: int) -> int:
+        """Pairs of logits that are multiplied for each pair of points."""
+        return num_classes ** len({self.left[1], self.right[1]})
+
+    @property
+    def points(self) -> str:
+        return "i" if self.left[0] == self.right[0] else "ij"
+
+
+FULL = Form("full", "ic", "jd", "ijcd")
+CLASS_DIAGONAL = Form("class_diagonal", "ic", "jc", "ijc")
+TRACED = Form("traced", "ic", "jc", "ij")
+DIAGONAL = Form("diagonal", "ic", "id", "icd")
+
+
+@dataclass(frozen=True)
+class Size:
+    """How large a task is: points left and right, pairs of them, logits, bytes of a number."""
+
+    form: Form
+    num_points: int
+    num_pairs: int
+    num_classes: int
+    itemsize: int
+
+
+class Contraction(abc.ABC):
+    """One way to the share of one or two leaves. Numbers are floats, not bytes."""
+
+    how: str
+
+    @abc.abstractmethod
+    def operations(self, size: Size) -> int:
+        """Additions and multiplications, beside those of the forward and backward passes."""
+
+    @abc.abstractmethod
+    def kept(self, num_classes: int) -> int:
+        """Numbers in what is kept of each point."""
+
+    @abc.abstractmethod
+    def scratch(self, form: Form, num_classes: int) -> int:
+        """Numbers in temporary arrays for each pair of points."""
+
+    @abc.abstractmethod
+    def moved(self, size: Size) -> int:
+        """Numbers written to memory and read again."""
+
+    @abc.abstractmethod
+    def found(self, num_classes: int) -> int:
+        """Numbers in what is found of each point."""
+
+    @abc.abstractmethod
+    def keep(self, found: Found) -> Kept:
+        """What the contraction needs of one point."""
+
+    def waits(self, num_classes: int) -> bool:
+        """Whether holding what is found, until its turn comes, takes less than what is kept."""
+        return self.found(num_classes) <= self.kept(num_classes)
+
+    @abc.abstractmethod
+    def share(self, form: Form, left: Kept, right: Kept) -> Array:
+        """What the leaves add to the form's entries between the points left and right."""
+
+    def cost(self, size: Size) -> int:
+        """Operations, and the time that memory takes expressed in operations."""
+        return self.operations(size) + _OPERATIONS_PER_BYTE * size.itemsize * self.moved(size)
+
+
+class Explicit(Contraction):
+    """Derivatives of every logit by every entry of the parameters, and their inner products."""
+
+    def scratch(self, form: Form, num_classes: int) -> int:
+        return form.entries(num_classes)
+
+    def moved(self, size: Size) -> int:
+        entries = size.num_pairs * size.form.entries(size.num_classes)
+        return 2 * size.num_points * self.kept(size.num_classes) + entries
+
+    def share(self, form: Form, left: Kept, right: Kept) -> Array:
+        return _inner_products(form, left[0], right[0])
+
+
+@dataclass(frozen=True)
+class Jacobian(Explicit):
+    """Explicit derivatives of every logit, (n, C, size of the leaf)."""
+
+    leaf: int
+    leaf_size: int
+    how = "explicit Jacobian"
+
+    def operations(self, size: Size) -> int:
+        return 2 * size.num_pairs * size.form.products(size.num_classes) * self.leaf_size
+
+    def kept(self, num_classes: int) -> int:
+        return num_classes * self.leaf_size
+
+    def found(self, num_classes: int) -> int:
+        return self.kept(num_classes)
+
+    def keep(self, found: Found) -> Kept:
+        """The derivatives of one point, (C, size of the leaf)."""
+        (derivatives,) = found
+        return (derivatives.reshape(derivatives.shape[0], -1),)
+
+
+@dataclass(frozen=True)
+class Gradients(Explicit):
+    """Gradients of every logit with respect to a layer's weight, (n, C, G O K)."""
+
+    layer: Layer
+    how = "per-point gradients"
+
+    @property
+    def _leaf_size(self) -> int:
+        return self.layer.groups * self.layer.inputs * self.layer.outputs
+
+    def operations(self, size: Size) -> int:
+        gradients = size.num_points * size.num_classes * self.layer.positions
+        products = size.num_pairs * size.form.products(size.num_classes)
+        return 2 * (gradients + products) * self._leaf_size
+
+    def kept(self, num_classes: int) -> int:
+        return num_classes * self._leaf_size
+
+    def found(self, num_classes: int) -> int:
+        return self.layer.found(num_classes)
+
+    def keep(self, found: Found) -> Kept:
+        """The gradients of one point, (C, G O K)."""
+        *operands, deltas = found
+        signals = self.layer.signals(deltas)
+        classes, groups, positions, outputs = signals.shape
+        # In the order (C O, T) × (T, K) for each group the result needs no rearrangement.
+        rows = signals.transpose(1, 0, 3, 2).reshape(groups, classes * outputs, positions)
+        columns = self.layer.activations((*operands,))
+        gradients = jax.lax.dot_general(rows, columns, (((2,), (1,)), ((0,), (0,))))
+        apart = gradients.reshape(groups, classes, -1).transpose(1, 0, 2)
+        return (apart.reshape(classes, -1),)
+
+
+@dataclass(frozen=True)
+class Grams(Contraction):
+    """The Gram of a layer's inputs, entry by entry times the Gram of its signals."""
+
+    layer: Layer
+    how = "input Gram ∘ signal Gram"
+
+    @property
+    def _meetings(self) -> int:
+        """Pairs of positions that meet."""
+        return self.layer.groups * self.layer.positions**2
+
+    def operations(self, size: Size) -> int:
+        classes = size.num_classes
+        dots = self.layer.inputs + size.form.products(classes) * self.layer.outputs
+        return 2 * size.num_pairs * self._meetings * (dots + size.form.entries(classes))
+
+    def kept(self, num_classes: int) -> int:
+        layer = self.layer
+        return layer.groups * layer.positions * (layer.inputs + num_classes * layer.outputs)
+
+    def scratch(self, form: Form, num_classes: int) -> int:
+        grams = self.layer.groups * self.layer.positions * (1 + form.entries(num_classes))
+        return grams + form.entries(num_classes)
+
+    def moved(self, size: Size) -> int:
+        entries = 1 + size.form.entries(size.num_classes)
+        return 2 * size.num_pairs * self._meetings * entries + size.num_points * self.kept(
+            size.num_classes
+        )
+
+    def found(self, num_classes: int) -> int:
+        return self.layer.found(num_classes)
+
+    def keep(self, found: Found) -> Kept:
+        """Inputs and signals of one point, (G, T, K) and (C, G, T, O)."""
+        *operands, deltas = found
+        return self.layer.activations((*operands,)), self.layer.signals(deltas)
+
+    def share(self, form: Form, left: Kept, right: Kept) -> Array:
+        a, delta = left
+        b, epsilon = right
+        i, j = form.left[0], form.right[0]
+        spread = (..., *[None] * (len(form.result) - len(form.points)))
+        if self.layer.positions == self.layer.groups == 1:
+            inputs = jnp.einsum(f"{i}k,{j}k->{form.points}", a[:, 0, 0], b[:, 0, 0])
+            signals = _inner_products(form, delta[:, :, 0, 0], epsilon[:, :, 0, 0])
+            return inputs[spread] * signals
+
+        def meet(total: Array, at: Kept) -> tuple[Array, None]:
+            """One position of the left points with all of the right: T times less scratch."""
+            a, delta = at
+            inputs = jnp.einsum(f"{i}gk,{j}gsk->gs{form.points}", a, b)
+            signals = jnp.einsum(f"{form.left}go,{form.right}gso->gs{form.result}", delta, epsilon)
+            return total + jnp.sum(inputs[spread] * signals, axis=(0, 1)), None
+
+        shape = [
+            dict(zip(form.left + form.right, (*delta.shape[:2], *epsilon.shape[:2]), strict=True))[
+                axis
+            ]
+            for axis in form.result
+        ]
+        start = jnp.zeros(shape, jnp.result_type(delta, epsilon))
+        positions = jnp.moveaxis(a, 2, 0), jnp.moveaxis(delta, 3, 0)
+        return jax.lax.scan(meet, start, positions)[0]
+
+
+def choices(layer: Layer) -> tuple[Grams | Gradients, ...]:
+    """The ways to the share of a layer."""
+    return Grams(layer), Gradients(layer)
+
+
+def _inner_products(
+    form: Form, left: Float[Array, "n1 classes p"], right: Float[Array, "n2 classes p"]
+) -> Array:
+    return jnp.einsum(f"{form.left}p,{form.right}p->{form.result}", left, right)

@@ -1,0 +1,379 @@
+"""The empirical NTK Θ(x, x') = J(x; θ) J(x'; θ)ᵀ of any network at given parameters.
+
+The Jacobian is not formed where the network's structure makes that unnecessary: the share of a
+linear layer follows from its inputs and the signals back-propagated to its output. The layers are
+found from what the network computes (`structure`), each by the cheaper of two contractions
+(`contractions`), one layer after the other where memory allows all points at once, and otherwise in
+blocks of points that keep to a bound on memory (`plan`). Where there is no structure explicit
+derivatives take over, so that the result is exact for every network.
+
+A faster relative of these sums is Novak, Sohl-Dickstein & Schoenholz, "Fast finite width neural
+tangent kernel" (2022), who add structure within layers; here it is looked for between positions.
+
+Shapes: n points, C logits.
+"""
+
+from collections.abc import Callable
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from ntkbayes.errors import UnknownNameError
+from ntkbayes.kernels.empirical.arrangement import aval
+from ntkbayes.kernels.empirical.contractions import (
+    CLASS_DIAGONAL,
+    DIAGONAL,
+    FULL,
+    TRACED,
+    Contraction,
+    Form,
+    Found,
+    Kept,
+)
+from ntkbayes.kernels.empirical.plan import Linear, Plan, Task, choose, make_plan, peak_bytes
+from ntkbayes.kernels.empirical.structure import Structure, find_structure
+from ntkbayes.linalg import Portable
+from ntkbayes.networks import Network, Params, require_sound
+
+Features = Array | np.ndarray
+
+_WORTH_HALVING = 16  # points: of fewer, three small products take as long as a whole one
+
+
+class EmpiricalNTK(Portable, eqx.Module):
+    """Θ(x, x') = J(x; θ) J(x'; θ)ᵀ, a C × C block for each pair of points.
+
+    All forms have the precision of parameters and features, and may be used under `jax.jit` and
+    under `jax.vmap` over the parameters. x2 = None stands for x2 = x1.
+
+    Attributes:
+        network, params: what is differentiated, and where.
+        max_bytes: bound on temporary arrays and inputs together, beside the result (for each member
+            where parameters are vmapped). Less memory may mean more passes through the network.
+
+    Raises:
+        ConfigurationError: a single pair of points needs more than `max_bytes`; or network,
+            parameters and features do not fit together (`require_sound`; not under `jax.jit`).
+        PrecisionError: the network computes in less than their precision.
+    """
+
+    network: Network
+    params: Params
+    max_bytes: int = eqx.field(static=True, default=2**30)
+
+    def full(
+        self, x1: Features, x2: Features | None = None
+    ) -> Float[Array, "n1 n2 classes classes"]:
+        """Θ: entry [i, j, c, d] is ⟨∂f_c(x1_i)/∂θ, ∂f_d(x2_j)/∂θ⟩."""
+        return self._evaluate(FULL, x1, x2)
+
+    def class_diagonal(
+        self, x1: Features, x2: Features | None = None
+    ) -> Float[Array, "n1 n2 classes"]:
+        """Θ for each logit with itself: entry [i, j, c] is that of `full` at [i, j, c, c]."""
+        return self._evaluate(CLASS_DIAGONAL, x1, x2)
+
+    def traced(self, x1: Features, x2: Features | None = None) -> Float[Array, "n1 n2"]:
+        """The mean of `class_diagonal` over classes: Θ_s with Θ_s ⊗ I_C nearest to Θ."""
+        return self._evaluate(TRACED, x1, x2)
+
+    def diagonal(self, x: Features) -> Float[Array, "n classes classes"]:
+        """Θ(x, x) of each point."""
+        return self._evaluate(DIAGONAL, x, None)
+
+    def product(
+        self, x1: Features, x2: Features, v: Float[Array, "n2 classes"]
+    ) -> Float[Array, "n1 classes"]:
+        """Θ(x1, x2) v = J(x1) J(x2)ᵀ v: one backward pass at x2 and one forward pass at x1.
+
+        All points at once: `max_bytes` has no say here.
+        """
+        return _product(self, self._sound(x1), self._sound(x2), v)
+
+    def plan(self, x1: Features, x2: Features | None = None, *, form: str = "full") -> Plan:
+        """What is done for each parameter, with operations and bytes; nothing is evaluated.
+
+        Args:
+            form: "full", "class_diagonal", "traced" or "diagonal".
+
+        Raises:
+            UnknownNameError: there is no such form.
+        """
+        forms = {known.name: known for known in (FULL, CLASS_DIAGONAL, TRACED, DIAGONAL)}
+        if form not in forms:
+            raise UnknownNameError("form", form, list(forms))
+        second = None if x2 is None else self._sound(x2)
+        return _Computation(self, forms[form], self._sound(x1), second).plan
+
+    def _evaluate(self, form: Form, x1: Features, x2: Features | None) -> Array:
+        return _run(self, form, self._sound(x1), None if x2 is None else self._sound(x2))
+
+    def _sound(self, x: Features) -> Array:
+        """The features as an array; checked with network and parameters unless traced by JAX."""
+        points = jnp.asarray(x)
+        if not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((self, points))):
+            require_sound(self.network, self.params, points)
+        return points
+
+
+@eqx.filter_jit
+def _run(ntk: EmpiricalNTK, form: Form, x1: Array, x2: Array | None) -> Array:
+    return _Computation(ntk, form, x1, x2).run()
+
+
+@eqx.filter_jit
+def _product(ntk: EmpiricalNTK, x1: Array, x2: Array, v: Array) -> Array:
+    def at(x: Array) -> Callable[[Params], Array]:
+        return lambda params: ntk.network.apply(params, x)
+
+    logits, pull = jax.vjp(at(x2), ntk.params)
+    (step,) = pull(v.astype(logits.dtype))
+    return jax.jvp(at(x1), (ntk.params,), (step,))[1]
+
+
+class _Computation:
+    """One form of Θ between given points: found, planned, and run, within one trace of JAX."""
+
+    def __init__(self, ntk: EmpiricalNTK, form: Form, x1: Array, x2: Array | None):
+        paths, tree = jax.tree_util.tree_flatten_with_path(ntk.params)
+        names = [jax.tree_util.keystr(path) or "θ" for path, _ in paths]
+        self.leaves = [jnp.asarray(leaf) for _, leaf in paths]
+
+        def logits(leaves: list[Array], x: Array) -> Float[Array, " classes"]:
+            return ntk.network.apply(jax.tree.unflatten(tree, leaves), x[None])[0]
+
+        self.x1, self.x2 = x1, x1 if x2 is None else x2
+        self.symmetric = x2 is None
+        self.form = form
+        point = jax.ShapeDtypeStruct(x1.shape[1:], x1.dtype)
+        self.structure: Structure = find_structure(logits, [_like(v) for v in self.leaves], point)
+        (output,) = self.structure.program.out_avals
+        self.num_classes, self.dtype = output.shape[0], output.dtype
+        task = Task(
+            form=form,
+            num_rows=len(self.x1),
+            num_columns=len(self.x2),
+            symmetric=self.symmetric,
+            num_classes=self.num_classes,
+            itemsize=self.dtype.itemsize,
+        )
+        self.ways: tuple[Contraction, ...] = choose(
+            self.structure, [leaf.size for leaf in self.leaves], task
+        )
+        given = [*self.leaves, self.x1] if self.symmetric else [*self.leaves, self.x1, self.x2]
+        self.plan = make_plan(
+            task,
+            self.ways,
+            passes=self._linear(self.keep_each, point),
+            at_once=self._measure_at_once(),
+            names=names,
+            num_bytes_given=sum(v.nbytes for v in given),
+            max_bytes=ntk.max_bytes,
+        )
+
+    # --- through the network ---
+
+    def find(self, x: Array) -> list[Found]:
+        """What is found at one point for each contraction: a forward pass and C backward ones."""
+        structure, leaves = self.structure, self.leaves
+
+        def tapped(
+            deltas: list[Array], loose: list[Array]
+        ) -> tuple[Array, list[tuple[Array, ...]]]:
+            merged = list(leaves)
+            for leaf, value in zip(structure.loose, loose, strict=True):
+                merged[leaf] = value
+            return structure.tapped(merged, x, deltas)
+
+        zeros = [jnp.zeros(aval(v.tap).shape, aval(v.tap).dtype) for v in structure.layers]
+        _, pull, operands = jax.vjp(
+            tapped, zeros, [leaves[leaf] for leaf in structure.loose], has_aux=True
+        )
+        deltas, jacobians = jax.vmap(pull)(jnp.eye(self.num_classes, dtype=self.dtype))
+        found = [(*given, delta) for given, delta in zip(operands, deltas, strict=True)]
+        return found + [(jacobian,) for jacobian in jacobians]
+
+    def keep_each(self, points: Array) -> list[Kept]:
+        """What the contractions need of points that go through the network together."""
+
+        def keep(x: Array) -> list[Kept]:
+            return [way.keep(found) for way, found in zip(self.ways, self.find(x), strict=True)]
+
+        return jax.vmap(keep)(points)
+
+    def keep_all(self, points: Array) -> list[Kept]:
+        """The same for many points, a chunk of them at a time."""
+        return _in_chunks(self.keep_each, points, self.plan.chunk)
+
+    def hold(self, points: Array) -> list[Found | Kept]:
+        """The smaller of what is found and what is kept of it."""
+
+        def smaller(x: Array) -> list[Found | Kept]:
+            return [
+                found if way.waits(self.num_classes) else way.keep(found)
+                for way, found in zip(self.ways, self.find(x), strict=True)
+            ]
+
+        return jax.vmap(smaller)(points)
+
+    # --- all at once ---
+
+    def run_at_once(self, x1: Array, x2: Array) -> Array:
+        """Θ in one block of 2 × 2 quarters, in the symmetric case three of them and a transpose.
+
+        A contraction begins when the one before has ended, so that the gradients of one layer at
+        most are in memory.
+        """
+        left = self.hold(x1)
+        right = left if self.symmetric else self.hold(x2)
+        quarters = [(0, 0), (0, 1), (1, 1)] if self.symmetric else [(0, 0), (0, 1), (1, 0), (1, 1)]
+        done: list[Array] = []
+        for k, way in enumerate(self.ways):
+            rows = self.keep_halves(way, left[k], done)
+            columns = rows if self.symmetric else self.keep_halves(way, right[k], done)
+            shares = [way.share(self.form, rows[i], columns[j]) for i, j in quarters]
+            done = [a + b for a, b in zip(done, shares, strict=True)] if done else shares
+        block = dict(zip(quarters, map(self._normalised, done), strict=True))
+        if self.symmetric:
+            block[1, 0] = _mirrored(block[0, 1])
+        halves = [jnp.concatenate([block[i, 0], block[i, 1]], axis=1) for i in (0, 1)]
+        return jnp.concatenate(halves, axis=0)
+
+    def keep_halves(
+        self, way: Contraction, held: Found | Kept, after: list[Array]
+    ) -> tuple[Kept, Kept]:
+        """What a contraction needs of the first and the last points, once `after` is there."""
+        half = len(held[0]) // 2
+        # XLA drops barriers before it orders operations, but has to wait for where a slice begins:
+        # at 0 and `half`, where it is moved back to should a total not be a number.
+        wait = sum((jnp.isnan(total.ravel()[0]).astype(jnp.int32) for total in after), jnp.int32(0))
+        first = _slice(held, -wait, half)
+        last = _slice(held, half + wait, len(held[0]) - half)
+        if way.waits(self.num_classes):
+            first, last = jax.vmap(way.keep)(first), jax.vmap(way.keep)(last)
+        return first, last
+
+    def _measure_at_once(self) -> int | None:
+        """Bytes of temporaries of `run_at_once`; None where there is little to gain by it."""
+        few = min(len(self.x1), len(self.x2)) < _WORTH_HALVING
+        if few or self.form.points == "i" or not self.ways:
+            return None
+        x1, x2 = _like(self.x1), _like(self.x2)
+        return peak_bytes(jax.make_jaxpr(self.run_at_once)(x1, x2))
+
+    def _linear(self, function: Callable[[Array], object], point: jax.ShapeDtypeStruct) -> Linear:
+        """Temporary memory of a function of points, from programs for one and for two."""
+        one, two = (peak_bytes(jax.make_jaxpr(function)(_like_many(point, n))) for n in (1, 2))
+        return Linear(fixed=max(0, 2 * one - two), each=two - one)
+
+    def _normalised(self, total: Array) -> Array:
+        return total / self.num_classes if self.form is TRACED else total
+
+    # --- blocks ---
+
+    def contract(self, left: list[Kept], right: list[Kept]) -> Array:
+        total: Array | float = 0.0
+        for way, one, other in zip(self.ways, left, right, strict=True):
+            total = total + way.share(self.form, one, other)
+        return self._normalised(jnp.asarray(total))
+
+    def run(self) -> Array:
+        plan = self.plan
+        if not self.ways:
+            sizes = {"i": plan.num_rows, "j": plan.num_columns}
+            shape = [sizes.get(axis, self.num_classes) for axis in self.form.result]
+            return jnp.zeros(shape, self.dtype)
+        if self.form.points == "i":
+            return _in_chunks(self.contract_alone, self.x1, plan.rows)
+        if plan.at_once:
+            return self.run_at_once(self.x1, self.x2)
+        if not plan.holds_all:
+            return self.run_blocks(
+                lambda first: self.keep_all(_slice(self.x1, first, plan.rows)),
+                lambda first: self.keep_all(_slice(self.x2, first, plan.columns)),
+            )
+        right = self.keep_all(self.x2)
+        left = right if self.symmetric else self.keep_all(self.x1)
+        if (plan.rows, plan.columns) == (plan.num_rows, plan.num_columns):
+            return self.contract(left, right)
+        return self.run_blocks(
+            lambda first: _slice(left, first, plan.rows),
+            lambda first: _slice(right, first, plan.columns),
+        )
+
+    def contract_alone(self, points: Array) -> Array:
+        kept = self.keep_each(points)
+        return self.contract(kept, kept)
+
+    def run_blocks(
+        self, rows: Callable[[Array], list[Kept]], columns: Callable[[Array], list[Kept]]
+    ) -> Array:
+        """Block after block, from what is kept of the rows and columns that begin at a point.
+
+        Blocks at the end begin earlier rather than being smaller. In the symmetric case, blocks
+        below the diagonal are the transposes of those above.
+        """
+        plan = self.plan
+        last_row, last_column = plan.num_rows - plan.rows, plan.num_columns - plan.columns
+
+        def row(k: Array, result: Array) -> Array:
+            i = jnp.minimum(k * plan.rows, last_row)
+            left = rows(i)
+
+            def column(m: Array, result: Array) -> Array:
+                j = jnp.minimum(m * plan.columns, last_column)
+                block = self.contract(left, columns(j))
+                rest = (0,) * (block.ndim - 2)
+                if self.symmetric:
+                    result = jax.lax.dynamic_update_slice(result, _mirrored(block), (j, i, *rest))
+                return jax.lax.dynamic_update_slice(result, block, (i, j, *rest))
+
+            first = k if self.symmetric else 0
+            return jax.lax.fori_loop(first, -(-plan.num_columns // plan.columns), column, result)
+
+        sizes = {"i": plan.num_rows, "j": plan.num_columns}
+        shape = [sizes.get(axis, self.num_classes) for axis in self.form.result]
+        empty = jnp.zeros(shape, self.dtype)
+        return jax.lax.fori_loop(0, -(-plan.num_rows // plan.rows), row, empty)
+
+
+def _mirrored(block: Array) -> Array:
+    """Θ(x', x) from Θ(x, x')."""
+    return jnp.transpose(block, (1, 0, *reversed(range(2, block.ndim))))
+
+
+def _slice[Tree](tree: Tree, first: Array, size: int) -> Tree:
+    """`size` points from `first` on, or from the nearest place where there are as many."""
+    return jax.tree.map(
+        lambda v: jax.lax.dynamic_slice_in_dim(v, first, size, allow_negative_indices=False), tree
+    )
+
+
+def _in_chunks[Result](function: Callable[[Array], Result], x: Array, size: int) -> Result:
+    """function(x), `size` points at a time; the last chunk begins earlier if it has to."""
+    if size >= len(x):
+        return function(x)
+
+    def step(k: Array, result: Result) -> Result:
+        first = jnp.minimum(k * size, len(x) - size)
+        part = function(_slice(x, first, size))
+        return jax.tree.map(
+            lambda whole, piece: jax.lax.dynamic_update_slice_in_dim(whole, piece, first, 0),
+            result,
+            part,
+        )
+
+    shapes = jax.eval_shape(function, x[:size])
+    empty = jax.tree.map(lambda like: jnp.zeros((len(x), *like.shape[1:]), like.dtype), shapes)
+    return jax.lax.fori_loop(0, -(-len(x) // size), step, empty)
+
+
+def _like(value: Array) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(value.shape, value.dtype)
+
+
+def _like_many(point: jax.ShapeDtypeStruct, number: int) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct((number, *point.shape), point.dtype)

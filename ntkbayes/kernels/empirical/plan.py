@@ -1,0 +1,346 @@
+"""How an empirical NTK is computed: the way for each parameter, and blocks that bound the memory."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Var, jaxprs_in_params
+
+from ntkbayes.errors import ConfigurationError
+from ntkbayes.kernels.empirical.arrangement import Atom, aval
+from ntkbayes.kernels.empirical.contractions import (
+    Contraction,
+    Form,
+    Gradients,
+    Grams,
+    Jacobian,
+    Size,
+    choices,
+)
+from ntkbayes.kernels.empirical.structure import Layer, Structure
+
+
+@dataclass(frozen=True)
+class Step:
+    """What is done for one layer or loose leaf.
+
+    Attributes:
+        parameters: names of the leaves, as paths into the parameters.
+        how: the contraction chosen, in words.
+        operations: additions and multiplications of it, beside the passes through the network.
+        bytes_held: from the passes through the network on, for the points held at one time.
+        bytes_of_scratch: temporary arrays while one block is contracted.
+    """
+
+    parameters: tuple[str, ...]
+    how: str
+    operations: int
+    bytes_held: int
+    bytes_of_scratch: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How one form of an empirical NTK is computed; `str(plan)` is a table.
+
+    Attributes:
+        form: "full", "class_diagonal", "traced" or "diagonal".
+        steps: one for each layer or loose leaf.
+        unused: names of the parameters without influence on the logits.
+        num_rows, num_columns: points of x1 and of x2.
+        rows, columns: points of x1 and of x2 in one block of the result.
+        chunk: points that go through the network at one time.
+        at_once: whether there is but one block, and the gradients of a layer are formed when its
+            turn comes.
+        holds_all: whether signals of all points are held, or found again for each block.
+        num_bytes: predicted peak of temporaries and inputs, beside the result.
+        max_bytes: its bound.
+    """
+
+    form: str
+    steps: tuple[Step, ...]
+    unused: tuple[str, ...]
+    num_rows: int
+    num_columns: int
+    rows: int
+    columns: int
+    chunk: int
+    at_once: bool
+    holds_all: bool
+    num_bytes: int
+    max_bytes: int
+
+    def __str__(self) -> str:
+        head = ("parameters", "way", "operations", "held", "scratch")
+        table = [head]
+        for step in self.steps:
+            numbers = _operations(step.operations), _bytes(step.bytes_held)
+            scratch = _bytes(step.bytes_of_scratch)
+            table.append((" ".join(step.parameters), step.how, *numbers, scratch))
+        table += [(name, "no influence", "0", "0 B", "0 B") for name in self.unused]
+        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+        lines = [
+            "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
+            for row in table
+        ]
+        held = "signals of all points held" if self.holds_all else "signals found for each block"
+        return "\n".join(
+            [
+                f"{self.form} NTK of {self.num_rows} × {self.num_columns} points "
+                f"in blocks of {self.rows} × {self.columns}, {held}, "
+                f"{self.chunk} points at a time through the network",
+                *lines,
+                f"at most {_bytes(self.num_bytes)} beside the result (bound "
+                f"{_bytes(self.max_bytes)})",
+            ]
+        )
+
+
+def _operations(number: int) -> str:
+    return f"{number:.2g}" if number >= 1000 else str(number)
+
+
+def _bytes(number: int) -> str:
+    power = min(3, max(0, int(math.log(max(number, 1), 1024))))
+    return f"{number / 1024**power:.{min(power, 1)}f} {('B', 'KiB', 'MiB', 'GiB')[power]}"
+
+
+# --- choosing ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Linear:
+    """Bytes of temporaries: `fixed` + `each` per point."""
+
+    fixed: int
+    each: int
+
+    def at(self, num_points: int) -> int:
+        return self.fixed + num_points * self.each
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is to be computed: a form between n1 and n2 points, or of n1 points with themselves."""
+
+    form: Form
+    num_rows: int
+    num_columns: int
+    symmetric: bool
+    num_classes: int
+    itemsize: int
+
+    @property
+    def size(self) -> Size:
+        if self.form.points == "i":
+            points = pairs = self.num_rows
+        else:
+            points = self.num_rows + (0 if self.symmetric else self.num_columns)
+            pairs = self.num_rows * self.num_columns
+        return Size(self.form, points, pairs, self.num_classes, self.itemsize)
+
+
+def choose(structure: Structure, leaf_sizes: Sequence[int], task: Task) -> tuple[Contraction, ...]:
+    """The cheapest way to the share of each layer and loose leaf."""
+
+    def cheapest(layer: Layer) -> Contraction:
+        return min(choices(layer), key=lambda way: way.cost(task.size))
+
+    layers = [cheapest(layer) for layer in structure.layers]
+    return (*layers, *(Jacobian(leaf, leaf_sizes[leaf]) for leaf in structure.loose))
+
+
+def leaves_of(contraction: Contraction) -> tuple[int, ...]:
+    if isinstance(contraction, Jacobian):
+        return (contraction.leaf,)
+    assert isinstance(contraction, Grams | Gradients)
+    return contraction.layer.leaves
+
+
+def make_plan(
+    task: Task,
+    contractions: Sequence[Contraction],
+    *,
+    passes: Linear,
+    at_once: int | None,
+    names: Sequence[str],
+    num_bytes_given: int,
+    max_bytes: int,
+) -> Plan:
+    """Blocks as large as the bound on memory allows.
+
+    Args:
+        passes: memory of the passes through the network, with what is kept of their points.
+        at_once: memory of the computation in one block, layer after layer; None if that is not for
+            this task.
+        names: of the leaves.
+        num_bytes_given: bytes of the inputs.
+        max_bytes: bound on temporaries and inputs together.
+
+    Raises:
+        ConfigurationError: one point against one other needs more than `max_bytes`.
+    """
+    classes, itemsize = task.num_classes, task.itemsize
+    needs = _Needs(
+        held=itemsize * sum(way.kept(classes) for way in contractions),
+        scratch=itemsize * sum(way.scratch(task.form, classes) for way in contractions),
+        passes=passes,
+        at_once=at_once,
+    )
+    blocks = _choose_blocks(task, needs, max_bytes - num_bytes_given)
+    if blocks is None:
+        least = _Blocks(1, 1, 1, False, False).num_bytes(task, needs) + num_bytes_given
+        raise ConfigurationError(
+            f"max_bytes is {max_bytes}, but the {task.form.name} NTK of a single pair of points "
+            f"needs {least} bytes; raise max_bytes, or use EmpiricalNTK.product"
+        )
+    num_held, pairs = blocks.points_held(task), blocks.pairs(task)
+
+    def step(way: Contraction) -> Step:
+        held, scratch = num_held * way.kept(classes), pairs * way.scratch(task.form, classes)
+        if blocks.at_once and way.waits(classes):
+            held, scratch = num_held * way.found(classes), scratch + held
+        return Step(
+            parameters=tuple(names[leaf] for leaf in leaves_of(way)),
+            how=way.how,
+            operations=way.operations(task.size),
+            bytes_held=itemsize * held,
+            bytes_of_scratch=itemsize * scratch,
+        )
+
+    used = {leaf for way in contractions for leaf in leaves_of(way)}
+    return Plan(
+        form=task.form.name,
+        steps=tuple(map(step, contractions)),
+        unused=tuple(name for i, name in enumerate(names) if i not in used),
+        num_rows=task.num_rows,
+        num_columns=task.num_columns,
+        rows=blocks.rows,
+        columns=blocks.columns,
+        chunk=blocks.chunk,
+        at_once=blocks.at_once,
+        holds_all=blocks.holds_all,
+        num_bytes=num_bytes_given + blocks.num_bytes(task, needs),
+        max_bytes=max_bytes,
+    )
+
+
+@dataclass(frozen=True)
+class _Needs:
+    """Bytes: kept of each point, scratch for each pair, and `passes` and `at_once` as above."""
+
+    held: int
+    scratch: int
+    passes: Linear
+    at_once: int | None
+
+
+@dataclass(frozen=True)
+class _Blocks:
+    rows: int
+    columns: int
+    chunk: int
+    at_once: bool
+    holds_all: bool
+
+    def points_held(self, task: Task) -> int:
+        if task.form.points == "i":
+            return self.rows
+        whole = (self.rows, self.columns) == (task.num_rows, task.num_columns)
+        block = self.rows + self.columns
+        if not self.holds_all:
+            return block
+        return task.size.num_points + (0 if whole else block)
+
+    def pairs(self, task: Task) -> int:
+        return self.rows if task.form.points == "i" else self.rows * self.columns
+
+    def num_bytes(self, task: Task, needs: _Needs) -> int:
+        """Passes and contractions come one after the other, so the larger of them counts."""
+        if self.at_once:
+            assert needs.at_once is not None
+            return needs.at_once
+        passing, contracting = needs.passes.at(self.chunk), self.pairs(task) * needs.scratch
+        return self.points_held(task) * needs.held + max(passing, contracting)
+
+
+_FEW = 8  # points: smaller blocks than this are slow enough to find signals again instead
+
+
+def _choose_blocks(task: Task, needs: _Needs, available: int) -> _Blocks | None:
+    """The largest blocks that fit into the memory available, if any do."""
+
+    def fits(blocks: _Blocks) -> bool:
+        return blocks.num_bytes(task, needs) <= available
+
+    def largest(holds_all: bool, least: int) -> _Blocks | None:
+        most = max(task.num_rows, task.num_columns)
+        for parts in _doubling(most):
+            rows, columns = -(-task.num_rows // parts), -(-task.num_columns // parts)
+            if min(rows, columns) < min(least, task.num_rows, task.num_columns):
+                break
+            through = most if holds_all else max(rows, columns)
+            for chunk in (-(-through // pieces) for pieces in _doubling(through)):
+                blocks = _Blocks(rows, columns, chunk, False, holds_all)
+                if chunk >= min(least, through) and fits(blocks):
+                    return blocks
+        return None
+
+    if task.form.points == "i":
+        sizes = (-(-task.num_rows // parts) for parts in _doubling(task.num_rows))
+        blocks = (_Blocks(size, size, size, False, False) for size in sizes)
+        return next(filter(fits, blocks), None)
+    most = max(task.num_rows, task.num_columns)
+    whole = _Blocks(task.num_rows, task.num_columns, most, at_once=True, holds_all=True)
+    if needs.at_once is not None and fits(whole):
+        return whole
+    return largest(True, _FEW) or largest(False, 1) or largest(True, 1)
+
+
+def _doubling(most: int) -> list[int]:
+    """1, 2, 4, … and at last `most`."""
+    return [2**k for k in range(most.bit_length()) if 2**k < most] + [most]
+
+
+# --- memory of a program -------------------------------------------------------------------------
+
+
+_PRODUCTS = ("dot_general", "conv_general_dilated")  # XLA may copy operands into another order
+
+
+def peak_bytes(program: ClosedJaxpr) -> int:
+    """The most that a program's values, beside its arguments, take up at one time in its order."""
+    return _peak(program.jaxpr)
+
+
+def _peak(jaxpr: Jaxpr) -> int:
+    last_use: dict[Var, int] = {}
+    for i, equation in enumerate(jaxpr.eqns):
+        last_use |= {atom: i for atom in equation.invars if isinstance(atom, Var)}
+        last_use |= {var: i for var in equation.outvars if var not in last_use}
+    last_use |= {atom: len(jaxpr.eqns) for atom in jaxpr.outvars if isinstance(atom, Var)}
+    ends: dict[int, list[Var]] = {}
+    for var, i in last_use.items():
+        ends.setdefault(i, []).append(var)
+
+    made: set[Var] = set()
+    live = peak = 0
+    for i, equation in enumerate(jaxpr.eqns):
+        inner = max(map(_peak, jaxprs_in_params(equation.params)), default=0)
+        if equation.primitive.name in _PRODUCTS:
+            inner = _copies(equation) * sum(_num_bytes(atom) for atom in equation.invars)
+        made.update(equation.outvars)
+        live += sum(_num_bytes(var) for var in equation.outvars)
+        peak = max(peak, live + inner)
+        live -= sum(_num_bytes(var) for var in ends.get(i, ()) if var in made)
+    return peak
+
+
+def _copies(product: JaxprEqn) -> int:
+    """Copies of the operands: one, or two where a product is many products of slices."""
+    dimensions = product.params["dimension_numbers"]
+    return 2 if product.primitive.name == "dot_general" and dimensions[1][0] else 1
+
+
+def _num_bytes(var: Atom) -> int:
+    return aval(var).size * aval(var).dtype.itemsize

@@ -1,0 +1,389 @@
+"""Linear layers, found in what a network computes at one point.
+
+A *layer* is a parameter W that enters once, and linearly: y = a W, with a free of W. Every matrix
+product and every convolution is of this form when its W comes from one leaf of the parameters by
+rearranging entries and multiplying by a number. Its Jacobian then needs no gradient with respect
+to W: it is ∂f_c/∂W = Σ_t a_t ⊗ δ_ct, with a_t the inputs of the layer and δ_ct = ∂f_c/∂y_t its
+back-propagated signals, one for each of the T positions that share W (pixels, tokens; T = 1 in a
+perceptron). A bias added to y is one more row of W, whose input is constant.
+
+What is not of this form is *loose*: weights used twice or inside loops, scales of normalisations,
+embeddings, and everything inside functions with a derivative rule of their own.
+
+Shapes: G groups (of a grouped convolution, or batch dimensions that W has too; mostly 1),
+T positions, K inputs and O outputs of a layer, C logits.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
+from jaxtyping import Array, Float
+
+from ntkbayes.kernels.empirical.arrangement import Atom, arrange_inputs, arrange_signals, aval
+
+Scales = tuple[tuple[str, Atom], ...]  # multiplications and divisions by numbers
+
+_CALLS = {"jit": "jaxpr", "pjit": "jaxpr", "closed_call": "call_jaxpr", "remat2": "jaxpr"}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One weight, with its bias if it has one.
+
+    Attributes:
+        weight, bias: leaves of the parameters.
+        kind: "dense" or "conv".
+        equation: what multiplies the weight and its inputs.
+        side: which operand of the equation the weight is.
+        tap: the layer's output, bias included, where the signals δ are taken.
+        path: equations that rearrange the result of `equation` before the tap.
+        scales, bias_scales: numbers that multiply weight and bias on their way to the tap.
+        groups, positions, inputs, outputs: G, T, K (with the bias' row) and O.
+    """
+
+    weight: int
+    bias: int | None
+    kind: str
+    equation: JaxprEqn
+    side: int
+    tap: Var
+    path: tuple[JaxprEqn, ...]
+    scales: Scales
+    bias_scales: Scales
+    groups: int
+    positions: int
+    inputs: int
+    outputs: int
+
+    @property
+    def leaves(self) -> tuple[int, ...]:
+        return (self.weight,) if self.bias is None else (self.weight, self.bias)
+
+    def operands(self, read: Callable[[Atom], Any]) -> tuple[Array, ...]:
+        """What meets the weight, as the program has it, and what meets the bias; both scaled."""
+        inputs = read(self.equation.invars[1 - self.side])
+        if self.bias is None:
+            return (_scale(inputs, self.scales, read),)
+        one = _scale(jnp.ones((1, 1, 1), inputs.dtype), self.bias_scales, read)
+        return _scale(inputs, self.scales, read), one
+
+    def activations(self, operands: tuple[Array, ...]) -> Float[Array, "groups positions inputs"]:
+        """The inputs a of the weight and, for a bias, one constant more."""
+        a = arrange_inputs(self.equation, operands[0], self.side)
+        if self.bias is None:
+            return a
+        return jnp.concatenate([a, jnp.broadcast_to(operands[1], (*a.shape[:2], 1))], axis=2)
+
+    def signals(
+        self, deltas: Float[Array, "classes ..."]
+    ) -> Float[Array, "classes groups positions outputs"]:
+        """δ at the tap, with positions and outputs apart."""
+        (result,) = self.equation.outvars
+        like = jax.ShapeDtypeStruct(aval(result).shape, deltas.dtype)
+        back = jax.linear_transpose(lambda y: _follow(self.path, y), like)
+        arrange = arrange_signals(self.equation, self.side)
+        return jax.vmap(lambda delta: arrange(*back(delta)))(deltas)
+
+    def found(self, num_classes: int) -> int:
+        """Numbers in operands and signals of one point."""
+        operand = self.equation.invars[1 - self.side]
+        constant = 0 if self.bias is None else 1
+        return aval(operand).size + constant + num_classes * aval(self.tap).size
+
+
+@dataclass(frozen=True)
+class Structure:
+    """A network at one point, as a list of equations, and the layers among them.
+
+    Attributes:
+        program: (*leaves, x) ↦ logits (C,), without nested calls.
+        layers: the linear layers.
+        loose: leaves that are not in a layer; those without any influence are left out.
+    """
+
+    program: ClosedJaxpr
+    layers: tuple[Layer, ...]
+    loose: tuple[int, ...]
+
+    def tapped(
+        self, leaves: Sequence[Array], x: Array, deltas: Sequence[Array]
+    ) -> tuple[Float[Array, " classes"], list[tuple[Array, ...]]]:
+        """The logits with `deltas` added at the taps, and the operands of each layer."""
+        jaxpr = self.program.jaxpr
+        values: dict[Var, Any] = dict(zip(jaxpr.constvars, self.program.consts, strict=True))
+        values |= dict(zip(jaxpr.invars, [*leaves, x], strict=True))
+
+        def read(atom: Atom) -> Any:
+            return atom.val if isinstance(atom, Literal) else values[atom]
+
+        for equation in jaxpr.eqns:
+            _write(values, equation, _bind(equation, [read(atom) for atom in equation.invars]))
+            for layer, delta in zip(self.layers, deltas, strict=True):
+                if layer.tap in equation.outvars:
+                    values[layer.tap] += delta
+        return read(jaxpr.outvars[0]), [layer.operands(read) for layer in self.layers]
+
+
+def find_structure(
+    function: Callable[[list[Array], Array], Float[Array, " classes"]],
+    leaves: Sequence[jax.ShapeDtypeStruct],
+    x: jax.ShapeDtypeStruct,
+) -> Structure:
+    """The layers of a function of parameters and one point."""
+    program = _inline(jax.make_jaxpr(function)(list(leaves), x))
+    graph = _Graph.build(program.jaxpr, len(leaves))
+    layers: list[Layer] = []
+    for equation in program.jaxpr.eqns:
+        for side in (0, 1):
+            layer = _layer_at(graph, equation, side)
+            taken = {leaf for other in layers for leaf in other.leaves}
+            if layer is not None and not taken.intersection(layer.leaves):
+                layers.append(layer)
+    in_layers = {leaf for layer in layers for leaf in layer.leaves}
+    influence = graph.influence_of(program.jaxpr.outvars[0])
+    loose = [i for i in range(len(leaves)) if influence >> i & 1 and i not in in_layers]
+    return Structure(program, tuple(layers), tuple(loose))
+
+
+# --- programs ------------------------------------------------------------------------------------
+
+
+def _bind(equation: JaxprEqn, values: Sequence[Any]) -> Any:
+    return equation.primitive.bind(*values, **equation.primitive.get_bind_params(equation.params))
+
+
+def _write(values: dict[Var, Any], equation: JaxprEqn, results: Any) -> None:
+    results = results if equation.primitive.multiple_results else [results]
+    values |= dict(zip(equation.outvars, results, strict=True))
+
+
+def _inline(program: ClosedJaxpr) -> ClosedJaxpr:
+    """The same program, with the bodies of nested calls in place of the calls."""
+
+    def run(jaxpr: Jaxpr, consts: Sequence[Any], arguments: Sequence[Any]) -> list[Any]:
+        values: dict[Var, Any] = dict(zip(jaxpr.constvars, consts, strict=True))
+        values |= dict(zip(jaxpr.invars, arguments, strict=True))
+
+        def read(atom: Atom) -> Any:
+            return atom.val if isinstance(atom, Literal) else values[atom]
+
+        for equation in jaxpr.eqns:
+            operands = [read(atom) for atom in equation.invars]
+            body = equation.params.get(_CALLS.get(equation.primitive.name, ""))
+            if body is None:
+                _write(values, equation, _bind(equation, operands))
+            elif isinstance(body, ClosedJaxpr):
+                _write(values, equation, run(body.jaxpr, body.consts, operands))
+            else:
+                _write(values, equation, run(body, (), operands))
+        return [read(atom) for atom in jaxpr.outvars]
+
+    avals = [jax.ShapeDtypeStruct(aval(v).shape, aval(v).dtype) for v in program.jaxpr.invars]
+    return jax.make_jaxpr(lambda *xs: run(program.jaxpr, program.consts, xs))(*avals)
+
+
+@dataclass(frozen=True)
+class _Graph:
+    """Who makes, uses and influences the values of a program."""
+
+    leaves: dict[Var, int]
+    makers: dict[Var, JaxprEqn]
+    uses: Counter[Var]
+    users: dict[Var, JaxprEqn]
+    influences: dict[Var, int]  # bit i: depends on leaf i
+
+    @classmethod
+    def build(cls, jaxpr: Jaxpr, num_leaves: int) -> "_Graph":
+        leaves = {var: i for i, var in enumerate(jaxpr.invars[:num_leaves])}
+        graph = cls(leaves, {}, Counter(), {}, {var: 1 << i for var, i in leaves.items()})
+        for equation in jaxpr.eqns:
+            influence = 0
+            for atom in equation.invars:
+                influence |= graph.influence_of(atom)
+                if isinstance(atom, Var):
+                    graph.uses[atom] += 1
+                    graph.users[atom] = equation
+            for var in equation.outvars:
+                graph.makers[var] = equation
+                graph.influences[var] = influence
+        graph.uses.update(atom for atom in jaxpr.outvars if isinstance(atom, Var))
+        return graph
+
+    def influence_of(self, atom: Atom) -> int:
+        return self.influences.get(atom, 0) if isinstance(atom, Var) else 0
+
+    def split_scale(self, equation: JaxprEqn) -> tuple[Atom, Scales] | None:
+        """(v, s) if the equation is v times or divided by a number s free of parameters."""
+        name = equation.primitive.name
+        if name not in ("mul", "div"):
+            return None
+        left, right = equation.invars
+        for rest, scale in ((left, right), (right, left))[: 1 if name == "div" else 2]:
+            scale = self._unspread(scale)
+            if aval(scale).size == 1 and not self.influence_of(scale) and self.influence_of(rest):
+                return rest, ((name, scale),)
+        return None
+
+    def _unspread(self, atom: Atom) -> Atom:
+        """The number that an array repeats, if it is seen to repeat one."""
+        maker = self.makers.get(atom) if isinstance(atom, Var) else None
+        if maker is not None and maker.primitive.name == "broadcast_in_dim":
+            source = maker.invars[0]
+            return source if aval(source).size == 1 else atom
+        return atom
+
+    def origin(self, atom: Atom) -> tuple[int, Scales, list[JaxprEqn]] | None:
+        """The leaf that `atom` repeats or rearranges, its scales, and the equations from there.
+
+        None if there is no such leaf, or if it or a value on the way has another use.
+        """
+        scales: Scales = ()
+        path: list[JaxprEqn] = []
+        while isinstance(atom, Var) and self.uses[atom] == 1:
+            if atom in self.leaves:
+                return self.leaves[atom], scales, path[::-1]
+            maker = self.makers.get(atom)
+            if maker is None:
+                return None
+            split = self.split_scale(maker)
+            if split is not None:
+                atom, scales = split[0], scales + split[1]
+            elif _rearranges(maker):
+                atom = maker.invars[0]
+                path.append(maker)
+            else:
+                return None
+        return None
+
+
+def _rearranges(equation: JaxprEqn) -> bool:
+    """Whether every entry of the result is one of the argument."""
+    if equation.primitive.name == "convert_element_type":
+        kinds = aval(equation.invars[0]).dtype, aval(equation.outvars[0]).dtype
+        return all(jnp.issubdtype(kind, jnp.floating) for kind in kinds)
+    return equation.primitive.name in ("reshape", "transpose", "squeeze", "broadcast_in_dim")
+
+
+def _scale(value: Array, scales: Scales, read: Callable[[Atom], Any]) -> Array:
+    for name, atom in scales:
+        number = jnp.reshape(read(atom), (1,) * value.ndim).astype(value.dtype)
+        value = value * number if name == "mul" else value / number
+    return value
+
+
+# --- layers --------------------------------------------------------------------------------------
+
+
+def _layer_at(graph: _Graph, equation: JaxprEqn, side: int) -> Layer | None:
+    """The layer whose weight is operand `side` of the equation, if there is one."""
+    name = equation.primitive.name
+    is_conv = name == "conv_general_dilated"
+    if is_conv and (side == 0 or equation.params["batch_group_count"] != 1):
+        return None
+    if not is_conv and name != "dot_general":
+        return None
+    operand, other = equation.invars[side], equation.invars[1 - side]
+    found = graph.origin(operand)
+    if found is None:
+        return None
+    weight, scales, path = found
+    repeats = any(aval(step.outvars[0]).size != aval(step.invars[0]).size for step in path)
+    if repeats or graph.influence_of(other) >> weight & 1:
+        return None
+
+    inputs = jax.eval_shape(lambda a: arrange_inputs(equation, a, side), _like(aval(other)))
+    groups, positions, num_inputs = inputs.shape
+    (tap,) = equation.outvars
+    outputs = aval(tap).size // (groups * positions)
+    alone = Layer(
+        weight=weight,
+        bias=None,
+        kind="conv" if is_conv else "dense",
+        equation=equation,
+        side=side,
+        tap=tap,
+        path=(),
+        scales=scales,
+        bias_scales=(),
+        groups=groups,
+        positions=positions,
+        inputs=num_inputs,
+        outputs=outputs,
+    )
+    return _with_bias(graph, alone) or alone
+
+
+def _with_bias(graph: _Graph, layer: Layer) -> Layer | None:
+    """The layer and the bias that is added to its output, times a number perhaps."""
+    output, scales = layer.tap, layer.scales
+    path: tuple[JaxprEqn, ...] = ()
+    while graph.uses[output] == 1 and output in graph.users:
+        user = graph.users[output]
+        split = graph.split_scale(user)
+        if split is not None and split[0] is output:
+            output, scales = user.outvars[0], scales + split[1]
+        elif _moves(user):
+            output, path = user.outvars[0], (*path, user)
+        elif user.primitive.name in ("add", "sub"):  # signs square away
+            break
+        else:
+            return None
+    else:
+        return None
+
+    left, right = user.invars
+    found = graph.origin(right if left is output else left)
+    if found is None or aval(user.outvars[0]).shape != aval(output).shape:
+        return None
+    bias, bias_scales, way = found
+    if graph.influence_of(layer.equation.invars[1 - layer.side]) >> bias & 1:
+        return None
+    biased = replace(
+        layer,
+        bias=bias,
+        tap=user.outvars[0],
+        path=path,
+        scales=scales,
+        bias_scales=bias_scales,
+        inputs=layer.inputs + 1,
+    )
+    return biased if _is_one_row(biased, way) else None
+
+
+def _is_one_row(layer: Layer, way: list[JaxprEqn]) -> bool:
+    """Whether every position gets the bias' entries alike, each for one output.
+
+    Found by following numbers instead of the entries (below 2²⁴, float32 counts exactly).
+    """
+    start = aval(way[0].invars[0]) if way else aval(layer.tap)
+    with jax.ensure_compile_time_eval():
+        numbers = jnp.arange(start.size, dtype=jnp.float32).reshape(start.shape)
+        spread = jnp.broadcast_to(_follow(way, numbers), aval(layer.tap).shape)
+        rows = np.asarray(layer.signals(spread[None]))[0]
+    once = np.unique(rows[:, 0]).size == rows[:, 0].size == start.size
+    return bool(once and (rows == rows[:, :1]).all())
+
+
+def _follow(path: Sequence[JaxprEqn], value: Array) -> Array:
+    """The value that rearrangements make of another, in its precision."""
+    for equation in path:
+        if equation.primitive.name != "convert_element_type":
+            value = _bind(equation, [value])
+    return value
+
+
+def _moves(equation: JaxprEqn) -> bool:
+    """Whether the result is the argument's entries in another order, none of them twice."""
+    sizes = aval(equation.invars[0]).size if equation.invars else 0, aval(equation.outvars[0]).size
+    is_conversion = equation.primitive.name == "convert_element_type"
+    return sizes[0] == sizes[1] and _rearranges(equation) and not is_conversion
+
+
+def _like(aval: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(aval.shape, aval.dtype)

@@ -1,0 +1,170 @@
+"""The kernel of a finite network, frozen at given parameters."""
+
+from collections.abc import Callable
+from typing import ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray, Shaped
+
+from ntkbayes.kernels.base import Functions, Kernel, KernelPair
+from ntkbayes.kernels.empirical.ntk import EmpiricalNTK
+from ntkbayes.linalg import Gram, Logits, Operator, require_float64
+from ntkbayes.networks import Network, Params
+from ntkbayes.ranges import Number, whole
+
+
+class EmpiricalKernel(Kernel):
+    """Θ(x, x') = J(x; θ) J(x'; θ)ᵀ, which couples the outputs: what training the network's
+    linearisation at θ sees. In float64, whatever the parameters' own precision.
+
+    Its initial functions are those of the network itself, at random initialisations; their covariance
+    K is not known, so methods that need it (`FirstOrder`) refuse.
+
+    Args:
+        network: any network.
+        params: θ, where it is linearised.
+        max_rows: Gram matrices of n · C rows up to this are formed; larger ones are known by their
+            products J Jᵀ alone, and equations with them are solved by conjugate gradients.
+
+    Raises:
+        PrecisionError: JAX is not in float64; or, when the kernel is evaluated, the network computes in
+            less.
+    """
+
+    network: Network
+    params: Params
+    max_rows: int = eqx.field(static=True)
+    is_covariance: ClassVar[bool] = True
+    compiled: ClassVar[bool] = False  # the empirical NTK compiles its own blocks
+
+    def __init__(self, network: Network, params: Params, *, max_rows: Number = 5000):
+        require_float64()
+        self.network = network
+        self.params = _as_float64(params)
+        self.max_rows = whole("max_rows", max_rows, at_least=0)
+
+    @property
+    def tangent(self) -> EmpiricalNTK:
+        """Θ in all its forms."""
+        return EmpiricalNTK(self.network, self.params)
+
+    def num_outputs(self, x: Float[Array, "n ..."]) -> int:
+        return jax.eval_shape(self.network.apply, self.params, x).shape[-1]
+
+    def cross(self, x1: Float[Array, "n1 ..."], x2: Float[Array, "n2 ..."]) -> KernelPair:
+        is_gram = x1 is x2
+        size = self.num_outputs(x1)
+        rows, columns = len(x1) * size, len(x2) * size
+        if rows * columns <= self.max_rows**2:
+            full = self.tangent.full(x1, None if is_gram else x2)
+            return KernelPair(None, _flat(full))
+        shared = self.tangent.traced(x1) if is_gram else None
+        return KernelPair(
+            None, JacobianOperator(self.network, self.params, x1, x2, jnp.ones(()), shared)
+        )
+
+    def diagonal(self, x: Float[Array, "n ..."]) -> KernelPair:
+        return KernelPair(None, self.tangent.diagonal(x))
+
+    def initial_functions(self, key: PRNGKeyArray, num_draws: int) -> "InitialFunctions":
+        return InitialFunctions(self.network, jax.random.split(key, num_draws))
+
+    def tangent_functions(self, key: PRNGKeyArray, num_draws: int) -> "TangentFunctions":
+        return TangentFunctions(self.network, self.params, jax.random.split(key, num_draws))
+
+
+def _as_float64(params: Params) -> Params:
+    return jax.tree.map(
+        lambda leaf: leaf.astype(jnp.float64) if eqx.is_inexact_array(leaf) else leaf, params
+    )
+
+
+def _flat(full: Float[Array, "n1 n2 classes classes"]) -> Float[Array, "rows columns"]:
+    n1, n2, size, _ = full.shape
+    return jnp.transpose(full, (0, 2, 1, 3)).reshape(n1 * size, n2 * size)
+
+
+class InitialFunctions(Functions):
+    """x ↦ f(x; θ0) at the random initialisations of the keys."""
+
+    network: Network
+    keys: Shaped[Array, "draws ..."]
+
+    @eqx.filter_jit
+    def __call__(self, features: Float[Array, "n ..."]) -> Float[Array, "draws n classes"]:
+        def at(key: PRNGKeyArray) -> Logits:
+            params = _as_float64(self.network.init(key, features))
+            return self.network.apply(params, features)
+
+        return _map_keys(at, self.keys)
+
+
+class TangentFunctions(Functions):
+    """x ↦ J(x; θ) ε with ε ~ N(0, I) of the keys: draws of GP(0, Θ), jointly at any inputs."""
+
+    network: Network
+    params: Params
+    keys: Shaped[Array, "draws ..."]
+
+    @eqx.filter_jit
+    def __call__(self, features: Float[Array, "n ..."]) -> Float[Array, "draws n classes"]:
+        def apply(params: Params) -> Logits:
+            return self.network.apply(params, features)
+
+        leaves, structure = jax.tree.flatten(self.params)
+        _, pushforward = jax.linearize(apply, self.params)
+
+        def at(key: PRNGKeyArray) -> Logits:
+            keys = jax.random.split(key, len(leaves))
+            noise = [
+                jax.random.normal(key, leaf.shape, leaf.dtype)
+                for key, leaf in zip(keys, leaves, strict=True)
+            ]
+            return pushforward(jax.tree.unflatten(structure, noise))
+
+        return _map_keys(at, self.keys)
+
+
+def _map_keys(
+    function: Callable[[PRNGKeyArray], Logits], keys: Shaped[Array, "draws ..."]
+) -> Float[Array, "draws n classes"]:
+    """function(key) of one key after the other, the same functions wherever they are evaluated. So keys
+    are used again on purpose, as numbers: `jax_debug_key_reuse` would take it for a mistake."""
+    kind = jax.random.key_impl(keys)
+    return jax.lax.map(
+        lambda numbers: function(jax.random.wrap_key_data(numbers, impl=kind)),
+        jax.random.key_data(keys),
+    )
+
+
+class JacobianOperator(Operator):
+    """scale · J(x1) J(x2)ᵀ, by one pull-back and one push-forward a product."""
+
+    network: Network
+    params: Params
+    x1: Float[Array, "n1 ..."]
+    x2: Float[Array, "n2 ..."]
+    scale: Float[Array, ""]
+    shared: Gram | None
+
+    def matvec(self, v: Float[Array, "n2 classes"]) -> Float[Array, "n1 classes"]:
+        _, pull = jax.vjp(lambda params: self.network.apply(params, self.x2), self.params)
+        _, moved = jax.jvp(
+            lambda params: self.network.apply(params, self.x1), (self.params,), pull(v)
+        )
+        return self.scale * moved
+
+    def dense(self) -> Float[Array, "rows columns"]:
+        full = EmpiricalNTK(self.network, self.params).full(self.x1, self.x2)
+        return self.scale * _flat(full)
+
+    def __truediv__(self, divisor: Float[Array, ""] | float) -> "JacobianOperator":
+        given = (self.network, self.params, self.x1, self.x2)
+        return JacobianOperator(*given, self.scale / divisor, self.shared)
+
+    @property
+    def surrogate(self) -> Gram:
+        assert self.shared is not None, "only a Gram has a surrogate"
+        return self.scale * self.shared

@@ -1,0 +1,1 @@
+"""The exact posterior, by Markov chains."""

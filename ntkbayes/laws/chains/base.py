@@ -1,0 +1,225 @@
+"""The exact posterior of GP classification by Markov chains: what its samplers share.
+
+They start at the Laplace posterior, move in its geometry, and are judged by the same diagnostics. A
+sampler is compiled once for all problems of a shape.
+"""
+
+import abc
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, PRNGKeyArray, Shaped
+from tqdm.auto import tqdm
+
+from ntkbayes.laws.base import Draws, Method, Problem, SampledLaw
+from ntkbayes.laws.chains.mixing import MixingInfo, judged
+from ntkbayes.linalg import CholeskyFactor, Curvature, Gram, Logits, apply
+from ntkbayes.priors.paths import conditioned_tangent_process
+from ntkbayes.ranges import Range, real_field, whole_field
+from ntkbayes.training import linearised
+
+Positions = Float[Array, "chains samples n moving"]
+Whitened = Float[Array, "chains samples n classes"]
+Numbers = Shaped[Array | np.ndarray, "..."]
+
+
+@dataclass(frozen=True)
+class ChainInfo(MixingInfo):
+    """Of the logits at the training points, up to what the likelihood cannot see; and num_divergences:
+    transitions whose energy error exploded; should be 0. mean_steps: integrator steps per draw.
+    mean_accept: acceptance statistic, mean_step_size: over chains."""
+
+    num_divergences: int
+    mean_steps: float
+    mean_accept: float
+    mean_step_size: float
+
+
+class ChainLaw(SampledLaw):
+    """Draws of the posterior: g given the data, at X, and α = 0. At new inputs g is conditioned on
+    its values at X exactly."""
+
+    sampling = "Markov chains"
+    is_posterior = True
+
+
+class Chains(NamedTuple):
+    """What is kept: (draws, chains, ...) while the chains run, (chains, samples, ...) at the end."""
+
+    position: Numbers
+    diverging: Numbers
+    num_steps: Numbers
+    accept: Numbers
+    step_size: Numbers
+
+
+class Mode(NamedTuple):
+    """Where the Laplace posterior sits: whitened ẑ with f̂ = mean + L ẑ, the score ∂ log p / ∂f there,
+    which is P⁻¹ (f̂ − mean), and W."""
+
+    whitened: Logits
+    logits: Logits
+    score: Logits
+    curvature: Curvature
+
+
+class Sampler(eqx.Module):
+    """A target and a Markov kernel that leaves it invariant, after warm-up."""
+
+    @abc.abstractmethod
+    def start(self, noise: Draws, key: PRNGKeyArray) -> Any:
+        """The state of all chains, begun at the Laplace posterior's draws made of white noise."""
+
+    @abc.abstractmethod
+    def move(self, state: Any) -> Any:
+        """All chains one draw on. The state knows when warm-up ends."""
+
+    @abc.abstractmethod
+    def seen(self, state: Any) -> Chains:
+        """What is kept of a state, with the chains as leading axis."""
+
+    @abc.abstractmethod
+    def whitened(self, positions: Positions, key: PRNGKeyArray) -> Whitened:
+        """z of positions, f(X) = mean + L z, with whatever positions leave open drawn from its law."""
+
+
+class ChainMethod(Method[ChainLaw]):
+    """A method that runs Markov chains side by side.
+
+    Another fit with the same shapes, num_warmup and num_chains does not compile again.
+
+    Args:
+        num_samples: draws kept, a chain.
+        num_warmup: draws thrown away while the step size adapts, a chain.
+        num_chains: chains, run side by side.
+        target_accept: acceptance probability that the step size aims at.
+        progress: show a progress bar, over warm-up and samples.
+    """
+
+    num_samples: int = whole_field("num_samples", 1000, at_least=4)
+    num_warmup: int = whole_field("num_warmup", 500)
+    num_chains: int = whole_field("num_chains", 4)
+    target_accept: float = real_field("target_accept", 0.8, Range.OPEN_UNIT)
+    progress: bool = False
+
+    @abc.abstractmethod
+    def sampler(self, problem: Problem, lower: Gram, mode: Mode) -> Sampler:
+        """The sampler of the posterior, for P = L Lᵀ."""
+
+    @property
+    def num_kept(self) -> int:
+        return 4 * self.num_chains * self.num_samples
+
+    def solve(self, problem: Problem, key: PRNGKeyArray | None) -> ChainLaw:
+        key = self._require_key(key)
+        problem.prior.require_ridge("the posterior")
+        start_key, run_key, open_key = jax.random.split(key, 3)
+        process = conditioned_tangent_process(
+            problem.prior, problem.features, problem.gram, problem.num_outputs
+        )
+        sampler = self.sampler(problem, process.factor.lower, laplace_mode(problem, process.factor))
+        shape = problem.targets.shape
+        noise = jax.random.normal(start_key, (self.num_chains, *shape))
+        chains = self._run(sampler, _start(sampler, noise, run_key))
+
+        whitened = _whitened(sampler, jnp.asarray(chains.position), open_key)
+        info = self._diagnose(problem, process.factor, whitened, chains)
+        draws = whitened.reshape(-1, *shape)
+        return ChainLaw(problem, process.path(draws), jnp.zeros_like(draws), info, self.num_chains)
+
+    def _run(self, sampler: Sampler, state: Any) -> Chains:
+        """The chains after warm-up, a chunk of draws at a time: Ctrl-C stops between chunks."""
+        parts, done, total = [], 0, self.num_warmup + self.num_samples
+        with tqdm(total=total, desc=self.name, disable=not self.progress) as bar:
+            while done < total:
+                count = min(_CHUNK, total - done)
+                state, chunk = _advance(sampler, state, np.asarray(count))
+                first = max(0, self.num_warmup - done)
+                parts.append(Chains(*(np.asarray(v)[first:count] for v in chunk)))
+                done += count
+                bar.update(count)
+        return Chains(*(np.concatenate(v).swapaxes(0, 1) for v in zip(*parts, strict=True)))
+
+    def _diagnose(
+        self, problem: Problem, factor: CholeskyFactor, whitened: Array, chains: Chains
+    ) -> ChainInfo:
+        num_divergences = int(chains.diverging.sum())
+        mixing = judged(
+            [problem.likelihood.project(factor.colour(whitened))],
+            num_divergences=num_divergences,
+            remedy="Use more num_warmup and num_samples, or a higher target_accept",
+            stacklevel=4,
+        )
+        return ChainInfo(
+            **mixing,
+            num_divergences=num_divergences,
+            mean_steps=float(chains.num_steps.mean()),
+            mean_accept=float(chains.accept.mean()),
+            mean_step_size=float(chains.step_size.mean()),
+        )
+
+
+# --- the geometry of the Laplace posterior --------------------------------------------------------
+
+
+def laplace_mode(problem: Problem, factor: CholeskyFactor) -> Mode:
+    """Mode of the posterior: ẑ = ridge Lᵀ α (THEORY 2)."""
+    found = linearised.train(
+        problem.likelihood,
+        problem.gram.ntk,
+        problem.targets,
+        problem.mean,
+        ridge=problem.ridge,
+    )
+    score = problem.ridge * found.alpha
+    whitened = apply(factor.lower.T, score)
+    curvature = problem.likelihood.curvature(problem.targets, found.logits)
+    return Mode(whitened, problem.mean + factor.colour(whitened), score, curvature)
+
+
+def laplace_root(lower: Gram, weights: Float[Array, " n"]) -> tuple[Gram, Float[Array, " n"]]:
+    """T with T Tᵀ = (I + Lᵀ diag(w) L)⁻¹, the whitened Laplace posterior of one logit a point, and the
+    diagonal of Tᵀ T, which is all of it."""
+    return _root(lower.T @ (weights[:, None] * lower))
+
+
+def coupled_root(lower: Gram, curvature: Curvature) -> tuple[Gram, Float[Array, " rows"]]:
+    """The same for all logits, (nC, nC), where L couples them."""
+    columns = lower.reshape(*curvature.shape, -1)
+    curved = jax.vmap(curvature.matvec, 2, 2)(columns)
+    return _root(lower.T @ curved.reshape(lower.shape))
+
+
+def _root(precision: Gram) -> tuple[Gram, Float[Array, " rows"]]:
+    values, vectors = jnp.linalg.eigh(precision)
+    shrunk = 1 / (1 + values)
+    return vectors * jnp.sqrt(shrunk)[None, :], shrunk
+
+
+# --- compiled once for all problems of a shape ----------------------------------------------------
+
+_CHUNK = 50  # draws between two signs of life
+
+_start = eqx.filter_jit(lambda sampler, noise, key: sampler.start(noise, key))
+_whitened = eqx.filter_jit(lambda sampler, *given: sampler.whitened(*given))
+
+
+@eqx.filter_jit
+def _advance(
+    sampler: Sampler, state: Any, count: Int[np.ndarray, ""] | Int[Array, ""]
+) -> tuple[Any, Chains]:
+    """`count` more draws of every chain, in arrays of _CHUNK draws. Warm-up and sampling are the same
+    program, which knows by the state's own count when to stop adapting."""
+
+    def draw(i: Array, carry: tuple[Any, Chains]) -> tuple[Any, Chains]:
+        state, kept = carry
+        state = sampler.move(state)
+        seen = sampler.seen(state)
+        return state, jax.tree.map(lambda all_, one: all_.at[i].set(one), kept, seen)
+
+    empty = jax.tree.map(lambda v: jnp.zeros((_CHUNK, *v.shape), v.dtype), sampler.seen(state))
+    return jax.lax.fori_loop(0, count, draw, (state, empty))

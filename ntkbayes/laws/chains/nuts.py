@@ -1,0 +1,169 @@
+"""The exact posterior of GP classification, by the no-U-turn sampler of NumPyro."""
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from ntkbayes.laws.base import Draws, Problem
+from ntkbayes.laws.chains.base import (
+    ChainMethod,
+    Chains,
+    Mode,
+    Positions,
+    Sampler,
+    Whitened,
+    coupled_root,
+    laplace_root,
+)
+from ntkbayes.likelihood import Likelihood
+from ntkbayes.linalg import Curvature, Gram, Logits, apply
+from ntkbayes.ranges import Range, real_field, whole_field
+
+
+class NUTS(ChainMethod):
+    """No-U-turn sampling of the whitened latent z, f(X) = mean + L z with L Lᵀ = Θ/ridge.
+
+    It moves in coordinates in which the Laplace posterior is nearly standard normal, with the identity
+    as mass matrix (a dense one would be multiplied at every turning check), and the chains start at
+    draws of that Gaussian. Where the outputs share Θ all logits have the same coordinates, and a step
+    takes two products with one matrix; and what softmax cannot see, the mean of a point's logits, takes
+    no part: it keeps its prior, from which it is drawn. Another fit with the same shapes, num_warmup,
+    num_chains and max_tree_depth does not compile again.
+
+    Args:
+        num_samples: draws kept, a chain.
+        num_warmup: draws thrown away while the step size adapts, a chain.
+        num_chains: chains, run side by side.
+        target_accept: acceptance probability that the step size aims at.
+        progress: show a progress bar, over warm-up and samples.
+        max_tree_depth: a trajectory takes at most 2^this steps.
+    """
+
+    name: ClassVar[str] = "NUTS"
+    target_accept: float = real_field("target_accept", 0.9, Range.OPEN_UNIT)
+    max_tree_depth: int = whole_field("max_tree_depth", 10)
+
+    def matrices(self, rows: int, num_outputs: int) -> dict[str, float]:
+        return {"factor and P": 2.0, "roots": 2.0, "workspace": 5.0}
+
+    def sampler(self, problem: Problem, lower: Gram, mode: Mode) -> "NUTSSampler":
+        target = _target(problem.likelihood, problem.targets, lower, mode)
+        accept = jnp.asarray(self.target_accept)
+        return NUTSSampler(target, accept, self.num_warmup, self.max_tree_depth)
+
+
+class Target(eqx.Module):
+    """The posterior in the coordinates ξ of z = ẑ + T ξ H, nearly standard normal in them.
+
+    T Tᵀ is the covariance of the whitened Laplace posterior, or where the outputs share L, of one with
+    the same weight for all logits of a point; and Tᵀ T is diagonal. So the logits f̂ + L T ξ H and their
+    transpose are the only matrix products of a leapfrog step.
+
+    Attributes:
+        likelihood, targets: of the data.
+        mode: ẑ, (n, C).
+        logits: f̂ = mean + L ẑ, (n, C).
+        root: T.
+        logit_root: L T.
+        slope: Tᵀ ẑ Hᵀ, (n, directions).
+        precision: the diagonal of Tᵀ T.
+        directions: H, orthonormal rows. All of R^C, or those orthogonal to (1, …, 1), in which alone
+            softmax is not flat.
+    """
+
+    likelihood: Likelihood
+    targets: Logits
+    mode: Logits
+    logits: Logits
+    root: Gram
+    logit_root: Gram
+    slope: Float[Array, "n directions"]
+    precision: Float[Array, "n _"]
+    directions: Float[Array, "directions classes"]
+
+    def potential(self, position: Float[Array, "n directions"]) -> Float[Array, ""]:
+        """−log density at ξ, up to a constant."""
+        logits = self.logits + apply(self.logit_root, position) @ self.directions
+        whitened = jnp.sum(self.slope * position + self.precision * position**2 / 2)
+        return whitened - jnp.sum(self.likelihood.log_density(self.targets, logits))
+
+
+@eqx.filter_jit
+def _target(likelihood: Likelihood, targets: Logits, lower: Gram, mode: Mode) -> Target:
+    from scipy.linalg import helmert
+
+    num_points, num_outputs = targets.shape
+    directions = jnp.eye(num_outputs)
+    if lower.shape[0] == num_points:
+        if likelihood.is_flat:
+            directions = jnp.asarray(helmert(num_outputs))
+        root, shrunk = laplace_root(lower, _shared_weights(mode.curvature, len(directions)))
+    else:
+        root, shrunk = coupled_root(lower, mode.curvature)
+    slope = apply(root.T, mode.whitened) @ directions.T
+    precision = shrunk.reshape(num_points, -1)
+    given = (mode.whitened, mode.logits, root, lower @ root, slope, precision, directions)
+    return Target(likelihood, targets, *given)
+
+
+def _shared_weights(curvature: Curvature, num_directions: int) -> Float[Array, " n"]:
+    """One weight for all logits of a point: by the mean of their √w, as it is scales that T evens out,
+    and logits with small weights are many."""
+    weights = jnp.maximum(curvature.matrix_diagonal, 0.0)  # round-off
+    return jnp.mean(jnp.sqrt(weights), axis=1) ** 2 * weights.shape[1] / num_directions
+
+
+class NUTSSampler(Sampler):
+    """NumPyro's functions that begin a chain and move it on."""
+
+    target: Target
+    target_accept: Float[Array, ""]
+    num_warmup: int
+    max_tree_depth: int
+
+    def _transitions(self) -> tuple[Callable[..., Any], Callable[..., Any]]:
+        from numpyro.infer.hmc import hmc
+
+        begin, move = hmc(self.target.potential, algo="NUTS")
+
+        def configured(position: Logits, key: PRNGKeyArray) -> Any:
+            return begin(
+                position,
+                self.num_warmup,
+                adapt_mass_matrix=False,
+                target_accept_prob=self.target_accept,
+                trajectory_length=None,
+                max_tree_depth=self.max_tree_depth,
+                rng_key=key,
+            )
+
+        return configured, move
+
+    def start(self, noise: Draws, key: PRNGKeyArray) -> Any:
+        begin, _ = self._transitions()
+        position = noise @ self.target.directions.T
+        with jax.numpy_dtype_promotion("standard"):  # NumPyro's
+            return jax.vmap(begin)(position, jax.random.split(key, len(noise)))
+
+    def move(self, state: Any) -> Any:
+        begin, move = self._transitions()
+        with jax.numpy_dtype_promotion("standard"):
+            # NumPyro's `move` needs the settings; the value is unused, and the key as good as new.
+            jax.vmap(begin)(state.z, jax.random.clone(state.rng_key))
+            return jax.vmap(move)(state)
+
+    def seen(self, state: Any) -> Chains:
+        step_size = state.adapt_state.step_size
+        return Chains(state.z, state.diverging, state.num_steps, state.accept_prob, step_size)
+
+    def whitened(self, positions: Positions, key: PRNGKeyArray) -> Whitened:
+        """z = ẑ + T ξ H, and the prior's white noise in directions that H leaves out."""
+        target = self.target
+        noise = jax.random.normal(key, (*positions.shape[:-1], target.mode.shape[1]))
+        unseen = noise - noise @ target.directions.T @ target.directions
+        moved = apply(target.root, positions) @ target.directions
+        return target.mode[None, None] + moved + unseen

@@ -1,0 +1,1 @@
+"""Laws that are Gaussian: the prior, approximate posteriors, and the first-order law."""

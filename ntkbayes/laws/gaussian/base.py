@@ -1,0 +1,69 @@
+"""Gaussian laws: the weights α answer linearly to the path g."""
+
+import abc
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from ntkbayes.errors import NotPositiveDefiniteError
+from ntkbayes.laws.base import Draws, Info, Inputs, Law, Paths, Problem
+from ntkbayes.linalg import CurvedInverse, Interpolation, Logits
+from ntkbayes.priors.paths import Process
+
+
+class GaussianLaw(Law):
+    """A Gaussian law: f = (trained predictor) + g + Θ(x, X) δα with δα linear in g and in noise.
+
+    Raises:
+        NotPositiveDefiniteError: the factors of the inverse do not exist.
+    """
+
+    sampling = "independent draws of a Gaussian"
+
+    def __init__(
+        self,
+        problem: Problem,
+        alpha: Logits,
+        logits: Logits,
+        inverse: CurvedInverse | Interpolation,
+        info: Info,
+    ):
+        if isinstance(inverse, CurvedInverse) and not bool(inverse.is_finite):
+            variance = jnp.max(problem.prior.diagonal(problem.features).ntk) / problem.ridge
+            raise NotPositiveDefiniteError(
+                f"beside the prior's variance of a logit, up to {float(variance):.2g}, the likelihood "
+                "is lost in round-off: use a larger ridge, or scale the features down"
+            )
+        self.problem = problem
+        self.alpha = alpha
+        self.logits = logits
+        self.inverse = inverse
+        self.info = info
+
+    @property
+    @abc.abstractmethod
+    def process(self) -> Process:
+        """The law of g."""
+
+    def paths(self, key: PRNGKeyArray, num_draws: int | None) -> Paths:
+        path_key, noise_key = jax.random.split(key)
+        g = self.process.draw(path_key, num_draws or self.default_draws)
+        return Paths(g, self.alpha[None] + self.response(noise_key, g.values))
+
+    @abc.abstractmethod
+    def response(self, key: PRNGKeyArray, g: Draws) -> Draws:
+        """δα for paths g(X)."""
+
+    def mean(self, features: Inputs) -> Array:
+        return self._trained(self._inputs(features), self.alpha)
+
+
+@eqx.filter_jit
+def solve_columns(
+    inverse: CurvedInverse | Interpolation, columns: Float[Array, "rows columns"], num_outputs: int
+) -> Float[Array, "rows columns"]:
+    """B or Q times each column of a block with a row for each training point and output."""
+    stack = columns.T.reshape(columns.shape[1], -1, num_outputs)
+    return jax.vmap(inverse.matvec)(stack).reshape(columns.T.shape).T

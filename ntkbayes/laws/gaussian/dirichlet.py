@@ -1,0 +1,93 @@
+"""Dirichlet-based GP classification (Milios et al. 2018): one heteroskedastic regression a class."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, PRNGKeyArray
+
+from ntkbayes.errors import ConfigurationError
+from ntkbayes.laws.base import Info, Problem
+from ntkbayes.laws.gaussian.posterior import GaussianPosterior, PosteriorMethod
+from ntkbayes.likelihood import Bernoulli, Categorical
+from ntkbayes.linalg import (
+    Block,
+    CurvedInverse,
+    Logits,
+    StructuredCurvature,
+    apply,
+    curved_inverse,
+)
+from ntkbayes.ranges import Range, real_field
+from ntkbayes.training.matrices import inverse_matrices
+
+
+@dataclass(frozen=True)
+class DirichletInfo(Info):
+    """log_density: of the transformed targets in the regression, in nats. For choosing
+    hyper-parameters; it is no evidence of the classes."""
+
+    log_density: float
+
+
+class DirichletGP(PosteriorMethod):
+    """Targets become Gaussian observations of logits; the posterior is then exact, in closed form.
+
+    With α = target + concentration, Gamma(α, 1) is matched by a log-normal of variance
+    s² = log(1 + 1/α) and log-mean log α − s²/2. One logit stands for the difference of two such.
+    What softmax cannot see is taken off first: from the observations the mean of all, from the
+    prior's mean at each point its mean over the classes.
+
+    Args:
+        concentration: prior counts of each class, the paper's α_ε.
+    """
+
+    name: ClassVar[str] = "Dirichlet GP"
+    concentration: float = real_field("concentration", 0.01, Range.POSITIVE)
+
+    def matrices(self, rows: int, num_outputs: int) -> dict[str, float]:
+        return inverse_matrices(num_outputs)
+
+    def solve(self, problem: Problem, key: PRNGKeyArray | None = None) -> GaussianPosterior:
+        problem.prior.require_ridge("the Dirichlet classifier")
+        observed, variance = self._observations(problem)
+        curvature = StructuredCurvature(1 / variance, coupled=False)
+        wrong = observed - problem.likelihood.project(problem.mean)
+        weights, logits, inverse = _regress(problem.prior_gram, problem.mean, curvature, wrong)
+        log_determinant = inverse.log_determinant + jnp.sum(jnp.log(2 * jnp.pi * variance))
+        log_density = -(jnp.sum(weights * wrong) + log_determinant) / 2
+        return GaussianPosterior(
+            problem,
+            weights / problem.ridge,
+            logits,
+            curvature,
+            inverse,
+            DirichletInfo(float(log_density)),
+        )
+
+    def _observations(self, problem: Problem) -> tuple[Logits, Logits]:
+        """Gaussian targets (n, C) and their variances."""
+        if not isinstance(problem.likelihood, Bernoulli | Categorical):
+            raise ConfigurationError(
+                "the Dirichlet classifier takes a Categorical or Bernoulli likelihood, got "
+                f"{type(problem.likelihood).__name__}"
+            )
+        one_logit = isinstance(problem.likelihood, Bernoulli)
+        p = problem.targets
+        counts = (jnp.concatenate([1 - p, p], axis=1) if one_logit else p) + self.concentration
+        variance = jnp.log1p(1 / counts)
+        mean = jnp.log(counts) - variance / 2
+        if one_logit:
+            return mean[:, 1:] - mean[:, :1], jnp.sum(variance, axis=1, keepdims=True)
+        return mean - jnp.mean(mean), variance
+
+
+@eqx.filter_jit
+def _regress(
+    gram: Block, mean: Logits, curvature: StructuredCurvature, wrong: Logits
+) -> tuple[Array, Array, CurvedInverse]:
+    """a = (P + Λ⁻¹)⁻¹ (observed − mean) and m = mean + P a (R&W 2.25)."""
+    inverse = curved_inverse(gram, curvature)
+    weights = inverse.matvec(wrong)
+    return weights, mean + apply(gram, weights), inverse

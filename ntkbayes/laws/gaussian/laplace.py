@@ -1,0 +1,81 @@
+"""The Laplace approximation of GP classification with prior GP(mean, Θ/ridge)."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from ntkbayes.laws.base import Info, Problem
+from ntkbayes.laws.gaussian.posterior import GaussianPosterior, PosteriorMethod, mode_and_curvature
+from ntkbayes.likelihood import Likelihood
+from ntkbayes.linalg import Logits, curved_inverse, factor_dtype, nan_is_an_answer
+from ntkbayes.ranges import Range, real_field
+from ntkbayes.training.accuracy import TOLERANCE
+from ntkbayes.training.matrices import inverse_matrices
+
+
+@dataclass(frozen=True)
+class LaplaceInfo(Info):
+    """log_evidence: log q(y | X), in nats (R&W 3.44); NaN where Θ is known by products alone, which
+    do not give its determinant. residual: of the mode, max |ridge α − r(f)|, in units of probability.
+    logit_error: of the mode, at most. num_iterations: Newton steps."""
+
+    log_evidence: float
+    residual: float
+    logit_error: float
+    num_iterations: int
+
+
+class Laplace(PosteriorMethod):
+    """Laplace approximation of the posterior, multi-class (R&W algorithms 3.3 and 3.4): its sites are
+    the likelihood's second-order expansions at the mode.
+
+    Args:
+        tolerance: on the error of the mode's logits, relative to their spread.
+        factor_dtype: of the factors that are kept, one a class. In float32 they take half of the time
+            and memory; the mode is float64's, but evidence and variances have float32's digits.
+    """
+
+    name: ClassVar[str] = "Laplace"
+    tolerance: float = real_field("tolerance", TOLERANCE, Range.POSITIVE_FINITE)
+    factor_dtype: np.dtype = eqx.field(default=np.float64, static=True, converter=factor_dtype)
+
+    def matrices(self, rows: int, num_outputs: int) -> dict[str, float]:
+        return inverse_matrices(num_outputs, self.factor_dtype)
+
+    def solve(self, problem: Problem, key: PRNGKeyArray | None = None) -> GaussianPosterior:
+        likelihood, targets = problem.likelihood, problem.targets
+        mode, curvature = mode_and_curvature(problem, self.tolerance, self.factor_dtype)
+        inverse = curved_inverse(problem.prior_gram, curvature, dtype=self.factor_dtype)
+        weights = problem.ridge * mode.alpha
+        given = (likelihood, targets, mode.logits, problem.mean, weights)
+        with nan_is_an_answer():
+            log_evidence = laplace_evidence(*given, inverse.log_determinant)
+        info = LaplaceInfo(
+            float(log_evidence), mode.residual, mode.logit_error, mode.num_iterations
+        )
+        return GaussianPosterior(problem, mode.alpha, mode.logits, curvature, inverse, info)
+
+
+def laplace_evidence(
+    likelihood: Likelihood,
+    targets: Logits,
+    logits: Logits,
+    mean: Logits,
+    weights: Logits,
+    log_determinant: Float[Array, ""],
+) -> Float[Array, ""]:
+    """log q(y | X) = log p(y | f̂) − ½ aᵀ (f̂ − mean) − ½ log det(I + W P), in nats (R&W 3.44).
+
+    Args:
+        likelihood, targets: as for training.
+        logits: f̂, the mode, (n, C).
+        mean: the prior's, (n, C).
+        weights: a = P⁻¹ (f̂ − mean), (n, C).
+        log_determinant: log det(I + W P).
+    """
+    density = jnp.sum(likelihood.log_density(targets, logits))
+    return density - jnp.sum(weights * (logits - mean)) / 2 - log_determinant / 2

@@ -1,0 +1,227 @@
+"""Gaussian posteriors: the prior GP(mean, Θ/ridge) times one Gaussian site a training point.
+
+With sites exp(νᵢᵀ fᵢ − ½ fᵢᵀ Λᵢ fᵢ) the posterior is, with P = Θ(X, X)/ridge,
+
+    f(X) ~ N(m, S),   S = (P⁻¹ + Λ)⁻¹,   m = mean + P a,   a = ν − Λ m.
+
+Laplace, variational inference, expectation propagation and the Dirichlet classifier differ in their
+sites alone.
+"""
+
+import abc
+from dataclasses import dataclass
+from functools import cached_property
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from ntkbayes.errors import ConfigurationError, ConvergenceError
+from ntkbayes.laws.base import Draws, Info, Inputs, Method, Problem
+from ntkbayes.laws.gaussian.base import GaussianLaw, solve_columns
+from ntkbayes.likelihood import Likelihood
+from ntkbayes.linalg import (
+    Block,
+    Curvature,
+    CurvedInverse,
+    Logits,
+    Operator,
+    SharedInverse,
+    apply,
+    dense,
+    every_output,
+    output_blocks,
+)
+from ntkbayes.priors.paths import Process
+from ntkbayes.training.linearised import TrainedPredictor, train
+
+Covariances = Float[Array, "m classes classes"]
+
+
+@dataclass(frozen=True)
+class SiteInfo(Info):
+    """log_evidence: in nats. Of EP its approximation of log p(y | X); of variational inference a lower
+    bound of it, up to Monte Carlo error: log_evidence_error is its standard error, 0 for one logit,
+    whose expectations are by quadrature. site_move: by how much sites that reproduced themselves would
+    differ, to first order: the largest move of a mean m, in standard deviations of its logit, or of an
+    entry of Λ, as a part of the precisions of its logits. num_iterations: of the fixed point."""
+
+    log_evidence: float
+    log_evidence_error: float
+    site_move: float
+    num_iterations: int
+
+
+class PosteriorMethod(Method["GaussianPosterior"]):
+    """A method whose law is a `GaussianPosterior`, and that draws nothing at random."""
+
+    @abc.abstractmethod
+    def solve(self, problem: Problem, key: PRNGKeyArray | None = None) -> "GaussianPosterior":
+        """The posterior; the key is not used."""
+
+
+def mode_and_curvature(
+    problem: Problem, tolerance: float, factor_dtype: np.dtype
+) -> tuple[TrainedPredictor, Curvature]:
+    """f̂ with its weights, and W there.
+
+    Raises:
+        RidgeError: the ridge is 0.
+    """
+    problem.prior.require_ridge("the Laplace posterior")
+    mode = train(
+        problem.likelihood,
+        problem.gram.ntk,
+        problem.targets,
+        problem.mean,
+        ridge=problem.ridge,
+        tolerance=tolerance,
+        factor_dtype=factor_dtype,
+    )
+    return mode, problem.likelihood.curvature(problem.targets, mode.logits)
+
+
+class GaussianPosterior(GaussianLaw):
+    """N(m, (P⁻¹ + Λ)⁻¹).
+
+    Drawn pathwise, as samples of the Gaussian model that it is: g from the prior, noise ε ~ N(0, Λ),
+    δa = ε − B (g + P ε), with B = (P + Λ⁻¹)⁻¹. Of Laplace this is the perturbed-init law to first order
+    (THEORY 6).
+    """
+
+    inverse: CurvedInverse
+    curvature: Curvature
+
+    def __init__(
+        self,
+        problem: Problem,
+        alpha: Logits,
+        logits: Logits,
+        curvature: Curvature,
+        inverse: CurvedInverse,
+        info: Info,
+    ):
+        super().__init__(problem, alpha, logits, inverse, info)
+        self.curvature = curvature
+
+    @cached_property
+    def process(self) -> Process:
+        """GP(0, Θ/ridge), whose factor is for draws alone, and is made for the first of them."""
+        return self.problem.tangent_process
+
+    def response(self, key: PRNGKeyArray, g: Draws) -> Draws:
+        noise = jax.random.normal(key, g.shape)
+        given = (self.curvature, self.inverse, self.problem.prior_gram)
+        return _response(*given, noise, g) / self.problem.ridge
+
+    def covariance(self, features: Inputs) -> Array:
+        return _covariance(self.problem, self.inverse, self._inputs(features))
+
+    def joint_covariance(self, features: Inputs) -> Array:
+        """P(x, x') − P(x, X) B P(X, x')."""
+        problem, features = self.problem, self._inputs(features)
+        size = problem.num_outputs
+        gram = every_output(problem.prior.gram(features).ntk, len(features), size)
+        cross = problem.prior.cross(problem.features, features).ntk
+        columns = every_output(cross, len(problem.features), size) / problem.ridge
+        return gram / problem.ridge - columns.T @ solve_columns(self.inverse, columns, size)
+
+    def leave_one_out(self) -> tuple[Logits, Covariances]:
+        """Mean (n, C) and covariance (n, C, C) of the logits of each training point with its own
+        site removed: N(mᵢ − Vᵢ aᵢ, Vᵢ) with Vᵢ = (Sᵢᵢ⁻¹ − Λᵢ)⁻¹.
+
+        For a Normal likelihood exactly the posterior without the point (R&W 5.12). Otherwise the other
+        sites would move if it were gone (Opper & Winther 2000; Vehtari et al. 2016), the more so the
+        fewer the points.
+        """
+        problem = self.problem
+        posterior = _covariance(problem, self.inverse, problem.features)
+        return _cavity(self.logits, posterior, problem.ridge * self.alpha, self.curvature.blocks)
+
+    def log_weights(self, logits: Draws) -> Float[Array, " draws"]:
+        """log of (prior × likelihood) / (density of this law) of draws at the training points.
+
+        Their exponentials average to the evidence p(y | X), exactly. With δ = f − m it is, point by
+        point, log p(y | f) − aᵀδ + ½ δᵀΛδ, and P⁻¹ takes no part.
+
+        Raises:
+            ConfigurationError: Θ is known by products alone, which do not give its determinant.
+        """
+        problem = self.problem
+        if isinstance(problem.gram.ntk, Operator):
+            raise ConfigurationError(
+                "the weights of draws need the determinant of Θ, and so a kernel that can be formed: "
+                "use fewer points, or a kernel with a larger max_rows"
+            )
+        weights = problem.ridge * self.alpha
+        given = (problem.likelihood, problem.targets, self.curvature, weights, self.logits)
+        shift = jnp.sum(weights * (self.logits - problem.mean)) + self.inverse.log_determinant
+        return _log_ratios(*given, logits) - shift / 2
+
+
+@eqx.filter_jit
+def _response(
+    curvature: Curvature, inverse: CurvedInverse, gram: Block, noise: Draws, g: Draws
+) -> Draws:
+    """ridge δα = ε − B (g + P ε) with ε ~ N(0, Λ)."""
+
+    def one(noise: Logits, g: Logits) -> Logits:
+        epsilon = curvature.root_matvec(noise)
+        return epsilon - inverse.matvec(g + apply(gram, epsilon))
+
+    return jax.vmap(one)(noise, g)
+
+
+@eqx.filter_jit
+def _cavity(
+    mean: Logits, covariance: Covariances, weights: Logits, precisions: Covariances
+) -> tuple[Logits, Covariances]:
+    identity = jnp.eye(mean.shape[1])[None]
+    left = jnp.linalg.solve(identity - covariance @ precisions, covariance)
+    left = (left + left.transpose(0, 2, 1)) / 2
+    return mean - jnp.einsum("icd,id->ic", left, weights), left
+
+
+@eqx.filter_jit
+def _log_ratios(
+    likelihood: Likelihood,
+    targets: Logits,
+    curvature: Curvature,
+    weights: Logits,
+    mode: Logits,
+    draws: Draws,
+) -> Float[Array, " draws"]:
+    def one(logits: Logits) -> Float[Array, ""]:
+        delta = logits - mode
+        spread = jnp.sum(delta * curvature.matvec(delta))
+        density = jnp.sum(likelihood.log_density(targets, logits))
+        return density - jnp.sum(weights * delta) + spread / 2
+
+    return jax.vmap(one)(draws)
+
+
+_COLUMN_NUMBERS = 2**25  # in the columns of B's argument: 256 MiB
+_quadratic = eqx.filter_jit(lambda inverse, k: inverse.quadratic(k))
+
+
+def _covariance(problem: Problem, inverse: CurvedInverse, features: Array) -> Covariances:
+    """P(x, x) − P(x, X) B P(X, x), some inputs at a time, as their columns are formed even where Θ
+    is not: one an input, or one an output of it where Θ couples them."""
+    columns = 1 if isinstance(inverse, SharedInverse) else problem.num_outputs
+    step = max(1, _COLUMN_NUMBERS // (problem.targets.size * columns))
+
+    def part(inputs: Array) -> Covariances:
+        cross = dense(problem.prior.cross(problem.features, inputs).ntk) / problem.ridge
+        variance = problem.prior.diagonal(inputs).ntk / problem.ridge
+        return output_blocks(variance, problem.num_outputs) - _quadratic(inverse, cross)
+
+    parts = [part(features[i : i + step]) for i in range(0, len(features), step)]
+    found = jnp.concatenate(parts)
+    if not bool(jnp.all(jnp.isfinite(found))):
+        raise ConvergenceError(
+            "the posterior's covariance was not found: conjugate gradients did not converge. Use a "
+            "larger ridge, or a kernel with a larger max_rows, which is formed and factored"
+        )
+    return found

@@ -1,0 +1,1 @@
+"""Laws of trained predictors over random initialisations, known by their draws."""

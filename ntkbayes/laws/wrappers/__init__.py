@@ -1,0 +1,1 @@
+"""Methods that wrap another method: temperature scaling and importance correction."""

@@ -1,0 +1,140 @@
+"""Temperature scaling (Guo et al. 2017): the baseline that repairs confidence by one number."""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from ntkbayes.datasets import Dataset
+from ntkbayes.errors import ConfigurationError, ConvergenceError
+from ntkbayes.laws.base import Info, Inputs, Law, Method, Paths, Problem
+from ntkbayes.laws.wrappers.held_out import held_out_logits, log_score
+from ntkbayes.likelihood import Likelihood, default_likelihood
+from ntkbayes.priors.prior import NTKPrior
+from ntkbayes.ranges import whole_field
+
+_SMALLEST, _LARGEST = 0.01, 100.0
+_ROUND_OFF = 1e-9  # nats per point
+
+
+@dataclass(frozen=True)
+class TemperatureInfo(Info):
+    """temperature: what logits are divided by; above 1 if the method alone is over-confident.
+    held_out_nll: of the mean prediction with it, on the folds left out, in nats per point."""
+
+    temperature: float
+    held_out_nll: float
+
+
+class TemperedLaw(Law):
+    """Another law with its logits divided by a temperature."""
+
+    info: TemperatureInfo
+
+    def __init__(self, law: Law, info: TemperatureInfo):
+        self.law = law
+        self.info = info
+        self.problem = law.problem
+        self.num_chains = law.num_chains
+
+    @property
+    def sampling(self) -> str:  # type: ignore[override]
+        return self.law.sampling
+
+    def paths(self, key: PRNGKeyArray, num_draws: int | None) -> Paths:
+        return self.law.paths(key, num_draws)
+
+    def sample(
+        self, key: PRNGKeyArray, features: Inputs, num_draws: int | None = None
+    ) -> Float[Array, "draws m classes"]:
+        return self.law.sample(key, features, num_draws) / self.info.temperature
+
+    def sample_marginals(
+        self, key: PRNGKeyArray, features: Inputs, num_draws: int | None = None
+    ) -> Float[Array, "draws m classes"]:
+        return self.law.sample_marginals(key, features, num_draws) / self.info.temperature
+
+    def mean(self, features: Inputs) -> Float[Array, "m classes"]:
+        return self.law.mean(features) / self.info.temperature
+
+    def covariance(self, features: Inputs) -> Float[Array, "m classes classes"]:
+        return self.law.covariance(features) / self.info.temperature**2
+
+    def joint_covariance(self, features: Inputs) -> Float[Array, "rows rows"]:
+        return self.law.joint_covariance(features) / self.info.temperature**2
+
+
+class TemperatureScaled(Method[TemperedLaw]):
+    """A method whose logits are divided by the temperature with the least held-out NLL.
+
+    The temperature is found by cross-validation on the training data, which no test data see, and
+    the method then fitted to all of them.
+
+    Args:
+        method: whose logits are scaled.
+        num_folds: of the cross-validation.
+    """
+
+    name: ClassVar[str] = "temperature-scaled"
+    method: Method
+    num_folds: int = whole_field("num_folds", 5, at_least=2)
+
+    def fit(
+        self,
+        prior: NTKPrior,
+        data: Dataset,
+        *,
+        key: PRNGKeyArray | None = None,
+        likelihood: Likelihood | None = None,
+    ) -> TemperedLaw:
+        likelihood = default_likelihood(data) if likelihood is None else likelihood
+        fold_key, fit_key = jax.random.split(self._require_key(key))
+        held_out = list(
+            held_out_logits(
+                self.method,
+                prior,
+                data,
+                key=fold_key,
+                num_folds=self.num_folds,
+                likelihood=likelihood,
+            )
+        )
+        info = _best_temperature(likelihood, held_out)
+        return TemperedLaw(self.method.fit(prior, data, key=fit_key, likelihood=likelihood), info)
+
+    def matrices(self, rows: int, num_outputs: int) -> dict[str, float]:
+        return self.method.matrices(rows, num_outputs)
+
+    @property
+    def num_kept(self) -> int:
+        return self.method.num_kept
+
+    def solve(self, problem: Problem, key: PRNGKeyArray | None) -> TemperedLaw:
+        raise ConfigurationError("temperature scaling refits its method to folds: use fit()")
+
+
+def _best_temperature(likelihood: Likelihood, held_out: list[tuple]) -> TemperatureInfo:
+    from scipy.optimize import minimize_scalar
+
+    size = sum(len(targets) for targets, _ in held_out)
+
+    @jax.jit
+    def nll(log_temperature: Float[Array, ""]) -> Float[Array, ""]:
+        scale = jnp.exp(-log_temperature)
+        terms = [log_score(likelihood, y, scale * f) for y, f in held_out]
+        return -jnp.sum(jnp.concatenate(terms)) / size
+
+    low, high = math.log(_SMALLEST), math.log(_LARGEST)
+    found = minimize_scalar(nll, bounds=(low, high), method="bounded", options={"xatol": 1e-6})
+    temperature = math.exp(found.x)
+    rise = min(float(nll(jnp.asarray(end))) for end in (low, high)) - float(found.fun)
+    if not rise > _ROUND_OFF:  # at an end, or anywhere on a plateau that reaches one
+        raise ConvergenceError(
+            f"the held-out NLL has no minimum at a temperature between {_SMALLEST} and {_LARGEST}, it "
+            f"is {found.fun:.3g} at {temperature:.3g}: the held-out points are all predicted alike, or "
+            "all right. Use more points, or fewer folds"
+        )
+    return TemperatureInfo(temperature, float(found.fun))

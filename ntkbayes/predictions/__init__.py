@@ -1,0 +1,1 @@
+"""Predictions: laws pushed through the likelihood, on plain NumPy arrays."""

@@ -1,0 +1,1 @@
+"""The prior GP(mean, Θ/ridge), its paths, and its hyperparameters."""

@@ -1,0 +1,1 @@
+"""Scores of predictions and distances between laws, on plain NumPy arrays."""

@@ -1,0 +1,1 @@
+"""Choosing hyperparameters: the evidence, cross-validation and leave-one-out."""
