@@ -10,9 +10,12 @@ to their norm.
 """
 
 import argparse
+import itertools
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial, reduce
 from typing import Any
 
 import equinox as eqx
@@ -55,8 +58,7 @@ class Case:
 def weights(*shapes: tuple[int, ...]) -> list[Array]:
     keys = jax.random.split(jax.random.key(1), len(shapes))
     return [
-        jax.random.normal(key, shape, jnp.float32)
-        / jnp.sqrt(max(1, jnp.prod(jnp.array(shape[:-1]))))
+        jax.random.normal(key, shape, jnp.float32) / math.sqrt(math.prod(shape[:-1]))
         for key, shape in zip(keys, shapes, strict=True)
     ]
 
@@ -162,7 +164,8 @@ def jacobian_product(case: Case) -> Callable[[Any, Array], Array]:
     def full(params: Any, x: Array) -> Array:
         jacobian = jax.jacrev(lambda params: case.network.apply(params, x))(params)
         flat = [leaf.reshape(*leaf.shape[:2], -1) for leaf in jax.tree.leaves(jacobian)]
-        return sum(jnp.einsum("icp,jdp->ijcd", leaf, leaf) for leaf in flat)
+        products = (jnp.einsum("icp,jdp->ijcd", leaf, leaf) for leaf in flat)
+        return reduce(jnp.add, products)
 
     return full
 
@@ -174,14 +177,17 @@ def contenders(case: Case) -> dict[str, Callable[[Any, Array], Array]]:
         "ntkbayes": lambda params, x: EmpiricalNTK(network, params).full(x),
         "Jacobian, product": jacobian_product(case),
     }
-    for number in (1, 2):
-        for vmap_axes in (None, 0):
-            kernel = nt.empirical_ntk_fn(
-                network.apply, trace_axes=(), vmap_axes=vmap_axes, implementation=number
-            )
-            name = f"neural-tangents {number}" + (", vmap" if vmap_axes == 0 else "")
-            ways[name] = lambda params, x, kernel=kernel: kernel(x, None, params)
+    for number, vmap_axes in itertools.product((1, 2), (None, 0)):
+        kernel = nt.empirical_ntk_fn(
+            network.apply, trace_axes=(), vmap_axes=vmap_axes, implementation=number
+        )
+        name = f"neural-tangents {number}" + (", vmap" if vmap_axes == 0 else "")
+        ways[name] = partial(_of_parameters, kernel)
     return ways
+
+
+def _of_parameters(kernel: Callable[..., Array], params: Any, x: Array) -> Array:
+    return kernel(x, None, params)
 
 
 # --- measuring -----------------------------------------------------------------------------------
@@ -207,7 +213,7 @@ def measure(ways: dict[str, Callable[[Any, Array], Array]], case: Case) -> dict[
                 begin = time.perf_counter()
                 values[name] = program(case.params, case.features).block_until_ready()
                 seconds[name] = min(seconds[name], time.perf_counter() - begin)
-    memory = {name: program.memory_analysis() for name, program in compiled.items()}
+    memory: dict[str, Any] = {name: program.memory_analysis() for name, program in compiled.items()}
     sizes = {m: a.temp_size_in_bytes + a.output_size_in_bytes for m, a in memory.items()}
     return {name: Measured(seconds[name], sizes[name], values[name]) for name in ways}
 

@@ -11,6 +11,7 @@ from the exact posterior (NUTS).
 import argparse
 import itertools
 import time
+from typing import Any
 
 import jax
 
@@ -45,7 +46,7 @@ def main() -> None:
     train, test = data.split(key, test_share=0.5)
     prior = nb.NTKPrior(network(options.depth, 1), ridge=RIDGE)
 
-    def draws(law: nb.RandomInit) -> np.ndarray:
+    def draws(law: nb.laws.Law) -> np.ndarray:
         return np.asarray(law.sample(key, test.features))
 
     reference = draws(nb.RandomInit(num_inits=2000).fit(prior, train, key=key))
@@ -64,13 +65,14 @@ def main() -> None:
         begin = time.perf_counter()
         law = method.fit(prior, train, key=jax.random.key(1))
         took = time.perf_counter() - begin
+        info: Any = law.info
         trained = draws(law)
         near, far = energy_coefficient(trained, reference), energy_coefficient(trained, posterior)
         ratio = variance_ratio(trained, reference)
         print(
             f"{width:>6}{near.value:>12.4f} ± {near.error:.4f}{ratio.value:>10.3f} ± {ratio.error:.3f}"
-            f"{far.value:>11.3f} ± {far.error:.3f}{law.info.last_move:>16.3f}"
-            f"{law.info.num_steps:>8}{took:>9.1f}",
+            f"{far.value:>11.3f} ± {far.error:.3f}{info.last_move:>16.3f}"
+            f"{info.num_steps:>8}{took:>9.1f}",
             flush=True,
         )
         found.append(near)

@@ -10,6 +10,7 @@ import argparse
 import time
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -44,7 +45,7 @@ def main() -> None:
     data = nb.datasets.load("breast_cancer")
     train, _ = data.split(key, test_share=1 - 400 / data.num_points)
     prior = nb.NTKPrior(nb.networks.mlp(depth=2, weight_std=1.5, bias_std=0.1), ridge=0.1)
-    problem = Problem.build(prior, train, None)
+    problem: Any = Problem.build(prior, train, None)
     size = train.num_points
 
     factor = jax.jit(jnp.linalg.cholesky)
@@ -54,22 +55,23 @@ def main() -> None:
 
     kernel = seconds(lambda: prior.gram(problem.features))
     times = {"NTK and NNGP Gram": kernel}
-    info = {}
-    for name, method in {
+    info: dict[str, Any] = {}
+    methods: dict[str, nb.laws.Method] = {
         "MAP": nb.MAP(),
         "Laplace": nb.Laplace(),
         "first order": nb.FirstOrder(),
         f"random init ({draws})": nb.RandomInit(num_inits=draws),
-    }.items():
+    }
+    for name, method in methods.items():
 
-        def solve(method=method, name=name):
+        def solve(method: nb.laws.Method = method, name: str = name) -> object:
             law = method.solve(problem, key)
             info[name] = law.info
             return law.alpha
 
         times[name] = seconds(solve)
     begin = time.perf_counter()
-    nuts = nb.NUTS(num_samples=draws, num_chains=4).solve(problem, key)
+    nuts: Any = nb.NUTS(num_samples=draws, num_chains=4).solve(problem, key)
     times[f"NUTS (4 × {draws}), with compilation"] = time.perf_counter() - begin
 
     print(f"{'given the Grams':<40}{'seconds':>10}{'Choleskys':>12}{'MAP solves':>12}")
@@ -77,7 +79,7 @@ def main() -> None:
         print(f"{name:<40}{took:>10.4f}{took / unit:>12.1f}{took / times['MAP']:>12.1f}")
 
     random_init = info[f"random init ({draws})"]
-    law = nb.RandomInit(num_inits=draws).solve(problem, key)
+    law: Any = nb.RandomInit(num_inits=draws).solve(problem, key)
     alpha = law.alpha
     initial = law.g.values
     logits = problem.mean[None] + initial + jnp.einsum("ij,sjc->sic", problem.gram.ntk, alpha)

@@ -73,7 +73,7 @@ def laws_in(folder: Path) -> dict[str, np.ndarray]:
     from ntkbayes.storage import comparisons as storage
 
     names = [name for name in LAWS if storage.law_path(folder, name).exists()]
-    return {name: storage.load_law(folder, name)[0].logits for name in names}
+    return {name: np.asarray(storage.load_law(folder, name)[0].logits) for name in names}
 
 
 def check(folder: Path, whole: Path) -> int:

@@ -13,7 +13,7 @@ formed within a round.
 import argparse
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 
@@ -66,7 +66,7 @@ def digits(num_points: int) -> nb.Dataset:
 def by_hand(problem: Problem, warmup: int, samples: int) -> Callable[[int], Run]:
     """The plain whitened model, and NumPyro's defaults."""
     labels = jnp.argmax(problem.targets, axis=1)
-    covariance = problem.prior_gram
+    covariance: Any = problem.prior_gram
     lower = jnp.linalg.cholesky(covariance + 1e-9 * jnp.eye(len(labels)) * covariance[0, 0])
 
     def model() -> None:
@@ -99,7 +99,7 @@ def of_method(method: NUTS | SplitHMC, problem: Problem) -> Callable[[int], Run]
 
     def run(seed: int) -> Run:
         watch = Stopwatch()
-        law = method.solve(problem, jax.random.key(seed))
+        law: Any = method.solve(problem, jax.random.key(seed))
         values = np.asarray(law.g.values)
         seconds = watch.seconds()
         return Run(values.reshape(CHAINS, -1, *values.shape[1:]), law.info.mean_steps, *seconds)

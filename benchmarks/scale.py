@@ -104,7 +104,7 @@ def draws() -> None:
     exact = seconds(lambda: newton(*given, TOLERANCE, 100, zeros))
     method = nb.RandomInit(num_inits=1000)
     found = seconds(solved(method, problem), 1)
-    info = method.solve(problem, KEY).info
+    info: Any = method.solve(problem, KEY).info
 
     stack = jnp.ones((num_outputs, n, n))
     columns = jnp.ones((num_outputs, n, 1000))
@@ -173,11 +173,12 @@ def job(name: str, num_points: int, dtype: str) -> None:
     data = digits(num_points + NUM_TEST)
     train = data.take(np.arange(num_points))
     test = data.features[num_points:]
-    methods = {
-        "MAP": nb.MAP(factor_dtype=dtype),
-        "Laplace": nb.Laplace(factor_dtype=dtype),
-        "pruned Laplace": nb.PrunedLaplace(factor_dtype=dtype),
-        "random init": nb.RandomInit(num_inits=100, tolerance=1e-4, factor_dtype=dtype),
+    precision = jnp.dtype(dtype)
+    methods: dict[str, nb.laws.Method] = {
+        "MAP": nb.MAP(factor_dtype=precision),
+        "Laplace": nb.Laplace(factor_dtype=precision),
+        "pruned Laplace": nb.PrunedLaplace(factor_dtype=precision),
+        "random init": nb.RandomInit(num_inits=100, tolerance=1e-4, factor_dtype=precision),
     }
     method = methods.get(name)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -190,7 +191,8 @@ def job(name: str, num_points: int, dtype: str) -> None:
         told["predicted"] = method.memory(PRIOR, train).total
         work = partial(solved_and_told, method, problem, test, told)
     elif name != "Gram":
-        matrix = (build().prior_gram + jnp.eye(num_points)).astype(dtype)
+        gram: Any = build().prior_gram
+        matrix = (gram + jnp.eye(num_points)).astype(dtype)
         jax.block_until_ready(matrix)  # or its making would count as the reference's time
         work = partial(jnp.linalg.cholesky if name == "Cholesky" else lambda m: m @ m, matrix)
     told["first"] = once(work)
