@@ -32,7 +32,7 @@ jax.config.update("jax_enable_x64", True)
 
 import ntkbayes as nb
 from ntkbayes import figures
-from ntkbayes.predictions.predictive import surface
+from ntkbayes.predictions import surface
 
 train, test = nb.datasets.load("moons").split(jax.random.key(0), test_share=0.7)
 print(train, test, sep="\n")

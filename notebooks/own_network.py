@@ -38,7 +38,7 @@ import optax
 import ntkbayes as nb
 from ntkbayes import figures
 from ntkbayes.bridges.equinox import from_equinox
-from ntkbayes.predictions.predictive import surface
+from ntkbayes.predictions import surface
 
 keys = iter(jax.random.split(jax.random.key(0), 20))  # one for each use
 train, test = nb.datasets.load("moons").split(next(keys), test_share=0.6)

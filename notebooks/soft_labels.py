@@ -37,7 +37,7 @@ from scipy.special import expit
 import ntkbayes as nb
 from ntkbayes import figures
 from ntkbayes.errors import RidgeError
-from ntkbayes.predictions.predictive import predict_probabilities
+from ntkbayes.predictions import predict_probabilities
 
 rng = np.random.default_rng(3)
 

@@ -35,7 +35,7 @@ import pandas as pd
 import ntkbayes as nb
 from ntkbayes import checks, figures
 from ntkbayes.errors import ConvergenceWarning, GridEdgeWarning
-from ntkbayes.predictions.predictive import predict_probabilities
+from ntkbayes.predictions import predict_probabilities
 from ntkbayes.scores import conformal, detection, selective
 
 keys = iter(jax.random.split(jax.random.key(0), 40))  # one for each use

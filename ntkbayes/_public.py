@@ -27,9 +27,14 @@ from ntkbayes.laws import (
 )
 from ntkbayes.linalg import over_devices
 from ntkbayes.networks import activations
-from ntkbayes.predictions.predictive import Predictions, predict
+from ntkbayes.predictions import Predictions, predict
 from ntkbayes.priors.prior import NTKPrior, linearise
 from ntkbayes.scores import calibration, conformal, detection, distances, selective
-from ntkbayes.selection.evidence import log_evidence, maximise_evidence
-from ntkbayes.selection.model_selection import cross_validated_nll, leave_one_out, scan
-from ntkbayes.storage.comparisons import load, save
+from ntkbayes.selection import (
+    cross_validated_nll,
+    leave_one_out,
+    log_evidence,
+    maximise_evidence,
+    scan,
+)
+from ntkbayes.storage import load, save

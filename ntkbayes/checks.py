@@ -31,7 +31,7 @@ from ntkbayes.laws.base import Inputs, Law, Method, Problem
 from ntkbayes.laws.gaussian.prior import Prior, PriorLaw
 from ntkbayes.likelihood import Likelihood
 from ntkbayes.linalg import Logits
-from ntkbayes.predictions.predictive import Predictions
+from ntkbayes.predictions import Predictions
 from ntkbayes.priors.prior import NTKPrior
 from ntkbayes.ranges import Range
 

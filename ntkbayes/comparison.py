@@ -14,7 +14,7 @@ from jaxtyping import Float, PRNGKeyArray
 from ntkbayes.datasets import Dataset
 from ntkbayes.errors import ConfigurationError, UnknownNameError
 from ntkbayes.laws.base import Law
-from ntkbayes.predictions.predictive import Predictions, Surface, digest_of, predict
+from ntkbayes.predictions import Predictions, Surface, digest_of_points, predict
 from ntkbayes.scores import calibration, distances
 from ntkbayes.scores.calibration import Interval
 from ntkbayes.scores.distances import Distance
@@ -221,7 +221,7 @@ def _require_same_points(predictions: Predictions, test: Dataset) -> None:
             f"{who} are of the classes {list(predictions.class_names)}, the test data have "
             f"{list(test.class_names or ())}; predict with the same class_names"
         )
-    is_other = predictions.points not in (None, digest_of(test))
+    is_other = predictions.points not in (None, digest_of_points(test))
     if is_other or not np.array_equal(predictions.targets, test.targets):
         raise ConfigurationError(f"{who} are not of these test points; predict at these")
 

@@ -9,7 +9,7 @@ jax.config.update("jax_enable_x64", True)
 import numpy as np
 
 import ntkbayes as nb
-from ntkbayes.selection.evidence import evidence_gradient
+from ntkbayes.selection import evidence_gradient
 
 rng = np.random.default_rng(1)
 data = nb.Dataset(rng.standard_normal((30, 4)), rng.integers(0, 2, 30))

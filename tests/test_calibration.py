@@ -387,7 +387,7 @@ def test_bootstrap_repeats_itself_whatever_the_chunks(monkeypatch, chunk):
     draw = partial(bootstrap, score, p, y, num_resamples=50)
     whole = draw(seed=1)
     assert whole != draw(seed=2)
-    monkeypatch.setattr("ntkbayes.scores.calibration.CHUNK", chunk)
+    monkeypatch.setattr("ntkbayes.scores.calibration.intervals.CHUNK", chunk)
     assert draw(seed=1) == whole
 
 

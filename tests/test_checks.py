@@ -16,7 +16,7 @@ from ntkbayes.checks import (
 )
 from ntkbayes.errors import ConfigurationError, ConvergenceError, ConvergenceWarning, DataError
 from ntkbayes.laws.gaussian.prior import Prior
-from ntkbayes.predictions.predictive import predictions_from_probabilities
+from ntkbayes.predictions import predictions_from_probabilities
 
 KEY = jax.random.key(4)
 PRIOR = nb.NTKPrior(

@@ -115,7 +115,7 @@ def test_folder_is_named_after_the_data_or_the_model_file(ntkbayes, birds):
     Path("finches.py").write_text(
         "import ntkbayes as nb\n"
         "network = nb.networks.mlp(depth=1)\n"
-        "study = nb.study.Study(data=nb.datasets.load('iris'), prior=nb.NTKPrior(network, ridge=0.1),\n"
+        "study = nb.Study(data=nb.datasets.load('iris'), prior=nb.NTKPrior(network, ridge=0.1),\n"
         "    methods={'MAP': nb.MAP()}, baselines=False)\n"
     )
     own = ("--data", "data/birds.csv", "--target", "Species name", *QUICK)

@@ -13,7 +13,7 @@ import ntkbayes as nb
 from ntkbayes.app.baselines import logistic_regression
 from ntkbayes.datasets import Dataset, Scaling
 from ntkbayes.errors import ConfigurationError, DataError
-from ntkbayes.predictions.predictive import predict_probabilities
+from ntkbayes.predictions import predict_probabilities
 
 KEY = jax.random.key(0)
 RNG = np.random.default_rng(0)
@@ -171,7 +171,7 @@ def test_masked_real_targets_are_refused():
 
 
 def test_predictions_of_other_points_are_refused_though_their_labels_are_alike():
-    predictions = nb.predictive.predict(LAW, DATA, key=KEY, name="MAP")
+    predictions = nb.predictions.predict(LAW, DATA, key=KEY, name="MAP")
     other = Dataset(FRAME + 1.0, LABELS)
     with pytest.raises(ConfigurationError, match="'MAP' are not of these test points"):
         nb.compare({"MAP": predictions}, other, key=KEY)

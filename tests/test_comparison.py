@@ -10,7 +10,7 @@ from oracles import gp_classification as oracle
 import ntkbayes as nb
 from ntkbayes.comparison import compare, key_of
 from ntkbayes.errors import ConfigurationError, UnknownNameError
-from ntkbayes.predictions.predictive import predict, predictions_from_probabilities
+from ntkbayes.predictions import predict, predictions_from_probabilities
 from ntkbayes.scores import calibration, distances
 
 PRIOR = nb.NTKPrior(

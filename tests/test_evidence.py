@@ -21,7 +21,7 @@ from ntkbayes.errors import (
 )
 from ntkbayes.laws.wrappers.held_out import folds
 from ntkbayes.priors.hyperparameters import value_of, with_values
-from ntkbayes.selection.evidence import evidence_gradient
+from ntkbayes.selection import evidence_gradient
 
 KEY = jax.random.key(2)
 EVERY = ("weight_std", "bias_std", "ridge", "mean")

@@ -15,7 +15,7 @@ from oracles import evidence as oracle
 import ntkbayes as nb
 from ntkbayes.kernels import analytic_kernel
 from ntkbayes.networks.activations import GaussianPair, LeakyReLU
-from ntkbayes.selection.evidence import evidence_gradient
+from ntkbayes.selection import evidence_gradient
 
 KEY = jax.random.key(0)
 WORKER = Path(__file__).parent / "gradients_worker.py"

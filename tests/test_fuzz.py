@@ -195,7 +195,7 @@ def test_a_law_is_finite_or_refused(name, case):
         draws, moments = law.sample(KEY, new, 3), (law.mean(new), law.variance(new))
         probabilities = np.ones((3, 3, 1))
         if case.targets == "classes":
-            probabilities = nb.predictive.predict_probabilities(law, new, key=KEY, num_draws=3)
+            probabilities = nb.predictions.predict_probabilities(law, new, key=KEY, num_draws=3)
         return law.problem.num_outputs, *map(np.asarray, (draws, *moments, probabilities))
 
     found = outcome(work)
@@ -330,7 +330,7 @@ def test_laws_come_back_from_disk_under_their_names_or_are_refused(names, classe
     rng = np.random.default_rng(0)
     test = nb.Dataset(POINTS, np.array(classes, dtype=object)[np.arange(6) % 3])
     laws = {
-        name: nb.predictive.predictions_from_probabilities(
+        name: nb.predictions.predictions_from_probabilities(
             name, rng.dirichlet(np.ones(3), 6), test, key=KEY, num_draws=2
         )
         for name in names

@@ -10,7 +10,7 @@ import pytest
 import ntkbayes as nb
 from ntkbayes.errors import NotPositiveDefiniteError
 from ntkbayes.linalg import cholesky
-from ntkbayes.predictions.predictive import replicates
+from ntkbayes.predictions import replicates
 
 X = np.random.default_rng(3).standard_normal((6, 2))
 NEW = X[:2] + 0.3

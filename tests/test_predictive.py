@@ -11,7 +11,7 @@ from scipy import integrate, special, stats
 import ntkbayes as nb
 from ntkbayes.errors import ConfigurationError, DataError
 from ntkbayes.likelihood import Bernoulli, Categorical, Ordinal, Poisson
-from ntkbayes.predictions.predictive import (
+from ntkbayes.predictions import (
     Predictions,
     log_predictive_density,
     mean_field,

@@ -17,7 +17,7 @@ from ntkbayes.bridges.arviz import to_datatree
 from ntkbayes.comparison import Comparison
 from ntkbayes.errors import ConfigurationError
 from ntkbayes.laws.base import Info
-from ntkbayes.predictions.predictive import Predictions, Surface
+from ntkbayes.predictions import Predictions, Surface
 
 NUM_POINTS, NUM_DRAWS = 40, 80
 pareto_k = pytest.mark.filterwarnings("ignore:Estimated shape parameter of Pareto:UserWarning")

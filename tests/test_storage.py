@@ -21,7 +21,7 @@ from ntkbayes import datasets, files
 from ntkbayes.comparison import Comparison, compare
 from ntkbayes.errors import NewerFormatError, PrecisionError, StorageError
 from ntkbayes.likelihood import Ordinal
-from ntkbayes.predictions.predictive import Predictions, Surface
+from ntkbayes.predictions import Predictions, Surface
 from ntkbayes.storage import comparisons as storage
 
 
@@ -216,7 +216,7 @@ FULL_DISK = """
     from ntkbayes.comparison import Comparison
     from ntkbayes.errors import StorageError
     from ntkbayes.files import save_arrays, write_text
-    from ntkbayes.predictions.predictive import Predictions
+    from ntkbayes.predictions import Predictions
 
     def law(name, seed):
         p = np.random.default_rng(seed).dirichlet(np.ones(2), size=50)

@@ -25,7 +25,7 @@ from ntkbayes.errors import (
     UnknownNameError,
 )
 from ntkbayes.laws import Method
-from ntkbayes.predictions.predictive import surface
+from ntkbayes.predictions import surface
 from ntkbayes.storage import comparisons as storage
 
 MODELS = Path(__file__).parents[1] / "models"

@@ -10,7 +10,7 @@ from jaxtyping import PRNGKeyArray
 
 from ntkbayes.datasets import Dataset
 from ntkbayes.errors import ConfigurationError
-from ntkbayes.predictions.predictive import Predictions, predictions_from_probabilities
+from ntkbayes.predictions import Predictions, predictions_from_probabilities
 
 
 def logistic_regression(train: Dataset, test: Dataset, *, key: PRNGKeyArray) -> Predictions:

@@ -27,7 +27,7 @@ from ntkbayes.errors import ConfigurationError
 from ntkbayes.files import held, write_text
 from ntkbayes.laws.chains.mixing import ESS_PER_CHAIN, GOOD_RHAT, WORST_RHAT, why_unknown
 from ntkbayes.laws.wrappers.held_out import expected_log
-from ntkbayes.predictions.predictive import Predictions
+from ntkbayes.predictions import Predictions
 from ntkbayes.scores import calibration
 from ntkbayes.scores.calibration import Interval
 from ntkbayes.storage import comparisons as storage

@@ -43,7 +43,7 @@ from ntkbayes.laws.base import SampledLaw
 from ntkbayes.likelihood import Likelihood, default_likelihood
 from ntkbayes.linalg import require_float64
 from ntkbayes.memory import Memory
-from ntkbayes.predictions.predictive import predict, surface
+from ntkbayes.predictions import predict, surface
 from ntkbayes.priors.prior import NTKPrior
 from ntkbayes.ranges import Range
 from ntkbayes.storage import comparisons as storage

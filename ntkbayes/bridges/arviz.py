@@ -43,7 +43,7 @@ import numpy as np
 from ntkbayes.errors import ConfigurationError, NewerFormatError, NTKBayesError, StorageError
 from ntkbayes.files import to_json
 from ntkbayes.likelihood import Bernoulli, Categorical, ClassLikelihood, Ordinal
-from ntkbayes.predictions.predictive import Predictions
+from ntkbayes.predictions import Predictions
 
 if TYPE_CHECKING:
     import xarray as xr

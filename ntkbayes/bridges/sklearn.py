@@ -29,7 +29,7 @@ from ntkbayes.laws import MAP
 from ntkbayes.laws.base import Law, Method
 from ntkbayes.networks import mlp
 from ntkbayes.networks.activations import Activation
-from ntkbayes.predictions.predictive import marginal_probabilities
+from ntkbayes.predictions import marginal_probabilities
 from ntkbayes.priors.prior import NTKPrior
 from ntkbayes.scores import calibration
 

@@ -8,13 +8,13 @@ from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-import jax
 import numpy as np
 from jaxtyping import Float, Int, PRNGKeyArray
 
 from ntkbayes import ranges
 from ntkbayes.datasets import validation
 from ntkbayes.datasets.columns import FITTED, Columns, Scaling
+from ntkbayes.datasets.strata import apportion, draw
 from ntkbayes.errors import ConfigurationError, DataError, UnknownNameError
 from ntkbayes.ranges import Number, Range
 
@@ -221,13 +221,13 @@ class Dataset:
         """
         test_share = ranges.real("test_share", test_share, Range.OPEN_UNIT)
         strata, counts = self._strata()
-        sizes = _apportion(counts * test_share, round(self.num_points * test_share))
+        sizes = apportion(counts * test_share, round(self.num_points * test_share))
         sizes = np.clip(sizes, counts >= 2, np.maximum(counts - 1, 0))
         if sizes.sum() == 0:
             raise DataError(
                 f"{self.num_points} point(s) cannot be split: no class has two; add points"
             )
-        in_test = _draw(key, strata, sizes)
+        in_test = draw(key, strata, sizes)
         train, test = self.take(~in_test), self.take(in_test)
         if not standardise:
             return train, test
@@ -258,12 +258,12 @@ class Dataset:
                 f"{size!r} points cannot keep {len(present)} classes; take {len(present)} at least, "
                 "or choose classes by hold_out_classes"
             )
-        sizes = _apportion(counts * size / self.num_points, size)
+        sizes = apportion(counts * size / self.num_points, size)
         lost = present[sizes[present] == 0]
         sizes[lost] = 1
         for _ in lost:
             sizes[np.argmax(sizes)] -= 1
-        return self.take(_draw(key, strata, sizes))
+        return self.take(draw(key, strata, sizes))
 
     def take(self, indices: Any) -> "Dataset":
         """The points at `indices`, integers or a mask `(n,)`; DataError for none or outside.
@@ -383,20 +383,3 @@ def read_inputs(columns: Columns, inputs: Any) -> Float[np.ndarray, "k d"]:
         values = columns.read(inputs)
     validation.require_squares("features", values, columns.names)
     return values
-
-
-def _apportion(quotas: np.ndarray, total: int) -> np.ndarray:
-    """Integers that sum to `total`, each within one of its quota: largest remainders go up."""
-    sizes = np.floor(quotas).astype(int)
-    by_remainder = np.argsort(sizes - quotas, kind="stable")
-    sizes[by_remainder[: total - sizes.sum()]] += 1
-    return sizes
-
-
-def _draw(key: PRNGKeyArray, strata: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """A mask that chooses `sizes[s]` random points of each stratum `s`."""
-    order = np.asarray(jax.random.permutation(key, len(strata)))
-    mask = np.zeros(len(strata), dtype=bool)
-    for stratum, size in enumerate(sizes):
-        mask[order[strata[order] == stratum][:size]] = True
-    return mask

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from ntkbayes.figures import FAINT, INK, LAW_COLOURS, WIDTH, Keywords, own_style
+from ntkbayes.figures.style import FAINT, INK, LAW_COLOURS, WIDTH, Keywords, own_style
 from ntkbayes.files import write_atomically
 from ntkbayes.lazy.measure import Trajectory
 from ntkbayes.lazy.result import LazyResult

@@ -1,1 +1,32 @@
 """Predictions: laws pushed through the likelihood, on plain NumPy arrays."""
+
+from ntkbayes.predictions.moments import mean_field, probit, quadrature
+from ntkbayes.predictions.plane import Surface, surface
+from ntkbayes.predictions.predict import (
+    log_predictive_density,
+    marginal_probabilities,
+    predict,
+    predict_probabilities,
+    replicates,
+)
+from ntkbayes.predictions.predictions import (
+    Predictions,
+    digest_of_points,
+    predictions_from_probabilities,
+)
+
+__all__ = [
+    "Predictions",
+    "Surface",
+    "digest_of_points",
+    "log_predictive_density",
+    "marginal_probabilities",
+    "mean_field",
+    "predict",
+    "predict_probabilities",
+    "predictions_from_probabilities",
+    "probit",
+    "quadrature",
+    "replicates",
+    "surface",
+]

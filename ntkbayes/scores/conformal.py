@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float
 from numpy.typing import ArrayLike
 
 from ntkbayes.errors import DataError
-from ntkbayes.scores.calibration import check_level, check_simplex
+from ntkbayes.scores.simplex import check_level, check_simplex
 
 
 @dataclass(frozen=True, eq=False)

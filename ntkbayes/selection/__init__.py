@@ -1,1 +1,18 @@
-"""Choosing hyperparameters: the evidence, cross-validation and leave-one-out."""
+"""Choosing hyper-parameters: the evidence, cross-validation and leave-one-out."""
+
+from ntkbayes.selection.cross_validation import cross_validated_nll
+from ntkbayes.selection.evidence import evidence_gradient, log_evidence
+from ntkbayes.selection.leave_one_out import leave_one_out
+from ntkbayes.selection.scan import Scan, scan
+from ntkbayes.selection.search import EvidenceMaximum, maximise_evidence
+
+__all__ = [
+    "EvidenceMaximum",
+    "Scan",
+    "cross_validated_nll",
+    "evidence_gradient",
+    "leave_one_out",
+    "log_evidence",
+    "maximise_evidence",
+    "scan",
+]

@@ -39,7 +39,7 @@ from ntkbayes.errors import NewerFormatError, StorageError
 from ntkbayes.files import held, read_json, replace_all, slug, to_json, write_atomically
 from ntkbayes.likelihood import ClassLikelihood
 from ntkbayes.linalg import require_float64
-from ntkbayes.predictions.predictive import Predictions, Surface
+from ntkbayes.predictions import Predictions, Surface
 
 if TYPE_CHECKING:
     import xarray as xr

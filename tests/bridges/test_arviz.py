@@ -16,7 +16,7 @@ import ntkbayes as nb
 from ntkbayes.bridges.arviz import from_datatree, to_datatree
 from ntkbayes.errors import ConfigurationError, ConvergenceWarning, StorageError
 from ntkbayes.likelihood import Bernoulli, Ordinal
-from ntkbayes.predictions.predictive import predict, predictions_from_probabilities
+from ntkbayes.predictions import predict, predictions_from_probabilities
 
 matplotlib.use("Agg")
 

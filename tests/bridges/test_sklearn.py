@@ -21,7 +21,7 @@ from sklearn.utils.estimator_checks import check_estimator
 import ntkbayes as nb
 from ntkbayes.bridges.sklearn import NTKClassifier
 from ntkbayes.errors import ConfigurationError, DataError, PrecisionError, RidgeError
-from ntkbayes.predictions.predictive import marginal_probabilities
+from ntkbayes.predictions import marginal_probabilities
 from ntkbayes.scores import calibration
 
 X, LABELS = oracle.blobs(3, 30, 3)

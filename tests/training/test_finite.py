@@ -14,6 +14,7 @@ from ntkbayes.likelihood import Bernoulli, Categorical, Normal
 from ntkbayes.training import flow, linearised
 from ntkbayes.training import networks as finite
 from ntkbayes.training.networks import Trainer
+from ntkbayes.training.networks.trainer import _batch
 
 KEY = jax.random.key(0)
 X = jax.random.normal(KEY, (12, 2))
@@ -83,7 +84,7 @@ def test_one_step_goes_down_the_gradient_of_the_summed_loss(likelihood, targets)
     trainer = Trainer(network, likelihood, ridge=RIDGE, step_size=1e-2)
     state = trainer.start(jax.tree.map(lambda leaf: leaf[None], anchor), targets)
     away = jax.tree.map(lambda leaf: leaf[None], start)
-    state = finite.State(
+    state = finite.TrainingState(
         away, *[getattr(state, n) for n in ("anchors", "offset")], None, KEY, 0 * state.step
     )
 
@@ -178,7 +179,7 @@ def test_the_stable_step_descends_and_a_larger_one_is_refused():
 
 def test_batches_of_an_epoch_are_the_whole_data_once():
     trainer = linear_trainer(step_size=1e-3, batch_size=4)
-    chosen = [finite._batch(KEY, jnp.asarray(step), 12, 4) for step in range(6)]
+    chosen = [_batch(KEY, jnp.asarray(step), 12, 4) for step in range(6)]
     np.testing.assert_array_equal(np.sort(np.concatenate(chosen[:3])), np.arange(12))
     np.testing.assert_array_equal(np.sort(np.concatenate(chosen[3:])), np.arange(12))
     assert not np.array_equal(np.concatenate(chosen[:3]), np.concatenate(chosen[3:]))
@@ -186,7 +187,7 @@ def test_batches_of_an_epoch_are_the_whole_data_once():
     # From one θ, the mean of the steps over an epoch's batches is the step over all the data.
     state = trainer.start(LINEAR_START, Y, key=KEY)
     at = [
-        finite.State(state.params, state.anchors, state.offset, None, KEY, jnp.asarray(k))
+        finite.TrainingState(state.params, state.anchors, state.offset, None, KEY, jnp.asarray(k))
         for k in range(3)
     ]
     moves = [trainer.advance(s, X, Y, 1).params - LINEAR_START for s in at]

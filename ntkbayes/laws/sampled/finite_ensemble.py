@@ -18,7 +18,13 @@ from ntkbayes.linalg import largest
 from ntkbayes.networks import Network, Params, require_sound
 from ntkbayes.priors.paths import FunctionPath
 from ntkbayes.ranges import Range, real_field, whole_field
-from ntkbayes.training.networks import State, Trainer, fastest_rate, largest_eigenvalue, logits_of
+from ntkbayes.training.networks import (
+    Trainer,
+    TrainingState,
+    fastest_rate,
+    largest_eigenvalue,
+    logits_of,
+)
 
 
 @dataclass(frozen=True)
@@ -134,11 +140,11 @@ class FiniteEnsemble(Method[FiniteEnsembleLaw]):
     def _descend(
         self,
         trainer: Trainer,
-        state: State,
+        state: TrainingState,
         features: Float[Array, "n ..."],
         targets: Float[Array, "n classes"],
         first: int = 100,
-    ) -> tuple[State, tuple[float, float]]:
+    ) -> tuple[TrainingState, tuple[float, float]]:
         """Steps until the networks are at rest, looked at whenever their number has doubled."""
         logits, chunk, moves = (
             logits_of(self.network, state.params, features),
@@ -162,7 +168,7 @@ class FiniteEnsemble(Method[FiniteEnsembleLaw]):
         )
 
     def _law(
-        self, problem: Problem, state: State, moves: tuple[float, float], step_size: float
+        self, problem: Problem, state: TrainingState, moves: tuple[float, float], step_size: float
     ) -> FiniteEnsembleLaw:
         functions = TrainedFunctions(self.network, state.params)
         values = functions(problem.features)
@@ -172,7 +178,7 @@ class FiniteEnsemble(Method[FiniteEnsembleLaw]):
         return FiniteEnsembleLaw(problem, g, jnp.zeros_like(values), info)
 
 
-def _squared_distance(state: State) -> Float[Array, " networks"]:
+def _squared_distance(state: TrainingState) -> Float[Array, " networks"]:
     def member(p: Params, a: Params) -> Float[Array, ""]:
         parts = jax.tree.map(lambda u, v: jnp.sum((u - v) ** 2), p, a)
         return jnp.sum(jnp.stack(jax.tree.leaves(parts)))

@@ -9,59 +9,29 @@ sizes are in units in which gradient flow is dθ/dt = −∇L: k steps of size �
 Shapes: K networks, n points, C logits.
 """
 
-import hashlib
 import json
 import math
-import re
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Array, Float, Int, PRNGKeyArray, Shaped
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 from tqdm.auto import tqdm
 
 from ntkbayes.description import describe
 from ntkbayes.errors import ConfigurationError, DivergenceError, StorageError
-from ntkbayes.files import load_arrays, save_arrays
 from ntkbayes.likelihood import Likelihood
-from ntkbayes.linalg import largest, nan_is_an_answer
+from ntkbayes.linalg import nan_is_an_answer
 from ntkbayes.networks import Network, Params, require_sound
-
-Offset = Float[Array, "networks n classes"]
-Features = Float[Array, "n ..."]
-Targets = Float[Array, "n classes"]
-
-
-@runtime_checkable
-class Optimizer(Protocol):
-    """An optax `GradientTransformation`."""
-
-    init: Callable
-    update: Callable
-
-
-class State(eqx.Module):
-    """Where the training of K networks stands.
-
-    Attributes:
-        params: θ of each, stacked.
-        anchors: θ0 of each, which the ridge pulls towards.
-        offset: what is added to the logits at the training points.
-        optimizer: the optimiser's own state, None for plain gradient descent.
-        key: of the mini-batches.
-        step: steps taken.
-    """
-
-    params: Params
-    anchors: Params
-    offset: Offset
-    optimizer: Any
-    key: Shaped[Array, "..."]
-    step: Int[Array, ""]
+from ntkbayes.training.networks.checkpoints import (
+    digest_of_arrays,
+    digest_of_program,
+    load_checkpoint,
+    save_checkpoint,
+)
+from ntkbayes.training.networks.state import Features, Offset, Optimizer, Targets, TrainingState
+from ntkbayes.training.networks.step_size import fastest_rate, largest_eigenvalue
 
 
 def _number(value: float | Array | None) -> Array | None:
@@ -114,7 +84,7 @@ class Trainer(eqx.Module):
         *,
         offset: Offset | None = None,
         key: PRNGKeyArray | None = None,
-    ) -> State:
+    ) -> TrainingState:
         """The state before the first step.
 
         Args:
@@ -138,9 +108,11 @@ class Trainer(eqx.Module):
             offset = jnp.zeros((count, *targets.shape), targets.dtype)
         own = None if self.optimizer is None else jax.vmap(self.optimizer.init)(params)
         key = jax.random.key(0) if key is None else key
-        return State(params, params, offset, own, key, jnp.zeros((), int))
+        return TrainingState(params, params, offset, own, key, jnp.zeros((), int))
 
-    def advance(self, state: State, features: Features, targets: Targets, num_steps: int) -> State:
+    def advance(
+        self, state: TrainingState, features: Features, targets: Targets, num_steps: int
+    ) -> TrainingState:
         """The state after more steps, compiled once for all numbers of them.
 
         Features and targets are taken in the precision of the parameters.
@@ -164,7 +136,7 @@ class Trainer(eqx.Module):
 
     def run(
         self,
-        state: State,
+        state: TrainingState,
         features: Features,
         targets: Targets,
         *,
@@ -172,7 +144,7 @@ class Trainer(eqx.Module):
         checkpoint: str | Path | None = None,
         every: int = 1000,
         progress: bool = False,
-    ) -> State:
+    ) -> TrainingState:
         """The state after `num_steps` steps in all, going on from a checkpoint if there is one.
 
         Args:
@@ -193,9 +165,11 @@ class Trainer(eqx.Module):
         path = None if checkpoint is None else Path(checkpoint)
         mark = "" if path is None else self._fingerprint(state, features, targets)
         if path is not None and path.exists():
-            state = _load(path, state, mark)
+            state = load_checkpoint(path, state, mark)
         elif path is not None:
-            _save(path, state, mark)  # so that a folder that cannot be written to is found at once
+            save_checkpoint(
+                path, state, mark
+            )  # so that a folder that cannot be written to is found at once
         if int(state.step) > num_steps:
             raise StorageError(
                 f"{path} has taken {int(state.step)} steps already, more than num_steps = {num_steps}; "
@@ -210,7 +184,7 @@ class Trainer(eqx.Module):
                 count = min(every, num_steps - int(state.step))
                 state = self.advance(state, features, targets, count)
                 if path is not None:
-                    _save(path, state, mark)
+                    save_checkpoint(path, state, mark)
                 bar.update(count)
         return state
 
@@ -225,7 +199,7 @@ class Trainer(eqx.Module):
         """(1) for one network, in nats."""
         return _loss(self, 1.0, params, anchor, offset, features, targets)
 
-    def _require_stable(self, step_size: float, state: State, features: Features) -> None:
+    def _require_stable(self, step_size: float, state: TrainingState, features: Features) -> None:
         largest = largest_eigenvalue(self.network, state.anchors, features)
         ridge = float(self.ridge)
         if math.isinf(self.likelihood.curvature_bound):
@@ -238,22 +212,22 @@ class Trainer(eqx.Module):
                 "`stable_step_size`, or a smaller ridge"
             )
 
-    def _fingerprint(self, state: State, features: Features, targets: Targets) -> str:
+    def _fingerprint(self, state: TrainingState, features: Features, targets: Targets) -> str:
         """What a checkpoint must agree with, as JSON."""
         named = jax.tree_util.tree_flatten_with_path(state.anchors)[0]
         one = jax.tree.map(lambda leaf: leaf[0], state.anchors)
         update = None
         if self.optimizer is not None:
-            update = _program(self.optimizer.update, one, self.optimizer.init(one), one)
+            update = digest_of_program(self.optimizer.update, one, self.optimizer.init(one), one)
         return json.dumps(
             {
-                "network": _program(self.network.apply, one, features[:1]),
+                "network": digest_of_program(self.network.apply, one, features[:1]),
                 "parameters": [
                     f"{jax.tree_util.keystr(path)} {leaf.dtype}{list(leaf.shape)}"
                     for path, leaf in named
                 ],
-                "initialisation": _digest(*(leaf for _, leaf in named)),
-                "data": _digest(features, targets, state.offset),
+                "initialisation": digest_of_arrays(*(leaf for _, leaf in named)),
+                "data": digest_of_arrays(features, targets, state.offset),
                 "likelihood": describe(self.likelihood),
                 "ridge": float(self.ridge),
                 "step size": None if self.step_size is None else float(self.step_size),
@@ -263,91 +237,6 @@ class Trainer(eqx.Module):
             },
             indent=2,
         )
-
-
-@eqx.filter_jit
-def logits_of(
-    network: Network, params: Params, features: Features
-) -> Float[Array, "networks n classes"]:
-    """f(x; θ) of each of several networks, their parameters stacked along a leading axis."""
-    return jax.vmap(lambda p: network.apply(p, features))(params)
-
-
-def shift(
-    network: Network,
-    params: Params,
-    features: Features,
-    mean: Float[Array, "n classes"] | float = 0.0,
-) -> Offset:
-    """m − f(x; θ0) of each network: the offset of the shifted network f − f0 + m, at any inputs."""
-    initial = logits_of(network, params, features)
-    return jnp.broadcast_to(jnp.asarray(mean, initial.dtype), initial.shape) - initial
-
-
-# --- step size -----------------------------------------------------------------------------------
-
-
-def largest_eigenvalue(
-    network: Network, params: Params, features: Features, *, num_products: int = 40
-) -> float:
-    """λ_max of the NTK at the points, the largest of all networks, by power iteration with J Jᵀ.
-
-    A lower bound, mostly to a few parts in a thousand.
-    """
-    return float(largest(_power_iteration(network, params, features, num_products)))
-
-
-@eqx.filter_jit
-def _power_iteration(
-    network: Network, params: Params, features: Features, num_products: int
-) -> Float[Array, " networks"]:
-    def member(params: Params) -> Float[Array, ""]:
-        logits, push = jax.linearize(lambda p: network.apply(p, features), params)
-        pull = jax.linear_transpose(push, params)
-        start = jax.random.normal(jax.random.key(0), logits.shape, logits.dtype)
-
-        def product(_: Int[Array, ""], carry: tuple) -> tuple:
-            v, _ = carry
-            moved = push(pull(v / jnp.linalg.norm(v))[0])
-            return moved, jnp.linalg.norm(moved)
-
-        zero = jnp.zeros((), logits.dtype)
-        return jax.lax.fori_loop(0, num_products, product, (start, zero))[1]
-
-    return jax.lax.map(member, params)
-
-
-def stable_step_size(
-    network: Network, params: Params, features: Features, likelihood: Likelihood, ridge: float
-) -> float:
-    """η = 1 / (κ λ_max + ridge), half the largest step at which gradient descent is stable.
-
-    κ bounds the likelihood's curvature and λ_max is the largest eigenvalue of the NTK at the points,
-    over all networks: in the lazy regime the Hessian of the loss is at most κ λ_max + ridge, and
-    gradient descent is stable below 2 over that. The factor leaves room for the NTK to grow.
-
-    Raises:
-        ConfigurationError: the likelihood's curvature has no bound (Poisson).
-    """
-    return 1 / fastest_rate(likelihood, largest_eigenvalue(network, params, features), ridge)
-
-
-def fastest_rate(likelihood: Likelihood, largest: float, ridge: float) -> float:
-    """κ λ_max + ridge, which bounds the Hessian of the loss in the lazy regime.
-
-    Raises:
-        ConfigurationError: the likelihood's curvature has no bound (Poisson).
-    """
-    bound = likelihood.curvature_bound
-    if math.isinf(bound):
-        raise ConfigurationError(
-            f"the curvature of {type(likelihood).__name__} has no bound, so no step size is stable "
-            "at all logits: choose one yourself, Trainer(..., step_size=1e-3), smaller if it diverges"
-        )
-    return bound * largest + ridge
-
-
-# --- steps ---------------------------------------------------------------------------------------
 
 
 def _loss(
@@ -370,16 +259,16 @@ def _loss(
 def _advance(
     trainer: Trainer,
     num_steps: Int[Array, ""],
-    state: State,
+    state: TrainingState,
     features: Features,
     targets: Targets,
-) -> tuple[State, Int[Array, ""]]:
+) -> tuple[TrainingState, Int[Array, ""]]:
     size, batch = len(targets), trainer.batch_size
     dtype = jax.tree.leaves(state.params)[0].dtype
     features, targets = features.astype(dtype), targets.astype(dtype)
     state = eqx.tree_at(lambda s: s.offset, state, state.offset.astype(dtype))
 
-    def slopes(state: State) -> tuple[Float[Array, " networks"], Params]:
+    def slopes(state: TrainingState) -> tuple[Float[Array, " networks"], Params]:
         x, y, offset, weight = features, targets, state.offset, 1.0
         if batch is not None:
             chosen = _batch(state.key, state.step, size, batch)
@@ -404,7 +293,7 @@ def _advance(
             updates, own = jax.vmap(trainer.optimizer.update)(gradients, own, state.params)
             params = jax.tree.map(jnp.add, state.params, updates)
         failed = jnp.where(jnp.all(jnp.isfinite(loss)), -1, state.step)
-        moved = State(params, state.anchors, state.offset, own, state.key, state.step + 1)
+        moved = TrainingState(params, state.anchors, state.offset, own, state.key, state.step + 1)
         return moved, failed, done + 1
 
     def unfinished(carry: tuple) -> Array:
@@ -422,61 +311,3 @@ def _batch(key: Array, step: Array, size: int, batch: int) -> Int[Array, " batch
     per_epoch = size // batch
     order = jax.random.permutation(jax.random.fold_in(key, step // per_epoch), size)
     return jax.lax.dynamic_slice_in_dim(order, step % per_epoch * batch, batch)
-
-
-# --- checkpoints ---------------------------------------------------------------------------------
-
-
-def _digest(*arrays: Array | np.ndarray) -> str:
-    whole = hashlib.sha256()
-    for array in arrays:
-        whole.update(np.ascontiguousarray(array).tobytes())
-    return whole.hexdigest()[:16]
-
-
-def _program(function: Callable, *arguments: Any) -> str:
-    """A digest of what a function computes, its constants included."""
-    program = jax.make_jaxpr(function)(*arguments)
-    text = re.sub(r"0x[0-9a-f]+", "", str(program.jaxpr))
-    constants = [np.asarray(value) for value in program.consts]
-    return _digest(np.frombuffer(text.encode(), np.uint8), *constants)
-
-
-def _numbers(state: State) -> list[Array]:
-    plain = eqx.tree_at(lambda s: s.key, state, jax.random.key_data(state.key))
-    return jax.tree.leaves(plain)
-
-
-def _save(path: Path, state: State, mark: str) -> None:
-    arrays: dict[str, Any] = {
-        f"leaf{i}": np.asarray(leaf) for i, leaf in enumerate(_numbers(state))
-    }
-
-    save_arrays(path, {"mark": np.array(mark), **arrays})
-
-
-def _load(path: Path, like: State, mark: str) -> State:
-    try:
-        arrays = load_arrays(path)
-        found = json.loads(str(arrays["mark"]))
-        leaves = [arrays[f"leaf{i}"] for i in range(len(arrays) - 1)]
-    except (StorageError, ValueError, KeyError, RecursionError) as error:
-        raise StorageError(
-            f"{path} is not a readable checkpoint ({error}); delete it and run again"
-        ) from error
-    wanted = json.loads(mark)
-    if not isinstance(found, dict):
-        raise StorageError(f"{path} is not a checkpoint of ntkbayes; delete it and run again")
-    if found != wanted:
-        names = ", ".join(name for name in wanted if found.get(name) != wanted[name])
-        raise StorageError(
-            f"{path} is a checkpoint of another training (it differs in: {names}); delete it, or "
-            "choose another file"
-        )
-    plain = eqx.tree_at(lambda s: s.key, like, jax.random.key_data(like.key))
-    shapes = [np.shape(leaf) for leaf in jax.tree.leaves(plain)]
-    if [leaf.shape for leaf in leaves] != shapes:
-        raise StorageError(f"{path} is not a whole checkpoint; delete it and run again")
-    loaded = jax.tree.unflatten(jax.tree.structure(plain), list(map(jnp.asarray, leaves)))
-    key = jax.random.wrap_key_data(loaded.key, impl=jax.random.key_impl(like.key))
-    return eqx.tree_at(lambda s: s.key, loaded, key)

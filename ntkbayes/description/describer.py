@@ -1,23 +1,13 @@
-"""What a configuration is, as plain data: equal for equal ones, in every process, and different for
-others.
-
-Numbers, texts and containers are told as they are; large arrays by a digest; objects by their type and
-fields; functions, and classes of the user's, by a digest of what they compute: code, default arguments,
-closure and, outside of installed packages, the globals that they name, and so on. An object that has
-none of these is told by its type alone and marked as `unidentified`.
-"""
+"""Descriptions of values, code and objects, each by its kind."""
 
 import dataclasses
-import dis
 import enum
 import functools
 import hashlib
 import importlib
 import json
-import site
 import sys
-import sysconfig
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import (
     BuiltinFunctionType,
@@ -33,6 +23,16 @@ from typing import Any
 import jax
 import numpy as np
 
+from ntkbayes.description.code import global_names, imported_names
+from ntkbayes.description.installed import (
+    installed_name,
+    is_installed,
+    is_installed_class,
+    is_installed_module,
+    is_of_a_package,
+    type_name,
+)
+from ntkbayes.description.objects import BOOKKEEPING, numpyro_fields, pickled_state
 from ntkbayes.errors import ConfigurationError
 
 UNIDENTIFIED = "unidentified"
@@ -40,6 +40,8 @@ _COMPILED = (
     type(jax.jit(abs)),
     type(functools.cache(abs)),
 )  # functions around another, not in Python
+
+
 _SHOWN = 32  # numbers of an array; more are told by a digest
 
 
@@ -50,7 +52,7 @@ def describe(thing: object) -> Any:
         ConfigurationError: it is nested too deep.
     """
     try:
-        return _Describer().tell(thing)
+        return Describer().tell(thing)
     except RecursionError as error:
         raise ConfigurationError(
             f"a setting of type {type(thing).__name__} is nested too deep to be recorded"
@@ -75,7 +77,7 @@ def digest(described: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-class _Describer:
+class Describer:
     """One description. Objects within themselves are told by name where they are met again."""
 
     def __init__(self) -> None:
@@ -103,7 +105,11 @@ class _Describer:
     def _contents(self, thing: Any) -> Any:
         """By kind: values, containers, code, objects."""
         if isinstance(thing, enum.Enum):
-            return {"type": _name(type(thing)), "name": thing.name, "value": self.tell(thing.value)}
+            return {
+                "type": type_name(type(thing)),
+                "name": thing.name,
+                "value": self.tell(thing.value),
+            }
         if isinstance(thing, np.dtype):
             return str(thing)
         if isinstance(thing, np.ndarray | np.generic | jax.Array):
@@ -145,9 +151,9 @@ class _Describer:
         if isinstance(thing, MethodType):
             return {"method": self.tell(thing.__func__), "of": self.tell(thing.__self__)}
         if isinstance(thing, _COMPILED):  # computes what the function does
-            inner = getattr(thing, "__wrapped__", None) or (_state(thing) or {}).get("fun")
+            inner = getattr(thing, "__wrapped__", None) or (pickled_state(thing) or {}).get("fun")
             return None if inner is None else self.tell(inner)
-        if (name := _installed_name(thing)) is not None:
+        if (name := installed_name(thing)) is not None:
             return {"function": name}
         if isinstance(thing, FunctionType):
             return self._python(thing)
@@ -168,8 +174,8 @@ class _Describer:
             },
         }
         name = thing.__qualname__
-        if _is_of_a_package(thing):
-            name = f"{thing.__module__}.{name}" if _is_installed_module(thing.__module__) else name
+        if is_of_a_package(thing):
+            name = f"{thing.__module__}.{name}" if is_installed_module(thing.__module__) else name
         else:
             reached["globals"] = {
                 ".".join(path): told
@@ -196,9 +202,9 @@ class _Describer:
     def _globals(self, code: CodeType, namespace: Mapping[str, Any]) -> dict[tuple[str, ...], Any]:
         """What code finds in the namespace, by name; of modules, what it takes of them."""
         found: dict[tuple[str, ...], Any] = {}
-        for name in _imports(code):
+        for name in imported_names(code):
             found["import", name] = self._import(name)
-        for first, *rest in _named(code):
+        for first, *rest in global_names(code):
             if first not in namespace:
                 continue  # of Python's own, or not there
             value, path = namespace[first], [first]
@@ -219,12 +225,12 @@ class _Describer:
 
     def _class(self, thing: type) -> dict[str, Any]:
         """A class by name, and one of the user's by its members as well."""
-        if _is_installed_class(thing):
-            return {"class": _name(thing)}
+        if is_installed_class(thing):
+            return {"class": type_name(thing)}
         members = {
             name: self._member(value)
             for name, value in sorted(vars(thing).items())
-            if name not in _BOOKKEEPING
+            if name not in BOOKKEEPING
         }
         fields = {
             field.name: [self.tell(field.default), self.tell(field.default_factory)]
@@ -251,7 +257,7 @@ class _Describer:
         told = {"module": thing.__name__}
         if path is None and thing.__name__ not in sys.builtin_module_names:
             return {**told, UNIDENTIFIED: ["module"]}
-        if path is None or _is_installed(path):
+        if path is None or is_installed(path):
             return told
         within = {
             name: self.tell(value)
@@ -269,13 +275,13 @@ class _Describer:
 
     def _object(self, thing: Any) -> dict[str, Any]:
         """An object by its type and fields."""
-        told = {"type": _name(type(thing))}
-        if not _is_installed_class(type(thing)):
+        told = {"type": type_name(type(thing))}
+        if not is_installed_class(type(thing)):
             described = self.tell(type(thing))
             told |= {key: described[key] for key in ("code", UNIDENTIFIED) if key in described}
         fields = self._fields(thing)
         if fields is None:
-            return {**told, UNIDENTIFIED: [_name(type(thing))]}
+            return {**told, UNIDENTIFIED: [type_name(type(thing))]}
         return {**told, **{name: self.tell(value) for name, value in fields.items()}}
 
     def _fields(self, thing: Any) -> Mapping[str, Any] | None:
@@ -284,154 +290,8 @@ class _Describer:
             names = [f.name for f in dataclasses.fields(thing) if hasattr(thing, f.name)]
             return {name: getattr(thing, name) for name in names if name != "progress"}
         if any(base.__module__.startswith("numpyro.distributions") for base in type(thing).__mro__):
-            return _numpyro_fields(thing)
-        return _state(thing)
-
-
-# --- what is in code ------------------------------------------------------------------------------
-
-# Of a class, what does not say what it does.
-_BOOKKEEPING = {
-    "__abstractclassvars__",
-    "__abstractmethods__",
-    "__abstractvars__",
-    "__annotate__",
-    "__annotate_func__",
-    "__annotations__",
-    "__annotations_cache__",
-    "__dataclass_fields__",
-    "__dataclass_params__",
-    "__dict__",
-    "__doc__",
-    "__firstlineno__",
-    "__match_args__",
-    "__module__",
-    "__name__",
-    "__orig_bases__",
-    "__parameters__",
-    "__qualname__",
-    "__slotnames__",
-    "__static_attributes__",
-    "__type_params__",
-    "__weakref__",
-    "_abc_impl",
-}
-
-
-def _name(thing: type) -> str:
-    """The name of a type: with its module where it is a package's."""
-    top = thing.__module__.partition(".")[0]
-    is_told = _is_installed_class(thing) and top not in ("builtins", "ntkbayes")
-    return f"{thing.__module__}.{thing.__qualname__}" if is_told else thing.__qualname__
-
-
-def _codes(code: CodeType) -> Iterator[CodeType]:
-    """A code object and those within it."""
-    yield code
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            yield from _codes(constant)
-
-
-def _imports(code: CodeType) -> set[str]:
-    """Modules that code imports when it runs."""
-    instructions = (i for part in _codes(code) for i in dis.get_instructions(part))
-    return {i.argval for i in instructions if i.opname == "IMPORT_NAME" and i.argval}
-
-
-def _named(code: CodeType) -> Iterator[tuple[str, ...]]:
-    """The global names that code uses, each with the attributes that it takes of it at once."""
-    for part in _codes(code):
-        path: list[str] = []
-        for instruction in dis.get_instructions(part):
-            if path and instruction.opname in ("LOAD_ATTR", "LOAD_METHOD"):
-                path.append(instruction.argval)
-            elif instruction.opname not in ("CACHE", "PUSH_NULL", "EXTENDED_ARG"):
-                if path:
-                    yield tuple(path)
-                is_global = instruction.opname in ("LOAD_GLOBAL", "LOAD_NAME")
-                path = [instruction.argval] if is_global else []
-
-
-@functools.cache
-def _installed_folders() -> tuple[Path, ...]:
-    paths = sysconfig.get_paths()
-    found = [paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")]
-    found += [*site.getsitepackages(), site.getusersitepackages(), str(Path(__file__).parent)]
-    return tuple(Path(path).resolve() for path in found)
-
-
-@functools.cache
-def _is_installed(path: str) -> bool:
-    """Whether a file is Python's, a package's or ours: its version tells what is in it."""
-    if path.startswith("<frozen "):
-        return True
-    if path.startswith("<"):
-        return False
-    return any(Path(path).resolve().is_relative_to(folder) for folder in _installed_folders())
-
-
-def _is_installed_class(thing: type) -> bool:
-    module = sys.modules.get(thing.__module__)
-    if module is None or _attribute(module, thing.__qualname__) is not thing:
-        return thing.__module__ == "builtins"
-    return _is_installed_module(thing.__module__)
-
-
-def _is_of_a_package(thing: FunctionType) -> bool:
-    """Whether a function is Python's, a package's or ours. One that was pickled by value does not know
-    its file, but its module."""
-    path = thing.__code__.co_filename
-    return (
-        _is_installed_module(thing.__module__) if path == "<dynamic-code>" else _is_installed(path)
-    )
-
-
-def _is_installed_module(name: str | None) -> bool:
-    module = sys.modules.get(str(name))
-    if module is None or name == "__main__":
-        return False
-    path = getattr(module, "__file__", None)
-    return path is None or _is_installed(path)
-
-
-def _installed_name(thing: Any) -> str | None:
-    """The name under which a package has an object, if it has."""
-    name = getattr(thing, "__qualname__", None) or getattr(thing, "__name__", None)
-    if isinstance(thing, np.ufunc):
-        return f"numpy.{name}" if getattr(np, str(name), None) is thing else None
-    module = getattr(thing, "__module__", None)
-    if name is None or not _is_installed_module(module):
-        return None
-    found = _attribute(sys.modules[str(module)], name)
-    return f"{module}.{name}" if found is thing or _is_copy(thing, found) else None
-
-
-def _is_copy(thing: Any, found: Any) -> bool:
-    """Whether a function, or one with a rule for its derivative, was pickled by value from another.
-    A wrapper, which has the name of what is within it, is none."""
-    if isinstance(thing, FunctionType):
-        if thing.__closure__ is not None:
-            return False
-        while found is not None:
-            if getattr(found, "__code__", None) == thing.__code__:
-                return True
-            found = getattr(found, "__wrapped__", None)
-        return False
-    codes = [
-        getattr(getattr(each, "__wrapped__", None), "__code__", None) for each in (thing, found)
-    ]
-    return type(thing) is type(found) and codes[0] is not None and codes[0] == codes[1]
-
-
-def _attribute(module: ModuleType, qualname: str) -> Any:
-    found: Any = module
-    for name in qualname.split("."):
-        found = getattr(found, name, None)
-    return found
-
-
-# --- what is in objects ---------------------------------------------------------------------------
+            return numpyro_fields(thing)
+        return pickled_state(thing)
 
 
 def _array(thing: Any) -> Any:
@@ -449,38 +309,3 @@ def _array(thing: Any) -> Any:
     if values.size <= _SHOWN and values.dtype.kind in "biuf":
         return {**told, "values": values.astype(np.float64).tolist()}
     return {**told, "digest": hashlib.sha256(values.tobytes()).hexdigest()[:16]}
-
-
-def _numpyro_fields(thing: Any) -> dict[str, Any]:
-    """Parameters of a distribution, transform or constraint: not what it has computed from them."""
-    if hasattr(thing, "gather_pytree_data_fields"):
-        names = {*thing.gather_pytree_data_fields(), *thing.gather_pytree_aux_fields()}
-        found = {name: vars(thing)[name] for name in sorted(names & vars(thing).keys())}
-    else:
-        values, (names, rest) = thing.tree_flatten()
-        found = {**dict(zip(names, values, strict=True)), **rest}
-    return {
-        name: value
-        for name, value in found.items()
-        if not (value is None or (isinstance(value, tuple) and not value))
-    }
-
-
-def _state(thing: Any) -> dict[str, Any] | None:
-    """What `pickle` would keep of an object; None if it keeps none."""
-    try:
-        reduced = thing.__reduce_ex__(4)
-    except Exception:  # whatever an object raises that cannot be kept
-        return None
-    if isinstance(reduced, str):
-        return {"name": reduced}
-    make, arguments, state, items, pairs = (*reduced, None, None, None)[:5]
-    if getattr(make, "__name__", "") in ("__newobj__", "__newobj_ex__"):
-        make, arguments = None, arguments[1:]
-    told = {"made by": make, "arguments": arguments or None, "state": None}
-    if isinstance(state, dict):
-        told |= {str(name): v for name, v in state.items() if name not in _BOOKKEEPING}
-    else:
-        told["state"] = state
-    told |= {"items": items and list(items), "pairs": pairs and list(pairs)}
-    return {name: value for name, value in told.items() if value is not None}

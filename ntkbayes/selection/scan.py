@@ -1,13 +1,9 @@
-"""Choosing between priors: the whole curve of a score, cross-validation and leave-one-out."""
+"""The whole curve of a score over several priors."""
 
 import math
 import warnings
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
-
-import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Float, PRNGKeyArray
 
 from ntkbayes.datasets import Dataset
 from ntkbayes.errors import (
@@ -17,10 +13,6 @@ from ntkbayes.errors import (
     GridEdgeWarning,
     NTKBayesError,
 )
-from ntkbayes.laws.base import Law, Method
-from ntkbayes.laws.gaussian.posterior import GaussianPosterior
-from ntkbayes.laws.wrappers.held_out import held_out_logits, left_out_score, log_score
-from ntkbayes.likelihood import Likelihood, default_likelihood
 from ntkbayes.priors.prior import NTKPrior
 from ntkbayes.selection.evidence import log_evidence
 
@@ -101,54 +93,3 @@ def _warn_at_edge(best: Hashable, labels: list[Hashable]) -> None:
                 GridEdgeWarning,
                 stacklevel=3,
             )
-
-
-def cross_validated_nll(
-    method: Method,
-    prior: NTKPrior,
-    data: Dataset,
-    *,
-    key: PRNGKeyArray,
-    num_folds: int = 5,
-    likelihood: Likelihood | None = None,
-) -> float:
-    """Mean of −log p(yᵢ | data of the other folds), in nats per point. Lower is better.
-
-    The NLL of `Comparison.table`: for soft targets the cross-entropy of the mean prediction.
-
-    Args:
-        method: fitted to all folds but one, num_folds times.
-        prior, data, likelihood: as for `Method.fit`.
-        key: of the folds, the fits and the draws.
-        num_folds: parts, each with its share of every class.
-
-    Raises:
-        ConfigurationError: there are fewer than 2 folds, or more than points.
-    """
-    likelihood = default_likelihood(data) if likelihood is None else likelihood
-    held_out = held_out_logits(
-        method, prior, data, key=key, num_folds=num_folds, likelihood=likelihood
-    )
-    terms = [log_score(likelihood, y, draws) for y, draws in held_out]
-    return -float(jnp.mean(jnp.concatenate(terms)))
-
-
-def leave_one_out(law: Law) -> Float[np.ndarray, " n"]:
-    """log p(yᵢ | all other points) of each training point, in nats, from one fit. Its sum is the
-    leave-one-out ELPD; for soft targets it is Σ_c y_c log p̄_c, minus the cross-entropy.
-
-    Exact for a Normal likelihood. Otherwise approximate, as the sites of the other points stay what
-    they are (see `GaussianPosterior.leave_one_out`). To the exact value EP is closest, then Variational,
-    then Laplace. To the law's own refits Laplace is closest; MeanField with several logits is too low
-    by some hundredths of a nat a point (.03 on 40 points), as its sites are stiffer than the points
-    are: use Variational, or cross_validated_nll.
-
-    Raises:
-        ConfigurationError: the law is no Gaussian posterior.
-    """
-    if not isinstance(law, GaussianPosterior):
-        raise ConfigurationError(
-            f"leave-one-out from one fit needs a Gaussian posterior, not {type(law).__name__}; use "
-            "cross_validated_nll with as many folds as points"
-        )
-    return np.asarray(left_out_score(law))

@@ -1,0 +1,22 @@
+"""Random points of each class, in proportion."""
+
+import jax
+import numpy as np
+from jaxtyping import PRNGKeyArray
+
+
+def apportion(quotas: np.ndarray, total: int) -> np.ndarray:
+    """Integers that sum to `total`, each within one of its quota: largest remainders go up."""
+    sizes = np.floor(quotas).astype(int)
+    by_remainder = np.argsort(sizes - quotas, kind="stable")
+    sizes[by_remainder[: total - sizes.sum()]] += 1
+    return sizes
+
+
+def draw(key: PRNGKeyArray, strata: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """A mask that chooses `sizes[s]` random points of each stratum `s`."""
+    order = np.asarray(jax.random.permutation(key, len(strata)))
+    mask = np.zeros(len(strata), dtype=bool)
+    for stratum, size in enumerate(sizes):
+        mask[order[strata[order] == stratum][:size]] = True
+    return mask

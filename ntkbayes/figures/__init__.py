@@ -1,0 +1,26 @@
+"""Figures of a comparison. Every function returns a new `matplotlib.figure.Figure`, and no global
+state of matplotlib is touched: save it with `figure.savefig`, or let a notebook show it.
+
+A law has the same colour in all figures: the reference is black, other laws coloured, baselines
+grey. The colours are Okabe and Ito's, told apart by colour-blind readers.
+"""
+
+from ntkbayes.figures.calibration import reliability, scores
+from ntkbayes.figures.plane import surfaces
+from ntkbayes.figures.ranks import calibration_ranks
+from ntkbayes.figures.spread import logit_spread, uncertainty
+from ntkbayes.figures.style import CLASS_COLOURS, LAW_COLOURS, STYLE, colours, own_style
+
+__all__ = [
+    "CLASS_COLOURS",
+    "LAW_COLOURS",
+    "STYLE",
+    "calibration_ranks",
+    "colours",
+    "logit_spread",
+    "own_style",
+    "reliability",
+    "scores",
+    "surfaces",
+    "uncertainty",
+]

@@ -1,0 +1,198 @@
+"""Laws pushed through the likelihood at given inputs.
+
+Class probabilities are Monte Carlo means over draws. Likelihoods without classes have
+`log_predictive_density` and `replicates`.
+"""
+
+import dataclasses
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from ntkbayes.datasets import Dataset
+from ntkbayes.errors import ConfigurationError
+from ntkbayes.laws.base import Draws, Inputs, Law
+from ntkbayes.laws.gaussian.posterior import GaussianPosterior
+from ntkbayes.laws.wrappers.held_out import left_out_score, log_score
+from ntkbayes.likelihood import ClassLikelihood
+from ntkbayes.predictions.predictions import Predictions, class_probabilities, digest_of_points
+
+
+def predict(
+    law: Law,
+    data: Dataset,
+    *,
+    key: PRNGKeyArray,
+    name: str,
+    num_draws: int | None = None,
+    held_out: bool = True,
+    seconds: float = 0.0,
+) -> Predictions:
+    """A law's predictions on data.
+
+    Args:
+        law: any law with a likelihood of classes.
+        data: where to predict, with the targets to be scored against.
+        key: same key, same draws.
+        name: what tables call the law.
+        num_draws: draws of the logit functions; all that are stored, or 1000, if None.
+        held_out: whether the law was fitted without these points. If it was fitted to just these, with
+            these targets, predictions know what leaving one of them out would do, where the law does.
+        seconds: how long the fit took, for the record.
+
+    Raises:
+        ConfigurationError: the likelihood has no classes, the data have other classes, or in
+            another order, than those trained on, or more draws are asked for than are held.
+        DataError: the data have other columns or another scale than those trained on.
+    """
+    likelihood = _class_likelihood(law)
+    _require_same_classes(law, data)
+    likelihood.encode(data)
+    draw_key, label_key = jax.random.split(key)
+    logits = law.sample(draw_key, data, num_draws)
+    labels = _labels(likelihood, label_key, logits)
+    fitted = not held_out and _is_fitted_to(law, data)
+    left_out = left_out_score(law) if fitted and isinstance(law, GaussianPosterior) else None
+    return Predictions(
+        name=name,
+        targets=data.targets,
+        class_names=data.class_names or (),
+        logits=np.asarray(logits),
+        mean=np.asarray(law.mean(data)),
+        variance=np.asarray(law.variance(data)),
+        point_probabilities=None,
+        label_draws=np.asarray(labels),
+        sampling=law.sampling,
+        num_chains=law.num_chains,
+        held_out=held_out,
+        is_posterior=fitted and law.is_posterior,
+        leave_one_out=None if left_out is None else np.asarray(left_out),
+        seconds=seconds,
+        info={k: float(v) for k, v in dataclasses.asdict(law.info).items()},
+        likelihood=likelihood,
+        points=digest_of_points(data),
+    )
+
+
+def predict_probabilities(
+    law: Law, features: Inputs, *, key: PRNGKeyArray, num_draws: int | None = None
+) -> Float[np.ndarray, "draws m classes"]:
+    """Class probabilities of each draw of a law, at inputs without targets.
+
+    Their mean over draws is the prediction, and `calibration.uncertainty` parts its entropy.
+
+    Args:
+        law: any law with a likelihood of classes.
+        features: inputs, (m, d): a data set, a data frame with the columns of the training data in any
+            order, or an array on the scale of the training features.
+        key: same key, same draws.
+        num_draws: draws of the logit functions; all that are stored, or 1000, if None.
+
+    Raises:
+        ConfigurationError: the likelihood has no classes, or more draws are asked for than are held.
+        DataError: the features have other columns or another scale than those trained on, or are not
+            finite.
+    """
+    likelihood = _class_likelihood(law)
+    return np.asarray(class_probabilities(likelihood, law.sample(key, features, num_draws)))
+
+
+def marginal_probabilities(
+    law: Law, features: Inputs, *, key: PRNGKeyArray, num_draws: int | None = None
+) -> Float[np.ndarray, "draws m classes"]:
+    """`predict_probabilities` at each input by itself, see `Law.sample_marginals`: for many inputs,
+    and for predictions that do not depend on what else is predicted. Arguments and errors are the
+    same."""
+    likelihood = _class_likelihood(law)
+    return np.asarray(
+        class_probabilities(likelihood, law.sample_marginals(key, features, num_draws))
+    )
+
+
+def log_predictive_density(
+    law: Law, data: Dataset, *, key: PRNGKeyArray, num_draws: int | None = None
+) -> Float[np.ndarray, " n"]:
+    """log mean over draws of p(y_i | f_i), in nats: the log predictive density of each point, under
+    any likelihood. For soft class targets Σ_c y_c log p̄_c with p̄ the mean prediction: minus the NLL.
+
+    Args:
+        law: any law.
+        data: the points, with targets that the law's likelihood takes.
+        key: same key, same draws.
+        num_draws: draws of the logit functions; all that are stored, or 1000, if None.
+
+    Raises:
+        ConfigurationError: the data have other classes, or in another order, than those trained on,
+            or more draws are asked for than are held.
+        DataError: the likelihood does not take these targets, or the data have other columns or
+            another scale than those trained on.
+    """
+    _require_same_classes(law, data)
+    likelihood = law.problem.likelihood
+    targets = likelihood.encode(data)
+    logits = law.sample(key, data, num_draws)
+    return np.asarray(log_score(likelihood, targets, logits))
+
+
+def replicates(
+    law: Law, features: Inputs, *, key: PRNGKeyArray, num_draws: int | None = None
+) -> Float[np.ndarray, "draws m outputs"]:
+    """Targets drawn from the posterior predictive, one set for each draw of the law, under any
+    likelihood: what the data could have been, for predictive checks (Gelman, Meng & Stern 1996).
+
+    Targets are as the likelihood encodes them: real numbers, counts, one-hot rows, the second class
+    as 1, the index of an ordered class.
+
+    Args:
+        law, features, key, num_draws: as for `predict_probabilities`, with any likelihood.
+
+    Raises:
+        ConfigurationError: the likelihood cannot draw, or only numbers beyond float64, or more draws
+            are asked for than are held.
+        DataError: the features have other columns or another scale than those trained on, or are not
+            finite.
+    """
+    draw_key, target_key = jax.random.split(key)
+    logits = law.sample(draw_key, features, num_draws)
+    targets = np.asarray(law.problem.likelihood.sample(target_key, logits))
+    if not np.isfinite(targets).all():
+        where = tuple(int(i) for i in np.argwhere(~np.isfinite(targets))[0])
+        raise ConfigurationError(
+            f"at the logit {float(logits[where]):.4g} targets are too large for float64; use a prior "
+            "with smaller logits (a larger ridge), or inputs nearer to the data"
+        )
+    return targets
+
+
+def _class_likelihood(law: Law) -> ClassLikelihood:
+    likelihood = law.problem.likelihood
+    if not isinstance(likelihood, ClassLikelihood):
+        raise ConfigurationError(
+            f"class probabilities need a likelihood of classes, not {type(likelihood).__name__}; "
+            "log_predictive_density and replicates take any"
+        )
+    return likelihood
+
+
+def _is_fitted_to(law: Law, data: Dataset) -> bool:
+    """Whether these points and targets are all that the law was fitted to, in its order."""
+    problem = law.problem
+    targets = problem.likelihood.encode(data)
+    features = problem.read(data)
+    return np.array_equal(features, problem.features) and np.array_equal(targets, problem.targets)
+
+
+def _require_same_classes(law: Law, data: Dataset) -> None:
+    if data.class_names is not None and data.class_names != law.problem.class_names:
+        raise ConfigurationError(
+            f"the law was trained on the classes {law.problem.class_names}, the data have "
+            f"{data.class_names}; make both data sets with the same class_names"
+        )
+
+
+@eqx.filter_jit
+def _labels(likelihood: ClassLikelihood, key: PRNGKeyArray, logits: Draws) -> Int[Array, "draws n"]:
+    return jax.random.categorical(key, jnp.log(likelihood.probabilities(logits)), axis=-1)

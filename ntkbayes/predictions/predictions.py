@@ -1,0 +1,165 @@
+"""Predictions: class probabilities and their draws at given inputs, on plain NumPy arrays."""
+
+import hashlib
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, Int, PRNGKeyArray
+
+from ntkbayes.datasets import Dataset
+from ntkbayes.laws.wrappers.held_out import expected_log, log_densities, log_mean
+from ntkbayes.likelihood import Bernoulli, Categorical, ClassLikelihood
+from ntkbayes.linalg import require_float64
+from ntkbayes.scores import calibration
+
+Probabilities = Float[np.ndarray, "n classes"]
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """What a law, or a baseline, says at given inputs: all that scores, figures and files need.
+
+    What is computed from logits raises PrecisionError where JAX is not in float64.
+
+    Attributes:
+        name: of the law, as shown in tables.
+        targets: (n, K), on the simplex.
+        class_names: K names.
+        logits: draws of the logit functions, jointly at all inputs, (S, n, C) with C = 1 for two
+            classes with one logit. None for a baseline that has probabilities alone.
+        mean, variance: exact (or, for sampled laws, draw-averaged) moments of each logit, (n, C).
+        point_probabilities: (n, K), of a baseline without logits.
+        label_draws: one label for each draw and point, (S, n): the posterior predictive.
+        sampling: how the draws came about, see `Law.sampling`.
+        num_chains: Markov chains among the draws.
+        held_out: whether the points were not trained on.
+        is_posterior: whether the logits are draws of the posterior given just these points and targets,
+            up to Monte Carlo error: only then can a point be left out by weighing them (`az.loo`).
+        leave_one_out: of a Gaussian posterior of just these points and targets, the log predictive
+            density of each given all others (see `ntkbayes.leave_one_out`), in nats, (n,).
+        seconds: time of the fit.
+        info: diagnostics of the fit, name → number.
+        likelihood: the one that the logits belong to. If it is not given, that of their width: one
+            logit for two classes (Bernoulli), else softmax. None for a baseline.
+        points: a digest of the features, by which `compare` knows other points; None if not known.
+    """
+
+    name: str
+    targets: Probabilities
+    class_names: tuple[Hashable, ...]
+    logits: Float[np.ndarray, "draws n outputs"] | None
+    mean: Float[np.ndarray, "n outputs"] | None
+    variance: Float[np.ndarray, "n outputs"] | None
+    point_probabilities: Probabilities | None
+    label_draws: Int[np.ndarray, "draws n"]
+    sampling: str
+    num_chains: int = 1
+    held_out: bool = True
+    is_posterior: bool = False
+    leave_one_out: Float[np.ndarray, " n"] | None = None
+    seconds: float = 0.0
+    info: Mapping[str, float] = field(default_factory=dict)
+    likelihood: ClassLikelihood | None = None
+    points: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.likelihood is None and self.logits is not None:
+            by_width = Bernoulli() if self.logits.shape[2] == 1 else Categorical()
+            object.__setattr__(self, "likelihood", by_width)
+
+    @cached_property
+    def probability_draws(self) -> Float[np.ndarray, "draws n classes"]:
+        """Class probabilities of each draw."""
+        if self.logits is None:
+            assert self.point_probabilities is not None
+            return self.point_probabilities[None]
+        assert self.likelihood is not None
+        require_float64()
+        return np.asarray(class_probabilities(self.likelihood, jnp.asarray(self.logits)))
+
+    @cached_property
+    def probabilities(self) -> Probabilities:
+        """Predictive class probabilities: the mean over draws."""
+        mean = self.probability_draws.mean(axis=0)
+        return mean / mean.sum(axis=1, keepdims=True)
+
+    @cached_property
+    def log_likelihood(self) -> Float[np.ndarray, "draws n"]:
+        """log p(y_i | f_i) of each draw, in nats; of soft targets Σ_c y_c log p_c, by which they enter
+        the posterior."""
+        if self.logits is None:
+            return np.asarray(expected_log(self.targets, self.log_probability_draws[0]))[None]
+        assert self.likelihood is not None
+        require_float64()
+        targets = self.likelihood.encode_classes(jnp.asarray(self.targets))
+        return np.asarray(log_densities(self.likelihood, targets, jnp.asarray(self.logits)))
+
+    @cached_property
+    def log_probability_draws(self) -> Float[np.ndarray, "draws n classes"]:
+        """Their logarithms, accurate where a probability is too small for a float."""
+        if self.logits is None:
+            with np.errstate(divide="ignore"):
+                return np.log(self.probability_draws)
+        assert self.likelihood is not None
+        require_float64()
+        return np.asarray(_log_probabilities(self.likelihood, jnp.asarray(self.logits)))
+
+    @cached_property
+    def pointwise_elpd(self) -> Float[np.ndarray, " n"]:
+        """log of the predictive density of each point, in nats: Σ_c y_c log p̄_c with p̄ the mean
+        prediction. Minus its NLL, but accurate where a probability is too small for a float."""
+        return np.asarray(expected_log(self.targets, log_mean(self.log_probability_draws)))
+
+    @cached_property
+    def uncertainty(self) -> calibration.Uncertainty:
+        """Total, aleatoric and epistemic uncertainty of each point, in nats."""
+        return calibration.uncertainty(self.probability_draws)
+
+    @property
+    def centred_logits(self) -> Float[np.ndarray, "draws n outputs"]:
+        """Logits less their mean over classes: what softmax can see of them (C = 1: as they are)."""
+        assert self.logits is not None
+        assert self.likelihood is not None
+        require_float64()
+        return np.asarray(self.likelihood.project(jnp.asarray(self.logits)))
+
+
+class_probabilities = eqx.filter_jit(lambda likelihood, logits: likelihood.probabilities(logits))
+_log_probabilities = eqx.filter_jit(lambda likelihood, f: likelihood.log_probabilities(f))
+
+
+def predictions_from_probabilities(
+    name: str,
+    probabilities: Probabilities,
+    data: Dataset,
+    *,
+    key: PRNGKeyArray,
+    num_draws: int = 1000,
+    seconds: float = 0.0,
+) -> Predictions:
+    """Predictions of a model that gives probabilities alone, such as logistic regression."""
+    shape = (num_draws, len(probabilities))
+    labels = jax.random.categorical(key, jnp.log(jnp.asarray(probabilities))[None], shape=shape)
+    return Predictions(
+        name=name,
+        targets=data.targets,
+        class_names=data.class_names or (),
+        logits=None,
+        mean=None,
+        variance=None,
+        point_probabilities=probabilities,
+        label_draws=np.asarray(labels),
+        sampling="point",
+        seconds=seconds,
+        points=digest_of_points(data),
+    )
+
+
+def digest_of_points(data: Dataset) -> str:
+    """Tells points apart by their features."""
+    return hashlib.sha256(data.features.tobytes()).hexdigest()[:16]

@@ -1,0 +1,142 @@
+"""Bootstrap intervals of scores, and of paired differences."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ntkbayes import ranges
+from ntkbayes.scores.calibration.binning import EqualMass, EqualWidth
+from ntkbayes.scores.calibration.errors import GRID, classwise_ece, smooth_ece, top_label_ece
+from ntkbayes.scores.calibration.per_point import (
+    Mean,
+    Score,
+    Value,
+    brier,
+    correctness,
+    negative_log_likelihood,
+)
+from ntkbayes.scores.simplex import check_level, validated
+
+CHUNK = 2**20
+"""Numbers in one array of bootstrap weights, or of resampled gaps on the grid."""
+
+
+def standard_scores(num_bins: int = 15) -> dict[str, Score]:
+    """The scores reported by `scores`, by name and in its order."""
+    return {
+        "accuracy": Mean(correctness),
+        "nll": Mean(negative_log_likelihood),
+        "brier": Mean(brier),
+        "ece": partial(top_label_ece, binning=EqualWidth(num_bins)),
+        "ece_equal_mass": partial(top_label_ece, binning=EqualMass(num_bins)),
+        "ece_classwise": partial(classwise_ece, binning=EqualWidth(num_bins)),
+        "smooth_ece": smooth_ece,
+    }
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A score on the data and the ends of its interval over bootstrapped data."""
+
+    value: float
+    lower: float
+    upper: float
+
+
+def bootstrap(
+    score: Score,
+    probabilities: ArrayLike,
+    targets: ArrayLike,
+    *,
+    num_resamples: int = 1000,
+    level: float = 0.9,
+    seed: int,
+) -> Interval:
+    """Percentile interval of a score over resampled test points (Efron 1979).
+
+    Equal n and seed mean equal resamples, whatever the score and the predictions. Percentiles are
+    order statistics, rounded outwards, so that infinite scores stay infinite; one undefined
+    resample makes both ends nan. Calibration errors grow by resampling: their intervals lie high,
+    and may lie above the value.
+    """
+    p, y = validated(probabilities, targets)
+
+    def statistic(weights: np.ndarray | None) -> Value:
+        return score(p, y, weights=weights)
+
+    return _percentile_interval(statistic, len(p), num_resamples, level, seed)
+
+
+def paired_difference(
+    score: Score,
+    probabilities_a: ArrayLike,
+    probabilities_b: ArrayLike,
+    targets: ArrayLike,
+    *,
+    num_resamples: int = 1000,
+    level: float = 0.9,
+    seed: int,
+) -> Interval:
+    """Percentile interval of score(a) − score(b), both on the same resampled test points.
+
+    Where both scores are infinite the difference is undefined: nan.
+    """
+    a, y = validated(probabilities_a, targets)
+    b, _ = validated(probabilities_b, targets)
+
+    def statistic(weights: np.ndarray | None) -> Value:
+        with np.errstate(invalid="ignore"):
+            return score(a, y, weights=weights) - score(b, y, weights=weights)
+
+    return _percentile_interval(statistic, len(y), num_resamples, level, seed)
+
+
+def scores(
+    probabilities: ArrayLike,
+    targets: ArrayLike,
+    *,
+    num_bins: int = 15,
+    num_resamples: int = 1000,
+    level: float = 0.9,
+    seed: int,
+) -> dict[str, Interval]:
+    """Bootstrapped scores in this order, all on the same resamples.
+
+    "accuracy", "nll", "brier" are means of the per-point scores; "ece" and "ece_equal_mass" are
+    `top_label_ece` with bins of equal width and of equal mass; "ece_classwise" is `classwise_ece`
+    with bins of equal width; "smooth_ece" is `smooth_ece`, which has no bins.
+    """
+    return {
+        name: bootstrap(
+            score, probabilities, targets, num_resamples=num_resamples, level=level, seed=seed
+        )
+        for name, score in standard_scores(num_bins).items()
+    }
+
+
+def _percentile_interval(
+    statistic: Callable[[np.ndarray | None], Value],
+    n: int,
+    num_resamples: int,
+    level: float,
+    seed: int,
+) -> Interval:
+    check_level(level)
+    num_resamples = ranges.whole("num_resamples", num_resamples)
+    rng = np.random.default_rng(seed)
+    rows = max(1, CHUNK // max(n, GRID))
+    values = []
+    for start in range(0, num_resamples, rows):
+        size = min(rows, num_resamples - start)
+        drawn = rng.integers(n, size=(size, n)) + n * np.arange(size)[:, None]
+        weights = np.bincount(drawn.ravel(), minlength=size * n).reshape(size, n)
+        values.append(np.asarray(statistic(weights.astype(np.float64))))
+    resampled = np.sort(np.concatenate(values))
+    value = float(statistic(None))
+    if np.isnan(resampled[-1]):  # nan sorts last
+        return Interval(value, float("nan"), float("nan"))
+    tail = int((1 - level) / 2 * (num_resamples - 1))
+    return Interval(value, float(resampled[tail]), float(resampled[-1 - tail]))

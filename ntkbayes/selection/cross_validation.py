@@ -1,0 +1,40 @@
+"""Cross-validation: each point predicted from the other folds."""
+
+import jax.numpy as jnp
+from jaxtyping import PRNGKeyArray
+
+from ntkbayes.datasets import Dataset
+from ntkbayes.laws.base import Method
+from ntkbayes.laws.wrappers.held_out import held_out_logits, log_score
+from ntkbayes.likelihood import Likelihood, default_likelihood
+from ntkbayes.priors.prior import NTKPrior
+
+
+def cross_validated_nll(
+    method: Method,
+    prior: NTKPrior,
+    data: Dataset,
+    *,
+    key: PRNGKeyArray,
+    num_folds: int = 5,
+    likelihood: Likelihood | None = None,
+) -> float:
+    """Mean of −log p(yᵢ | data of the other folds), in nats per point. Lower is better.
+
+    The NLL of `Comparison.table`: for soft targets the cross-entropy of the mean prediction.
+
+    Args:
+        method: fitted to all folds but one, num_folds times.
+        prior, data, likelihood: as for `Method.fit`.
+        key: of the folds, the fits and the draws.
+        num_folds: parts, each with its share of every class.
+
+    Raises:
+        ConfigurationError: there are fewer than 2 folds, or more than points.
+    """
+    likelihood = default_likelihood(data) if likelihood is None else likelihood
+    held_out = held_out_logits(
+        method, prior, data, key=key, num_folds=num_folds, likelihood=likelihood
+    )
+    terms = [log_score(likelihood, y, draws) for y, draws in held_out]
+    return -float(jnp.mean(jnp.concatenate(terms)))
