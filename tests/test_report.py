@@ -13,6 +13,9 @@ import pytest
 import ntkbayes
 from ntkbayes import figures
 from ntkbayes.app import report
+from ntkbayes.app.report import left_out, sections
+from ntkbayes.app.report.html import figure_of, pieces
+from ntkbayes.app.report.sentences import confidence_gap
 from ntkbayes.bridges.arviz import to_datatree
 from ntkbayes.comparison import Comparison
 from ntkbayes.errors import ConfigurationError
@@ -180,7 +183,7 @@ def test_page_holds_every_number_of_the_table(everything, html):
     values = np.array(Page(html).values)
     table = everything.table()
     # What the page shows with its unrounded value; ends of intervals are rounded text.
-    shown = [*report.SCORES, "tv", "variance_ratio", "energy", "elpd_difference"]
+    shown = [*sections.SCORES, "tv", "variance_ratio", "energy", "elpd_difference"]
     shown += ["total_uncertainty", "aleatoric_uncertainty", "epistemic_uncertainty"]
     for column in shown:
         for law, value in table[column].drop(index=everything.reference).dropna().items():
@@ -272,9 +275,9 @@ def test_every_diagnostic_is_explained(info_class):
     for field in dataclasses.fields(info_class):
         info = {field.name: 1.0}
         law = dataclasses.replace(predictions("MAP"), info=info)
-        meaning = report._pieces()[f"diagnostic {field.name}"].template
+        meaning = pieces()[f"diagnostic {field.name}"].template
         assert meaning
-        assert meaning in report._diagnostics(comparison(law))
+        assert meaning in sections.diagnostics(comparison(law))
 
 
 # --- degenerate comparisons -----------------------------------------------------------------------
@@ -309,7 +312,7 @@ def test_infinite_scores_are_said_to_be_infinite():
     text = Page(report.page(comparison(bad, law), "run")).text
     assert "∞" in text
     assert "significantly better than broken" in text
-    assert "All negative log likelihoods are infinite" in report.findings(comparison(bad))[0].text
+    assert "All negative log likelihoods are infinite" in report.remarks(comparison(bad))[0].text
 
 
 def test_many_classes_and_long_names():
@@ -323,7 +326,7 @@ def test_many_classes_and_long_names():
 
 def test_names_in_another_script_are_no_trouble():
     found = comparison(predictions("NUTS", "寧波"))
-    assert "寧波" in report._figure("scores", found)
+    assert "寧波" in figure_of("scores", found)
 
 
 def test_one_test_point_has_a_report():
@@ -338,12 +341,12 @@ def test_failing_leave_one_out_is_reported_in_words(everything, monkeypatch):
         raise RuntimeError("no <luck>")
 
     monkeypatch.setattr(arviz, "loo", fail)
-    section = report._leave_one_out(everything)
+    section = left_out.leave_one_out(everything)
     assert "ArviZ could not compute it: RuntimeError: no &lt;luck&gt;" in section
 
 
 def test_leave_one_out_is_of_posteriors_alone(everything):
-    section = report._leave_one_out(everything)
+    section = left_out.leave_one_out(everything)
     assert "Laplace" in section
     assert "NUTS" in section
     assert "MAP" not in section
@@ -352,7 +355,7 @@ def test_leave_one_out_is_of_posteriors_alone(everything):
 
 def test_leave_one_out_of_a_gaussian_posterior_is_its_own_and_has_no_pareto_k(everything):
     known = everything.training["Laplace"]
-    found = report._left_out(known)
+    found = left_out._left_out(known)
     assert found.elpd == pytest.approx(known.leave_one_out.sum())
     assert found.p == pytest.approx(known.pointwise_elpd.sum() - known.leave_one_out.sum())
     assert found.pareto_k is None
@@ -364,7 +367,7 @@ def test_leave_one_out_of_the_posterior_is_arvizs(num_classes):
     import arviz as az
 
     p = dataclasses.replace(predictions("NUTS", num_classes=num_classes), is_posterior=True)
-    found, truth = report._left_out(p), az.loo(to_datatree(p), pointwise=True)
+    found, truth = left_out._left_out(p), az.loo(to_datatree(p), pointwise=True)
     np.testing.assert_allclose(found.elpd_i, truth.elpd_i, atol=1e-12)
     np.testing.assert_allclose([found.elpd, found.se, found.p], [truth.elpd, truth.se, truth.p])
     np.testing.assert_array_equal(found.pareto_k, truth.pareto_k)
@@ -378,7 +381,7 @@ def test_leave_one_out_of_soft_targets_is_minus_the_cross_entropy(num_classes):
     soft = np.random.default_rng(0).dirichlet(np.ones(num_classes), NUM_POINTS)
     p = predictions("NUTS", num_classes=num_classes)
     p = dataclasses.replace(p, targets=soft, is_posterior=True)
-    found, theirs = report._left_out(p), az.loo(to_datatree(p), pointwise=True)
+    found, theirs = left_out._left_out(p), az.loo(to_datatree(p), pointwise=True)
     log_weights = np.array(theirs.log_weights.transpose("chain", "draw", "obs_id"))
     weights = np.exp(log_weights).reshape(NUM_DRAWS, NUM_POINTS, 1)
     mean = np.sum(weights * p.probability_draws, axis=0)
@@ -390,7 +393,7 @@ def test_leave_one_out_of_soft_targets_is_minus_the_cross_entropy(num_classes):
 
 
 def said(found: Comparison, topic: str) -> str:
-    return " ".join(text for about, text in report.findings(found) if about == topic)
+    return " ".join(text for about, text in report.remarks(found) if about == topic)
 
 
 @pytest.mark.parametrize(
@@ -399,7 +402,7 @@ def said(found: Comparison, topic: str) -> str:
 )
 def test_confidence_has_the_sign_of_the_gap(scale, sign, words):
     found = comparison(predictions("MAP", scale=scale, num_points=300, seed=1))
-    gap = report.confidence_gap(found, "MAP")
+    gap = confidence_gap(found, "MAP")
     assert said(found, "Calibration").startswith(words)
     assert gap.lower > 0 if sign > 0 else gap.upper < 0 if sign < 0 else gap.lower < 0 < gap.upper
 
@@ -454,7 +457,7 @@ def test_laplace_and_nuts_are_held_together():
 )
 def test_bad_chains_raise_a_warning(info, words):
     found = comparison(predictions("NUTS", **info))
-    section = report._in_short(found)
+    section = sections.in_short(found)
     assert words in section
     assert 'class="warning" role="alert"' in section
     assert "see the warning" in said(found, "Markov chains")
@@ -472,9 +475,9 @@ def test_bad_chains_raise_a_warning(info, words):
 )
 def test_a_diagnostic_outside_its_range_is_not_reported(info):
     found = comparison(predictions("NUTS", **info))
-    assert "not known: a logit was moved by no chain, or is not finite" in report._in_short(found)
+    assert "not known: a logit was moved by no chain, or is not finite" in sections.in_short(found)
     assert said(found, "Markov chains") == "NUTS has 0 divergences: see the warning below."
-    section = report._diagnostics(found)
+    section = sections.diagnostics(found)
     assert section.count("not known") == 3
     (field,) = info
     assert f'<data value="{info[field]!r}">' not in section
@@ -482,7 +485,7 @@ def test_a_diagnostic_outside_its_range_is_not_reported(info):
 
 def test_why_one_chain_has_no_diagnostics_is_told():
     alone = dataclasses.replace(predictions("NUTS", max_rhat=float("nan")), num_chains=1)
-    assert "not known: there is one chain" in report._in_short(comparison(alone))
+    assert "not known: there is one chain" in sections.in_short(comparison(alone))
 
 
 def test_good_chains_raise_no_warning(html):

@@ -1,0 +1,10 @@
+"""The report: a comparison as one HTML file that needs nothing else, to be read or sent on.
+
+Its sentences are computed from the numbers (`remarks`), its tables are `Comparison`'s, and its
+figures are those of `figures`. What it says regardless of the numbers is in report.html, piece by piece.
+"""
+
+from ntkbayes.app.report.document import page, require_drawing, write
+from ntkbayes.app.report.sentences import Remark, remarks
+
+__all__ = ["Remark", "page", "remarks", "require_drawing", "write"]

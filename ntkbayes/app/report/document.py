@@ -1,0 +1,73 @@
+"""The whole page, and its file."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from ntkbayes.app.report import sections
+from ntkbayes.app.report.html import escaped, figure_of, own_file, prose
+from ntkbayes.app.report.left_out import leave_one_out
+from ntkbayes.comparison import Comparison
+from ntkbayes.errors import ConfigurationError
+from ntkbayes.files import held, write_text
+from ntkbayes.storage import comparisons as storage
+
+
+def write(comparison: Comparison, folder: str | os.PathLike) -> Path:
+    """Write `report.html` into a folder. Returns its path.
+
+    Raises:
+        FolderInUseError: another run has the folder.
+        StorageError: the folder cannot be written to.
+    """
+    folder = Path(folder)
+    storage.prepare_folder(folder)
+    path = folder / "report.html"
+    with held(folder):
+        write_text(path, page(comparison, folder))
+    return path
+
+
+def require_drawing() -> None:
+    """Import what draws the figures, which a report needs at its end.
+
+    Raises:
+        ConfigurationError: matplotlib cannot be imported as this process is set up.
+    """
+    try:
+        from ntkbayes import figures  # noqa: F401
+    except Exception as error:  # a wrong MPLBACKEND, no folder for its cache, a broken matplotlibrc
+        raise ConfigurationError(
+            f"matplotlib, which draws the report, does not start: {error}; see to MPLBACKEND, "
+            "MPLCONFIGDIR or the matplotlibrc"
+        ) from error
+
+
+def page(comparison: Comparison, folder: str | os.PathLike) -> str:
+    """The report as HTML; `folder` is where it says that the comparison can be loaded from."""
+    with np.errstate(invalid="ignore"):
+        # Against a point, or where a score is infinite, errors are undefined.
+        _ = comparison.distances, comparison.elpd_difference
+    parts = (
+        sections.laws(comparison),
+        sections.in_short(comparison),
+        sections.scores(comparison),
+        prose("section calibration", reliability=figure_of("reliability", comparison)),
+        sections.uncertainty(comparison),
+        sections.distances(comparison),
+        sections.plane(comparison),
+        leave_one_out(comparison),
+        sections.diagnostics(comparison),
+        sections.settings(comparison, folder),
+    )
+    versions = comparison.settings.get("versions")
+    return prose(
+        "page",
+        version=escaped(versions.get("ntkbayes", "")) if isinstance(versions, Mapping) else "",
+        title=escaped(comparison.settings.get("data", "Comparison")),
+        style=own_file("report.css"),
+        lead=sections.lead(comparison),
+        body="\n".join(f"<section>\n{part}\n</section>" for part in parts if part),
+    )

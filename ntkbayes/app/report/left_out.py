@@ -1,0 +1,96 @@
+"""Leave-one-out, of the laws that know what leaving a point out does."""
+
+import warnings
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ntkbayes.bridges.arviz import to_datatree
+from ntkbayes.comparison import Comparison, sum_over_points
+from ntkbayes.laws.wrappers.held_out import expected_log
+from ntkbayes.predictions import Predictions
+
+if TYPE_CHECKING:
+    from arviz_stats.utils import ELPDData
+from ntkbayes.app.report.html import data_of, error_of, escaped, law_name, prose, table_of
+from ntkbayes.app.report.words import listed
+
+
+def leave_one_out(comparison: Comparison) -> str:
+    """Of the laws that know what leaving a point out does."""
+    chosen = {
+        name: p
+        for name, p in comparison.training.items()
+        if p.is_posterior or p.leave_one_out is not None
+    }
+    if not chosen:
+        return ""
+    try:
+        content = _leave_one_out_table(comparison, chosen)
+    except Exception as error:
+        # Better no table than no report.
+        content = (
+            f"<p>ArviZ could not compute it: {escaped(type(error).__name__)}: {escaped(error)}</p>"
+        )
+    return prose("section leave-one-out", content=content)
+
+
+def _leave_one_out_table(comparison: Comparison, chosen: Mapping[str, Predictions]) -> str:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what they warn of, high Pareto k, is in the table
+        import arviz as az
+
+        estimates = {name: _left_out(p) for name, p in chosen.items()}
+        ranking = az.compare(estimates, round_to="none") if len(estimates) > 1 else None
+    rows, doubtful = [], []
+    for name in ranking.index if ranking is not None else estimates:
+        loo = estimates[name]
+        cells = [data_of(loo.elpd, 1) + error_of(loo.se, 1), data_of(loo.p, 1)]
+        if ranking is not None:
+            row = ranking.loc[name]
+            difference = data_of(row["elpd_diff"], 1, signed=True) + error_of(row["dse"], 1)
+            cells += ["–" if row["rank"] == 0 else difference, data_of(row["weight"], 2)]
+        if loo.pareto_k is None:
+            cells.append("–")
+        else:
+            bad = int(np.sum(~(np.asarray(loo.pareto_k) <= loo.good_k)))
+            cells.append(f"{bad} of {loo.n_data_points}")
+            if bad > 0.05 * loo.n_data_points:
+                doubtful.append(name)
+        rows.append((law_name(comparison, name), cells))
+    columns = ["ELPD (nats)", "Effective parameters"]
+    columns += ["Difference to first", "Stacking weight"] if ranking is not None else []
+    text = table_of("Leave-one-out, best first", [*columns, "Pareto k too high"], rows)
+    return text + (prose("warning pareto", names=escaped(listed(doubtful))) if doubtful else "")
+
+
+def _left_out(p: Predictions) -> "ELPDData":
+    """Leave-one-out ELPD, as a Gaussian posterior knows it, or by weighing the posterior's draws."""
+    import arviz as az
+    import xarray as xr
+    from arviz_stats.utils import ELPDDataLOO
+    from scipy.special import logsumexp
+
+    num_points, k = len(p.targets), {}
+    if p.leave_one_out is not None:
+        scores = p.leave_one_out
+    else:
+        loo = az.loo(to_datatree(p), pointwise=True)
+        weights = np.asarray(loo.log_weights.transpose("chain", "draw", "obs_id"))
+        weights = weights.reshape(-1, num_points, 1)
+        log_probabilities = logsumexp(weights + p.log_probability_draws, axis=0)
+        scores = np.asarray(expected_log(p.targets, log_probabilities))
+        k = {"pareto_k": loo.pareto_k, "good_k": loo.good_k}
+    total = sum_over_points(scores)
+    return ELPDDataLOO(
+        elpd=total.value,
+        se=total.error,
+        p=float(p.pointwise_elpd.sum()) - total.value,
+        n_samples=len(p.label_draws),
+        n_data_points=num_points,
+        scale="log",
+        warning=False,
+        elpd_i=xr.DataArray(scores, dims="obs_id"),
+        **{"good_k": None, **k},
+    )

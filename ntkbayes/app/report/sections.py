@@ -1,0 +1,180 @@
+"""The sections of the page, each of prose, tables and figures."""
+
+import os
+from collections.abc import Mapping, Sequence
+from string import Template
+
+import numpy as np
+
+from ntkbayes.app.report.chains import MIXING, chain_trouble, is_mixing_unknown
+from ntkbayes.app.report.html import (
+    Words,
+    data_of,
+    error_of,
+    escaped,
+    figure_of,
+    interval_of,
+    law_name,
+    pieces,
+    prose,
+    table_of,
+)
+from ntkbayes.app.report.kinds import kind
+from ntkbayes.app.report.sentences import confidence_gap, remarks
+from ntkbayes.app.report.words import count, number
+from ntkbayes.comparison import Comparison
+
+SCORES = {
+    "nll": "NLL",
+    "brier": "Brier",
+    "accuracy": "Accuracy",
+    "ece": "ECE",
+    "ece_equal_mass": "ECE, equal mass",
+    "ece_classwise": "ECE, class‑wise",
+}
+
+
+def lead(comparison: Comparison) -> str:
+    first = next(iter(comparison.predictions.values()))
+    parts = [count(len(first.targets), "held-out point")]
+    if comparison.training:
+        trained_on = next(iter(comparison.training.values())).targets
+        parts.append(count(len(trained_on), "training point"))
+    if isinstance(features := comparison.settings.get("features"), int):
+        parts.append(count(features, "feature"))
+    num_classes = first.targets.shape[1]
+    names = [str(name) for name in first.class_names]
+    shown = ", ".join(names[:6]) + (", …" if len(names) > 6 else "")
+    parts.append(f"{num_classes} classes" + (f" ({shown})" if names else ""))
+    return escaped(f"{', '.join(parts)}. Reference: {comparison.reference}.")
+
+
+def laws(comparison: Comparison) -> str:
+    items = "\n".join(
+        f"<dt>{law_name(comparison, name)}</dt>"
+        f"<dd>{prose(f'law {kind(p)}', sampling=escaped(p.sampling))}</dd>"
+        for name, p in comparison.predictions.items()
+    )
+    return prose("section laws", items=items, reference=escaped(comparison.reference))
+
+
+def in_short(comparison: Comparison) -> str:
+    items = "\n".join(
+        f"<li><strong>{topic}.</strong> {escaped(text)}</li>" for topic, text in remarks(comparison)
+    )
+    trouble = "\n".join(
+        f"<p><strong>{escaped(name)}.</strong> {escaped(' '.join(found))}</p>"
+        for name, p in comparison.predictions.items()
+        if (found := chain_trouble(p))
+    )
+    warning = prose("warning chains", items=trouble) if trouble else ""
+    return prose("section short", items=items, warning=warning)
+
+
+def scores(comparison: Comparison) -> str:
+    best = {}
+    for score in SCORES:
+        values = [row[score].value for row in comparison.scores.values()]
+        best[score] = max(values) if score == "accuracy" else min(values)
+    rows = []
+    for name, row in comparison.scores.items():
+        cells = [
+            interval_of(row[s], bold=len(comparison.scores) > 1 and row[s].value == best[s])
+            for s in SCORES
+        ]
+        cells.append(interval_of(confidence_gap(comparison, name), signed=True))
+        elpd = comparison.elpd_difference[name]
+        is_reference = name == comparison.reference
+        value = data_of(elpd.value, 2, signed=True) + error_of(elpd.error, 2)
+        cells.append("reference" if is_reference else value)
+        rows.append((law_name(comparison, name), cells))
+    columns = [*SCORES.values(), "Confidence − accuracy", "ELPD difference"]
+    num_points = len(next(iter(comparison.predictions.values())).targets)
+    table = table_of(f"Scores on {count(num_points, 'held-out point')}", columns, rows)
+    return prose("section scores", table=table, scores=figure_of("scores", comparison))
+
+
+def uncertainty(comparison: Comparison) -> str:
+    rows = []
+    for name, parts in comparison.uncertainty.items():
+        share = parts["epistemic"] / parts["total"] if parts["total"] > 0 else 0.0
+        cells = [data_of(parts[part], 4) for part in ("total", "aleatoric", "epistemic")]
+        rows.append((law_name(comparison, name), [*cells, f"{100 * share:.1f} %"]))
+    columns = ["Total (nats)", "Aleatoric (nats)", "Epistemic (nats)", "Epistemic share"]
+    return prose(
+        "section uncertainty",
+        table=table_of("Mean uncertainty of a prediction", columns, rows),
+        uncertainty=figure_of("uncertainty", comparison),
+        logit_spread=figure_of("logit_spread", comparison),
+    )
+
+
+def distances(comparison: Comparison) -> str:
+    rows = []
+    for name, row in comparison.distances.items():
+        cells = [
+            data_of(row[d].value, 4) + error_of(row[d].error, 4) if d in row else "–"
+            for d in ("tv", "variance_ratio", "energy")
+        ]
+        if name != comparison.reference:
+            rows.append((law_name(comparison, name), cells))
+    if not rows:
+        return ""
+    columns = ["Total variation", "Variance ratio", "Energy coefficient"]
+    caption = f"Distance to {comparison.reference}, on the held-out points"
+    return prose("section distances", table=table_of(caption, columns, rows))
+
+
+def plane(comparison: Comparison) -> str:
+    figure = figure_of("surfaces", comparison)
+    return figure and prose("section plane", surfaces=figure)
+
+
+def diagnostics(comparison: Comparison) -> str:
+    rows, details = [], []
+    for name, p in comparison.predictions.items():
+        how = "class probabilities alone" if p.logits is None else p.sampling
+        draws = "–" if p.logits is None else str(len(p.logits))
+        chains = str(p.num_chains) if kind(p) == "NUTS" else "–"
+        seconds = number(p.seconds, 2) if p.seconds > 0 else "–"
+        rows.append((law_name(comparison, name), [Words(escaped(how)), draws, chains, seconds]))
+        for position, (field, value) in enumerate(p.info.items()):
+            known = not np.isnan(value) and not (field in MIXING and is_mixing_unknown(p))
+            text = f"{value:.4g}".replace("-", "−") if known else "not known"
+            shown = f'<data value="{value!r}">{text}</data>' if known else text
+            meaning = pieces().get(f"diagnostic {field}", Template("")).template
+            cells = [Words(escaped(field.replace("_", " "))), shown, Words(meaning)]
+            details.append(("" if position else law_name(comparison, name), cells))
+    columns = ["How it is drawn", "Draws", "Chains", "Fit (seconds)"]
+    names = ["Diagnostic", "Value", "Meaning"]
+    return prose(
+        "section diagnostics",
+        fits=table_of("How predictions came about", columns, rows),
+        details=table_of("Diagnostics of the fits", names, details) if details else "",
+    )
+
+
+def settings(comparison: Comparison, folder: str | os.PathLike) -> str:
+    command = comparison.settings.get("command")
+    record = {k: v for k, v in comparison.settings.items() if k != "command"}
+    return prose(
+        "section settings",
+        command=f"<p>To make this again:</p>\n<pre><code>{escaped(command)}</code></pre>"
+        if command
+        else "",
+        folder=escaped(repr(os.fspath(folder))),
+        record=_definitions({**record, "bootstrap seed": comparison.seed}),
+    )
+
+
+def _definitions(record: Mapping[str, object]) -> str:
+    items = []
+    for name, value in record.items():
+        if isinstance(value, Mapping):
+            shown = _definitions(value)
+        elif isinstance(value, Sequence) and not isinstance(value, str | bytes):
+            shown = escaped(", ".join(str(part) for part in value))
+        else:
+            shown = escaped(value)
+        items.append(f"<div><dt>{escaped(name)}</dt><dd>{shown}</dd></div>")
+    return f"<dl>{''.join(items)}</dl>"

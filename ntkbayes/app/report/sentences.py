@@ -1,0 +1,163 @@
+"""What the numbers say: sentences, every one computed."""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+from numpy.typing import ArrayLike
+
+from ntkbayes.app.report.chains import MIXING, chain_trouble, is_mixing_unknown
+from ntkbayes.app.report.kinds import kind
+from ntkbayes.app.report.words import listed, with_interval
+from ntkbayes.comparison import Comparison
+from ntkbayes.scores import calibration
+from ntkbayes.scores.calibration import Interval
+
+
+class Remark(NamedTuple):
+    """A sentence or two, and what it is about."""
+
+    topic: str
+    text: str
+
+
+def remarks(comparison: Comparison) -> list[Remark]:
+    """The comparison in a few sentences, every one computed."""
+    found = [_best(comparison), _confidence(comparison), *_spreads(comparison)]
+    return [*found, *_laplace_and_nuts(comparison), *_chains(comparison)]
+
+
+def confidence_gap(comparison: Comparison, name: str) -> Interval:
+    """Mean confidence less accuracy, with a 90% bootstrap interval over test points."""
+    p = comparison.predictions[name]
+    return calibration.bootstrap(_GAP, p.probabilities, p.targets, seed=comparison.seed)
+
+
+def _signed_gap(probabilities: ArrayLike, targets: ArrayLike) -> Float[np.ndarray, " n"]:
+    top = np.asarray(probabilities, dtype=np.float64).max(axis=1)
+    return top - calibration.correctness(probabilities, targets)
+
+
+_GAP = calibration.Mean(_signed_gap)
+_NLL = calibration.Mean(calibration.negative_log_likelihood)
+
+
+def _best(comparison: Comparison) -> Remark:
+    nll = {name: row["nll"] for name, row in comparison.scores.items()}
+    best = min(nll, key=lambda name: nll[name].value)
+    if not np.isfinite(nll[best].value):
+        return Remark("Best prediction", "All negative log likelihoods are infinite.")
+    text = (
+        f"{best} has the lowest negative log likelihood, {with_interval(nll[best])} nats a point."
+    )
+    others = {name: _difference(comparison, best, name) for name in nll if name != best}
+    if (against := others.get(comparison.reference)) is not None:
+        verdict = "significant" if against.upper < 0 else "not significant"
+        text += (
+            f" Against {comparison.reference}, the reference, the difference is "
+            f"{with_interval(against)}: {verdict} at this number of test points."
+        )
+    level = [name for name, difference in others.items() if not difference.upper < 0]
+    worse = [name for name in others if name not in level]
+    if worse:
+        text += f" It is significantly better than {listed(worse)}."
+    if level:
+        text += f" The test points do not tell it apart from {listed(level)}."
+    return Remark("Best prediction", text)
+
+
+def _difference(comparison: Comparison, a: str, b: str) -> Interval:
+    """Paired NLL of a less that of b; −∞ throughout where b's is infinite."""
+    if not np.isfinite(comparison.scores[b]["nll"].value):
+        return Interval(-np.inf, -np.inf, -np.inf)
+    p, q = comparison.predictions[a], comparison.predictions[b]
+    return calibration.paired_difference(
+        _NLL, p.probabilities, q.probabilities, p.targets, seed=comparison.seed
+    )
+
+
+def _confidence(comparison: Comparison) -> Remark:
+    over, under, within = [], [], []
+    for name in comparison.predictions:
+        gap = confidence_gap(comparison, name)
+        if gap.lower > 0:
+            over.append(f"{name} by {with_interval(gap)}")
+        elif gap.upper < 0:
+            under.append(f"{name} by {with_interval(Interval(-gap.value, -gap.upper, -gap.lower))}")
+        else:
+            within.append(name)
+    parts = []
+    if over:
+        parts.append(f"Over-confident, with mean confidence above accuracy: {listed(over)}.")
+    if under:
+        parts.append(f"Under-confident, with mean confidence below accuracy: {listed(under)}.")
+    if within:
+        parts.append(f"Well calibrated within error: {listed(within)}.")
+    return Remark("Calibration", " ".join(parts))
+
+
+def _spreads(comparison: Comparison) -> list[Remark]:
+    reference = comparison.reference
+    meant = {"NUTS": "the exact posterior", "Laplace": "the Laplace posterior"}.get(
+        kind(comparison.predictions[reference]), reference
+    )
+    found = []
+    for name, predictions in comparison.predictions.items():
+        if kind(predictions) != "random init" or name == reference:
+            continue
+        ratio = comparison.distances[name].get("variance_ratio")
+        if ratio is None or not np.isfinite(ratio.value):
+            continue
+        bounds = {0.1: "far more … than", 0.8: "more … than", 1.25: "about as … as"}
+        words = next((w for bound, w in bounds.items() if ratio.value < bound), "less … than")
+        own, its = (comparison.uncertainty[n]["epistemic"] for n in (name, reference))
+        text = (
+            f"The logits of {name} have {ratio.value:.2g} of the variance of {meant}: training from "
+            f"random initialisation alone is {words.replace('…', 'confident')} {meant}. Its epistemic "
+            f"uncertainty is {own:.2g} nats, against {its:.2g}."
+        )
+        found.append(Remark("Spread", text))
+    return found
+
+
+def _laplace_and_nuts(comparison: Comparison) -> list[Remark]:
+    own = kind(comparison.predictions[comparison.reference])
+    other = {"NUTS": "Laplace", "Laplace": "NUTS"}.get(own)
+    found = []
+    for name in (n for n, p in comparison.predictions.items() if kind(p) == other):
+        row = comparison.distances[name]
+        tv, energy, ratio = row["tv"], row["energy"], row["variance_ratio"].value
+        laplace, nuts = (name, comparison.reference)[:: 1 if own == "NUTS" else -1]
+        text = (
+            f"Class probabilities of {laplace} and {nuts} differ by {tv.value:.3f} ± {tv.error:.3f} on "
+            f"average (total variation), the laws of their logits by an energy coefficient of "
+            f"{energy.value:.3f} ± {energy.error:.3f} (0 if equal, at most 1): "
+        )
+        if max(tv.value, energy.value) < 0.02:
+            text += "the Gaussian approximation is close to the posterior."
+        elif tv.value < 0.05:
+            text += "the Gaussian approximation is near the posterior, not equal to it."
+        else:
+            text += "the Gaussian approximation is visibly not the posterior."
+            if 0.8 < ratio < 1.25:
+                text += f" The spread agrees (variance ratio {ratio:.2f}); mean and shape do not."
+        found.append(Remark("Laplace against the exact posterior", text))
+    return found
+
+
+def _chains(comparison: Comparison) -> list[Remark]:
+    found = []
+    for name, p in comparison.predictions.items():
+        if kind(p) == "NUTS" and {"num_divergences", *MIXING} <= set(p.info):
+            text = f"{name} has {p.info['num_divergences']:.0f} divergences"
+            if not is_mixing_unknown(p):
+                rhat, bulk, tail = (p.info[field] for field in MIXING)
+                text += (
+                    f", R-hat of at most {rhat:.3f} and effective sample sizes of at least {bulk:.0f} "
+                    f"in bulk and {tail:.0f} in the tails"
+                )
+            text += (
+                ": see the warning below." if chain_trouble(p) else ": the chains look converged."
+            )
+            found.append(Remark("Markov chains", text))
+    return found

@@ -1,0 +1,31 @@
+"""Numbers and names as they read in a sentence."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ntkbayes.scores.calibration import Interval
+
+
+def number(value: float, digits: int, *, signed: bool = False) -> str:
+    if np.isnan(value):
+        return "undefined"
+    if np.isinf(value):
+        return "∞" if value > 0 else "−∞"
+    text = f"{value:{'+' if signed else ''}.{digits}f}"
+    if float(text) == 0:
+        text = text.lstrip("+-")
+    return text.replace("-", "−")
+
+
+def with_interval(interval: Interval) -> str:
+    value, lower, upper = (number(v, 3) for v in (interval.value, interval.lower, interval.upper))
+    return f"{value} ({lower} to {upper})"
+
+
+def count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
