@@ -13,11 +13,11 @@
 # %% [markdown]
 # # Calibration on four data sets
 #
-# Of all points for which a law says 80 percent, are 80 percent right? Five answers to four data
-# sets, with the same network and the same ridge, and nothing tuned.
+# Of all points for which a law says 80 percent, are 80 percent right? Five answers on four data
+# sets, with the same network and the same ridge, nothing tuned.
 #
-# [Benchmarks](../benchmarks.md) has the same on five splits, with more points and longer chains. Here
-# it is one split and the chains are short, so read the intervals along with the numbers.
+# [Benchmarks](../benchmarks.md) has the same on five splits, with more points and longer chains. This
+# is one split with short chains, so read the intervals along with the numbers.
 
 # %%
 # %matplotlib inline
@@ -44,8 +44,8 @@ warnings.simplefilter("ignore", DataWarning)  # some pixels of the digits never 
 warnings.simplefilter("ignore", ConvergenceWarning)  # R-hat is printed instead
 
 # %% [markdown]
-# A hundred points of each are trained on; of the two small sets 50 others are held out, of the two
-# large ones 400.
+# Train on a hundred points of each; hold out 50 others of the two small sets, and 400 of the two
+# large ones.
 
 # %%
 splits = {}
@@ -73,9 +73,9 @@ for name, (train, test) in splits.items():
 # %% [markdown]
 # ## Reliability
 #
-# How often the predicted class was right, against how sure the law was. A curve above the diagonal
-# is one of a law that is right more often than it says: under-confident. Bands are 90% intervals,
-# grey bars the shares of points with that confidence.
+# How often the predicted class was right, against how sure the law was. Above the diagonal a law
+# is right more often than it says: under-confident. Bands are 90% intervals, grey bars the share of
+# points with that confidence.
 
 # %%
 with matplotlib.rc_context(figures.STYLE):
@@ -103,12 +103,12 @@ with matplotlib.rc_context(figures.STYLE):
 
 # %% [markdown]
 # The lower right is the clearest. On the digits Laplace never says more than a half and is nearly
-# always right. NUTS, which is the posterior that Laplace approximates, is under-confident too, but
-# much less. The point estimate, and the ensemble about it, are nearer to the diagonal.
+# always right. NUTS, the posterior that Laplace approximates, is under-confident too, but
+# much less. The point estimate, and the ensemble around it, are closer to the diagonal.
 #
 # ## Scores
 #
-# Negative log likelihood in nats a point:
+# Negative log likelihood, in nats per point:
 
 
 # %%
@@ -134,8 +134,8 @@ table(calibration.top_label_ece)
 # %% [markdown]
 # ## Who is over-confident, who under-confident
 #
-# Calibration error has no sign. Mean confidence less accuracy has one: negative is under-confident.
-# Intervals are bootstrap intervals over test points, of 90 percent.
+# Calibration error has no sign. Mean confidence minus accuracy has one: negative is under-confident.
+# Intervals are 90 percent bootstrap intervals over test points.
 
 
 # %%
@@ -163,11 +163,11 @@ with matplotlib.rc_context(figures.STYLE):
     plt.show()
 
 # %% [markdown]
-# - Nobody is over-confident beyond its interval. NUTS, the posterior, is under-confident on three of
-#   the four, most where there are ten classes: at this ridge the prior is wide.
+# - No law is over-confident beyond its interval. NUTS, the posterior, is under-confident on three of
+#   the four, most on ten classes: at this ridge the prior is wide.
 # - Laplace overstates it on all four.
-# - The random-init law is where the MAP is. It has hardly any spread of its own, so what is good in
-#   its calibration is the MAP's.
+# - The random-init law is where the MAP is. It has hardly any spread of its own, so its good
+#   calibration is the MAP's.
 #
-# Another ridge would give another picture: [From prior to conclusion](workflow.py) chooses one, and
+# Another ridge gives another picture: [From prior to conclusion](workflow.py) chooses one, and
 # [Which law should I use?](../which-law.md) sums up.

@@ -13,14 +13,14 @@
 # %% [markdown]
 # # Laws on the moons
 #
-# One network, one data set, four answers to the question *how sure may we be?*
+# One network, one data set, four answers to the question *how sure can we be?*
 #
-# - **MAP**: the trained network, with nothing uncertain about the function;
-# - **random init**: the network, trained from a thousand initialisations;
-# - **Laplace**: a Gaussian in place of the posterior;
+# - **MAP**: the trained network, with no uncertainty about the function;
+# - **random init**: the network trained from a thousand initialisations;
+# - **Laplace**: a Gaussian approximation to the posterior;
 # - **NUTS**: the posterior itself, by Markov chains.
 #
-# All have the same Neural Tangent Kernel, ridge and data, so what differs is what they mean by
+# All share the Neural Tangent Kernel, the ridge and the data; they differ in what they mean by
 # "uncertain".
 
 # %%
@@ -38,9 +38,9 @@ train, test = nb.datasets.load("moons").split(jax.random.key(0), test_share=0.7)
 print(train, test, sep="\n")
 
 # %% [markdown]
-# The network has two hidden ReLU layers, of infinite width. Its prior holds both kernels: the NTK
-# Θ, which with the ridge is the prior of Bayes, GP(0, Θ/ridge), and the NNGP kernel K, which is how
-# wide functions are at initialisation. At the training points they differ a lot:
+# The network has two hidden ReLU layers of infinite width. Its prior holds both kernels: the NTK
+# Θ, which with the ridge gives the Bayesian prior GP(0, Θ/ridge), and the NNGP kernel K, the
+# covariance of functions at initialisation. At the training points they differ a lot:
 
 # %%
 network = nb.networks.mlp(depth=2, activation="relu", weight_std=1.5, bias_std=0.5)
@@ -67,7 +67,7 @@ print(f"random init: every draw solved to {random_init.worst_residual:.1e} in pr
 print(f"NUTS: {chains.num_divergences} divergences, R-hat {chains.max_rhat:.3f}")
 
 # %% [markdown]
-# Each is a distribution over *functions*, so it can be drawn over the whole plane.
+# Each is a distribution over *functions*, so we can draw it over the whole plane.
 
 # %%
 surfaces = {
@@ -82,14 +82,14 @@ comparison = nb.Comparison(
 figures.surfaces(comparison)
 
 # %% [markdown]
-# Above is the predicted class, below the part of its uncertainty that is due to not knowing the
-# function. The boundary is nearly the same in all four columns. What differs is how sure they are
+# Top: the predicted class. Bottom: the part of its uncertainty that comes from not knowing the
+# function. The boundary is nearly the same in all four columns; they differ in how sure they are
 # away from it.
 #
-# - The random-init law knows nearly everything nearly everywhere. Its predictors were pulled by the
-#   same data from initial functions that are narrow next to the prior, and they agree.
-# - The posterior knows little far from the data: a function is only held where there are points.
-# - Laplace sees that too, but is unsure among the data as well. The posterior of a classifier is
+# - The random-init law is sure nearly everywhere. The same data pulled its predictors from
+#   initial functions whose spread is small compared with the prior's, and they agree.
+# - The posterior is unsure far from the data, where nothing constrains the function.
+# - Laplace sees that too, but is unsure among the data as well. A classifier's posterior is
 #   skewed, and its mode is far from most of its mass.
 #
 # ## In numbers
@@ -101,9 +101,9 @@ comparison.table()[columns].round(3)
 # %% [markdown]
 # `variance_ratio` is a law's logit variance over that of NUTS, `tv` the total variation between
 # predicted class probabilities. The random-init law has less than a hundredth of the posterior's
-# variance, and Laplace most of it; yet in its probabilities the random-init law is the nearer one.
-# Variance of logits and calibration of probabilities are two things, and [neither implies the
-# other](../which-law.md).
+# variance, and Laplace most of it; yet in its probabilities the random-init law is the closer one.
+# The variance of logits and the calibration of probabilities are two things, and [neither implies
+# the other](../which-law.md).
 
 # %%
 figures.reliability(comparison)

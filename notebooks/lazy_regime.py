@@ -11,13 +11,13 @@
 # ---
 
 # %% [markdown]
-# # When may the kernel view be trusted?
+# # When can you trust the kernel view?
 #
-# Every law of this library is a law of a *linearised* network. A real network agrees with it only
-# if training leaves its Neural Tangent Kernel alone: the lazy regime.
+# Every law in this library describes a *linearised* network. A real network agrees with it only
+# if training leaves its Neural Tangent Kernel unchanged: the lazy regime.
 # [Theory](../theory.md#theory-1) says when that happens as the width grows, and
-# [Six points on a circle](six_points.py) shows it. This notebook asks it of networks at their own
-# width, and of a whole ensemble.
+# [Six points on a circle](six_points.py) shows it. This notebook tests networks at their own
+# width, and a whole ensemble.
 
 # %%
 # %matplotlib inline
@@ -43,8 +43,8 @@ moons = nb.datasets.load("moons")
 # %% [markdown]
 # ## A network of your own
 #
-# Here an Equinox module. `from_equinox` takes the function that builds it; the parameters are its
-# arrays.
+# Take an Equinox module. `from_equinox` takes the function that builds it; its arrays are the
+# parameters.
 
 
 # %%
@@ -55,7 +55,7 @@ def make(key):
 own = from_equinox(make)
 
 # %% [markdown]
-# `certify` trains it from a few initialisations, beside its own linearisation that takes the same
+# `certify` trains it from a few initialisations, trains its linearisation by the same
 # steps, and compares the two. The sizes here are small, for speed; the defaults are larger.
 
 # %%
@@ -67,13 +67,13 @@ certificates = {
 print(certificates["Equinox, width 64"])
 
 # %% [markdown]
-# No. Its kernel moved by several times its own norm, and the probabilities have little to do with
-# those of the kernel machine. That is not a fault of the network, which may well classify better
+# No. Its kernel moved by several times its own norm, and its probabilities have little to do with
+# the kernel machine's. That is no fault of the network, which may well classify better
 # for having moved. It only means that the kernel at initialisation is the wrong kernel for it.
 #
-# The usual parameterisation is not the one of the theory: in it the weights of a layer are small
-# and the steps in them large. In the NTK parameterisation weights are standard normal, and each
-# layer divides by the root of its inputs. As a plain pair of functions:
+# The standard parameterisation is not the one of the theory: in it the weights of a layer are small
+# and their steps large. In the NTK parameterisation weights are standard normal, and each
+# layer divides by the square root of its fan-in. As a plain pair of functions:
 
 
 # %%
@@ -94,12 +94,13 @@ print(certificates["NTK, width 256"])
 
 # %% [markdown]
 # This one is lazy: the kernel moves by less than a tenth of its norm, then training stops, and at
-# no point is a probability far from the linearisation's. Its kernel laws may be trusted that far.
+# no point is a probability far from the linearisation's. To that accuracy you can trust its kernel
+# laws.
 #
 # ## Without a ridge
 #
-# The same network, with nothing to hold it, on one-hot targets. The loss has no minimum now; the
-# longer it trains, the further it goes.
+# The same network, unconstrained, on one-hot targets. Now the loss has no minimum: the
+# longer it trains, the further it moves.
 
 # %%
 certificates["NTK, width 256, no ridge"] = nb.lazy.certify(
@@ -108,7 +109,7 @@ certificates["NTK, width 256, no ridge"] = nb.lazy.certify(
 print(certificates["NTK, width 256, no ridge"])
 
 # %% [markdown]
-# Everything that was measured on the way is in `certificate.trajectory`.
+# `certificate.trajectory` holds everything measured on the way.
 
 # %%
 with matplotlib.rc_context(STYLE | {"text.parse_math": True}):
@@ -128,8 +129,8 @@ with matplotlib.rc_context(STYLE | {"text.parse_math": True}):
 # %% [markdown]
 # ## A whole ensemble
 #
-# The random-init law is what an ensemble of infinitely wide networks is distributed as.
-# `FiniteEnsemble` trains real ones, and is a law like the others, so `compare` can say how far
+# The random-init law is the distribution of an ensemble of infinitely wide networks.
+# `FiniteEnsemble` trains real ones, and is a law like the others, so `compare` measures how far
 # apart they are.
 
 # %%
@@ -150,7 +151,7 @@ comparison = nb.compare(laws, test, key=next(keys), reference="random init")
 comparison.table()[["nll", "variance_ratio", "energy", "energy_error", "tv"]].round(3)
 
 # %% [markdown]
-# `energy` is a distance between joint laws of logits: 0 if they are equal, 1 at most. It falls as
-# the networks get wider, and the spread of an ensemble comes down to that of the random-init law.
-# The step from there to Laplace does not: width makes an ensemble a kernel machine, but [not a
-# posterior](../theory.md#theory-6).
+# `energy` is a distance between joint laws of logits: 0 if they are equal, at most 1. It falls as
+# the networks get wider, and the spread of the ensemble falls to that of the random-init law.
+# The distance from there to Laplace does not shrink: width makes an ensemble a kernel machine, but
+# [not a posterior](../theory.md#theory-6).

@@ -14,13 +14,13 @@
 # # Bring your own network
 #
 # You have a network in [Equinox](https://docs.kidger.site/equinox/) or
-# [Flax](https://flax.readthedocs.io/) and want to know how sure to be of it. There are two
-# questions, with two laws for an answer.
+# [Flax](https://flax.readthedocs.io/) and want to know how sure to be of it. That is two
+# questions, answered by two laws.
 #
 # - *What do the data leave open?* Train the network, linearise it where training ended, and take
 #   the Laplace posterior of that.
 # - *What would another initialisation have given?* The random-init law of the network linearised at
-#   the start. It speaks for the real network only if that is *lazy*, so first ask for a
+#   the start. It speaks for the real network only if the network is *lazy*, so first ask for a
 #   certificate.
 
 # %%
@@ -47,8 +47,8 @@ RIDGE = 0.1
 # %% [markdown]
 # ## An Equinox network
 #
-# In the usual parameterisation, one output for two classes. `from_equinox` takes the function that
-# builds it.
+# In the standard parameterisation, one output for two classes. `from_equinox` takes the function
+# that builds it.
 
 
 # %%
@@ -63,8 +63,8 @@ module = make(next(keys))
 # %% [markdown]
 # ## Train it as you always do
 #
-# With any optimiser, on any loss of which the posterior shall be: here the cross-entropy summed
-# over points, and a ridge towards 0, which is weight decay.
+# With any optimiser, on the loss whose posterior you want: here the cross-entropy summed over
+# points, and a ridge towards 0, which is weight decay.
 
 
 # %%
@@ -98,8 +98,8 @@ print(f"loss: {values[0]:.1f}, {values[-500]:.3f} after 2500 steps, {values[-1]:
 # %% [markdown]
 # ## Laplace at the trained parameters
 #
-# `nb.linearise` makes a prior of the network as it now is. The anchor is where the ridge pulls to:
-# for weight decay that is 0. Whether the network is lazy does not matter here.
+# `nb.linearise` turns the network as it now is into a prior. The anchor is where the ridge pulls:
+# for weight decay, 0. Whether the network is lazy does not matter here.
 
 # %%
 end = network.params_of(trained)
@@ -113,9 +113,9 @@ gap = laws["as trained"].mean(test.features)[:, 0] - jax.vmap(trained)(test.feat
 print(f"MAP of the linearisation less the network: {np.abs(gap).max():.3f} in a logit at most")
 
 # %% [markdown]
-# That is a check worth keeping: at the end of training the linearisation has nothing left to learn,
-# so that its MAP is the trained network. If it is not, training had not ended, or loss, ridge and
-# anchor are not those of the network.
+# Keep this check: at the end of training the linearisation has nothing left to learn,
+# so its MAP is the trained network. If it is not, training had not ended, or loss, ridge and
+# anchor do not match the network's.
 #
 # ## Is it lazy?
 
@@ -124,9 +124,9 @@ sizes = {"num_seeds": 2, "num_steps": 1000, "max_points": 24, "num_probes": 8}
 print(nb.lazy.certify(network, nb.datasets.load("moons"), ridge=RIDGE, key=next(keys), **sizes))
 
 # %% [markdown]
-# It is not. The random-init law of this network would be a law of something else. The reason is not
-# the architecture but its parameterisation: with standard normal weights, divided by the root of
-# their number in the forward pass, the same layers are much lazier. In Equinox that is a layer of
+# It is not. The random-init law would describe something other than this network. The cause is not
+# the architecture but its parameterisation: with standard normal weights, divided by the square root
+# of the fan-in in the forward pass, the same layers are much lazier. In Equinox that is a layer of
 # three lines.
 
 
@@ -162,9 +162,8 @@ print(certificate)
 # ## Another initialisation
 #
 # With that certificate the kernel laws speak for the network. `EmpiricalKernel` is its NTK at one
-# initialisation; initial functions are the network's own, at fresh ones. (Not `nb.linearise`: that
-# prior has the network's function as its mean, and to start from another one it would have to be
-# taken away.)
+# initialisation; initial functions are the network's own, at fresh ones. (Not `nb.linearise`: the
+# mean of that prior is the network's function, which starting from another would have to subtract.)
 
 # %%
 params = wide.init(next(keys), jnp.asarray(train.features))
@@ -177,7 +176,7 @@ print(f"every draw solved to {own['random init'].info.worst_residual:.1e} in pro
 
 # %% [markdown]
 # Is that what real training gives? `FiniteEnsemble` trains the network itself, from 16
-# initialisations. Each of them has an NTK of its own, so to be fair we also take the law under the
+# initialisations. Each has its own NTK, so for a fair comparison we add the law under the
 # kernel of another initialisation.
 
 # %%
@@ -193,8 +192,8 @@ comparison = nb.compare(own, test, key=next(keys), reference="random init")
 comparison.table()[["accuracy", "nll", "ece", "variance_ratio", "tv", "energy"]].round(3)
 
 # %% [markdown]
-# The real networks spread as the law says, and their probabilities are as near to it as those of
-# the law under the other kernel. The energy coefficient compares means with spreads, and these
+# The real networks spread as the law predicts, and their probabilities are as close to it as those of
+# the law under the other kernel. The energy coefficient compares means relative to spreads, and these
 # spreads are small: what it sees is mostly that, at a width of 256, the kernel itself depends on
 # the initialisation. Laplace has forty times the variance. It answers the other question.
 
@@ -208,9 +207,9 @@ figures.surfaces(nb.Comparison(comparison.predictions, "random init", surfaces=p
 # %% [markdown]
 # ## A Flax network
 #
-# The same in one line, with `from_nnx` for NNX modules and `from_linen` for Linen's. What is no
-# parameter, such as batch statistics, is held fixed; dropout is off. For a trained module with a
-# state of its own see [the bridges](../api/bridges.md).
+# The same in one line, with `from_nnx` for NNX modules and `from_linen` for Linen. Everything that is
+# not a parameter, such as batch statistics, is fixed; dropout is off. For a trained module with
+# its own state see [the bridges](../api/bridges.md).
 
 # %%
 from flax import nnx
@@ -239,4 +238,4 @@ nb.compare(flax_laws, held_out, key=next(keys)).table()[["accuracy", "nll", "ece
 
 # %% [markdown]
 # Three classes, so three outputs, which the kernel couples. Without a certificate, as here, these
-# are laws of the kernel machine, whatever the network would have done.
+# laws describe the kernel machine, whatever the network would have done.

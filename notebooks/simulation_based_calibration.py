@@ -14,11 +14,11 @@
 # # Does a law find the posterior that it claims?
 #
 # Calibration on a test set mixes two questions: is the *model* right about the data, and is the *law*
-# right about the model? Simulation-based calibration asks the second alone. It draws a function from
+# right about the model? Simulation-based calibration asks only the second. It draws a function from
 # the prior and labels from the function, fits the law to the labels, and ranks the truth among draws
-# of the law. Over many such simulations the ranks of the exact posterior are uniform, whatever the
-# prior. A law that is too narrow has its truths at both ends, one that is too wide in the middle, and
-# one that is off to one side at one end.
+# of the law. Over many simulations the ranks under the exact posterior are uniform, whatever the
+# prior. A law that is too narrow finds truths at both ends, one that is too wide in the middle, and
+# a biased one at one end.
 
 # %%
 # %matplotlib inline
@@ -54,20 +54,20 @@ print(f"20 points, two classes; sd of a logit a priori: {deviation:.1f}")
 # - **NUTS** draws from the posterior: uniform ranks.
 # - **Random init** has the covariance $A K A^\top$ to first order, where the posterior has about
 #   $A P$. Where the data are informative $A$ is small, and $K$ is below $P = \Theta/\text{ridge}$ to
-#   begin with ([theory, section 6](../theory.md#theory-6)): far too narrow, with truths outside of all
+#   begin with ([theory, section 6](../theory.md#theory-6)): far too narrow, with truths outside all
 #   draws.
 # - **Perturbed init** has $A P$, to first order.
-# - **Variational** is as near as a Gaussian can be, by a divergence that prefers one too narrow.
+# - **Variational** is as close as a Gaussian can be, by a divergence that prefers too narrow a one.
 # - **Laplace** has about the right width, in the wrong place. Take one point with label 1 and prior
-#   $\mathcal{N}(0, v)$. Its posterior is $\mathcal{N}(f; 0, v)\,\sigma(f)$ up to a factor, and falls off
-#   slowly on the label's side, where the likelihood is flat, steeply on the other. At the mode
+#   $\mathcal{N}(0, v)$. Its posterior is $\mathcal{N}(f; 0, v)\,\sigma(f)$ up to a factor: it falls off
+#   slowly on the label's side, where the likelihood is flat, and steeply on the other. At the mode
 #   $\hat f$, with $p = \sigma(\hat f) > \tfrac12$, the third derivative of the log likelihood is
-#   $p(1-p)(2p-1) > 0$. With Laplace's variance $S$ the mean is therefore, to first order, beyond the
-#   mode:
+#   $p(1-p)(2p-1) > 0$. With Laplace's variance $S$ the mean therefore lies, to first order, beyond
+#   the mode:
 #
 #   $$\hat f + \tfrac12 S^2\, p(1-p)(2p-1) \; > \; \hat f.$$
 #
-#   The wider the prior, the further the mass lies from the mode, and the less the first order tells:
+#   The wider the prior, the further the mass lies from the mode, and the less accurate first order is:
 
 
 # %%
@@ -88,9 +88,10 @@ rows = {f"{variance:g}": one_point(variance) for variance in (0.5, 2, 10, 50)}
 pd.DataFrame(rows, index=columns).T.rename_axis("prior variance").round(2)
 
 # %% [markdown]
-# So Laplace should be **less sure of the labels than the posterior is**: its draws give them too low a
+# So Laplace should be **less sure of the labels than the posterior**: its draws give them too low a
 # joint likelihood, and the truth's rank in $\log p(y \mid f(X))$ should be too high. A single logit's
-# ranks cannot be shifted, as the two classes are alike a priori; they can show truths in both tails.
+# ranks cannot be shifted, because the two classes are exchangeable a priori; they can show truths in
+# both tails.
 #
 # ## The ranks
 
@@ -128,16 +129,16 @@ pd.DataFrame(rows, index=columns).T.rename_axis("law")
 
 # %% [markdown]
 # `spread` is 12 times the variance of the fractional ranks: 1 if they are uniform, 3 if all truths lie
-# outside of all draws.
+# outside all draws.
 #
-# - **NUTS** stays in its band in every quantity.
-# - **Laplace** is off as theory says, and in that direction: the shift of the joint log likelihood is
-#   positive and many times its error. Its logits show what is left of it when both labels are taken
-#   together: truths in both tails, a little too often.
-# - **Random init** is nowhere near: most truths lie outside of all 99 draws, and the labels are mostly
-#   likelier under them than under the truth. All of them are near one fit.
+# - **NUTS** stays in its band for every quantity.
+# - **Laplace** is off as theory predicts, and in that direction: the shift of the joint log likelihood
+#   is positive and many times its error. In its logits, over both labels together, this leaves truths in
+#   both tails, slightly too often.
+# - **Random init** is nowhere near: most truths lie outside all 99 draws, and the labels are mostly
+#   likelier under the draws than under the truth. All draws are close to one fit.
 # - **Perturbed init** is too wide: its truths lie in the middle.
-# - **Variational** is a little too narrow, and right about the labels.
+# - **Variational** is slightly too narrow, and right about the labels.
 #
-# The same with 400 simulations, and for three classes, is among the
-# [benchmarks](../benchmarks.md#does-a-law-find-the-posterior).
+# The [benchmarks](../benchmarks.md#does-a-law-find-the-posterior) have the same with 400 simulations,
+# and for three classes.

@@ -13,15 +13,15 @@
 # %% [markdown]
 # # Six points on a circle
 #
-# The clearest picture of what this library rests on. A wide network that is trained with
+# The clearest picture of what this library rests on. A wide network trained with
 # cross-entropy is a kernel machine *if something stops it*: a ridge on ‖θ − θ0‖², or targets that
-# leave every class some probability. If nothing does, its outputs grow for ever, and its Neural
-# Tangent Kernel leaves the value that it had at initialisation, at any width ([theory, section
+# leave every class some probability. If nothing does, its outputs grow without bound, and its Neural
+# Tangent Kernel leaves its initial value, at any width ([theory, section
 # 1](../theory.md#theory-1)).
 #
 # Yu, Tian and Chen (ICLR 2025, arXiv 2504.11130) show the second half with six points on the unit
 # circle, labels 0, 1, 0, 1, 0, 1, a ReLU network of three hidden layers, logistic loss and plain
-# gradient descent. Here are the same points with nothing, with a ridge, and with smoothed labels.
+# gradient descent. Here are the same points unconstrained, with a ridge, and with smoothed labels.
 
 # %%
 # %matplotlib inline
@@ -48,7 +48,7 @@ likelihood = nb.likelihood.Bernoulli()
 # ## Training real networks
 #
 # Three ways to train, two widths, 10⁴ full-batch steps each, all of the same size and from the same
-# start. Along the way we look at the outputs and at the empirical NTK.
+# start. Along the way we record the outputs and the empirical NTK.
 
 # %%
 SMOOTHED = circle.smooth(0.2)  # 0.9 and 0.1 in place of 1 and 0
@@ -61,7 +61,7 @@ WIDTHS = (64, 256)
 STEPS = np.unique(np.geomspace(1, 10_000, 25).astype(int))
 features = jnp.asarray(circle.features, jnp.float32)
 networks = {width: nb.networks.mlp(depth=3, bias_std=0.0, width=width) for width in WIDTHS}
-# One initialisation a width; the leading axis is that of networks trained side by side.
+# One initialisation per width; the leading axis is that of networks trained side by side.
 start = {
     width: jax.tree.map(lambda leaf: leaf[None], network.init(jax.random.key(1), features))
     for width, network in networks.items()
@@ -101,8 +101,8 @@ found = {
 # %% [markdown]
 # ## What the theory predicts
 #
-# The two bounded regimes have an end, and it is known before training. With smoothed labels the
-# network fits them, so that its outputs are ± log 0.9/0.1. With a ridge they solve [equation
+# In the two bounded regimes the end of training is known in advance. With smoothed labels the
+# network fits them, so its outputs are ± log 0.9/0.1. With a ridge they solve [equation
 # 2](../theory.md#theory-2); for the network linearised at its own start, that is `MAP` under the
 # prior `nb.linearise`.
 
@@ -147,18 +147,18 @@ with matplotlib.rc_context(STYLE | {"text.parse_math": True}):
     plt.show()
 
 # %% [markdown]
-# On the left nothing ever ends: the outputs grow like the logarithm of time, and the kernel goes
+# On the left nothing ends: the outputs grow like the logarithm of time, and the kernel moves
 # with them. In the middle and on the right training is over after a time of about 20; the wider
-# network stands within 0.1 of where its linearisation said that it would, and the kernel stays. At
-# width 256 its drift is six to ten times smaller than at width 64, so there it is a matter of
+# network ends within 0.1 of where its linearisation predicts, and the kernel stays. At
+# width 256 the drift is six to ten times smaller than at width 64, so there it is a matter of
 # width. On the left it is a matter of time.
 #
 # ## In numbers
 #
 # For hard labels without a ridge, a theorem of the same paper bounds the movement of the kernel
-# from below, whatever the width: over time, some entry of Θ changes by at least λ_min(Θ)/(2n²). At
+# from below, at any width: over time, some entry of Θ changes by at least λ_min(Θ)/(2n²). At
 # these widths the bound, in the last column, is far below what happens; its point is that it does
-# not fall with the width.
+# not fall with width.
 
 # %%
 rows = {}

@@ -13,9 +13,9 @@
 # %% [markdown]
 # # Labels from several annotators
 #
-# Where people label data they disagree, and how often they do is information. Votes give each point
-# a *soft* target, a probability for every class. Cross-entropy takes soft targets as they are, and
-# if none of them is 0 the network may be trained without any ridge: there the law over random
+# People who label data disagree, and how often they do is information. Votes give each point
+# a *soft* target, a probability for every class. Cross-entropy takes soft targets directly, and
+# if none of them is 0 you can train the network without a ridge: then the law over random
 # initialisations is exactly Gaussian ([theory, section 3](../theory.md#theory-3)).
 #
 # Here we know the truth: 40 points on a line, seven annotators, each of whom says "1" with a
@@ -54,10 +54,10 @@ counts = np.column_stack([7 - votes, votes])
 # %% [markdown]
 # ## Three sets of targets from the same votes
 #
-# - *majority*: one-hot, as most pipelines have it;
+# - *majority*: one-hot, as in most pipelines;
 # - *shares*: the share of the votes;
-# - *shares, half a vote added* to each class (Krichevsky and Trofimov's estimator), so that no
-#   probability is 0 where all seven agree. Only these may be trained without a ridge.
+# - *shares + ½*: half a vote added to each class (the Krichevsky–Trofimov estimator), so that no
+#   probability is 0 where all seven agree. Only these can be trained without a ridge.
 
 # %%
 targets = {
@@ -78,9 +78,9 @@ except RidgeError as error:
 # ## Without a ridge: sampled law against formula
 #
 # `RandomInit` draws a thousand initial functions and trains each. `FirstOrder` has the mean and
-# covariance in closed form, and for a ridge of 0 it is not an approximation. The two must agree
-# within Monte Carlo error. (Of the many places compared here, the farthest is expected to be two
-# and a half to three standard errors apart.)
+# covariance in closed form, and at a ridge of 0 it is exact. The two must agree
+# within Monte Carlo error. (Over as many inputs as here, expect the largest difference to be two
+# and a half to three standard errors.)
 
 # %%
 ridgeless = nb.NTKPrior(network, ridge=0.0)
@@ -164,9 +164,9 @@ with matplotlib.rc_context(figures.STYLE):
     plt.show()
 
 # %% [markdown]
-# Without a ridge the network goes through every target, and so it fits the chance of seven votes
-# along with the rest. With a ridge it smooths, and with too large a one, too much. Majority votes
-# throw away how close the vote was, and the network becomes sure where the annotators are not.
+# Without a ridge the network goes through every target, and so fits the sampling noise of seven votes
+# along with the rest. With a ridge it smooths, and with too large a ridge, too much. Majority votes
+# discard how close the vote was, and the network becomes sure where the annotators are not.
 
 # %%
 inside = np.abs(grid[:, 0]) <= 2
@@ -183,10 +183,10 @@ for name, draws in found.items():
 pd.DataFrame.from_dict(rows, orient="index").round(3)
 
 # %% [markdown]
-# The Kullback–Leibler divergence is in nats, averaged over the line. The last column is what to
-# remember: the band of initialisations holds the truth far less often than in 90 percent of places.
+# The Kullback–Leibler divergence is in nats, averaged over the line. Remember the last
+# column: the 90 percent band of initialisations covers the truth far less than 90 percent of the time.
 # Another initialisation, given the same votes, would have learnt nearly the same; other *votes*
-# would not. To know what the votes leave open take a law that is meant for it, [`PerturbedInit` or
+# would not. For what the votes leave open use a law meant for it, [`PerturbedInit` or
 # `NUTS`](../which-law.md).
 #
 # A last caution: `from_counts` keeps shares, not the number of votes. A point with seven votes

@@ -13,8 +13,8 @@
 # %% [markdown]
 # # From prior to conclusion
 #
-# One study from beginning to end: four digits that are hard to tell apart, 3, 5, 8 and 9, from
-# eighty images. Is the prior sensible? Which ridge do the data prefer? Which law may be trusted,
+# One study from beginning to end: four digits that are hard to distinguish, 3, 5, 8 and 9, from
+# eighty images. Is the prior sensible? Which ridge do the data prefer? Which law can we trust,
 # and how do we know? What do we decide, and what do we do with an image that shows none of the
 # four?
 
@@ -55,8 +55,8 @@ print(train, calibration, test, sep="\n")
 # %% [markdown]
 # ## 1. Before the data: is the prior sensible?
 #
-# `Prior` is the law before any data. Replicated labels are drawn from it at the training inputs,
-# and compared with what labels look like: neighbours tend to agree.
+# `Prior` is the law before any data. Draw replicated labels from it at the training inputs,
+# and compare them with real ones, whose neighbours tend to agree.
 
 # %%
 network = nb.networks.mlp(depth=2, activation="relu", weight_std=1.5, bias_std=0.1)
@@ -76,14 +76,14 @@ for ridge in (0.01, 0.1, 1.0, 10.0, 100.0):
 pd.DataFrame.from_dict(rows, orient="index").rename_axis("ridge").round(3)
 
 # %% [markdown]
-# The labels of these images are smoother than the prior expects at any ridge. Ridges of 10 and more
-# are ruled out: they make labels noise. The small ones are at the edge of what may be.
+# These images' labels are smoother than the prior expects at any ridge. Ridges of 10 and more
+# are ruled out: they make labels noise. The small ones are barely plausible.
 #
 # ## 2. Evidence: which ridge?
 #
 # The log evidence by Laplace's approximation, its maximum by exact gradients, and the curve around
-# it. Cross-validation of the MAP is another opinion, on another question: not which prior the data
-# speak for, but with which ridge the point estimate predicts best.
+# it. Cross-validation of the MAP answers another question: not which prior the data
+# favour, but at which ridge the point estimate predicts best.
 
 # %%
 start = nb.NTKPrior(network, ridge=0.1)
@@ -116,19 +116,19 @@ with matplotlib.rc_context(figures.STYLE | {"text.parse_math": True}):
     panels[0].axvline(float(best.prior.ridge), color=figures.FAINT, dashes=(4, 3), linewidth=1)
     panels[0].set_title("Log evidence (nats)", loc="left")
     panels[1].plot(ridges, [-v for v in folds.scores.values()], "o-", color=figures.LAW_COLOURS[1])
-    panels[1].set_title("Cross-validated NLL of the MAP (nats a point)", loc="left")
+    panels[1].set_title("Cross-validated NLL of the MAP (nats per point)", loc="left")
     for panel in panels:
         panel.set(xscale="log", xlabel="Ridge")
         panel.grid(visible=True, linewidth=0.6)
     plt.show()
 
 # %% [markdown]
-# The dashed line is the maximum. The two do not agree: the point estimate predicts best with hardly
-# any ridge, at which the data speak least for the prior.
+# The dashed line marks the maximum. The two disagree: the point estimate predicts best with hardly
+# any ridge, where the evidence is lowest.
 #
-# ## 3. Fit, and ask the fits how they are
+# ## 3. Fit, and check the fits
 #
-# NUTS says by R-hat and divergences whether it has converged. Of a Gaussian approximation Pareto's
+# R-hat and divergences say whether NUTS has converged. For a Gaussian approximation Pareto's
 # k̂ says whether importance weights could correct it: above 0.7 they cannot.
 
 # %%
@@ -156,12 +156,12 @@ with warnings.catch_warnings(record=True):
 
 # %% [markdown]
 # Eighty points with four logits each are too many for importance weights: neither Gaussian can be
-# corrected, and k̂ says so. That is no reason to throw the approximations away, only to judge them
-# by NUTS rather than by themselves.
+# corrected, and k̂ says so. That is no reason to discard the approximations, only to judge them
+# against NUTS rather than on their own.
 #
 # ## 4. Could the labels have come from the law?
 #
-# Posterior predictive checks, on points that were held out.
+# Posterior predictive checks, on held-out points.
 
 # %%
 predictions = {
@@ -183,10 +183,10 @@ pd.DataFrame(
 ).round(3)
 
 # %% [markdown]
-# p-values near 0 or 1 say that a law does not produce such labels. Each law gets the share of
-# eights right, and each draws labels that are too rough: neighbours agree less often than they do
-# in the data. That is what under-confidence looks like as data, and at a ridge chosen by evidence
-# all laws have it to some degree.
+# A p-value near 0 or 1 means that the law does not produce such labels. Each law gets the share of
+# eights right, and each draws labels that are too rough: neighbours agree less often than
+# in the data. That is what under-confidence looks like in data space, and at a ridge chosen by evidence
+# all laws show it to some degree.
 #
 # ## 5. Side by side
 
@@ -200,21 +200,21 @@ comparison.table()[
 figures.reliability(comparison)
 
 # %% [markdown]
-# `elpd_difference` is the log predictive density summed over the held-out points, less that of
-# NUTS. Laplace is far below it. That the MAP and the random-init law are above does not make them
+# `elpd_difference` is the log predictive density summed over the held-out points, minus that of
+# NUTS. Laplace is far below it. The MAP and the random-init law are above, which does not make them
 # the posterior: they are surer, and these digits are easier than this prior expects.
 #
 # ## 6. Decide
 #
-# **Prediction sets.** Split conformal sets hold the true class nine times in ten, over the
-# calibration points that were set apart above, whatever a law's probabilities are worth. All that
-# is left of a law in them is how it orders classes and points.
+# **Prediction sets.** Split conformal sets, calibrated on the points set apart above, contain the
+# true class nine times in ten, whatever a law's probabilities are worth. All they keep of a law
+# is how it ranks classes and points.
 #
 # **Abstention.** Answer where the law is sure, and pass on the rest. `aurc` is the error averaged
-# over all shares of answers.
+# over all fractions answered.
 #
 # **Something else.** The other six digits are none of the four classes. Mutual information is
-# uncertainty of the function, which should be large there; entropy is that and the ambiguity of the
+# uncertainty about the function, which should be large there; entropy adds the ambiguity of the
 # image. 0.5 is chance.
 
 # %%
@@ -241,9 +241,9 @@ pd.DataFrame.from_dict(rows, orient="index").round(3)
 #
 # - The evidence chooses a ridge at which every law is under-confident on these digits, the point
 #   estimate least. For calibrated probabilities temper it, or take a smaller ridge: on this grid
-#   the cross-validated NLL only falls with it.
-# - Laplace is not the posterior here. Mean field is nearer, and k̂ rightly vouches for neither.
-# - All laws order the points alike: abstention and conformal sets hardly tell them apart, and the
+#   the cross-validated NLL falls all the way down.
+# - Laplace is not the posterior here. Mean field is closer, and k̂ rightly vouches for neither.
+# - All laws rank the points alike: abstention and conformal sets hardly distinguish them, and the
 #   worst calibrated law has sets as good as any. Sets cover what they promise and more.
-# - For images of something else take the mutual information of any law with spread: even the little
-#   spread of the random-init law will do. The point estimate has none.
+# - To detect images of something else use the mutual information of any law with spread: even the small
+#   spread of the random-init law suffices. The point estimate has none.
