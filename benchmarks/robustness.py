@@ -40,12 +40,11 @@ def run_study(folder: str, limit: int | None = None) -> None:
 
     jax.config.update("jax_enable_x64", True)
     import ntkbayes as nb
-    from ntkbayes.app.study import Study
 
     prior = nb.NTKPrior(nb.networks.mlp(depth=1), ridge=0.1)
     data = nb.datasets.load("iris").subset(jax.random.key(0), 60)
     methods = {"MAP": nb.MAP(), "Laplace": nb.Laplace(), "random init": nb.RandomInit(num_inits=50)}
-    study = Study(data, prior, methods=methods, baselines=False)
+    study = nb.Study(data, prior, methods=methods, baselines=False)
     if limit is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
     print("begun", flush=True)

@@ -20,10 +20,10 @@ import jax
 jax.config.update("jax_enable_x64", True)
 
 import ntkbayes as nb
-from ntkbayes.app.study import Study, default_methods
+from ntkbayes.app.study import default_methods
 from ntkbayes.app.sweep import Sweep, grid, study_folder
 
-STUDY = Study(
+STUDY = nb.Study(
     data="wine",
     prior=nb.NTKPrior(nb.networks.mlp(depth=2), ridge=0.1),
     methods=default_methods(("map", "laplace")),

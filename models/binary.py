@@ -6,7 +6,6 @@ Copy this file, change what you need, then
 """
 
 import ntkbayes as nb
-from ntkbayes.app.study import Study
 
 # The network at infinite width: two hidden ReLU layers, x ↦ weight_std · W x / √fan_in + bias_std · b
 # in each. Its NTK says how training moves the function, its NNGP kernel how initialisation spreads it.
@@ -22,14 +21,14 @@ likelihood = nb.likelihood.Bernoulli()
 
 # The laws to compare, by the name that the report shows.
 methods = {
-    "MAP": nb.MAP(),  # the trained network whose initial function was subtracted: a point
+    "MAP": nb.MAP(),  # the trained network with its initial function subtracted: a point
     "random init": nb.RandomInit(num_inits=1000),  # 1000 initialisations, each trained to the end
     "first order": nb.FirstOrder(),  # the same law, linearised in f0: a Gaussian in closed form
-    "Laplace": nb.Laplace(),  # a Gaussian around the MAP, in place of the posterior
+    "Laplace": nb.Laplace(),  # a Gaussian approximation around the MAP
     "NUTS": nb.NUTS(num_samples=1000, num_chains=4),  # the posterior itself, by Markov chains
 }
 
-study = Study(
+study = nb.Study(
     data="breast_cancer",  # or nb.datasets.read_table("my.csv", target="diagnosis")
     prior=prior,
     likelihood=likelihood,

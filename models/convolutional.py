@@ -8,10 +8,9 @@ Copy this file, change what you need, then
 import jax
 
 import ntkbayes as nb
-from ntkbayes.app.study import Study
 
-# Data sets are tables, one row of 64 pixels an image, here from −1 to 1. `reshaped` makes images of
-# them again, (8, 8, 1). Pixels keep their common scale: see standardise below.
+# Data sets are tables, one row of 64 pixels per image, here from −1 to 1. `reshaped` turns them back
+# into images, (8, 8, 1). Pixels keep their common scale: see standardise below.
 digits = nb.datasets.load("digits").subset(jax.random.key(0), 300)
 data = nb.Dataset(
     digits.features / 8 - 1, digits.targets, class_names=digits.class_names, name="digits"
@@ -27,14 +26,14 @@ network = nb.networks.reshaped(
     (8, 8, 1),
 )
 
-# This network has no kernel in closed form, so that it is a real one, at parameters of its own: its
-# empirical NTK, which couples the ten logits. `nb.linearise(network, params, ridge=...)` keeps the
+# This network has no kernel in closed form, so take a real one at its own parameters: its
+# empirical NTK couples the ten logits. `nb.linearise(network, params, ridge=...)` keeps the
 # network's own function as mean; here it is the shifted network, with mean 0.
 params = network.init(jax.random.key(1), jax.numpy.asarray(data.features[:1]))
 prior = nb.NTKPrior(nb.kernels.EmpiricalKernel(network, params), ridge=0.1)
 
-# The same at infinite width, by neural-tangents (README.md says how to install it), takes these lines
-# in place of the network's above, and NUTS and FirstOrder too:
+# For the same at infinite width, by neural-tangents (README.md says how to install it), replace the
+# network above by these lines. NUTS and FirstOrder then work too:
 #
 #     from ntkbayes.bridges.neural_tangents import from_stax, load
 #     stax = load().stax
@@ -46,10 +45,9 @@ prior = nb.NTKPrior(nb.kernels.EmpiricalKernel(network, params), ridge=0.1)
 
 methods = {
     "MAP": nb.MAP(),
-    "random init": nb.RandomInit(
-        num_inits=100
-    ),  # real initialisations, trained in the tangent space
+    # real initialisations, trained in the tangent space
+    "random init": nb.RandomInit(num_inits=100),
     "Laplace": nb.Laplace(),
 }
 
-study = Study(data=data, prior=prior, methods=methods, standardise=False, test_share=0.3, seed=0)
+study = nb.Study(data=data, prior=prior, methods=methods, standardise=False, test_share=0.3, seed=0)

@@ -9,11 +9,9 @@ import numpy as np
 import numpyro.distributions as dist
 
 import ntkbayes as nb
-from ntkbayes.app.study import Study
-from ntkbayes.kernels import Kernel, KernelPair, analytic_kernel
 
-# Two measurements of each part and, as the last column, a number that says which instrument took them.
-# Here they are simulated: each instrument has an offset of its own. Yours come from a table.
+# Two measurements of each part and, in the last column, the number of the instrument that took them.
+# Here they are simulated, with an offset per instrument. Yours come from a table.
 random = np.random.default_rng(0)
 NUM_GROUPS, SIZE = 6, 15
 group = np.repeat(np.arange(NUM_GROUPS), SIZE)
@@ -30,40 +28,40 @@ data = nb.Dataset(
 )
 
 
-class Grouped(Kernel):
-    """f(x, g) = shared(x) + between · own_g(x): the network that all groups share, and one for each.
+class Grouped(nb.kernels.Kernel):
+    """f(x, g) = shared(x) + between · own_g(x): one network that all groups share, and one per group.
 
-    between = 0 pools all groups into one, between → ∞ gives nothing of one group to another. Of a group
-    that was not trained on, the shared part is known, and its own part is as the prior has it.
+    between = 0 pools all groups, between → ∞ shares nothing between them. For a group unseen in
+    training the shared part is known, and its own part follows the prior.
     """
 
-    kernel: Kernel
+    kernel: nb.kernels.Kernel
     between: float = 1.0
 
     def cross(self, x1, x2):
         pair = self.kernel.cross(x1[:, :-1], x2[:, :-1])
         is_same = x1[:, -1][:, None] == x2[:, -1][None, :]
         scale = 1 + self.between**2 * is_same
-        return KernelPair(scale * pair.nngp, scale * pair.ntk)
+        return nb.kernels.KernelPair(scale * pair.nngp, scale * pair.ntk)
 
     def diagonal(self, x):
         pair = self.kernel.diagonal(x[:, :-1])
         scale = 1 + self.between**2
-        return KernelPair(scale * pair.nngp, scale * pair.ntk)
+        return nb.kernels.KernelPair(scale * pair.nngp, scale * pair.ntk)
 
 
 network = nb.networks.mlp(depth=1, activation="erf", weight_std=1.5, bias_std=0.5)
-prior = nb.NTKPrior(Grouped(analytic_kernel(network)), ridge=0.3)
+prior = nb.NTKPrior(Grouped(nb.kernels.analytic_kernel(network)), ridge=0.3)
 
-# How far the groups go their own ways is learned from all of them: the numbers of a kernel of your own
-# are hyper-parameters by their names.
+# How far the groups differ is learned from all of them: numeric fields of your own kernel are
+# hyper-parameters, by name.
 hyperpriors = {"between": dist.HalfNormal(1.0), "ridge": dist.LogNormal(-1.0, 1.0)}
 
 methods = {
-    "MAP": nb.MAP(),  # as the others but the last, with between and ridge as given above
+    "MAP": nb.MAP(),  # like all but the last, with between and ridge as given above
     "random init": nb.RandomInit(num_inits=1000),
     "Laplace": nb.Laplace(),
     "hierarchical": nb.FullBayes(hyperpriors, num_samples=150, num_warmup=150, num_chains=4),
 }
 
-study = Study(data=data, prior=prior, methods=methods, test_share=0.3, seed=0)
+study = nb.Study(data=data, prior=prior, methods=methods, test_share=0.3, seed=0)

@@ -6,17 +6,16 @@ Copy this file, change what you need, then
 """
 
 import ntkbayes as nb
-from ntkbayes.app.study import Study
 
 # Three hidden layers with skip connections, h ↦ h + Dense(φ(h)), and a smooth activation. Any
 # elementwise JAX function is an activation too: activation=jax.numpy.tanh, by quadrature.
 network = nb.networks.mlp(depth=3, activation="gelu", weight_std=1.3, bias_std=0.3, skip=True)
 
-# The prior's mean may be a number, one number a class, or a function of the features.
+# The prior's mean is a number, one number per class, or a function of the features.
 prior = nb.NTKPrior(network, ridge=0.1, mean=0.0)
 
-# Softmax over one logit a class. Only differences of logits matter, so distances between laws are
-# taken between logits less their mean over classes.
+# Softmax over one logit per class. Only differences of logits matter, so distances between laws
+# compare logits minus their mean over classes.
 likelihood = nb.likelihood.Categorical()
 
 methods = {
@@ -28,7 +27,7 @@ methods = {
     "NUTS": nb.NUTS(num_samples=500, num_chains=4),
 }
 
-study = Study(
+study = nb.Study(
     data="wine",
     prior=prior,
     likelihood=likelihood,

@@ -9,10 +9,9 @@ import numpy as np
 from sklearn.datasets import load_diabetes
 
 import ntkbayes as nb
-from ntkbayes.app.study import Study
 
 patients = load_diabetes()
-GRADES = ("slow", "moderate", "fast", "very fast")  # class_names say the order
+GRADES = ("slow", "moderate", "fast", "very fast")  # class_names give the order
 grade = np.digitize(patients.target, np.quantile(patients.target, [0.25, 0.5, 0.75]))
 data = nb.Dataset(
     patients.data,
@@ -36,7 +35,7 @@ methods = {
     "NUTS": nb.NUTS(num_samples=500, num_chains=4),
 }
 
-# The baselines, which do not know the order, are what the order is worth.
-study = Study(
+# The baselines ignore the order: they show what it is worth.
+study = nb.Study(
     data=data, prior=prior, likelihood=likelihood, methods=methods, test_share=0.3, seed=0
 )
