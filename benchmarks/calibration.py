@@ -3,7 +3,7 @@
     python benchmarks/calibration.py [--data wine iris] [--splits 5] [--out FILE.csv]
 
 Prints accuracy, NLL, Brier and ECE of every law and both baselines, mean and standard error over
-splits; who is over- and who under-confident; and how far each law is from the posterior, by NUTS.
+splits; which laws are over- or under-confident; and each law's distance from the posterior (NUTS).
 """
 
 import argparse
@@ -73,7 +73,7 @@ def run(name: str, seed: int, with_nuts: bool) -> pd.DataFrame:
         )
         for p in predictions.values()
     ]  # mean confidence less accuracy: > 0 is over-confident
-    if not with_nuts:  # distances are to the posterior, or not told
+    if not with_nuts:  # distances are to the posterior, or unknown
         table[["tv", "variance_ratio", "energy"]] = np.nan
     return table.assign(data=name, seed=seed)
 
@@ -100,7 +100,7 @@ def main() -> None:
 
 
 def show(everything: pd.DataFrame) -> None:
-    """Print a table a data set, and who is over- or under-confident."""
+    """Print one table per data set, and which laws are over- or under-confident."""
     order = list(dict.fromkeys(everything["law"]))
     for name in dict.fromkeys(everything["data"]):
         found = everything[everything["data"] == name]

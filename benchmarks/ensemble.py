@@ -2,9 +2,9 @@
 
     python benchmarks/ensemble.py [--widths 16 64 256 1024] [--networks 128] [--depth 1]
 
-Iris, 40 training points, three classes, ridge 0.3. Prints, for every width, the energy distance on
+Iris, 40 training points, three classes, ridge 0.3. Prints, for every width, the energy distance between
 joint logit draws at 40 held-out points (0 for equal laws, 1 for laws without overlap) with its
-Monte Carlo error, the ratio of logit variances and the time; for both laws also how far they are
+Monte Carlo error, the ratio of logit variances and the time; for both laws also their distance
 from the exact posterior (NUTS).
 """
 

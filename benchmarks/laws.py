@@ -1,7 +1,7 @@
 """What a law costs: breast_cancer, 400 training points, one logit.
 
-Every time is a ratio to one Cholesky factorisation of the 400 × 400 kernel, measured in the same run;
-compilation is left out (the second of two calls counts) except where it says so. NUTS is run once.
+Times are ratios to one Cholesky factorisation of the 400 × 400 kernel, measured in the same run,
+and exclude compilation (the second of two calls counts) unless stated. NUTS runs once.
 
     python benchmarks/laws.py [--quick]
 """
@@ -24,7 +24,7 @@ from ntkbayes.laws.base import Problem
 
 
 def seconds(call: Callable[[], object], repeats: int = 5) -> float:
-    """The median of repeated calls, after one that is not counted."""
+    """The median of repeated calls, after one uncounted."""
     jax.block_until_ready(call())
     times = []
     for _ in range(repeats):

@@ -4,7 +4,7 @@
   trained to the end with a ridge or smoothed targets: how drift, and the gap to the linearisation,
   fall with width.
 * Growth (claims 1 and 3): the same in two dimensions, where conflicting neighbours take long to fit:
-  without ridge on one-hot targets drift and logits go on growing, with a ridge they stop.
+  without ridge on one-hot targets drift and logits keep growing, with a ridge they stop.
 * As a picture, the six points on the circle of Yu, Tian and Chen (2025), with alternating labels.
 
     python benchmarks/lazy.py [--widths 64,128,256,512,1024] [--steps 10000] [--out FOLDER]
@@ -82,7 +82,7 @@ def print_table(result: LazyResult) -> None:
 
 def laziness(result: LazyResult) -> bool:
     """Exponents against width. Without ridge the networks and their linearisations both reproduce
-    the training targets: there only the test points tell them apart."""
+    the training targets, so only the test points distinguish them."""
     passed = []
     for regime in result.trajectories:
         names = ["drift_train", "drift_test", "gap_test"]
@@ -94,7 +94,7 @@ def laziness(result: LazyResult) -> bool:
 
 
 def growth(result: LazyResult) -> bool:
-    """What ten times the time does at the largest width."""
+    """The effect of ten times the training time at the largest width."""
     passed = []
     for regime, by_width in result.trajectories.items():
         widest = by_width[max(by_width)]

@@ -1,19 +1,19 @@
-"""What is left of a study that is killed, has company, or runs out of disk.
+"""What survives when a study is killed, shares its folder with another run, or fills the disk.
 
 Run: python benchmarks/robustness.py [folder]
 
-A small study, MAP, Laplace and random init of 60 points of iris, is run undisturbed. Then
+A small study (MAP, Laplace and random init on 60 points of iris) runs undisturbed. Then
 
-* fifty times it is begun, or gone on with, and killed (SIGKILL) at a random moment;
+* fifty times it is started or resumed, and killed (SIGKILL) at a random moment;
 * two processes run it in one folder at once, five times;
-* its files meet a limit of their size (RLIMIT_FSIZE), at each of several sizes;
+* its files meet a size limit (RLIMIT_FSIZE), at each of several sizes;
 * its folder is on a file system of 300 kB, where one can be mounted (as root, on Linux).
 
-After every disturbance each law in the folder must be one of the undisturbed run or absent, a process
-must have ended with an error of ours or by the kill, and a rerun that is left alone must give the
-undisturbed table. What differs is a failure: the script ends with a traceback.
+After every disturbance each law in the folder must equal that of the undisturbed run or be absent, each
+process must have ended with one of our errors or by the kill, and an undisturbed rerun must give the
+same table. Any difference is a failure: the script ends with a traceback.
 
-Each start takes compiled programs from JAX's persistent cache, in the folder given.
+Compiled programs come from JAX's persistent cache, in the folder given.
 """
 
 import os
@@ -35,7 +35,7 @@ LAWS = ("MAP", "Laplace", "random init")
 
 
 def run_study(folder: str, limit: int | None = None) -> None:
-    """In a process of its own: the study. Ends with 0, or with 3 and an error of ours."""
+    """Run the study, in its own process. Exits with 0, or with 3 and one of our errors."""
     import jax
 
     jax.config.update("jax_enable_x64", True)
@@ -61,14 +61,14 @@ def start(folder: Path, *more: object) -> subprocess.Popen:
 
 
 def finish(process: subprocess.Popen, *allowed: int) -> str:
-    """Wait for a process. Its output, if it ended as it may."""
+    """Wait for a process, and return its output if its exit code is allowed."""
     out, error = process.communicate(timeout=600)
     assert process.returncode in allowed, (process.returncode, out, error)
     return out
 
 
 def laws_in(folder: Path) -> dict[str, np.ndarray]:
-    """Logits of each law that is in the folder; broken ones raise StorageError."""
+    """Logits of each law in the folder; broken files raise StorageError."""
     from ntkbayes.storage import comparisons as storage
 
     names = [name for name in LAWS if storage.law_path(folder, name).exists()]
@@ -76,7 +76,7 @@ def laws_in(folder: Path) -> dict[str, np.ndarray]:
 
 
 def check(folder: Path, whole: Path) -> int:
-    """How many laws there are, all of them those of the undisturbed run."""
+    """Check that every law in the folder is the undisturbed run's; return their number."""
     expected, found = laws_in(whole), laws_in(folder) if folder.exists() else {}
     for name, logits in found.items():
         np.testing.assert_array_equal(logits, expected[name])
@@ -84,7 +84,7 @@ def check(folder: Path, whole: Path) -> int:
 
 
 def check_finished(folder: Path, whole: Path) -> None:
-    """The same laws and table, a report that is whole, and nothing besides."""
+    """The same laws and table, a whole report, and nothing else."""
     assert check(folder, whole) == len(LAWS)
     tables = []
     for place in (folder, whole):
@@ -99,8 +99,8 @@ def check_finished(folder: Path, whole: Path) -> None:
 
 
 def kills(work: Path, whole: Path, took: float) -> None:
-    """Each at a random moment after a begin. The next run goes on from there; one that is not killed
-    in time ends as the undisturbed one did, as does the last, and the folder is emptied."""
+    """Kill each run at a random moment after its start; the next resumes. A run that finishes before
+    its kill, and the last one, must end like the undisturbed run; then the folder is emptied."""
     rng, left, killed, ends = np.random.default_rng(0), Counter[int](), 0, 0
     folder = work / "killed"
     while folder.exists() or killed < KILLS:
@@ -124,7 +124,7 @@ def kills(work: Path, whole: Path, took: float) -> None:
 
 
 def pairs(work: Path, whole: Path) -> None:
-    """Two at once: one is told who has the folder, unless it came when the other was done."""
+    """Two at once: one is refused and told who holds the folder, unless it started after the other."""
     told = Counter[str]()
     for _ in range(PAIRS):
         folder = work / "pair"
@@ -141,7 +141,7 @@ def pairs(work: Path, whole: Path) -> None:
 
 
 def limits(work: Path, whole: Path) -> None:
-    """No file may be larger than so many bytes: an error, nothing broken, and a rerun ends."""
+    """No file may exceed a size: an error, nothing broken, and a rerun finishes."""
     for size in SIZES:
         folder = work / "limited"
         out = finish(start(folder, size), 3)

@@ -2,12 +2,12 @@
 
     python benchmarks/samplers.py [--samples 300] [--warmup 300] [--rounds 3] [--points 150]
 
-The model written by hand is z ~ N(0, I), f = L z, softmax, in NumPyro's NUTS as it comes, 4 chains side
-by side. Effective draws are of the logits less their mean over classes, at the training points ("min"
-and "median" over these), and of the squares of their deviations ("min of squares"). Seconds are those
-of a second fit: warm-up is in them, compilation, told apart, is not; CPU seconds count every core, and
-other work on the machine hardly. All samplers run in every round, one after the other; ratios are
-formed within a round.
+The hand-written model is z ~ N(0, I), f = L z, softmax, under NumPyro's NUTS with its defaults, 4 chains
+vectorised. Effective draws are those of the logits minus their mean over classes, at the training points
+("min" and "median" over these), and of their squared deviations ("min of squares"). Seconds are of a
+second fit: they include warm-up and exclude compilation, which is printed separately; CPU seconds count
+every core, and hardly any other work on the machine. All samplers run in every round, one after the
+other; ratios are formed within a round.
 """
 
 import argparse
@@ -38,8 +38,8 @@ CHAINS = 4
 
 
 class Run(NamedTuple):
-    """One fit: logits (chains, samples, n, C), integrator steps a draw, seconds by the wall clock and
-    of all cores."""
+    """One fit: logits (chains, samples, n, C), integrator steps per draw, wall-clock seconds and
+    CPU seconds of all cores."""
 
     logits: np.ndarray
     steps: float
@@ -48,7 +48,7 @@ class Run(NamedTuple):
 
 
 class Stopwatch:
-    """Seconds since it was made, by the wall clock and of all cores."""
+    """Wall-clock and CPU seconds since construction."""
 
     def __init__(self) -> None:
         self.begin = time.perf_counter(), time.process_time()
@@ -64,7 +64,7 @@ def digits(num_points: int) -> nb.Dataset:
 
 
 def by_hand(problem: Problem, warmup: int, samples: int) -> Callable[[int], Run]:
-    """The plain whitened model, and NumPyro's defaults."""
+    """The plain whitened model with NumPyro's defaults."""
     labels = jnp.argmax(problem.targets, axis=1)
     covariance: Any = problem.prior_gram
     lower = jnp.linalg.cholesky(covariance + 1e-9 * jnp.eye(len(labels)) * covariance[0, 0])
@@ -108,7 +108,7 @@ def of_method(method: NUTS | SplitHMC, problem: Problem) -> Callable[[int], Run]
 
 
 def effective(run: Run) -> dict[str, float]:
-    """Effective draws a second, and what they are made of."""
+    """Effective draws per second, and their ingredients."""
     seen = run.logits - run.logits.mean(axis=-1, keepdims=True)
     axes = {"chain_axis": 0, "draw_axis": 1}
     ess = array_stats.ess(seen, method="mean", **axes)

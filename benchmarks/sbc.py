@@ -2,10 +2,10 @@
 
     python benchmarks/sbc.py [--simulations 400] [--workers 2] [--figure FILE.png] [--out FILE.csv]
 
-Two problems of 20 points, binary and of three classes. f* and the labels are drawn from the prior,
-each law is fitted to the labels, and the truth is ranked among 99 draws of it: logits at three
-training inputs and at three new ones, and the joint log likelihood. Prints for every quantity the
-shift of the mean rank, the spread 12 Var (above 1: too narrow, below 1: too wide), and which ECDFs
+Two problems of 20 points, with two and three classes. f* and the labels are drawn from the prior,
+each law is fitted to the labels, and the truth is ranked among 99 of its draws: logits at three
+training inputs and at three new ones, and the joint log likelihood. Prints, for every quantity, the
+shift of the mean rank, the spread 12 Var (above 1: too narrow, below 1: too wide), and the ECDFs that
 leave the 95% band.
 """
 
@@ -35,7 +35,7 @@ NUM_POINTS = 20
 
 
 def problem(num_classes: int) -> tuple[nb.NTKPrior, nb.Dataset, np.ndarray]:
-    """Prior, data whose labels are only there for their classes, and the inputs ranked."""
+    """Prior, data whose labels only define the classes, and the inputs at which logits are ranked."""
     rng = np.random.default_rng(num_classes)
     features = rng.standard_normal((NUM_POINTS, 2))
     labels = np.arange(NUM_POINTS) % num_classes
@@ -69,7 +69,7 @@ def show(table: pd.DataFrame) -> None:
 
 
 def summary(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """A row a law: its logits together, and the joint log likelihood."""
+    """One row per law: its logits together, and the joint log likelihood."""
     rows = {}
     for name, table in tables.items():
         logits, joint = table.iloc[:-1], table.iloc[-1]

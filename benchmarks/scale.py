@@ -1,17 +1,17 @@
-"""What thousands of draws and ten thousand points cost, as ratios measured in one run.
+"""The cost of thousands of draws and of ten thousand points, as ratios measured in one run.
 
     python benchmarks/scale.py [draws] [peer] [large] [growth] [--points 10000] [--dtype float64 float32]
 
 draws   digits, 500 points, 1000 random-init draws, against one exact Newton solve and against the matrix
         products alone
 peer    MAP against scikit-learn's one-vs-rest classifier with the same fixed kernel, 1000 points
-large   10,000 points of 10 classes: MAP, Laplace with variances at 1000 inputs, whole and pruned, 100
-        random-init draws, against one Cholesky of n × n by JAX and one product; peak memory of each, in
-        a process of its own, against the prediction
+large   10,000 points, 10 classes: MAP, Laplace with variances at 1000 inputs, full and pruned, 100
+        random-init draws, against one n × n Cholesky by JAX and one product; peak memory of each, in
+        its own process, against the prediction
 growth  exponents of time and memory in points, classes and draws, on four sizes each
 
-More digits than the 1797 that there are, are drawn with replacement and blurred by noise. Seconds are
-those of a second call, without compilation; of `large` those of the first are told too.
+Beyond the 1797 digits there are, points are drawn with replacement and blurred by noise. Seconds are
+of a second call, without compilation; `large` also prints those of the first.
 """
 
 import argparse
@@ -67,14 +67,14 @@ def once(work: Callable[[], Any]) -> float:
 
 
 def seconds(work: Callable[[], Any], repeats: int = 3) -> float:
-    """The median of some calls after a first."""
+    """The median of some calls, after a first."""
     once(work)
     return float(np.median([once(work) for _ in range(repeats)]))
 
 
 def seconds_and_peak(work: Callable[[], Any]) -> tuple[float, float]:
-    """Of a call after a first: how long it took, and what it needed at its peak (MiB), its results
-    included. As Linux counts a process's pages."""
+    """Seconds and peak memory (MiB, results included) of a second call, as Linux counts the
+    process's pages."""
 
     def pages(name: str) -> float:
         status = Path("/proc/self/status").read_text()
@@ -82,8 +82,8 @@ def seconds_and_peak(work: Callable[[], Any]) -> tuple[float, float]:
 
     once(work)
     gc.collect()
-    ctypes.CDLL(None).malloc_trim(0)  # what was freed before is not to be used again
-    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    ctypes.CDLL(None).malloc_trim(0)  # return freed memory, or the peak would not show it
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak
     held = pages("VmRSS")
     return once(work), pages("VmHWM") - held
 
@@ -129,7 +129,7 @@ def peer() -> None:
     gram = np.asarray(problem.prior_gram)
 
     class Fixed(Kernel):
-        """The Gram matrix of the training points, evaluated already."""
+        """The precomputed Gram matrix of the training points."""
 
         def __init__(self) -> None:  # scikit-learn reads its signature
             pass
@@ -151,7 +151,7 @@ def peer() -> None:
     print(f"  {theirs / ours:.1f} times faster (aim: 3)")
 
 
-# The reference is timed again and again, as the machine's own speed changes within a run.
+# The reference is timed repeatedly, because the machine's speed drifts within a run.
 JOBS = (
     *("Gram", "Cholesky", "product", "MAP", "Laplace"),
     *("Cholesky", "pruned Laplace", "random init", "Cholesky"),
@@ -169,7 +169,7 @@ def solved_and_told(
 
 
 def job(name: str, num_points: int, dtype: str) -> None:
-    """One piece of work, told as JSON on the last line of standard output."""
+    """Run one job, and print its figures as JSON on the last line of standard output."""
     data = digits(num_points + NUM_TEST)
     train = data.take(np.arange(num_points))
     test = data.features[num_points:]
@@ -193,11 +193,11 @@ def job(name: str, num_points: int, dtype: str) -> None:
     elif name != "Gram":
         gram: Any = build().prior_gram
         matrix = (gram + jnp.eye(num_points)).astype(dtype)
-        jax.block_until_ready(matrix)  # or its making would count as the reference's time
+        jax.block_until_ready(matrix)  # or forming it would count in the reference's time
         work = partial(jnp.linalg.cholesky if name == "Cholesky" else lambda m: m @ m, matrix)
     told["first"] = once(work)
     after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    told["peak"] = (after - before) * 1024  # before a second call, which begins with what this left
+    told["peak"] = (after - before) * 1024  # before a second call, which reuses what this one left
     told["seconds"] = once(work)
     print(json.dumps(told))
 

@@ -2,9 +2,9 @@
 
     python benchmarks/sweep.py [--workers 2] [--out FOLDER]
 
-Once half of the studies are finished, a worker that is amid one is killed. Prints how often each study
-was begun, so that one sees that all 27 results are there and which were computed again; then runs the
-sweep once more, which has nothing left to do.
+Once half of the studies are finished, kills a worker in the middle of one. Prints how often each study
+was started, which shows that all 27 results are there and which were recomputed; then runs the
+sweep again, which has nothing left to do.
 """
 
 import argparse
@@ -35,7 +35,7 @@ STUDIES = grid(
 
 
 def begun(folder: Path) -> dict[str, list[int]]:
-    """Processes that began each study, in order."""
+    """Processes that started each study, in order."""
     found = {}
     for name in STUDIES:
         log = study_folder(folder, name) / "attempts.log"
@@ -49,7 +49,7 @@ def is_finished(folder: Path, name: str) -> bool:
 
 
 def kill_one(folder: Path, killed: list[tuple[int, str, int]]) -> None:
-    """Wait until half of the studies are finished, then kill a worker amid another."""
+    """Wait until half of the studies are finished, then kill a worker in the middle of another."""
     while True:
         time.sleep(0.1)
         done = [name for name in STUDIES if is_finished(folder, name)]

@@ -3,12 +3,12 @@
     python benchmarks/workflow.py [--data wine iris] [--splits 5] [--slow-splits 5] [--out FILE.csv]
 
 On each split the ridge is chosen twice, by the log evidence and by cross-validated NLL of the MAP. All
-laws have the first, and "MAP, CV" the second. Prints a table of scores and of distances to the posterior
+laws use the first, "MAP, CV" the second. Prints a table of scores and of distances to the posterior
 (NUTS, on digits split HMC), mean and standard error over splits, and whether the best law is worse than
 logistic regression, by paired bootstrap.
 
-What costs minutes a split (Markov chains, and on digits mean field and scikit-learn's classifier) takes
-part in the first --slow-splits of them. Splits that FILE.csv already holds are not run again.
+What takes minutes per split (Markov chains, and on digits mean field and scikit-learn's classifier) runs
+only on the first --slow-splits of them. Splits already in FILE.csv are not run again.
 """
 
 import argparse
@@ -53,7 +53,7 @@ def split(name: str, seed: int) -> tuple[nb.Dataset, nb.Dataset]:
 
 
 def methods_of(name: str, slow: bool) -> dict[str, nb.laws.Method]:
-    """The laws of a data set, with those that cost minutes or without."""
+    """The laws for a data set, with or without those that take minutes."""
     methods: dict[str, nb.laws.Method] = {
         "MAP": nb.MAP(),
         "MAP, tempered": nb.TemperatureScaled(nb.MAP()),
@@ -121,13 +121,13 @@ def run(name: str, seed: int, slow: bool) -> pd.DataFrame:
             getattr(differences[law]["nll"], end) if law in differences else 0.0
             for law in table["law"]
         ]
-    if not slow:  # distances are to the posterior, or not told
+    if not slow:  # distances are to the posterior, or unknown
         table[list(DISTANCES)] = np.nan
     return table.assign(data=name, seed=seed)
 
 
 def show(everything: pd.DataFrame) -> None:
-    """Print a table a data set, and how the best law fares against logistic regression."""
+    """Print one table per data set, and how the best law fares against logistic regression."""
     order = list(dict.fromkeys(everything["law"]))
     for name in dict.fromkeys(everything["data"]):
         found = everything[everything["data"] == name]
@@ -155,7 +155,7 @@ def main() -> None:
     parser.add_argument("--data", nargs="+", choices=DATA, default=DATA)
     parser.add_argument("--splits", type=int, default=5)
     parser.add_argument(
-        "--slow-splits", type=int, default=5, help="splits in which what costs minutes takes part"
+        "--slow-splits", type=int, default=5, help="splits that include what takes minutes"
     )
     parser.add_argument("--out", type=Path, help="keep every row of every split in this CSV")
     arguments = parser.parse_args()
