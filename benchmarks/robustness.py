@@ -69,10 +69,11 @@ def finish(process: subprocess.Popen, *allowed: int) -> str:
 
 def laws_in(folder: Path) -> dict[str, np.ndarray]:
     """Logits of each law in the folder; broken files raise StorageError."""
-    from ntkbayes.storage import comparisons as storage
+    from ntkbayes.storage import LawFolder
 
-    names = [name for name in LAWS if storage.law_path(folder, name).exists()]
-    return {name: np.asarray(storage.load_law(folder, name)[0].logits) for name in names}
+    laws = LawFolder(folder)
+    names = [name for name in LAWS if laws.has(name)]
+    return {name: np.asarray(laws.load(name).predictions.logits) for name in names}
 
 
 def check(folder: Path, whole: Path) -> int:

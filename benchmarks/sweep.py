@@ -20,8 +20,9 @@ import jax
 jax.config.update("jax_enable_x64", True)
 
 import ntkbayes as nb
-from ntkbayes.app.study import default_methods
-from ntkbayes.app.sweep import Sweep, grid, study_folder
+from ntkbayes.app.methods import default_methods
+from ntkbayes.app.sweep import Sweep, grid
+from ntkbayes.app.workers import study_folder
 
 STUDY = nb.Study(
     data="wine",

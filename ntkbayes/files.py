@@ -52,8 +52,13 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """`write_atomically` in UTF-8. What is no text, as in a file name that was not UTF-8, is escaped."""
-    write_atomically(path, text.encode("utf-8", "backslashreplace"))
+    """`write_atomically` of text, see `encoded`."""
+    write_atomically(path, encoded(text))
+
+
+def encoded(text: str) -> bytes:
+    """Text in UTF-8. What is no text, as in a file name that was not UTF-8, is escaped."""
+    return text.encode("utf-8", "backslashreplace")
 
 
 def replace_all(files: Iterable[tuple[Path, bytes]]) -> None:

@@ -16,12 +16,11 @@ import pandas as pd
 import pytest
 from rich.table import Table
 
-from ntkbayes import datasets
+from ntkbayes import datasets, storage
 from ntkbayes.app import cli
 from ntkbayes.app.cli import main, terminal
-from ntkbayes.app.study import METHODS
+from ntkbayes.app.methods import METHODS
 from ntkbayes.laws import MAP
-from ntkbayes.storage import comparisons as storage
 
 COMMAND = Path(sys.executable).with_name("ntkbayes")
 STOPPED = "stopped; the same command goes on from what is already finished"

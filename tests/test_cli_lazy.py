@@ -78,7 +78,7 @@ def test_own_csv_gives_verdicts_tables_and_figure_and_is_not_trained_again(lazy,
     assert settings["command"].startswith("ntkbayes lazy --data my.csv")
 
     monkeypatch.setattr(study_module, "follow", lambda *_, **__: pytest.fail("trained again"))
-    monkeypatch.setattr(study_module.figures, "write", lambda *_: None)
+    monkeypatch.setattr(study_module.plots, "write", lambda *_: None)
     code, again, _ = lazy(*words)
     assert (code, again) == (0, out)
     code, _, err = lazy(*words, "--ridge", "0.3")

@@ -18,7 +18,7 @@ import optax
 import pytest
 
 import ntkbayes as nb
-from ntkbayes.app.study import from_file
+from ntkbayes.app.model_file import from_file
 from ntkbayes.bridges.equinox import from_equinox
 from ntkbayes.bridges.flax import from_linen, from_nnx
 from ntkbayes.description import describe, unidentified

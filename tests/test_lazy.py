@@ -24,8 +24,8 @@ from ntkbayes.lazy import (
     Regime,
     Trajectory,
     certify,
-    figures,
     judge,
+    plots,
 )
 from ntkbayes.lazy import widths as study_module
 from ntkbayes.lazy.measure import (
@@ -327,7 +327,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def forbid_training(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(figures, "write", lambda *_: None)
+    monkeypatch.setattr(plots, "write", lambda *_: None)
     monkeypatch.setattr(study_module, "follow", lambda *_, **__: pytest.fail("trained again"))
 
 
@@ -388,7 +388,7 @@ def test_interrupted_study_goes_on_where_it_stopped(finished, tmp_path, monkeypa
     monkeypatch.setattr(study_module, "follow", whole)
     assert trained == [1.0, 1.0]
     assert not (tmp_path / "lazy.csv").exists()
-    monkeypatch.setattr(figures, "write", lambda *_: None)
+    monkeypatch.setattr(plots, "write", lambda *_: None)
     study(**one).run(tmp_path)
     mine, theirs = (pd.read_csv(folder / "lazy.csv") for folder in (tmp_path, finished))
     theirs = theirs[theirs.smoothing == 0].reset_index(drop=True)

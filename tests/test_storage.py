@@ -17,12 +17,12 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ntkbayes import datasets, files
+from ntkbayes import datasets, files, storage
 from ntkbayes.comparison import Comparison, compare
 from ntkbayes.errors import NewerFormatError, PrecisionError, StorageError
 from ntkbayes.likelihood import Ordinal
 from ntkbayes.predictions import Predictions, Surface
-from ntkbayes.storage import comparisons as storage
+from ntkbayes.storage import LawFolder, LawRecord
 
 
 def predictions(
@@ -108,9 +108,9 @@ def test_the_likelihood_of_ordered_classes_is_kept(tmp_path):
     moments = {"mean": logits.mean(axis=0), "variance": logits.var(axis=0)}
     ordinal = Ordinal([-0.5, 0.8])
     given = dataclasses.replace(given, logits=logits, **moments, likelihood=ordinal)
-    storage.prepare_folder(tmp_path)
-    storage.save_law(tmp_path, "Laplace", (given, None, None))
-    found, _, _ = storage.load_law(tmp_path, "Laplace")
+    with LawFolder(tmp_path) as folder:
+        folder.save(LawRecord(given))
+        found = folder.load("Laplace").predictions
     assert found.likelihood == ordinal
     np.testing.assert_array_equal(found.probabilities, given.probabilities)
 
@@ -130,12 +130,11 @@ def test_saving_twice_is_saving_once(comparison, saved):
 def test_laws_whose_names_are_alike_are_kept_apart(names, tmp_path):
     iris = datasets.load("iris")
     laws = {name: predictions(name, iris, seed=seed) for seed, name in enumerate(names)}
-    storage.prepare_folder(tmp_path)
-    for name, law in laws.items():
-        storage.save_law(tmp_path, name, (law, None, None))
-    for name, law in laws.items():
-        found, _, _ = storage.load_law(tmp_path, name)
-        np.testing.assert_array_equal(found.logits, law.logits)
+    with LawFolder(tmp_path) as folder:
+        for law in laws.values():
+            folder.save(LawRecord(law))
+        for name, law in laws.items():
+            np.testing.assert_array_equal(folder.load(name).predictions.logits, law.logits)
 
 
 def test_a_law_in_the_place_of_another_is_refused(comparison, saved):
@@ -147,7 +146,7 @@ def test_a_law_in_the_place_of_another_is_refused(comparison, saved):
 
 def test_laws_that_were_not_written_together_are_refused(saved):
     others = datasets.load("iris").take(np.arange(2, 150, 4))
-    storage.save_law(saved, "NUTS", (predictions("NUTS", others, chains=4), None, None))
+    LawFolder(saved).save(LawRecord(predictions("NUTS", others, chains=4)))
     with pytest.raises(StorageError, match="were not written together"):
         storage.load(saved)
     as_first_version(saved)  # which had no digests: the points tell
@@ -212,7 +211,7 @@ FULL_DISK = """
     import resource, signal, sys
     from pathlib import Path
     import numpy as np
-    from ntkbayes.storage import comparisons as storage
+    from ntkbayes import storage
     from ntkbayes.comparison import Comparison
     from ntkbayes.errors import StorageError
     from ntkbayes.files import save_arrays, write_text
@@ -236,7 +235,7 @@ FULL_DISK = """
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
     for write in (
         lambda: storage.save(comparison(1), folder),
-        lambda: storage.save_law(folder, "one", (law("one", 1), None, None)),
+        lambda: storage.LawFolder(folder).save(storage.LawRecord(law("one", 1))),
         lambda: write_text(folder / "report.html", 10_000 * "-"),
         lambda: save_arrays(folder / "a.npz", {"x": np.zeros(1000)}),
         lambda: storage.save(comparison(1), folder / "new"),
@@ -298,12 +297,12 @@ def test_missing_law_file_is_named(saved):
 
 def test_netcdf_of_something_else_is_refused(tmp_path):
     path = storage.law_path(tmp_path, "weather")
-    storage.prepare_folder(tmp_path)
+    path.parent.mkdir()
     xr.Dataset({"rain": ("day", [1.0, 2.0])}).to_netcdf(path, engine="h5netcdf")
     with pytest.raises(
         StorageError, match=r"weather-.*\.nc is not a whole law: .*schema is 'None'"
     ):
-        storage.load_law(tmp_path, "weather")
+        LawFolder(tmp_path).load("weather")
 
 
 def huge(root: h5py.File) -> None:
@@ -433,9 +432,9 @@ def test_a_law_of_a_later_version_says_what_to_do(comparison, saved):
 def law_bytes(tmp_path_factory) -> bytes:
     """The file of a small law."""
     folder = tmp_path_factory.mktemp("law")
-    storage.prepare_folder(folder)
+    LawFolder(folder).prepare()
     few = datasets.load("iris").take(np.arange(0, 150, 30))
-    storage.save_law(folder, "law", (predictions("law", few), predictions("law", few), None))
+    LawFolder(folder).save(LawRecord(predictions("law", few), predictions("law", few)))
     return storage.law_path(folder, "law").read_bytes()
 
 
@@ -449,11 +448,11 @@ def test_a_law_whose_file_was_changed_is_refused_or_as_it_was(law_bytes, tmp_pat
         content[position] = value
     end = data.draw(st.just(len(content)) | place)
     folder = tmp_path_factory.getbasetemp() / "changed"
-    storage.prepare_folder(folder)
+    LawFolder(folder).prepare()
     storage.law_path(folder, "law").write_bytes(content[:end])
     few = datasets.load("iris").take(np.arange(0, 150, 30))
     try:
-        found, _, _ = storage.load_law(folder, "law")
+        found = LawFolder(folder).load("law").predictions
     except StorageError:
         return
     np.testing.assert_array_equal(found.logits, predictions("law", few).logits)
@@ -465,7 +464,7 @@ def test_law_file_without_a_part_is_named_with_the_remedy(saved):
     with h5py.File(storage.law_path(saved, "NUTS"), "r+") as root:
         del root["posterior_predictive"]
     with pytest.raises(StorageError, match=r"nuts-.*\.nc.*delete it and run again"):
-        storage.load_law(saved, "NUTS")
+        LawFolder(saved).load("NUTS")
 
 
 @pytest.mark.parametrize(

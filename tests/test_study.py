@@ -13,9 +13,10 @@ import pandas as pd
 import pytest
 
 import ntkbayes as nb
-from ntkbayes import datasets, files
-from ntkbayes.app import study as study_module
-from ntkbayes.app.study import METHODS, Study, default_methods, from_file
+from ntkbayes import datasets, files, storage
+from ntkbayes.app.methods import METHODS, default_methods
+from ntkbayes.app.model_file import from_file
+from ntkbayes.app.study import Study
 from ntkbayes.description import describe
 from ntkbayes.errors import (
     ConfigurationError,
@@ -26,7 +27,7 @@ from ntkbayes.errors import (
 )
 from ntkbayes.laws import Method
 from ntkbayes.predictions import surface
-from ntkbayes.storage import comparisons as storage
+from ntkbayes.storage import LawFolder, provenance
 
 MODELS = Path(__file__).parents[1] / "models"
 PRIOR = nb.NTKPrior(nb.networks.mlp(depth=1), ridge=0.1)
@@ -145,14 +146,14 @@ def test_folder_of_another_study_is_refused(changes, named, finished, monkeypatc
 
 
 def test_folder_with_laws_of_an_unknown_study_is_refused(tmp_path):
-    storage.prepare_folder(tmp_path)
+    (tmp_path / "laws").mkdir()
     (tmp_path / "laws" / "map.nc").write_bytes(b"")
-    with pytest.raises(StorageError, match="not known what study they belong to"):
+    with pytest.raises(StorageError, match=r"holds laws but no study\.json"):
         study().run(tmp_path)
 
 
 def test_folder_of_an_unreadable_study_is_refused(tmp_path):
-    storage.prepare_folder(tmp_path)
+    (tmp_path / "laws").mkdir()
     (tmp_path / "laws" / "map.nc").write_bytes(b"")
     (tmp_path / "study.json").write_bytes(b"\xff{")
     with pytest.raises(StorageError, match=r"study\.json cannot be read"):
@@ -162,7 +163,6 @@ def test_folder_of_an_unreadable_study_is_refused(tmp_path):
 ACTIVATION = """
     import jax.numpy as jnp
     import ntkbayes as nb
-    from ntkbayes.app.study import Study
 
     def activation(x):
         return jnp.tanh(x)
@@ -170,7 +170,7 @@ ACTIVATION = """
     network = nb.networks.mlp(depth=1, activation=activation)
     prior = nb.NTKPrior(network, ridge=0.1)
     data = nb.Dataset([[0.0], [1.0], [2.0], [3.0]] * 4, [0, 0, 1, 1] * 4)
-    study = Study(data, prior, methods={"MAP": nb.MAP()}, baselines=False)
+    study = nb.Study(data, prior, methods={"MAP": nb.MAP()}, baselines=False)
 """
 
 
@@ -194,8 +194,8 @@ def test_other_random_numbers_or_versions_are_another_study(finished, monkeypatc
         pytest.raises(StorageError, match=r"differing in: .*random numbers\)"),
     ):
         study().run(finished)
-    told = study_module.versions()
-    monkeypatch.setattr(study_module, "versions", lambda: {**told, "jax": "0.0.1"})
+    told = provenance.versions()
+    monkeypatch.setattr(provenance, "versions", lambda: {**told, "jax": "0.0.1"})
     with pytest.raises(StorageError, match=r"differing in: versions\)"):
         study().run(finished)
 
@@ -206,9 +206,8 @@ def test_settings_that_hide_their_contents_are_warned_of_and_not_gone_on_with(tm
         prior=nb.NTKPrior(nb.networks.mlp(depth=1), ridge=0.1, mean=mean),
         methods=default_methods(("map",)),
     )
-    with pytest.warns(StorageWarning, match="settings of type generator"):
-        study_module.claim(tmp_path, hidden.identity(), finished="laws/*.nc")
-    (tmp_path / "laws").mkdir()
+    with LawFolder(tmp_path) as folder, pytest.warns(StorageWarning, match="of type generator"):
+        folder.claim(hidden.identity())
     (tmp_path / "laws" / "map.nc").write_bytes(b"")
     with pytest.raises(StorageError, match="settings of type generator hide their contents"):
         hidden.run(tmp_path)
@@ -236,7 +235,7 @@ def test_folder_of_an_earlier_version_is_refused_with_the_reason(finished, tmp_p
 
 @pytest.mark.parametrize("content", [b"null", b"[]", b"[" * 100_000])
 def test_folder_of_a_hostile_study_is_refused(content, tmp_path):
-    storage.prepare_folder(tmp_path)
+    (tmp_path / "laws").mkdir()
     (tmp_path / "laws" / "map.nc").write_bytes(b"")
     (tmp_path / "study.json").write_bytes(content)
     with pytest.raises(StorageError, match=r"study\.json cannot be read"):

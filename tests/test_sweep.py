@@ -19,9 +19,11 @@ from distributed import Client, Future, KilledWorker, LocalCluster
 
 import ntkbayes as nb
 from ntkbayes import datasets, files
-from ntkbayes.app import cli, sweep
-from ntkbayes.app.study import Study, default_methods
-from ntkbayes.app.sweep import ATTEMPTS, Sweep, connect, grid, study_folder
+from ntkbayes.app import cli, workers
+from ntkbayes.app.methods import default_methods
+from ntkbayes.app.study import Study
+from ntkbayes.app.sweep import Sweep, grid
+from ntkbayes.app.workers import ATTEMPTS, connect, study_folder
 from ntkbayes.errors import (
     ConfigurationError,
     DataWarning,
@@ -282,8 +284,8 @@ def test_ctrl_c_leaves_what_is_finished(client, tmp_path, alone, monkeypatch):
             raise KeyboardInterrupt
         return error
 
-    error_of = sweep._error_of
-    monkeypatch.setattr(sweep, "_error_of", interrupted)
+    error_of = workers._error_of
+    monkeypatch.setattr(workers, "_error_of", interrupted)
     with pytest.raises(KeyboardInterrupt):
         Sweep(RIDGES).run(tmp_path, client=client)
     begun = attempts(tmp_path)
@@ -398,14 +400,21 @@ def test_folder_of_another_sweep_is_refused(studies, message, finished):
     assert {path: path.read_bytes() for path in finished.glob("*.*")} == before
 
 
-@pytest.mark.parametrize("content", [None, b"\xff{", b"[]"])
-def test_folder_of_an_unknown_sweep_is_refused(content, tmp_path):
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, r"holds studies but no sweep\.json; choose another output folder"),
+        (b"\xff{", r"sweep\.json cannot be read"),
+        (b"[]", r"sweep\.json cannot be read .*it is no object"),
+    ],
+)
+def test_folder_of_an_unknown_sweep_is_refused(content, message, tmp_path):
     laws = study_folder(tmp_path, FIRST) / "laws"
     laws.mkdir(parents=True)
     (laws / "map.nc").write_bytes(b"")
     if content is not None:
         (tmp_path / "sweep.json").write_bytes(content)
-    with pytest.raises(StorageError, match="not known what sweep they belong to"):
+    with pytest.raises(StorageError, match=message):
         Sweep(RIDGES).run(tmp_path, client=Unused())
 
 
@@ -415,7 +424,7 @@ def test_a_log_that_is_a_link_is_not_written_through(tmp_path):
     place.mkdir(parents=True)
     (place / "attempts.log").symlink_to(precious)
     work = cloudpickle.dumps((RIDGES[FIRST], "", {}))
-    assert "could not write" in str(sweep._attempt(work, str(place)).error)
+    assert "could not write" in str(workers._attempt(work, str(place)).error)
     assert precious.read_text() == "mine"
 
 

@@ -12,48 +12,27 @@ Without a client of yours it runs a process a core on this machine.
 
 import csv
 import functools
-import os
-import signal
-import socket
-import threading
-import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, NamedTuple
-
-import cloudpickle
-import jax
-from joblib import cpu_count
-from tqdm import tqdm
 
 from ntkbayes import datasets
 from ntkbayes.app.baselines import BASELINES
-from ntkbayes.app.study import Study, generator
+from ntkbayes.app.study import Study
 from ntkbayes.datasets import Dataset
-from ntkbayes.description import unidentified
-from ntkbayes.errors import (
-    ConfigurationError,
-    MissingDependencyError,
-    NTKBayesError,
-    StorageError,
-)
-from ntkbayes.files import append_line, held, plain, read_json, slug, to_json, write_text
+from ntkbayes.errors import ConfigurationError, StorageError
 from ntkbayes.linalg import require_float64
 from ntkbayes.priors.prior import NTKPrior
-from ntkbayes.storage import comparisons as storage
+from ntkbayes.storage import RunFolder
+from ntkbayes.storage.run_folder import Settings
 
 if TYPE_CHECKING:
     import pandas as pd
-    from distributed import Client, Future
-
-ATTEMPTS = 3
-"""How often, at least, a study is begun before an error that is not ours, or the death of its workers,
-is taken for its own fault."""
+    from distributed import Client
+from ntkbayes.app.workers import is_finished, local_client, num_attempts, study_folder, work_off
 
 
 def grid(
@@ -182,72 +161,27 @@ class Sweep:
             )
         folder = Path(folder).absolute()
         settings = _identities(self.studies)
-        storage.prepare_folder(folder, "studies")
-        with held(folder):
-            _claim(folder, settings)
-            missing = [n for n in self.studies if not _is_finished(study_folder(folder, n))]
+        into = RunFolder(folder, results="studies/*/laws/*.nc", settings="sweep.json")
+        with into:
+            into.claim(settings, conflict=_conflict)
+            missing = [n for n in self.studies if not is_finished(study_folder(folder, n))]
             errors: dict[str, str] = {}
             if missing:
                 cluster = (
-                    _local(num_workers, len(missing)) if client is None else nullcontext(client)
+                    local_client(num_workers, len(missing))
+                    if client is None
+                    else nullcontext(client)
                 )
                 with cluster as to:
-                    errors = self._work_off(missing, folder, to, command, progress)
+                    studies = {n: self.studies[n] for n in missing}
+                    errors = work_off(studies, folder, to, command=command, progress=progress)
             failures = tuple(
-                Failure(name, error, _num_attempts(study_folder(folder, name)))
+                Failure(name, error, num_attempts(study_folder(folder, name)))
                 for name, error in errors.items()
             )
             result = SweepResult(self._table(folder, errors), failures)
-            write_text(folder / "sweep.csv", result.table.to_csv(index=False))
+            into.finish({"sweep.csv": result.table.to_csv(index=False)})
         return result
-
-    def _work_off(
-        self, missing: list[str], folder: Path, client: "Client", command: str, progress: bool
-    ) -> dict[str, str]:
-        """Errors of those of the missing studies that failed, by name."""
-        from distributed import KilledWorker, as_completed
-
-        before = {name: _num_attempts(study_folder(folder, name)) for name in missing}
-        killed: Counter[str] = Counter()
-
-        def submit(name: str) -> "Future":
-            # Pickled here and not by Dask, whose workers would read float64 as float32: a task is
-            # unpickled before it begins, and so before it can change JAX's switch.
-            work = cloudpickle.dumps((self.studies[name], command, generator()))
-            return client.submit(
-                _attempt, work, str(study_folder(folder, name)), pure=False, retries=ATTEMPTS - 1
-            )
-
-        errors: dict[str, str] = {}
-        names = {submit(name): name for name in missing}
-        finished = as_completed(list(names), loop=client.loop)
-        try:
-            with tqdm(total=len(missing), unit="study", disable=not progress) as bar:
-                for future in finished:
-                    name = names.pop(future)
-                    place = study_folder(folder, name)
-                    try:
-                        error = _error_of(name, future, place)
-                    except KilledWorker:
-                        # Dask blames a worker's death on all studies that waited for that worker.
-                        killed[name] += 1
-                        begun = _num_attempts(place) - before[name]
-                        if max(begun, killed[name]) < ATTEMPTS:
-                            again = submit(name)
-                            names[again] = name
-                            finished.add(again)
-                            continue
-                        error = (
-                            "its workers died, again and again; if they had too little memory, let "
-                            "fewer of them share a machine"
-                        )
-                    if error is not None:
-                        errors[name] = error
-                        bar.set_postfix(failed=len(errors), refresh=False)
-                    bar.update()
-        finally:
-            client.cancel(list(names))
-        return {name: errors[name] for name in missing if name in errors}
 
     def _table(self, folder: Path, errors: Mapping[str, str]) -> "pd.DataFrame":
         import pandas as pd
@@ -266,90 +200,12 @@ class Sweep:
                 scores: list[dict[str, object]] = [{"law": law} for law in laws]
             else:
                 scores = _scores(place)
-            end = {"attempts": _num_attempts(place), "error": errors.get(name, "")}
+            end = {"attempts": num_attempts(place), "error": errors.get(name, "")}
             rows += [{**about, **row, **end} for row in scores]
         frame = pd.DataFrame(rows)
         return frame[
             [c for c in frame.columns if c not in ("attempts", "error")] + ["attempts", "error"]
         ]
-
-
-def study_folder(folder: Path, name: str) -> Path:
-    """Where a sweep keeps the study of that name."""
-    return folder / "studies" / slug(name)
-
-
-class Outcome(NamedTuple):
-    """Of an attempt: what went wrong, and what was warned of."""
-
-    error: str | None
-    warnings: tuple[tuple[type[Warning], str], ...]
-
-
-def _error_of(name: str, future: "Future", place: Path) -> str | None:
-    """What went wrong with a study, if anything did; its warnings, with its name, are repeated.
-
-    Raises:
-        KilledWorker: Dask gave up, because workers died.
-    """
-    try:
-        outcome = future.result()
-    except _dask().KilledWorker:
-        raise
-    except Exception as error:  # whatever a study may raise, after all retries
-        return _told(error)
-    for category, message in outcome.warnings:
-        warnings.warn(f"{name}: {message}", category, stacklevel=4)
-    if outcome.error is None and not _is_finished(place):
-        return (
-            f"its worker finished it, but its results are not in {place}; workers must share the "
-            "file system of the sweep's folder"
-        )
-    return outcome.error
-
-
-_ONE_AT_A_TIME = threading.Lock()
-
-
-def _attempt(work: bytes, folder: str) -> Outcome:
-    """Run a study: at a worker, whose process is ours, so that JAX's switch is too.
-
-    Raises whatever is not an NTKBayesError.
-    """
-    place, error = Path(folder), None
-    # A worker with several threads still takes its studies in turn: they share warnings, and cores.
-    with _ONE_AT_A_TIME, warnings.catch_warnings(record=True) as seen:
-        jax.config.update("jax_enable_x64", True)
-        if _is_finished(place):  # by a worker that died before it could say so
-            return Outcome(None, ())
-        try:
-            storage.prepare_folder(place)
-            now = f"{datetime.now(UTC):%FT%TZ} {socket.gethostname()} {os.getpid()}"
-            append_line(place / "attempts.log", now)
-            study, command, switches = cloudpickle.loads(work)
-            with _switched(switches):
-                study.run(place, command=command)
-        except NTKBayesError as failed:
-            error = _told(failed)
-    return Outcome(error, tuple((w.category, str(w.message)) for w in seen or ()))
-
-
-@contextmanager
-def _switched(switches: Mapping[str, object]) -> Iterator[None]:
-    """JAX's switches as given, then as they were: workers draw as the sweep's own process would."""
-    before = {name: getattr(jax.config, name) for name in switches}
-    try:
-        for name, value in switches.items():
-            jax.config.update(name, value)
-        yield
-    finally:
-        for name, value in before.items():
-            jax.config.update(name, value)
-
-
-def _is_finished(place: Path) -> bool:
-    """Whether a folder has what `Study.run` writes last."""
-    return all((place / name).is_file() for name in ("comparison.csv", "report.html"))
 
 
 def _scores(place: Path) -> list[dict[str, object]]:
@@ -367,76 +223,8 @@ def _scores(place: Path) -> list[dict[str, object]]:
         ) from error
 
 
-def _num_attempts(place: Path) -> int:
-    log = place / "attempts.log"
-    return log.read_bytes().count(b"\n") if log.is_file() else 0
-
-
-def _told(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"
-
-
 def _data_name(study: Study) -> str:
     return study.data if isinstance(study.data, str) else study.data.name
-
-
-def _dask() -> ModuleType:
-    """Dask's distributed, imported when it is needed."""
-    try:
-        import distributed
-    except ImportError as error:
-        raise MissingDependencyError(
-            "sweeps need Dask, which is not installed; `pip install 'ntkbayes[sweep]'` brings it"
-        ) from error
-    return distributed
-
-
-def connect(address: str, *, timeout: float = 10.0) -> "Client":
-    """A client of the Dask scheduler at an address, such as tcp://10.0.0.1:8786.
-
-    Args:
-        address: that the scheduler printed when it was started.
-        timeout: how long to try, in seconds.
-
-    Raises:
-        MissingDependencyError: Dask is not installed.
-        ConfigurationError: no scheduler answers there.
-    """
-    try:
-        return _dask().Client(address, timeout=timeout, set_as_default=False)
-    except (OSError, ValueError) as error:
-        raise ConfigurationError(
-            f"no Dask scheduler answers at {address!r} ({error}); start one by `dask scheduler`"
-        ) from error
-
-
-@contextmanager
-def _local(num_workers: int | None, num_studies: int) -> "Iterator[Client]":
-    """A cluster of processes on this machine, one thread each: they share the cores as they are."""
-    dask = _dask()
-    try:
-        cluster = dask.LocalCluster(
-            n_workers=min(num_workers or cpu_count(), num_studies),
-            threads_per_worker=1,
-            env={"NPROC": "1"},  # threads of the compiled programs
-            # Ctrl-C reaches every process of a terminal; it is for this one to stop the others.
-            preload=["import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"],
-            dashboard_address="127.0.0.1:0",
-        )
-    except RuntimeError as error:
-        raise ConfigurationError(
-            f"no worker could be started ({error}); a script, which workers import, must run the "
-            "sweep below `if __name__ == '__main__':`"
-        ) from error
-    with cluster, dask.Client(cluster, set_as_default=False) as client:
-        try:
-            yield client
-        except KeyboardInterrupt:
-            for nanny in cluster.workers.values():  # would wait for the studies that they run
-                nanny.close_gracefully()
-                if nanny.pid is not None:
-                    os.kill(nanny.pid, signal.SIGTERM)
-            raise
 
 
 def _identities(studies: Mapping[str, Study]) -> dict[str, object]:
@@ -448,32 +236,13 @@ def _identities(studies: Mapping[str, Study]) -> dict[str, object]:
     }
 
 
-def _claim(folder: Path, settings: Mapping[str, object]) -> None:
-    """Make sure that what the folder holds belongs to this sweep, which may be larger.
-
-    Raises:
-        StorageError: the folder has results of studies that are not in this sweep as they were, or of
-            which that cannot be told.
-    """
-    path, now = folder / "sweep.json", plain(settings)
-    if any(folder.glob("studies/*/laws/*.nc")):
-        try:
-            found = read_json(path)
-        except StorageError as error:
-            raise StorageError(
-                f"{folder} holds studies of which it is not known what sweep they belong to ({error}); "
-                "choose another output folder"
-            ) from error
-        others = [name for name, told in found.items() if now.get(name) != told]
-        if others:
-            more = f" and {len(others) - 1} more" if len(others) > 1 else ""
-            raise StorageError(
-                f"{folder} holds another sweep, whose study {others[0]!r}{more} is not in this one, or "
-                "has other settings here; choose another output folder, or delete that one"
-            )
-        if lost := unidentified(now):
-            raise StorageError(
-                f"{folder} holds results, and it cannot be told whether they are of this sweep: "
-                f"settings of type {', '.join(lost)} hide their contents; choose another output folder"
-            )
-    write_text(path, to_json(now))
+def _conflict(before: Settings, now: Settings) -> str:
+    """How a sweep differs from that of its folder, as a clause; "" if it is the same, or larger."""
+    others = [name for name, told in before.items() if now.get(name) != told]
+    if not others:
+        return ""
+    more = f" and {len(others) - 1} more" if len(others) > 1 else ""
+    return (
+        f"holds another sweep, whose study {others[0]!r}{more} is not in this one, or has other "
+        "settings here"
+    )

@@ -1,6 +1,7 @@
 """What a study of the lazy regime found, and its files."""
 
 import dataclasses
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,7 @@ from ntkbayes.errors import StorageError
 from ntkbayes.files import load_arrays, save_arrays, to_json, write_text
 from ntkbayes.lazy.measure import Trajectory
 from ntkbayes.lazy.verdict import LAZY_EXPONENT, LEVEL, STOPPED, Regime, Verdict, judge
+from ntkbayes.storage import RunFolder
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -89,31 +91,50 @@ class LazyResult:
         write_text(folder / "lazy.csv", self.to_frame().to_csv(index=False))
 
 
-def save_trajectory(path: Path, trajectory: Trajectory) -> None:
-    """Write one trajectory.
+class TrajectoryFolder(RunFolder):
+    """A run folder whose results are trajectories, one a regime and width.
 
-    Raises:
-        StorageError: the disk is full, or the folder cannot be written to.
+    Args:
+        path: of the folder, made if need be.
     """
-    save_arrays(path, {f.name: getattr(trajectory, f.name) for f in dataclasses.fields(trajectory)})
 
+    def __init__(self, path: str | os.PathLike):
+        super().__init__(path, results="runs/*.npz")
 
-def load_trajectory(path: Path) -> Trajectory:
-    """A trajectory that `save_trajectory` wrote.
+    def has(self, regime: Regime, width: int) -> bool:
+        """Whether the folder holds that trajectory."""
+        return self._file(regime, width).exists()
 
-    Raises:
-        StorageError: the file is broken, or not one of ours.
-    """
-    try:
-        arrays = load_arrays(path)
-        found = Trajectory(**{f.name: arrays.pop(f.name) for f in dataclasses.fields(Trajectory)})
-        _require_consistent(found)
-    except (StorageError, KeyError, ValueError) as error:
-        raise StorageError(
-            f"{path} is not a whole trajectory of this version of ntkbayes ({error}); delete it and "
-            "run again"
-        ) from error
-    return found
+    def load(self, regime: Regime, width: int) -> Trajectory:
+        """A trajectory that `save` wrote.
+
+        Raises:
+            StorageError: the file is broken, or not one of ours.
+        """
+        path = self._file(regime, width)
+        names = [f.name for f in dataclasses.fields(Trajectory)]
+        try:
+            arrays = load_arrays(path)
+            trajectory = Trajectory(**{name: arrays[name] for name in names})
+            _require_consistent(trajectory)
+        except (StorageError, KeyError, ValueError) as error:
+            raise StorageError(
+                f"{path} is not a whole trajectory of this version of ntkbayes ({error}); delete it "
+                "and run again"
+            ) from error
+        return trajectory
+
+    def save(self, regime: Regime, width: int, trajectory: Trajectory) -> None:
+        """Write one trajectory.
+
+        Raises:
+            StorageError: the disk is full, or the folder cannot be written to.
+        """
+        arrays = {f.name: getattr(trajectory, f.name) for f in dataclasses.fields(trajectory)}
+        save_arrays(self._file(regime, width), arrays)
+
+    def _file(self, regime: Regime, width: int) -> Path:
+        return self.path / "runs" / f"{regime.slug}-width{width}.npz"
 
 
 def _require_consistent(trajectory: Trajectory) -> None:

@@ -4,7 +4,7 @@ folder/
   study.json                   settings: whose folder this is
   runs/REGIME-widthWIDTH.npz   a `Trajectory`
   lazy.csv, lazy.json          see `LazyResult.save`
-  lazy.png, lazy.svg           see `lazy.figures`
+  lazy.png, lazy.svg           see `lazy.plots`
 """
 
 from collections.abc import Callable, Iterator
@@ -15,12 +15,10 @@ from pathlib import Path
 import jax
 
 from ntkbayes import datasets, networks, ranges
-from ntkbayes.app.study import Announce, circumstances, claim, digest_of, versions
 from ntkbayes.datasets import Dataset
 from ntkbayes.description import describe
 from ntkbayes.errors import ConfigurationError, DivergenceError
-from ntkbayes.files import held
-from ntkbayes.lazy import plots as figures
+from ntkbayes.lazy import plots
 from ntkbayes.lazy.measure import (
     Points,
     Trajectory,
@@ -29,12 +27,12 @@ from ntkbayes.lazy.measure import (
     recorded_steps,
     require_fitting,
 )
-from ntkbayes.lazy.result import LazyResult, load_trajectory, save_trajectory
+from ntkbayes.lazy.result import LazyResult, TrajectoryFolder
 from ntkbayes.lazy.verdict import Regime
 from ntkbayes.likelihood import Likelihood, default_likelihood
 from ntkbayes.networks import Network, Params
 from ntkbayes.ranges import Range
-from ntkbayes.storage import comparisons as storage
+from ntkbayes.storage import Announce, circumstances, digest_of_data, versions
 from ntkbayes.training.networks import Trainer, stable_step_size
 
 Family = Callable[[int, int], Network]
@@ -136,7 +134,6 @@ class LazyStudy:
             DivergenceError: the loss became NaN or infinite; regime and width are named.
             NTKBayesError: the data or the network is at fault.
         """
-        folder = Path(folder)
         subset_key, split_key, probe_key, init_key = jax.random.split(jax.random.key(self.seed), 4)
         data = datasets.load(self.data) if isinstance(self.data, str) else self.data
         if self.max_points < data.num_points:
@@ -156,9 +153,8 @@ class LazyStudy:
         any_points = next(iter(points.values()))
         family = {w: self.family(w, any_points.targets.shape[1]) for w in sorted(set(self.widths))}
         settings = self._settings(data, likelihood, family)
-        storage.prepare_folder(folder, "runs")
-        with held(folder):
-            claim(folder, settings, finished="runs/*.npz")
+        with TrajectoryFolder(folder) as into:
+            into.claim(settings)
 
             def start(width: int) -> Params:
                 key = jax.random.fold_in(init_key, width)
@@ -176,11 +172,10 @@ class LazyStudy:
             found: dict[Regime, dict[int, Trajectory]] = {regime: {} for regime in self.regimes}
             for regime in self.regimes:
                 for width, network in family.items():
-                    path = folder / "runs" / f"{regime.slug}-width{width}.npz"
                     what = f"{regime}, width {width}"
-                    if path.exists():
+                    if into.has(regime, width):
                         with announce(f"{what}, already trained"):
-                            found[regime][width] = load_trajectory(path)
+                            found[regime][width] = into.load(regime, width)
                         continue
                     trainer = Trainer(network, likelihood, ridge=regime.ridge, step_size=step_size)
                     with announce(what), _naming(what):
@@ -190,13 +185,13 @@ class LazyStudy:
                             points[regime.smoothing],
                             steps=recorded_steps(self.num_steps),
                         )
-                        save_trajectory(path, trajectory)
+                        into.save(regime, width, trajectory)
                     found[regime][width] = trajectory
             with announce("figure"):
                 about = {"command": command, "step size": step_size, "versions": versions()}
                 result = LazyResult(found, settings={**settings, **about})
-                result.save(folder)
-                figures.write(result, folder)
+                result.save(into.path)
+                plots.write(result, into.path)
         return result
 
     def _settings(
@@ -205,7 +200,7 @@ class LazyStudy:
         return {
             "study": "lazy regime",
             "data": data.name,
-            "data digest": digest_of(data),
+            "data digest": digest_of_data(data),
             "points": data.num_points,
             "networks": {str(width): describe(network) for width, network in family.items()},
             "likelihood": describe(likelihood),

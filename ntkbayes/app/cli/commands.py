@@ -1,17 +1,35 @@
 """The commands and their options. An option that would be ignored is an error."""
 
-import os
-import shlex
 import sys
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from typer.core import TyperCommand
 
 from ntkbayes.app.cli import terminal
 from ntkbayes.app.cli.interruption import interruptible
+from ntkbayes.app.cli.options import (
+    DATA_HELP,
+    RIDGE_HELP,
+    SEED_HELP,
+    ActivationOption,
+    BaselinesOption,
+    BiasStdOption,
+    Command,
+    DepthOption,
+    DrawsOption,
+    LawsOption,
+    SmoothingOption,
+    TargetOption,
+    TestShareOption,
+    WeightStdOption,
+    command_line,
+    load_data,
+    methods_of,
+    require_only,
+    whole_numbers,
+)
 from ntkbayes.errors import ConfigurationError
 
 app = typer.Typer(
@@ -22,67 +40,7 @@ app = typer.Typer(
     help="The Neural Tangent Kernel as a Bayesian object: compare laws of trained classifiers.",
     epilog="Example: ntkbayes compare --data iris",
 )
-
 _RUNS = Path("runs")
-_DATA_HELP = "breast_cancer, wine, iris, digits, moons, or a file: .csv, .tsv or .parquet."
-TargetOption = Annotated[str | None, typer.Option(help="Column of the labels, for a file.")]
-DepthOption = Annotated[int, typer.Option(help="Hidden layers.")]
-WeightStdOption = Annotated[float, typer.Option(help="Standard deviation of the weights.")]
-BiasStdOption = Annotated[float, typer.Option(help="Standard deviation of the biases.")]
-ActivationOption = Annotated[
-    str, typer.Option(help="relu, leaky_relu, erf, gelu, identity, tanh, silu or sin.")
-]
-_RIDGE_HELP = "Weight of ½‖θ − θ0‖² against the summed loss."
-_SEED_HELP = "Of the split, the draws and the bootstrap."
-SmoothingOption = Annotated[
-    float, typer.Option(help="Label smoothing of the training targets, 0 to 1.")
-]
-LawsOption = Annotated[
-    str,
-    typer.Option(
-        help="Comma-separated, of: map, random-init, first-order, laplace, pruned-laplace, "
-        "nuts, split-hmc, perturbed-init, variational, mean-field, ep (two classes), dirichlet."
-    ),
-]
-DrawsOption = Annotated[
-    int,
-    typer.Option(help="Initialisations of each law that trains them; draws a chain of samplers."),
-]
-TestShareOption = Annotated[float, typer.Option(help="Part of the data held out.")]
-BaselinesOption = Annotated[bool, typer.Option(help="Take in scikit-learn's baselines.")]
-
-
-class Command(TyperCommand):
-    """A command that refuses an option given twice, and sets JAX up before it runs."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Raises ConfigurationError for an option given twice, of which only one could count."""
-        _, _, order = self.make_parser(ctx).parse_args(args=list(args))
-        for option in order:
-            if order.count(option) > 1 and not (option.multiple or option.is_eager):
-                raise ConfigurationError(f"{option.opts[0]} is given twice; give it once")
-        return super().parse_args(ctx, args)
-
-    def get_help(self, ctx: Any) -> str:
-        """The help in letters that the terminal has; typer takes every terminal for one of UTF-8."""
-        return terminal.legible(super().get_help(ctx))
-
-    def invoke(self, ctx: Any) -> Any:
-        """Raises ConfigurationError if JAX has no device to work with."""
-        # JAX's switches are this process's own here; the library never touches them.
-        import jax
-
-        jax.config.update("jax_enable_x64", True)
-        try:
-            jax.devices()
-        except Exception as error:  # JAX fails in several ways
-            chosen = os.environ.get("JAX_PLATFORMS")
-            cause = (
-                f" of JAX_PLATFORMS={chosen}; leave that unset, or set it to cpu" if chosen else ""
-            )
-            told = str(error) or type(error).__name__
-            raise ConfigurationError(f"JAX finds no device{cause} ({told})") from error
-        return super().invoke(ctx)
 
 
 def _show_version(asked: bool) -> None:
@@ -112,7 +70,7 @@ def compare(
     context: typer.Context,
     data: Annotated[
         str | None,
-        typer.Option(help=_DATA_HELP),
+        typer.Option(help=DATA_HELP),
     ] = None,
     target: TargetOption = None,
     model: Annotated[
@@ -123,11 +81,11 @@ def compare(
     activation: ActivationOption = "relu",
     weight_std: WeightStdOption = 1.5,
     bias_std: BiasStdOption = 0.1,
-    ridge: Annotated[float, typer.Option(help=_RIDGE_HELP)] = 0.1,
+    ridge: Annotated[float, typer.Option(help=RIDGE_HELP)] = 0.1,
     smoothing: SmoothingOption = 0.0,
     laws: LawsOption = "map,random-init,first-order,laplace,nuts",
     draws: DrawsOption = 1000,
-    seed: Annotated[int, typer.Option(help=_SEED_HELP)] = 0,
+    seed: Annotated[int, typer.Option(help=SEED_HELP)] = 0,
     test_share: TestShareOption = 0.25,
     train_size: Annotated[
         int | None, typer.Option(help="Use only this many of the points, chosen by class.")
@@ -148,7 +106,8 @@ def compare(
     import jax
 
     from ntkbayes import networks
-    from ntkbayes.app.study import Study, from_file
+    from ntkbayes.app.model_file import from_file
+    from ntkbayes.app.study import Study
     from ntkbayes.priors.prior import NTKPrior
 
     if (data is None) == (model is None):
@@ -156,10 +115,10 @@ def compare(
         raise ConfigurationError(f"give either --data NAME or --model FILE; got {given}")
     out = out or _RUNS / Path(data or str(model)).stem
     if model is not None:
-        _require_only(context, "out", "model")
+        require_only(context, "out", "model")
         study = from_file(model)
     else:
-        (points,) = _load([str(data)], target)
+        (points,) = load_data([str(data)], target)
         if train_size is not None:
             points = points.subset(jax.random.key(seed), train_size)
         network = networks.mlp(
@@ -168,7 +127,7 @@ def compare(
         study = Study(
             data=points,
             prior=NTKPrior(network, ridge=ridge),
-            methods=_methods(context, laws, draws),
+            methods=methods_of(context, laws, draws),
             smoothing=smoothing,
             test_share=test_share,
             baselines=baselines,
@@ -177,7 +136,7 @@ def compare(
     with interruptible():
         comparison = study.run(
             out,
-            command=_command(),
+            command=command_line(),
             announce=terminal.announce,
             progress=sys.stderr.isatty(),
         )
@@ -192,20 +151,20 @@ def compare(
 )
 def sweep(
     context: typer.Context,
-    data: Annotated[list[str], typer.Option(help=f"{_DATA_HELP} Once for each data set.")],
+    data: Annotated[list[str], typer.Option(help=f"{DATA_HELP} Once for each data set.")],
     target: TargetOption = None,
     depth: DepthOption = 2,
     activation: ActivationOption = "relu",
     weight_std: WeightStdOption = 1.5,
     bias_std: BiasStdOption = 0.1,
     ridge: Annotated[
-        list[float] | None, typer.Option(help=f"{_RIDGE_HELP} Once for each; 0.1 if not given.")
+        list[float] | None, typer.Option(help=f"{RIDGE_HELP} Once for each; 0.1 if not given.")
     ] = None,
     smoothing: SmoothingOption = 0.0,
     laws: LawsOption = "map,random-init,first-order,laplace,nuts",
     draws: DrawsOption = 1000,
     seed: Annotated[
-        list[int] | None, typer.Option(help=f"{_SEED_HELP} Once for each; 0 if not given.")
+        list[int] | None, typer.Option(help=f"{SEED_HELP} Once for each; 0 if not given.")
     ] = None,
     test_share: TestShareOption = 0.25,
     baselines: BaselinesOption = True,
@@ -228,7 +187,8 @@ def sweep(
     """
     from ntkbayes import networks
     from ntkbayes.app.study import Study
-    from ntkbayes.app.sweep import Sweep, connect, grid
+    from ntkbayes.app.sweep import Sweep, grid
+    from ntkbayes.app.workers import connect
     from ntkbayes.priors.prior import NTKPrior
 
     network = networks.mlp(
@@ -239,11 +199,11 @@ def sweep(
             f"--workers {workers} are processes of this machine, but with --scheduler others do the "
             "work; leave out one of them"
         )
-    points = _load(data, target)
+    points = load_data(data, target)
     study = Study(
         data=points[0],
         prior=NTKPrior(network, ridge=0.1),
-        methods=_methods(context, laws, draws),
+        methods=methods_of(context, laws, draws),
         smoothing=smoothing,
         test_share=test_share,
         baselines=baselines,
@@ -251,7 +211,7 @@ def sweep(
     studies = Sweep(grid(study, data=points, ridges=ridge or (), seeds=seed or ()))
     with interruptible(), connect(scheduler) if scheduler else nullcontext() as client:
         result = studies.run(
-            out, client=client, num_workers=workers, command=_command(), progress=True
+            out, client=client, num_workers=workers, command=command_line(), progress=True
         )
     terminal.print_sweep(result.table)
     for failure in result.failures:
@@ -270,8 +230,8 @@ def report(
     folder: Annotated[Path, typer.Argument(help="Folder that `ntkbayes compare` wrote.")],
 ) -> None:
     """Build the report of a finished comparison again, from its files."""
+    from ntkbayes import storage
     from ntkbayes.app import report as report_module
-    from ntkbayes.storage import comparisons as storage
 
     with terminal.announce("report"):
         path = report_module.write(storage.load(folder), folder)
@@ -284,7 +244,7 @@ def report(
 def lazy(
     data: Annotated[
         str,
-        typer.Option(help=_DATA_HELP),
+        typer.Option(help=DATA_HELP),
     ],
     target: TargetOption = None,
     widths: Annotated[
@@ -337,9 +297,9 @@ def lazy(
         )
 
     study = LazyStudy(
-        data=_load([data], target)[0],
+        data=load_data([data], target)[0],
         family=family,
-        widths=_whole_numbers("--widths", widths),
+        widths=whole_numbers("--widths", widths),
         regimes=four_regimes(ridge=ridge, smoothing=smoothing),
         num_seeds=seeds,
         num_steps=steps,
@@ -348,81 +308,6 @@ def lazy(
         seed=seed,
     )
     with interruptible():
-        result = study.run(out, command=_command(), announce=terminal.announce)
+        result = study.run(out, command=command_line(), announce=terminal.announce)
     terminal.print_verdicts(result)
     print(f"figure: {out / 'lazy.png'}")
-
-
-def _command() -> str:
-    return shlex.join(["ntkbayes", *sys.argv[1:]])
-
-
-def _names(words: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in words.split(",") if name.strip())
-
-
-def _whole_numbers(option: str, words: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(word) for word in words.split(",") if word.strip())
-    except ValueError:
-        raise ConfigurationError(
-            f"{option} takes whole numbers between commas, such as 64,256; got {words!r}"
-        ) from None
-
-
-def _given(context: typer.Context, name: str) -> bool:
-    """Whether an option is on the command line."""
-    return getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
-
-
-def _require_only(context: typer.Context, *names: str) -> None:
-    """Raises ConfigurationError if the command line gave any other option."""
-    others = [
-        "--" + name.replace("_", "-")
-        for name in context.params
-        if name not in names and _given(context, name)
-    ]
-    if others:
-        raise ConfigurationError(
-            f"a model file has its own settings: change them there, and leave out {', '.join(others)}"
-        )
-
-
-def _methods(context: typer.Context, laws: str, draws: int):  # type: ignore[no-untyped-def]
-    """Raises ConfigurationError for draws that no law makes."""
-    from ntkbayes.app.study import default_methods
-
-    methods = default_methods(_names(laws), num_draws=draws)
-    numbers = ("num_inits", "num_samples")
-    if _given(context, "draws") and not any(
-        hasattr(method, number) for method in methods.values() for number in numbers
-    ):
-        raise ConfigurationError(
-            f"--draws {draws} is for laws that draw, and of --laws {laws} none does; leave it out"
-        )
-    return methods
-
-
-def _load(data: list[str], target: str | None):  # type: ignore[no-untyped-def]
-    """Data sets, by name or from files whose labels are in the column `target`."""
-    from ntkbayes import datasets
-
-    files = [each for each in data if _is_path(each, datasets.NAMES)]
-    if files and target is None:
-        raise ConfigurationError(f"name the column of the labels in {files[0]} with --target")
-    named = [each for each in data if each not in files]
-    points = [
-        datasets.load(each) if each in named else datasets.read_table(each, target=str(target))
-        for each in data
-    ]
-    if target is not None and not files:
-        raise ConfigurationError(
-            f"--target {target} is for files, and {', '.join(named)} knows its labels; leave it out"
-        )
-    return points
-
-
-def _is_path(data: str, names: tuple[str, ...]) -> bool:
-    """Whether data are in a file: by what the word looks like, or since there is one."""
-    words = Path(data)
-    return data not in names and bool(words.suffix or len(words.parts) > 1 or os.path.lexists(data))

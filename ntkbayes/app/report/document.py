@@ -11,8 +11,7 @@ from ntkbayes.app.report.html import escaped, figure_of, own_file, prose
 from ntkbayes.app.report.left_out import leave_one_out
 from ntkbayes.comparison import Comparison
 from ntkbayes.errors import ConfigurationError
-from ntkbayes.files import held, write_text
-from ntkbayes.storage import comparisons as storage
+from ntkbayes.storage import LawFolder
 
 
 def write(comparison: Comparison, folder: str | os.PathLike) -> Path:
@@ -22,12 +21,9 @@ def write(comparison: Comparison, folder: str | os.PathLike) -> Path:
         FolderInUseError: another run has the folder.
         StorageError: the folder cannot be written to.
     """
-    folder = Path(folder)
-    storage.prepare_folder(folder)
-    path = folder / "report.html"
-    with held(folder):
-        write_text(path, page(comparison, folder))
-    return path
+    with LawFolder(folder) as into:
+        into.finish({"report.html": page(comparison, into.path)})
+    return into.path / "report.html"
 
 
 def require_drawing() -> None:

@@ -1,0 +1,148 @@
+"""Options that several commands have, and what is made of their values."""
+
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+from ntkbayes.app.cli import terminal
+from ntkbayes.errors import ConfigurationError
+
+DATA_HELP = "breast_cancer, wine, iris, digits, moons, or a file: .csv, .tsv or .parquet."
+TargetOption = Annotated[str | None, typer.Option(help="Column of the labels, for a file.")]
+DepthOption = Annotated[int, typer.Option(help="Hidden layers.")]
+WeightStdOption = Annotated[float, typer.Option(help="Standard deviation of the weights.")]
+BiasStdOption = Annotated[float, typer.Option(help="Standard deviation of the biases.")]
+ActivationOption = Annotated[
+    str, typer.Option(help="relu, leaky_relu, erf, gelu, identity, tanh, silu or sin.")
+]
+RIDGE_HELP = "Weight of ½‖θ − θ0‖² against the summed loss."
+SEED_HELP = "Of the split, the draws and the bootstrap."
+SmoothingOption = Annotated[
+    float, typer.Option(help="Label smoothing of the training targets, 0 to 1.")
+]
+LawsOption = Annotated[
+    str,
+    typer.Option(
+        help="Comma-separated, of: map, random-init, first-order, laplace, pruned-laplace, "
+        "nuts, split-hmc, perturbed-init, variational, mean-field, ep (two classes), dirichlet."
+    ),
+]
+DrawsOption = Annotated[
+    int,
+    typer.Option(help="Initialisations of each law that trains them; draws a chain of samplers."),
+]
+TestShareOption = Annotated[float, typer.Option(help="Part of the data held out.")]
+BaselinesOption = Annotated[bool, typer.Option(help="Take in scikit-learn's baselines.")]
+
+
+class Command(TyperCommand):
+    """A command that refuses an option given twice, and sets JAX up before it runs."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Raises ConfigurationError for an option given twice, of which only one could count."""
+        _, _, order = self.make_parser(ctx).parse_args(args=list(args))
+        for option in order:
+            if order.count(option) > 1 and not (option.multiple or option.is_eager):
+                raise ConfigurationError(f"{option.opts[0]} is given twice; give it once")
+        return super().parse_args(ctx, args)
+
+    def get_help(self, ctx: Any) -> str:
+        """The help in letters that the terminal has; typer takes every terminal for one of UTF-8."""
+        return terminal.legible(super().get_help(ctx))
+
+    def invoke(self, ctx: Any) -> Any:
+        """Raises ConfigurationError if JAX has no device to work with."""
+        # JAX's switches are this process's own here; the library never touches them.
+        import jax
+
+        jax.config.update("jax_enable_x64", True)
+        try:
+            jax.devices()
+        except Exception as error:  # JAX fails in several ways
+            chosen = os.environ.get("JAX_PLATFORMS")
+            cause = (
+                f" of JAX_PLATFORMS={chosen}; leave that unset, or set it to cpu" if chosen else ""
+            )
+            told = str(error) or type(error).__name__
+            raise ConfigurationError(f"JAX finds no device{cause} ({told})") from error
+        return super().invoke(ctx)
+
+
+def command_line() -> str:
+    return shlex.join(["ntkbayes", *sys.argv[1:]])
+
+
+def _names(words: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in words.split(",") if name.strip())
+
+
+def whole_numbers(option: str, words: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(word) for word in words.split(",") if word.strip())
+    except ValueError:
+        raise ConfigurationError(
+            f"{option} takes whole numbers between commas, such as 64,256; got {words!r}"
+        ) from None
+
+
+def _given(context: typer.Context, name: str) -> bool:
+    """Whether an option is on the command line."""
+    return getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
+
+
+def require_only(context: typer.Context, *names: str) -> None:
+    """Raises ConfigurationError if the command line gave any other option."""
+    others = [
+        "--" + name.replace("_", "-")
+        for name in context.params
+        if name not in names and _given(context, name)
+    ]
+    if others:
+        raise ConfigurationError(
+            f"a model file has its own settings: change them there, and leave out {', '.join(others)}"
+        )
+
+
+def methods_of(context: typer.Context, laws: str, draws: int):  # type: ignore[no-untyped-def]
+    """Raises ConfigurationError for draws that no law makes."""
+    from ntkbayes.app.methods import default_methods
+
+    methods = default_methods(_names(laws), num_draws=draws)
+    numbers = ("num_inits", "num_samples")
+    if _given(context, "draws") and not any(
+        hasattr(method, number) for method in methods.values() for number in numbers
+    ):
+        raise ConfigurationError(
+            f"--draws {draws} is for laws that draw, and of --laws {laws} none does; leave it out"
+        )
+    return methods
+
+
+def load_data(data: list[str], target: str | None):  # type: ignore[no-untyped-def]
+    """Data sets, by name or from files whose labels are in the column `target`."""
+    from ntkbayes import datasets
+
+    files = [each for each in data if _is_path(each, datasets.NAMES)]
+    if files and target is None:
+        raise ConfigurationError(f"name the column of the labels in {files[0]} with --target")
+    named = [each for each in data if each not in files]
+    points = [
+        datasets.load(each) if each in named else datasets.read_table(each, target=str(target))
+        for each in data
+    ]
+    if target is not None and not files:
+        raise ConfigurationError(
+            f"--target {target} is for files, and {', '.join(named)} knows its labels; leave it out"
+        )
+    return points
+
+
+def _is_path(data: str, names: tuple[str, ...]) -> bool:
+    """Whether data are in a file: by what the word looks like, or since there is one."""
+    words = Path(data)
+    return data not in names and bool(words.suffix or len(words.parts) > 1 or os.path.lexists(data))

@@ -1,0 +1,200 @@
+"""What is kept of one law: a netCDF DataTree.
+
+    laws/NAME.nc        predictions of the test points; below /training of the training points; below
+                        /surface over the plane. NAME is `files.slug` of the law's
+
+Each file holds a digest of its contents, and a mark of the study that it is a result of. What is read
+may be anything: it is whole and what it should be, or refused.
+"""
+
+import dataclasses
+import hashlib
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ntkbayes import netcdf
+from ntkbayes.bridges.arviz import ATTRIBUTES, LAYOUT, from_datatree, likelihood_text, to_datatree
+from ntkbayes.errors import NewerFormatError, StorageError
+from ntkbayes.files import slug, to_json, write_atomically
+from ntkbayes.likelihood import ClassLikelihood
+from ntkbayes.predictions import Predictions, Surface
+from ntkbayes.storage.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+
+@dataclass(frozen=True, eq=False)
+class LawRecord:
+    """What a folder keeps of a law, or of a baseline.
+
+    Attributes:
+        predictions: at the test points.
+        training: at the training points; None for a baseline.
+        surface: over the plane, if the data have two features.
+    """
+
+    predictions: Predictions
+    training: Predictions | None = None
+    surface: Surface | None = None
+
+    @property
+    def name(self) -> str:
+        """Of the law."""
+        return self.predictions.name
+
+    @cached_property
+    def digest(self) -> str:
+        """Of everything but the name."""
+        whole = hashlib.sha256()
+
+        def add(value: object) -> None:
+            if isinstance(value, np.ndarray):
+                add([value.dtype.str, *value.shape])
+                whole.update(np.ascontiguousarray(value).data)
+            elif isinstance(value, ClassLikelihood):
+                add(likelihood_text(value))
+            else:
+                whole.update(to_json(value).encode())
+
+        for part in (self.predictions, self.training, self.surface):
+            for field in dataclasses.fields(part) if part is not None else ():
+                if field.name != "name":
+                    add(field.name)
+                    add(getattr(part, field.name))
+            add("end")
+        return whole.hexdigest()
+
+
+class LawFolder(RunFolder):
+    """A run folder whose results are laws.
+
+        with LawFolder("runs/iris") as folder:
+            folder.claim(settings)
+            folder.save(LawRecord(predictions))
+
+    Args:
+        path: of the folder, made if need be.
+    """
+
+    def __init__(self, path: str | os.PathLike):
+        super().__init__(path, results="laws/*.nc")
+
+    def has(self, name: str) -> bool:
+        """Whether the folder holds the law of that name."""
+        return law_path(self.path, name).exists()
+
+    def load(self, name: str) -> LawRecord:
+        """The law of that name, a result of the study that claimed the folder.
+
+        Raises:
+            StorageError: the file is missing, broken, not one of ours, of another law or another study.
+        """
+        path = law_path(self.path, name)
+        record, marks = read_law(path, name)
+        if self.mark and marks["study"] != self.mark:
+            raise StorageError(
+                f"{path} was not written by this study; choose another output folder, or delete that "
+                "file"
+            )
+        return record
+
+    def save(self, record: LawRecord) -> None:
+        """Write a law, marked as a result of the study that claimed the folder.
+
+        Raises:
+            StorageError: the disk is full, the folder cannot be written to, or netCDF cannot hold it.
+        """
+        write_atomically(law_path(self.path, record.name), to_bytes(record, self.mark))
+
+
+_SURFACE = {
+    "x": ("column",),
+    "y": ("row",),
+    "probabilities": ("row", "column", "class"),
+    "epistemic": ("row", "column"),
+    "features": ("point", "feature"),
+    "labels": ("point",),
+}
+_LAYOUT: netcdf.Layout = {
+    **LAYOUT,
+    "training": {},
+    **{f"training/{group}": variables for group, variables in LAYOUT.items()},
+    "surface": _SURFACE,
+}
+_MARKS = ("digest", "study")
+
+
+def law_path(folder: Path, name: str) -> Path:
+    """Where a law's DataTree is kept: another file for every other name."""
+    return folder / "laws" / f"{slug(name)}.nc"
+
+
+def to_bytes(record: LawRecord, study: str = "") -> bytes:
+    """A law as a netCDF file.
+
+    Raises:
+        StorageError: netCDF cannot hold it.
+    """
+    import xarray as xr
+
+    try:
+        tree = to_datatree(record.predictions)
+        if record.training is not None:
+            tree["training"] = to_datatree(record.training)
+        if record.surface is not None:
+            arrays = {k: (dims, getattr(record.surface, k)) for k, dims in _SURFACE.items()}
+            tree["surface"] = xr.DataTree(xr.Dataset(arrays))
+        tree.attrs |= {"study": study, "digest": record.digest}
+        return netcdf.to_bytes(tree)
+    except StorageError as error:
+        raise StorageError(f"the law {record.name!r} cannot be kept: {error}") from error
+
+
+def read_law(path: Path, name: str) -> tuple[LawRecord, dict[str, object]]:
+    """The law of that name from a file, and its marks: digest and study.
+
+    Raises:
+        NewerFormatError: a later version of ntkbayes wrote it.
+        StorageError: the file is missing, broken, not one of ours, or of another law.
+    """
+    if not path.is_file():
+        raise StorageError(f"there is no file {path}")
+    try:
+        tree = netcdf.read(path, _LAYOUT, (*ATTRIBUTES, *_MARKS))
+        groups = tree.children
+        record = LawRecord(
+            from_datatree(tree),
+            from_datatree(groups["training"]) if "training" in groups else None,
+            _surface(groups["surface"]) if "surface" in groups else None,
+        )
+    except NewerFormatError as error:
+        raise NewerFormatError(f"{path} was {error}") from error
+    except StorageError as error:
+        raise StorageError(
+            f"{path} is not a whole law: {error}; delete it and run again"
+        ) from error
+    marks = {mark: tree.attrs.get(mark) for mark in _MARKS}
+    if record.name != name:
+        raise StorageError(f"{path} holds the law {record.name!r}, not {name!r}; run again")
+    if tree.attrs["schema"] != "ntkbayes 1" and marks["digest"] != record.digest:
+        raise StorageError(f"{path} has other contents than were written; delete it and run again")
+    return record, marks
+
+
+def _surface(group: "xr.DataTree") -> Surface:
+    """Raises StorageError if something of it is missing or does not fit."""
+    arrays = {name: group.dataset.get(name) for name in _SURFACE}
+    if absent := [name for name, values in arrays.items() if values is None]:
+        raise StorageError(f"its surface has no {absent[0]}")
+    surface = Surface(**{name: np.asarray(values) for name, values in arrays.items()})
+    if any(getattr(surface, name).ndim != len(axes) for name, axes in _SURFACE.items()):
+        raise StorageError("an array of its surface has too few or too many dimensions")
+    if surface.features.shape[1] != 2 or surface.labels.dtype.kind not in "iu":
+        raise StorageError("its surface is not over points of two features, with labels")
+    return surface
