@@ -29,7 +29,7 @@ def from_file(path: str | Path) -> Study:
     study = getattr(module, "study", None)
     if not isinstance(study, Study):
         raise ConfigurationError(
-            f"{path} must define `study = ntkbayes.app.study.Study(...)`, but "
+            f"{path} must define `study = nb.Study(...)`, but "
             + (
                 "defines no study"
                 if study is None
