@@ -4,15 +4,14 @@ import itertools
 from decimal import Decimal, localcontext
 
 import numpy as np
+from oracles.quadrature import standard_normal
 from scipy.integrate import quad
 
 
 def plane_moments(function, derivative, std1, std2, angle, num_nodes=300):
     """E[φ(u) φ(v)] and E[φ'(u) φ'(v)] by the trapezoidal rule in the plane (smooth φ)."""
-    nodes = np.linspace(-9, 9, num_nodes)
-    weights = np.exp(-(nodes**2) / 2)
-    z1, z2 = np.meshgrid(nodes, nodes, indexing="ij")
-    weights = np.outer(weights, weights) / weights.sum() ** 2
+    nodes, weights = standard_normal(2, reach=9, num_nodes=num_nodes)
+    z1, z2 = nodes.T
     u, v = std1 * z1, std2 * (np.cos(angle) * z1 + np.sin(angle) * z2)
     return (
         np.sum(weights * function(u) * function(v)),
