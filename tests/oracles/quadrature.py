@@ -1,4 +1,4 @@
-"""Expectations under a standard normal by the trapezoidal rule, exact to round-off for smooth integrands."""
+"""Expectations under a standard normal by the trapezoidal rule: exact to round-off, if smooth."""
 
 import numpy as np
 
