@@ -87,7 +87,7 @@ def predictive_check(predictions: Predictions, statistic: Statistic) -> Predicti
     if not np.isin(predictions.targets, (0, 1)).all():
         raise ConfigurationError(
             "a predictive check compares labels, but the targets are probabilities; give data with "
-            "one label a point"
+            "one label per point"
         )
     observed = np.atleast_1d(np.asarray(statistic(predictions.targets.argmax(axis=1)), dtype=float))
     replicated = np.array([np.atleast_1d(statistic(labels)) for labels in predictions.label_draws])
@@ -165,7 +165,7 @@ class Ranks:
         return inside.all(axis=0)
 
     def table(self, level: float = 0.95) -> "pd.DataFrame":
-        """A row a quantity. shift: mean of pit − ½, ± its error under uniformity; spread: 12 Var(pit),
+        """A row per quantity. shift: mean of pit − ½, ± its error under uniformity; spread: 12 Var(pit),
         above 1 for a law that is too narrow, below 1 for one too wide; uniform: see `uniform`."""
         import pandas as pd
 

@@ -131,7 +131,7 @@ class Comparison:
         return found
 
     def table(self) -> "pd.DataFrame":
-        """One row a law: every score with the ends of its interval, ELPD, uncertainties, distances
+        """One row per law: every score with the ends of its interval, ELPD, uncertainties, distances
         with their errors, and the seconds of the fit."""
         import pandas as pd
 
@@ -184,7 +184,7 @@ def compare(
         key: of the draws. Each law's draws depend on the key and on its own name alone.
         reference: whose distance to measure; by default the last law drawn by Markov chains, the
             exact posterior, or else the first.
-        num_draws: draws a law.
+        num_draws: draws per law.
         seed: of the bootstrap over test points.
         settings: kept with the comparison.
         progress: called with each name before its turn.

@@ -43,7 +43,7 @@ def slug(name: str) -> str:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file beside `path`, then move it there.
+    """Write a file under a temporary name, then move it to `path`.
 
     Raises:
         StorageError: the disk is full, or the folder cannot be written to. `path` is as it was.
@@ -57,12 +57,12 @@ def write_text(path: Path, text: str) -> None:
 
 
 def encoded(text: str) -> bytes:
-    """Text in UTF-8. What is no text, as in a file name that was not UTF-8, is escaped."""
+    """Text in UTF-8. Surrogates, as in a file name that was not UTF-8, are escaped."""
     return text.encode("utf-8", "backslashreplace")
 
 
 def replace_all(files: Iterable[tuple[Path, bytes]]) -> None:
-    """Write several files beside their places, and move them there once all are written.
+    """Write several files under temporary names, and move them into place once all are written.
 
     Args:
         files: paths and contents; an iterator is asked for one at a time.
@@ -254,7 +254,7 @@ _DEEPEST, _LARGEST = 200, 2**26
 
 def to_json(value: object) -> str:
     """A value as JSON that every reader takes: numbers that are not finite are "NaN", "Infinity" and
-    "-Infinity", as `float` reads them; what is no plain data is told by `str`."""
+    "-Infinity", as `float` reads them; anything else becomes its `str`."""
     return json.dumps(plain(value), indent=2, allow_nan=False) + "\n"
 
 

@@ -31,7 +31,7 @@ def to_bytes(tree: "xr.DataTree") -> bytes:
         StorageError: netCDF cannot hold a name or value in it, such as a text with a NUL.
     """
     buffer = io.BytesIO()
-    # Where a Dask client is at hand, xarray would lock the buffer for all of its cluster, by name.
+    # With a Dask client, xarray would lock the buffer, by name, for the whole cluster.
     dask = sys.modules.get("dask")
     try:
         with dask.config.set(scheduler="threads") if dask else nullcontext():

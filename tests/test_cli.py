@@ -23,7 +23,7 @@ from ntkbayes.app.methods import METHODS
 from ntkbayes.laws import MAP
 
 COMMAND = Path(sys.executable).with_name("ntkbayes")
-STOPPED = "stopped; the same command goes on from what is already finished"
+STOPPED = "stopped; the same command resumes from what is already finished"
 QUICK = ("--depth", "1", "--laws", "map", "--no-baselines")
 
 

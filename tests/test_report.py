@@ -242,7 +242,7 @@ def test_a_matplotlib_that_does_not_start_is_an_error_before_any_fit(monkeypatch
     report.require_drawing()
     monkeypatch.delattr(ntkbayes, "figures")
     monkeypatch.setitem(sys.modules, "ntkbayes.figures", None)
-    with pytest.raises(ConfigurationError, match=r"does not start: .*; see to MPLBACKEND"):
+    with pytest.raises(ConfigurationError, match=r"does not start: .*; check MPLBACKEND"):
         report.require_drawing()
 
 

@@ -200,7 +200,7 @@ def test_other_random_numbers_or_versions_are_another_study(finished, monkeypatc
         study().run(finished)
 
 
-def test_settings_that_hide_their_contents_are_warned_of_and_not_gone_on_with(tmp_path):
+def test_settings_that_hide_their_contents_are_warned_of_and_not_resumed(tmp_path):
     mean = partial(lambda source, x: np.zeros((len(x), 3)), (i for i in ()))
     hidden = study(
         prior=nb.NTKPrior(nb.networks.mlp(depth=1), ridge=0.1, mean=mean),

@@ -545,7 +545,7 @@ def test_ctrl_c_stops_the_command(ntkbayes, monkeypatch):
     monkeypatch.setattr(Sweep, "run", stop)
     code, _, err = ntkbayes()
     assert code == 130
-    assert "stopped; the same command goes on from what is already finished" in err
+    assert "stopped; the same command resumes from what is already finished" in err
 
 
 @pytest.mark.parametrize(

@@ -42,8 +42,8 @@ def default_methods(
 
     Args:
         names: of laws, see `METHODS`.
-        num_draws: initialisations of random-init and perturbed-init, draws a chain of NUTS and
-            split-hmc. The others have formulas, and need not be told.
+        num_draws: initialisations of random-init and perturbed-init, draws per chain of NUTS and
+            split-hmc. The other laws are closed forms, and ignore it.
 
     Raises:
         UnknownNameError: there is no such law.

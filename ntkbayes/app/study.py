@@ -88,7 +88,7 @@ class Study:
     ) -> Comparison:
         """Fit every law, compare them on held-out data and write the report.
 
-        Each law is written as soon as it is known, and not fitted again if the folder has it.
+        Each law is written as soon as it is fitted, and not fitted again if the folder has it.
 
         Args:
             folder: for the files, see `storage`.

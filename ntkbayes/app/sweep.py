@@ -2,12 +2,12 @@
 
     folder/
       sweep.json          what each study is: whose folder this is
-      sweep.csv           one row a study and law
+      sweep.csv           one row per study and law
       studies/NAME/       the folder of a `Study`
         attempts.log      a line each time a worker began it: when, host and process
 
 Dask is the engine: it hands studies to workers, and hands those of a worker that died to another.
-Without a client of yours it runs a process a core on this machine.
+Without a client of yours it runs a process per core on this machine.
 """
 
 import csv
@@ -88,7 +88,7 @@ class SweepResult:
     """What became of the studies.
 
     Attributes:
-        table: tidy, one row a study and law, failed studies included: the columns study, data, ridge,
+        table: tidy, one row per study and law, failed studies included: the columns study, data, ridge,
             seed, law; those of `Comparison.table`, nan where the study failed; attempts, how often a
             worker began the study; and error, empty where it finished.
         failures: studies without results.
@@ -128,20 +128,20 @@ class Sweep:
     ) -> SweepResult:
         """Run every study that the folder has not finished, each by `Study.run` in a folder of its own.
 
-        A study whose worker died is begun again on another, and goes on from the laws it had
-        finished. An error of ours (`NTKBayesError`) would come again: it is reported, and the other
-        studies go on. Any other is retried. Failed studies are tried anew by the next run. The folder
-        of a sweep takes further studies, but neither fewer nor others.
+        A study whose worker died is started again on another, and resumes from the laws it had
+        finished. An `NTKBayesError` would come again, so it is reported, and the other studies continue;
+        any other error is retried. The next run retries failed studies. Studies may be added to the
+        folder of a sweep, but not removed or changed.
 
         Workers are processes of their own, in which JAX is switched to float64. Each runs one study
         at a time.
 
         Args:
             folder: for the files; with workers on other machines, on a file system that they share.
-            client: of the cluster that shall do the work; by default one of processes on this
+            client: of the cluster that does the work; by default one of processes on this
                 machine, which is closed at the end. In a script it must be started below
                 `if __name__ == "__main__":`, since these processes import the script.
-            num_workers: processes on this machine, each with one thread; by default one a core.
+            num_workers: processes on this machine, each with one thread; by default one per core.
             command: that reproduces the sweep, for the reports.
             progress: show a bar of finished studies.
 

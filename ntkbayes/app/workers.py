@@ -210,7 +210,7 @@ def connect(address: str, *, timeout: float = 10.0) -> "Client":
 
 @contextmanager
 def local_client(num_workers: int | None, num_studies: int) -> "Iterator[Client]":
-    """A cluster of processes on this machine, one thread each: they share the cores as they are."""
+    """A cluster of processes on this machine, one thread each, not pinned to cores."""
     dask = require_dask()
     try:
         cluster = dask.LocalCluster(

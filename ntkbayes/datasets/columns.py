@@ -124,7 +124,7 @@ class Columns:
     """Names and scale of the columns of features.
 
     Attributes:
-        names: one a column.
+        names: one per column.
         are_named: whether the names are the user's; those of an array's columns are made up.
         scaling: takes features as first given to what they are; None if they are as given.
     """

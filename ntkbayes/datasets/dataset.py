@@ -25,8 +25,8 @@ class Dataset:
 
     features: `(n, d)`, finite.
     targets: `(n, m)`; for classes each row lies on the simplex and `m` is the number of classes.
-    class_names: one name a column of `targets`; None for real-valued targets.
-    feature_names: one name a column of `features`.
+    class_names: one name per column of `targets`; None for real-valued targets.
+    feature_names: one name per column of `features`.
     name: how tables and plots call the data set.
     scaling: takes features as first given to `features`; None if they are as given.
     columns: both, and whether the names are the user's.

@@ -17,7 +17,7 @@ from ntkbayes.figures.style import (
 from ntkbayes.scores import calibration
 
 SCORES = {
-    "nll": ("Negative log likelihood", "nats a point, lower is better"),
+    "nll": ("Negative log likelihood", "nats per point, lower is better"),
     "brier": ("Brier score", "lower is better"),
     "ece": ("Calibration error (ECE)", "lower is better"),
     "accuracy": ("Accuracy", "higher is better"),
@@ -26,7 +26,7 @@ SCORES = {
 
 @styled
 def reliability(comparison: Comparison) -> Figure:
-    """How often the predicted class was right, against how sure the law was; one panel a law."""
+    """How often the predicted class was right, against how sure the law was; one panel per law."""
     found = colours(comparison)
     figure, panels = small_multiples(len(found), height=2.5, share=True)
     num_classes = next(iter(comparison.predictions.values())).targets.shape[1]

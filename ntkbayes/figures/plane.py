@@ -25,7 +25,7 @@ from ntkbayes.predictions import Surface
 
 @styled
 def surfaces(comparison: Comparison) -> Figure:
-    """Predicted class over the plane, and below it where the law lacks knowledge; a column a law.
+    """Predicted class over the plane, and below it where the law lacks knowledge; a column per law.
 
     Raises:
         ConfigurationError: the comparison has no surfaces: the data do not have two features.

@@ -22,7 +22,7 @@ from ntkbayes.figures.style import (
 @styled
 def calibration_ranks(ranks: Mapping[str, Ranks]) -> Figure:
     """ECDF of the simulation-based calibration ranks less that of uniform ones, with the 95% band; one
-    panel a law, a thin line a logit, a thick one the joint log likelihood.
+    panel per law, a thin line per logit, a thick one the joint log likelihood.
 
     Of a law that is too narrow the curve is above zero on the left and below on the right; of one too
     wide the reverse.

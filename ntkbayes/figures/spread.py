@@ -59,7 +59,7 @@ def uncertainty(comparison: Comparison) -> Figure:
 
 @styled
 def logit_spread(comparison: Comparison) -> Figure:
-    """Standard deviation of each centred logit, against the reference's; one panel a law.
+    """Standard deviation of each centred logit, against the reference's; one panel per law.
 
     Raises:
         ConfigurationError: no law but the reference has logits that vary.

@@ -1,6 +1,6 @@
 """How far real networks, trained by gradient descent, stay from the lazy regime (THEORY 1).
 
-K networks of one width, one a seed, are trained side by side with their own linearisations at θ0.
+K networks of one width, one per seed, are trained side by side with their own linearisations at θ0.
 The linearisation takes the same steps as the network: with Θ0 the empirical NTK at θ0 and
 f_lin(x) = f0(x) + Θ0(x, X) α, a step of size η on the loss (1) is
 
@@ -101,7 +101,7 @@ class Trajectory:
         return after / before
 
     def to_frame(self) -> "pd.DataFrame":
-        """One row a seed and time, one column an attribute."""
+        """One row per seed and time, one column per attribute."""
         import pandas as pd
 
         seeds, times = self.loss.shape
@@ -200,7 +200,7 @@ def require_fitting(network: Network, params: Params, points: Points) -> None:
     if outputs != needed:
         raise ConfigurationError(
             f"the network has {outputs} output(s), the targets need {needed}: one for two classes, "
-            "one a class for more, unless another likelihood is given"
+            "one per class for more, unless another likelihood is given"
         )
 
 
@@ -355,7 +355,7 @@ def _ntk(
 def _compare(
     points: Points, start: Snapshot, now: Snapshot, linearised: Linearisation
 ) -> dict[str, Float[Array, " seeds"]]:
-    """One number a seed for each series of `Trajectory`."""
+    """One number per seed for each series of `Trajectory`."""
     likelihood = linearised.likelihood
     distance = _norm(jax.tree.map(jnp.subtract, now.params, start.params))
     log_density = jax.vmap(likelihood.log_density, in_axes=(None, 0))(points.targets, now.train)

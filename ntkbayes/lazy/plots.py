@@ -22,7 +22,7 @@ _MARKERS = "osD^vP"
 
 
 def lazy(result: LazyResult) -> Figure:
-    """Above: drift against training time, a panel a regime, a colour a width, thin lines seeds.
+    """Above: drift against training time, a panel per regime, a colour per width, thin lines seeds.
     Below: drift and gap at the final time against width, with fitted power laws."""
     with own_style():
         figure = Figure(figsize=(WIDTH, 7.4), layout="constrained")

@@ -33,11 +33,11 @@ class LazyResult:
 
     @property
     def verdicts(self) -> tuple[Verdict, ...]:
-        """One a regime, in order."""
+        """One per regime, in order."""
         return tuple(judge(regime, by_width) for regime, by_width in self.trajectories.items())
 
     def to_frame(self) -> "pd.DataFrame":
-        """All trajectories: one row a regime, width, seed and time."""
+        """All trajectories: one row per regime, width, seed and time."""
         import pandas as pd
 
         frames = []
@@ -51,7 +51,7 @@ class LazyResult:
         return pd.concat(frames, ignore_index=True)
 
     def table(self) -> "pd.DataFrame":
-        """The verdicts: one row a regime, numbers as in `Verdict`."""
+        """The verdicts: one row per regime, numbers as in `Verdict`."""
         import pandas as pd
 
         rows = [
@@ -92,7 +92,7 @@ class LazyResult:
 
 
 class TrajectoryFolder(RunFolder):
-    """A run folder whose results are trajectories, one a regime and width.
+    """A run folder whose results are trajectories, one per regime and width.
 
     Args:
         path: of the folder, made if need be.

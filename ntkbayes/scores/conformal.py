@@ -20,7 +20,7 @@ from ntkbayes.scores.simplex import check_level, check_simplex
 
 @dataclass(frozen=True, eq=False)
 class PredictionSets:
-    """Sets of classes, one a point."""
+    """Sets of classes, one per point."""
 
     members: Bool[np.ndarray, "n classes"]
     """Which classes are in the set."""

@@ -91,7 +91,7 @@ def detect(inside: ArrayLike, outside: ArrayLike) -> Detection:
 
 
 def table(laws: Mapping[str, tuple[ArrayLike, ArrayLike]]) -> "pd.DataFrame":
-    """One row a law, from its draws inside and outside (see `detect`), by the name to show.
+    """One row per law, from its draws inside and outside (see `detect`), by the name to show.
 
     Columns are `entropy_auroc`, `entropy_fpr95`, and so on for the other scores of `Detection`.
 

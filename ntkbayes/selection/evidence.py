@@ -32,7 +32,7 @@ Values = dict[str, Float[Array, "..."]]
 
 
 def log_evidence(prior: NTKPrior, data: Dataset, *, likelihood: Likelihood | None = None) -> float:
-    """log q(y | X) of the prior, in nats, with whatever its hyper-parameters are.
+    """log q(y | X) of the prior, in nats, at its own hyper-parameters.
 
     Raises:
         RidgeError: the ridge is 0.
@@ -119,7 +119,7 @@ def _value_and_gradient(
 
 
 def _evidence(values: Values, objective: Evidence) -> tuple[Array, Accuracy]:
-    """Log evidence, and the error of the mode's logits beside their spread."""
+    """Log evidence, and the error of the mode's logits with their spread."""
     likelihood, targets = objective.likelihood, objective.targets
     prior = with_values(objective.prior, values)
     gram = prior.gram(objective.features).ntk / prior.ridge

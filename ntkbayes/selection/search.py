@@ -61,7 +61,7 @@ def maximise_evidence(
         data: training data.
         over: the hyper-parameters to change: of weight_std, bias_std, ridge, mean and a kernel's own.
             The weight_std of a ReLU network without biases does nothing that the ridge does not.
-        ranges: where to look, by name, in place of `hyperparameters.RANGES`.
+        ranges: search ranges by name, in place of `hyperparameters.RANGES`.
         likelihood: as for `Method.fit`.
         max_evaluations: of evidence and gradient, before giving up.
         progress: called with the log evidence of each evaluation, −inf where the mode was not found.
@@ -237,8 +237,7 @@ class _Scale:
         known = {**RANGES, **(ranges or {})}
         if name not in known:
             raise ConfigurationError(
-                f"where is {name}, of the kernel's own, to be looked for? Give ranges="
-                f"{{{name!r}: (low, high)}}"
+                f"no search range for {name}; pass ranges={{{name!r}: (low, high)}}"
             )
         low, high = found = tuple(
             real(f"the range of {name}", end, Range.FINITE) for end in known[name]

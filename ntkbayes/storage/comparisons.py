@@ -6,9 +6,8 @@
       comparison.csv      the table
       report.html         see `app.report`
 
-Every file is written beside its place and moved there once it is whole: an interrupted run or a full
-disk leaves the old file, or none. What is read may be anything: it is whole and what it should be, or
-refused.
+Every file is written under a temporary name and moved into place once whole: an interrupted run or a
+full disk leaves the old file, or none. Whatever is read is either whole and what was written, or refused.
 """
 
 import dataclasses
@@ -71,7 +70,7 @@ def summary_files(comparison: Comparison) -> dict[str, str]:
 
 
 def _records(comparison: Comparison) -> list[LawRecord]:
-    """One a law, by the name that the comparison has for it."""
+    """One per law, by the name that the comparison has for it."""
     return [
         LawRecord(
             dataclasses.replace(predictions, name=name),

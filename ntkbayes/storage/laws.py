@@ -3,8 +3,8 @@
     laws/NAME.nc        predictions of the test points; below /training of the training points; below
                         /surface over the plane. NAME is `files.slug` of the law's
 
-Each file holds a digest of its contents, and a mark of the study that it is a result of. What is read
-may be anything: it is whole and what it should be, or refused.
+Each file holds a digest of its contents, and a mark of the study that it belongs to. Whatever is read is
+either whole and what was written, or refused.
 """
 
 import dataclasses

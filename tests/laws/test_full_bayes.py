@@ -234,7 +234,7 @@ def test_numbers_of_a_kernel_of_ones_own_are_hyperparameters_by_their_names():
     for name in ("kernel", "label", "lenght"):
         with pytest.raises(UnknownNameError, match=f"'{name}'; known are: .*mean, length"):
             value_of(prior, name)
-    with pytest.raises(ConfigurationError, match=r"where is length.* to be looked for"):
+    with pytest.raises(ConfigurationError, match=r"no search range for length; pass ranges="):
         nb.maximise_evidence(prior, data_of(), over=("length",))
     climbed = nb.maximise_evidence(
         prior, data_of(), over=("length",), ranges={"length": (0.01, 100.0)}

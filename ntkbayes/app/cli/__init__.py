@@ -41,7 +41,7 @@ def run() -> None:
     for name in _NOT_OURS:
         os.environ.pop(name, None)
     if ignored:
-        print(f"{', '.join(ignored)} not heeded: same command, same numbers", file=sys.stderr)
+        print(f"{', '.join(ignored)} ignored: same command, same numbers", file=sys.stderr)
     code: int | str | None = 0
     try:
         main()
@@ -53,7 +53,7 @@ def run() -> None:
     unwritten = _flushed()
     code = code or unwritten
     if code == interruption.CODE:
-        # A process that was stopped amid a compilation ends without taking the interpreter down
+        # A process that was stopped during a compilation ends without taking the interpreter down
         # first, at which JAX's threads may crash.
         os._exit(interruption.CODE)
     raise SystemExit(code)

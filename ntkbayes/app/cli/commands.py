@@ -101,7 +101,7 @@ def compare(
 ) -> None:
     """Fit laws of trained classifiers to data, compare them on held-out points, write a report.
 
-    An interrupted run goes on from the laws already finished.
+    An interrupted run resumes from the laws already finished.
     """
     import jax
 
@@ -169,7 +169,7 @@ def sweep(
     test_share: TestShareOption = 0.25,
     baselines: BaselinesOption = True,
     workers: Annotated[
-        int | None, typer.Option(help="Processes on this machine; one a core if not given.")
+        int | None, typer.Option(help="Processes on this machine; one per core if not given.")
     ] = None,
     scheduler: Annotated[
         str | None,
@@ -182,7 +182,7 @@ def sweep(
 ) -> None:
     """Run `compare` for every data set, ridge and seed, several at a time.
 
-    Failed studies are reported, and the others go on. An interrupted sweep goes on from the studies
+    Failed studies are reported, and the others continue. An interrupted sweep resumes from the studies
     already finished; a finished one takes further data sets, ridges and seeds.
     """
     from ntkbayes import networks
@@ -278,7 +278,7 @@ def lazy(
     """Train real networks of several widths, and say where the kernel view of them holds.
 
     Four regimes: with and without ridge, on one-hot and on smoothed targets. Each network is
-    compared with its linearisation, trained by the same steps. An interrupted run goes on from the
+    compared with its linearisation, trained by the same steps. An interrupted run resumes from the
     networks already trained.
     """
     from ntkbayes import networks

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
-STOPPED = "stopped; the same command goes on from what is already finished"
+STOPPED = "stopped; the same command resumes from what is already finished"
 CODE = 130
 _GRACE = 3.0  # seconds
 

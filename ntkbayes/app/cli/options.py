@@ -34,7 +34,7 @@ LawsOption = Annotated[
 ]
 DrawsOption = Annotated[
     int,
-    typer.Option(help="Initialisations of each law that trains them; draws a chain of samplers."),
+    typer.Option(help="Initialisations of each law that trains them; draws per chain of samplers."),
 ]
 TestShareOption = Annotated[float, typer.Option(help="Part of the data held out.")]
 BaselinesOption = Annotated[bool, typer.Option(help="Take in scikit-learn's baselines.")]

@@ -9,8 +9,7 @@ MIXING = ("max_rhat", "min_bulk_ess", "min_tail_ess")
 
 
 def is_mixing_unknown(predictions: Predictions) -> bool:
-    """Whether a diagnostic of the chains is none: R-hat is above √½ whatever the chains, an effective
-    sample size above 0."""
+    """Whether a diagnostic is undefined: any R-hat is above √½, any effective sample size above 0."""
     bounds = zip(MIXING, (0.5**0.5, 0.0, 0.0), strict=True)
     values = [
         (predictions.info[field], least) for field, least in bounds if field in predictions.info

@@ -36,7 +36,7 @@ def require_drawing() -> None:
         from ntkbayes import figures  # noqa: F401
     except Exception as error:  # a wrong MPLBACKEND, no folder for its cache, a broken matplotlibrc
         raise ConfigurationError(
-            f"matplotlib, which draws the report, does not start: {error}; see to MPLBACKEND, "
+            f"matplotlib, which draws the report, does not start: {error}; check MPLBACKEND, "
             "MPLCONFIGDIR or the matplotlibrc"
         ) from error
 

@@ -48,7 +48,7 @@ def _best(comparison: Comparison) -> Remark:
     if not np.isfinite(nll[best].value):
         return Remark("Best prediction", "All negative log likelihoods are infinite.")
     text = (
-        f"{best} has the lowest negative log likelihood, {with_interval(nll[best])} nats a point."
+        f"{best} has the lowest negative log likelihood, {with_interval(nll[best])} nats per point."
     )
     others = {name: _difference(comparison, best, name) for name in nll if name != best}
     if (against := others.get(comparison.reference)) is not None:

@@ -4,8 +4,8 @@ Everywhere `probabilities` and `targets` have shape (n, classes) and rows on the
 may be soft. Nothing is clipped: a class that happened with probability zero costs infinity. Ranges
 hold up to the 1e-6 by which rows may miss the simplex.
 
-Three kinds of piece fit together. A per-point score gives one number a point (`brier`); `Mean`
-makes it a `Score`, one number a data set; the calibration errors are scores already, and those
+Three kinds of piece fit together. A per-point score gives one number per point (`brier`); `Mean`
+makes it a `Score`, one number per data set; the calibration errors are scores already, and those
 with bins take a `Binning`. `bootstrap` and `paired_difference` put intervals around any score:
 
 >>> import numpy as np

@@ -11,7 +11,7 @@ from ntkbayes.scores.simplex import check_simplex, quiet_log
 
 @dataclass(frozen=True)
 class Uncertainty:
-    """Entropies in nats, one a point, with total = aleatoric + epistemic (Depeweg et al. 2018)."""
+    """Entropies in nats, one per point, with total = aleatoric + epistemic (Depeweg et al. 2018)."""
 
     total: Float[np.ndarray, "n"]
     """Entropy of the mean prediction, in [0, log classes]."""

@@ -41,7 +41,7 @@ def correctness(probabilities: ArrayLike, targets: ArrayLike) -> Float[np.ndarra
 class Score(Protocol):
     """One number for a data set: of shape () without weights or with weights (n,).
 
-    Weights (resamples, n) give one number a resample, of shape (resamples,). Integer weights
+    Weights (resamples, n) give one number per resample, of shape (resamples,). Integer weights
     count how often each point occurs, so a score with weights is the score of repeated points.
     """
 

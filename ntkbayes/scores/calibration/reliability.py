@@ -13,7 +13,7 @@ from ntkbayes.scores.simplex import check_level, top_label, validated
 
 @dataclass(frozen=True)
 class ReliabilityCurve:
-    """Top-label confidence against frequency, one entry a non-empty bin, in bin order."""
+    """Top-label confidence against frequency, one entry per non-empty bin, in bin order."""
 
     confidence: Float[np.ndarray, "bins"]
     """Mean of max p in the bin."""
