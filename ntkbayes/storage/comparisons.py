@@ -7,7 +7,7 @@
       report.html         see `app.report`
 
 Every file is written under a temporary name and moved into place once whole: an interrupted run or a
-full disk leaves the old file, or none. Whatever is read is either whole and what was written, or refused.
+full disk leaves the old file, or none. What is read is whole and what was written, or refused.
 """
 
 import dataclasses
