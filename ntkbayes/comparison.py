@@ -86,10 +86,10 @@ class Comparison:
     @cached_property
     def elpd(self) -> dict[str, Elpd]:
         """Expected log predictive density by law."""
-        found = {}
+        by_law = {}
         for name, predictions in self.predictions.items():
-            found[name] = sum_over_points(predictions.pointwise_elpd)
-        return found
+            by_law[name] = sum_over_points(predictions.pointwise_elpd)
+        return by_law
 
     @cached_property
     def elpd_difference(self) -> dict[str, Elpd]:
@@ -116,7 +116,7 @@ class Comparison:
         """Distances of each law to the reference: see `distances`. Of baselines, which have no
         logits, the total variation alone."""
         reference = self.predictions[self.reference]
-        found: dict[str, dict[str, Distance]] = {}
+        by_law: dict[str, dict[str, Distance]] = {}
         for name, predictions in self.predictions.items():
             row = {
                 "tv": distances.total_variation(
@@ -127,8 +127,8 @@ class Comparison:
                 pair = (predictions.centred_logits, reference.centred_logits)
                 row["variance_ratio"] = distances.variance_ratio(*pair)
                 row["energy"] = distances.energy_coefficient(*pair)
-            found[name] = row
-        return found
+            by_law[name] = row
+        return by_law
 
     def table(self) -> "pd.DataFrame":
         """One row per law: every score with the ends of its interval, ELPD, uncertainties, distances

@@ -154,8 +154,8 @@ def held(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise StorageError(f"could not lock {path}: {error.strerror or error}") from error
     with open(descriptor, "r+b", buffering=0) as file:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
             raise StorageError(f"{path} is no lock, but a link or a device; remove it")
         _lock(descriptor, folder)
         os.ftruncate(descriptor, 0)
@@ -281,10 +281,10 @@ def read_json(path: Path) -> dict[str, object]:
         size = path.stat().st_size
         if size > _LARGEST:
             raise ValueError(f"it has {size} bytes")
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(found, dict):
-            raise ValueError(f"it is no object, but of type {type(found).__name__}")
-        level: list[object] = [found]
+        value = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(value, dict):
+            raise ValueError(f"it is no object, but of type {type(value).__name__}")
+        level: list[object] = [value]
         for _ in range(_DEEPEST):
             level = [part for value in level for part in _parts_of(value)]
         if level:
@@ -295,7 +295,7 @@ def read_json(path: Path) -> dict[str, object]:
         if isinstance(error, StorageError):
             raise
         raise StorageError(f"{path} cannot be read ({error})") from error
-    return found
+    return value
 
 
 def _parts_of(value: object) -> Iterable[object]:

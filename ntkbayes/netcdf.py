@@ -103,24 +103,24 @@ def _array(group: "h5py.Group", name: str, size: int) -> np.ndarray:
     """An array of numbers, once it is known to be no larger than the file."""
     import h5py
 
-    found = _linked(group, name)
-    if not isinstance(found, h5py.Dataset) or found.dtype.kind not in "fiu":
+    array = _linked(group, name)
+    if not isinstance(array, h5py.Dataset) or array.dtype.kind not in "fiu":
         raise ValueError(f"{name} is no array of numbers")
-    if found.is_virtual or found.external:
+    if array.is_virtual or array.external:
         raise ValueError(f"{name} lies in another file")
-    if found.nbytes > size or found.id.get_storage_size() < found.nbytes:
-        raise ValueError(f"{name} is said to have {found.nbytes} bytes, in a file of {size}")
-    return np.asarray(found[()])
+    if array.nbytes > size or array.id.get_storage_size() < array.nbytes:
+        raise ValueError(f"{name} is said to have {array.nbytes} bytes, in a file of {size}")
+    return np.asarray(array[()])
 
 
 def _attributes(group: "h5py.Group", names: Collection[str]) -> dict[str, object]:
     import h5py
 
-    found: dict[str, object] = {}
+    values: dict[str, object] = {}
     for name in names:
         if name in group.attrs:
             value = group.attrs[name]
             if isinstance(value, np.ndarray | np.generic) and value.size == 1:
                 value = value.item()
-            found[name] = "" if isinstance(value, h5py.Empty) else value
-    return found
+            values[name] = "" if isinstance(value, h5py.Empty) else value
+    return values

@@ -55,10 +55,10 @@ def _baseline(
         # Hyper-parameters at a bound of their range are scikit-learn's business, and harmless here.
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit(train.features, train.labels)  # type: ignore[attr-defined]
-        found = model.predict_proba(train.check_features(test))  # type: ignore[attr-defined]
+        predicted = model.predict_proba(train.check_features(test))  # type: ignore[attr-defined]
     seconds = time.perf_counter() - begin
     probabilities = np.zeros(test.targets.shape)
-    probabilities[:, model.classes_] = found  # type: ignore[attr-defined]
+    probabilities[:, model.classes_] = predicted  # type: ignore[attr-defined]
     return predictions_from_probabilities(name, probabilities, test, key=key, seconds=seconds)
 
 

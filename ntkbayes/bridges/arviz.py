@@ -217,10 +217,10 @@ def _read(tree: "xr.DataTree") -> Predictions:
 
 
 def _require_known_schema(tree: "xr.DataTree") -> None:
-    found = str(tree.attrs.get("schema"))
-    name, _, number = found.partition(" ")
+    schema = str(tree.attrs.get("schema"))
+    name, _, number = schema.partition(" ")
     if name != "ntkbayes" or not number.isdecimal() or len(number) > 6 or int(number) < 1:
-        raise StorageError(f"not a DataTree of predictions by ntkbayes: its schema is {found!r}")
+        raise StorageError(f"not a DataTree of predictions by ntkbayes: its schema is {schema!r}")
     if int(number) > SCHEMA:
         raise NewerFormatError(written_by_later(str(tree.attrs.get("version"))))
 

@@ -177,13 +177,13 @@ def _text(path: Path) -> str:
 def _advice(path: Path, names: Sequence[str], separator: str) -> str:
     """What to do if the first line has another separator than the suffix says, or nothing."""
     line = separator.join(names)
-    found = next((s for s in ";\t,|" if s in line and s != separator), None)
-    if found is None:
+    other = next((s for s in ";\t,|" if s in line and s != separator), None)
+    if other is None:
         return ""
-    decimal = ", decimal=','" if found == ";" else ""
+    decimal = ", decimal=','" if other == ";" else ""
     return (
         f"; {path.suffix} is read with {_CALLED[separator]}. If this is separated by "
-        f"{_CALLED[found]}, convert it: pandas.read_csv({str(path)!r}, sep={found!r}{decimal})"
+        f"{_CALLED[other]}, convert it: pandas.read_csv({str(path)!r}, sep={other!r}{decimal})"
         f".to_csv('new.csv', index=False){', without decimal if it has points' if decimal else ''}"
     )
 

@@ -296,9 +296,9 @@ def shares(counts: Any) -> Any:
     empty = np.flatnonzero(values.sum(axis=1) == 0)
     if len(empty):
         raise DataError(f"row {empty[0]} of counts has no votes; drop points nobody annotated")
-    found = values / values.sum(axis=1, keepdims=True)
+    rows = values / values.sum(axis=1, keepdims=True)
     _, are_named = _names_of(counts)
-    return type(counts)(found, columns=counts.columns) if are_named else found
+    return type(counts)(rows, columns=counts.columns) if are_named else rows
 
 
 def require_classes(classes: tuple[Hashable, ...]) -> None:

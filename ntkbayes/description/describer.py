@@ -61,14 +61,14 @@ def describe(thing: object) -> Any:
 
 def unidentified(described: object) -> list[str]:
     """The types of all that `describe` could not tell from another of its type."""
-    found: set[str] = set()
+    types: set[str] = set()
     if isinstance(described, Mapping):
         marked = described.get(UNIDENTIFIED, ())
-        found.update(marked if isinstance(marked, list | tuple) else ())
+        types.update(marked if isinstance(marked, list | tuple) else ())
         described = list(described.values())
     for part in described if isinstance(described, list | tuple) else ():
-        found.update(unidentified(part))
-    return sorted(found)
+        types.update(unidentified(part))
+    return sorted(types)
 
 
 def digest(described: object) -> str:
@@ -93,14 +93,14 @@ class Describer:
             return {"within itself": getattr(thing, "__qualname__", type(thing).__qualname__)}
         self._open.add(id(thing))
         try:
-            found = self._contents(thing)
+            told = self._contents(thing)
         finally:
             self._open.discard(id(thing))
         self._told[id(thing)] = (
             thing,
-            found,
+            told,
         )  # with the object, whose id is its own while it lives
-        return found
+        return told
 
     def _contents(self, thing: Any) -> Any:
         """By kind: values, containers, code, objects."""
@@ -201,9 +201,9 @@ class Describer:
 
     def _globals(self, code: CodeType, namespace: Mapping[str, Any]) -> dict[tuple[str, ...], Any]:
         """What code finds in the namespace, by name; of modules, what it takes of them."""
-        found: dict[tuple[str, ...], Any] = {}
+        reached: dict[tuple[str, ...], Any] = {}
         for name in imported_names(code):
-            found["import", name] = self._import(name)
+            reached["import", name] = self._import(name)
         for first, *rest in global_names(code):
             if first not in namespace:
                 continue  # of Python's own, or not there
@@ -213,8 +213,8 @@ class Describer:
                     break
                 value = getattr(value, name)
                 path.append(name)
-            found[tuple(path)] = self.tell(value)
-        return found
+            reached[tuple(path)] = self.tell(value)
+        return reached
 
     def _import(self, name: str) -> Any:
         """A module that code imports when it runs."""

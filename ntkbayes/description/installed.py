@@ -21,9 +21,9 @@ def type_name(thing: type) -> str:
 @functools.cache
 def _installed_folders() -> tuple[Path, ...]:
     paths = sysconfig.get_paths()
-    found = [paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")]
-    found += [*site.getsitepackages(), site.getusersitepackages(), str(Path(__file__).parents[1])]
-    return tuple(Path(path).resolve() for path in found)
+    folders = [paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")]
+    folders += [*site.getsitepackages(), site.getusersitepackages(), str(Path(__file__).parents[1])]
+    return tuple(Path(path).resolve() for path in folders)
 
 
 @functools.cache
@@ -66,29 +66,29 @@ def installed_name(thing: Any) -> str | None:
     module = getattr(thing, "__module__", None)
     if name is None or not is_installed_module(module):
         return None
-    found = _attribute(sys.modules[str(module)], name)
-    return f"{module}.{name}" if found is thing or _is_copy(thing, found) else None
+    original = _attribute(sys.modules[str(module)], name)
+    return f"{module}.{name}" if original is thing or _is_copy(thing, original) else None
 
 
-def _is_copy(thing: Any, found: Any) -> bool:
+def _is_copy(thing: Any, original: Any) -> bool:
     """Whether a function, or one with a rule for its derivative, was pickled by value from another.
     A wrapper, which has the name of what is within it, is none."""
     if isinstance(thing, FunctionType):
         if thing.__closure__ is not None:
             return False
-        while found is not None:
-            if getattr(found, "__code__", None) == thing.__code__:
+        while original is not None:
+            if getattr(original, "__code__", None) == thing.__code__:
                 return True
-            found = getattr(found, "__wrapped__", None)
+            original = getattr(original, "__wrapped__", None)
         return False
     codes = [
-        getattr(getattr(each, "__wrapped__", None), "__code__", None) for each in (thing, found)
+        getattr(getattr(each, "__wrapped__", None), "__code__", None) for each in (thing, original)
     ]
-    return type(thing) is type(found) and codes[0] is not None and codes[0] == codes[1]
+    return type(thing) is type(original) and codes[0] is not None and codes[0] == codes[1]
 
 
 def _attribute(module: ModuleType, qualname: str) -> Any:
-    found: Any = module
+    value: Any = module
     for name in qualname.split("."):
-        found = getattr(found, name, None)
-    return found
+        value = getattr(value, name, None)
+    return value

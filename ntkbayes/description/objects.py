@@ -34,13 +34,13 @@ def numpyro_fields(thing: Any) -> dict[str, Any]:
     """Parameters of a distribution, transform or constraint: not what it has computed from them."""
     if hasattr(thing, "gather_pytree_data_fields"):
         names = {*thing.gather_pytree_data_fields(), *thing.gather_pytree_aux_fields()}
-        found = {name: vars(thing)[name] for name in sorted(names & vars(thing).keys())}
+        fields = {name: vars(thing)[name] for name in sorted(names & vars(thing).keys())}
     else:
         values, (names, rest) = thing.tree_flatten()
-        found = {**dict(zip(names, values, strict=True)), **rest}
+        fields = {**dict(zip(names, values, strict=True)), **rest}
     return {
         name: value
-        for name, value in found.items()
+        for name, value in fields.items()
         if not (value is None or (isinstance(value, tuple) and not value))
     }
 

@@ -27,11 +27,11 @@ SCORES = {
 @styled
 def reliability(comparison: Comparison) -> Figure:
     """How often the predicted class was right, against how sure the law was; one panel per law."""
-    found = colours(comparison)
-    figure, panels = small_multiples(len(found), height=2.5, share=True)
+    colour_of = colours(comparison)
+    figure, panels = small_multiples(len(colour_of), height=2.5, share=True)
     num_classes = next(iter(comparison.predictions.values())).targets.shape[1]
     left = np.floor(10 / num_classes) / 10
-    for place, (panel, (name, colour)) in enumerate(zip(panels, found.items(), strict=True)):
+    for place, (panel, (name, colour)) in enumerate(zip(panels, colour_of.items(), strict=True)):
         p = comparison.predictions[name]
         curve = calibration.reliability_curve(p.probabilities, p.targets)
         heights = 0.22 * curve.count / curve.count.max()
@@ -53,13 +53,13 @@ def reliability(comparison: Comparison) -> Figure:
 @styled
 def scores(comparison: Comparison) -> Figure:
     """Scores of all laws with 90% bootstrap intervals."""
-    found = colours(comparison)
-    size = (WIDTH, 1.1 + 0.3 * len(found))
+    colour_of = colours(comparison)
+    size = (WIDTH, 1.1 + 0.3 * len(colour_of))
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots(1, len(SCORES), sharey=True, squeeze=False)[0]
-    rows = np.arange(len(found))
+    rows = np.arange(len(colour_of))
     for ax, (score, (title, unit)) in zip(axes, SCORES.items(), strict=True):
-        for row, (name, colour) in zip(rows, found.items(), strict=True):
+        for row, (name, colour) in zip(rows, colour_of.items(), strict=True):
             interval = comparison.scores[name][score]
             if not np.isfinite(interval.value):
                 ax.text(
@@ -79,6 +79,6 @@ def scores(comparison: Comparison) -> Figure:
         if score == "accuracy":
             left, right = ax.get_xlim()
             ax.set_xlim(min(left, 0.9), min(right, 1.01))
-    axes[0].set_yticks(rows, [short(name) for name in found])
-    axes[0].set_ylim(len(found) - 0.5, -0.5)
+    axes[0].set_yticks(rows, [short(name) for name in colour_of])
+    axes[0].set_ylim(len(colour_of) - 0.5, -0.5)
     return figure

@@ -31,20 +31,22 @@ def calibration_ranks(ranks: Mapping[str, Ranks]) -> Figure:
         ranks: law → ranks, as `checks.simulation_based_calibration` gives them.
     """
     figure, panels = small_multiples(len(ranks), height=3.0, share=True)
-    for place, (panel, (name, found)) in enumerate(zip(panels, ranks.items(), strict=True)):
+    for place, (panel, (name, law_ranks)) in enumerate(zip(panels, ranks.items(), strict=True)):
         colour = LAW_COLOURS[place % len(LAW_COLOURS)]
-        band = found.band()
+        band = law_ranks.band()
         x = band.points
         panel.fill_between(x, band.lower - x, band.upper - x, color="#dcdcdc", linewidth=0)
         panel.axhline(0, color=FAINT, linewidth=1, dashes=(4, 3))
-        for curve, quantity in zip((found.ecdf(x) - x[:, None]).T, found.names, strict=True):
-            joint = quantity == found.names[-1]
+        for curve, quantity in zip(
+            (law_ranks.ecdf(x) - x[:, None]).T, law_ranks.names, strict=True
+        ):
+            joint = quantity == law_ranks.names[-1]
             style: Keywords = {"linewidth": 1.8} if joint else {"linewidth": 0.9, "alpha": 0.55}
             panel.step(x, curve, where="post", color=INK if joint else colour, **style)
-        outside = int((~found.uniform()).sum())
+        outside = int((~law_ranks.uniform()).sum())
         note: Keywords = {"transform": panel.transAxes, "fontsize": 8.5, "color": FAINT}
         panel.text(
-            0.97, 0.97, f"{outside} of {len(found.names)} outside", ha="right", va="top", **note
+            0.97, 0.97, f"{outside} of {len(law_ranks.names)} outside", ha="right", va="top", **note
         )
         panel.set_title(short(name, 30), loc="left")
         panel.set(xlim=(0, 1))

@@ -26,11 +26,11 @@ from ntkbayes.predictions import Predictions
 @styled
 def uncertainty(comparison: Comparison) -> Figure:
     """Mean aleatoric and epistemic uncertainty of the test points, stacked to the total."""
-    found = colours(comparison)
-    figure = Figure(figsize=(WIDTH, 1.2 + 0.32 * len(found)), layout="constrained")
+    colour_of = colours(comparison)
+    figure = Figure(figsize=(WIDTH, 1.2 + 0.32 * len(colour_of)), layout="constrained")
     ax = figure.subplots()
     longest = max(parts["total"] for parts in comparison.uncertainty.values())
-    for row, (name, colour) in enumerate(found.items()):
+    for row, (name, colour) in enumerate(colour_of.items()):
         parts = comparison.uncertainty[name]
         ax.barh(row, parts["aleatoric"], 0.6, color=tint(colour, 0.35), linewidth=0)
         ax.barh(row, parts["epistemic"], 0.6, parts["aleatoric"], color=colour, linewidth=0)
@@ -38,8 +38,8 @@ def uncertainty(comparison: Comparison) -> Figure:
             f"{parts['epistemic']:.2g}" if comparison.predictions[name].logits is not None else "–"
         )
         ax.text(parts["total"] + 0.01 * longest, row, label, va="center", color=INK, fontsize=8.5)
-    ax.set_yticks(range(len(found)), [short(name) for name in found])
-    ax.set_ylim(len(found) - 0.5, -0.5)
+    ax.set_yticks(range(len(colour_of)), [short(name) for name in colour_of])
+    ax.set_ylim(len(colour_of) - 0.5, -0.5)
     ax.set_xlim(0, 1.1 * max(longest, 1e-12))
     ax.set_xlabel("Mean entropy of the predicted class (nats)")
     ax.grid(axis="x", linewidth=0.6)
@@ -76,7 +76,7 @@ def logit_spread(comparison: Comparison) -> Figure:
             "the spread of logits is compared with the reference's: at least two laws, the reference "
             "among them, must have logits that vary"
         )
-    found = colours(comparison)
+    colour_of = colours(comparison)
     figure, panels = small_multiples(len(shown), height=3.1, share=True)
     values = np.concatenate([reference.ravel(), *(s.ravel() for s in shown.values())])
     positive = values[values > 0]
@@ -85,7 +85,7 @@ def logit_spread(comparison: Comparison) -> Figure:
     for place, (panel, (name, spread)) in enumerate(zip(panels, shown.items(), strict=True)):
         y = spread.ravel()
         both = (x > 0) & (y > 0)
-        style: Keywords = {"s": 16, "color": found[name], "alpha": 0.55, "linewidths": 0}
+        style: Keywords = {"s": 16, "color": colour_of[name], "alpha": 0.55, "linewidths": 0}
         panel.scatter(x[both], y[both], **style, rasterized=len(x) > 1000)
         panel.plot([low, high], [low, high], color=FAINT, linewidth=1, dashes=(4, 3))
         panel.set(xscale="log", yscale="log", xlim=(x[x > 0].min() / 1.3, x.max() * 1.3))

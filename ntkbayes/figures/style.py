@@ -88,17 +88,17 @@ def styled[T](draw: Callable[[T], Figure]) -> Callable[[T], Figure]:
 
 def colours(comparison: Comparison) -> dict[str, str]:
     """The colour of each law, the same in all figures."""
-    found, laws, baselines = {}, 0, 0
+    by_name, laws, baselines = {}, 0, 0
     for name, predictions in comparison.predictions.items():
         if name == comparison.reference:
-            found[name] = REFERENCE_COLOUR
+            by_name[name] = REFERENCE_COLOUR
         elif predictions.logits is None:
-            found[name] = BASELINE_COLOURS[baselines % len(BASELINE_COLOURS)]
+            by_name[name] = BASELINE_COLOURS[baselines % len(BASELINE_COLOURS)]
             baselines += 1
         else:
-            found[name] = LAW_COLOURS[laws % len(LAW_COLOURS)]
+            by_name[name] = LAW_COLOURS[laws % len(LAW_COLOURS)]
             laws += 1
-    return found
+    return by_name
 
 
 def tint(colour: str, strength: float) -> tuple[float, float, float]:

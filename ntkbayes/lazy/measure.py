@@ -359,7 +359,7 @@ def _compare(
     likelihood = linearised.likelihood
     distance = _norm(jax.tree.map(jnp.subtract, now.params, start.params))
     log_density = jax.vmap(likelihood.log_density, in_axes=(None, 0))(points.targets, now.train)
-    found = {
+    series = {
         "drift_train": _norm(now.train_ntk - start.train_ntk) / _norm(start.train_ntk),
         "drift_test": _norm(now.test_ntk - start.test_ntk) / _norm(start.test_ntk),
         "distance": distance,
@@ -374,13 +374,13 @@ def _compare(
     for where, (network, linear) in both.items():
         gap = likelihood.project(network - linear)
         variation = _total_variation(likelihood, network, linear)
-        found |= {
+        series |= {
             f"gap_{where}": jnp.sqrt(jnp.mean(gap**2, axis=(1, 2))),
             f"worst_gap_{where}": largest(gap, axis=(1, 2)),
             f"variation_{where}": jnp.mean(variation, axis=1),
             f"worst_variation_{where}": largest(variation, axis=1),
         }
-    return found
+    return series
 
 
 def _total_variation(likelihood: Likelihood, a: Stack, b: Stack) -> Float[Array, "seeds n"]:

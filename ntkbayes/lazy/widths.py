@@ -169,13 +169,15 @@ class LazyStudy:
                         stable_step_size(network, params, any_points.train, likelihood, ridge)
                     )
             step_size = min(step_sizes)
-            found: dict[Regime, dict[int, Trajectory]] = {regime: {} for regime in self.regimes}
+            trajectories: dict[Regime, dict[int, Trajectory]] = {
+                regime: {} for regime in self.regimes
+            }
             for regime in self.regimes:
                 for width, network in family.items():
                     what = f"{regime}, width {width}"
                     if into.has(regime, width):
                         with announce(f"{what}, already trained"):
-                            found[regime][width] = into.load(regime, width)
+                            trajectories[regime][width] = into.load(regime, width)
                         continue
                     trainer = Trainer(network, likelihood, ridge=regime.ridge, step_size=step_size)
                     with announce(what), _naming(what):
@@ -186,10 +188,10 @@ class LazyStudy:
                             steps=recorded_steps(self.num_steps),
                         )
                         into.save(regime, width, trajectory)
-                    found[regime][width] = trajectory
+                    trajectories[regime][width] = trajectory
             with announce("figure"):
                 about = {"command": command, "step size": step_size, "versions": versions()}
-                result = LazyResult(found, settings={**settings, **about})
+                result = LazyResult(trajectories, settings={**settings, **about})
                 result.save(into.path)
                 plots.write(result, into.path)
         return result

@@ -34,8 +34,8 @@ class PredictionSets:
 
         Raises DataError for labels that are no class indices, or not n.
         """
-        found = _labels(labels, self.members.shape)
-        return float(self.members[np.arange(len(found)), found].mean())
+        indices = _labels(labels, self.members.shape)
+        return float(self.members[np.arange(len(indices)), indices].mean())
 
     @property
     def mean_size(self) -> float:
@@ -135,12 +135,12 @@ def _checked(
 
 def _labels(labels: ArrayLike, shape: tuple[int, ...]) -> np.ndarray:
     """Labels as indices of the classes of an array of that shape, (n, classes)."""
-    found = np.asarray(labels)
-    if found.shape != shape[:1] or found.dtype.kind not in "iu":
+    indices = np.asarray(labels)
+    if indices.shape != shape[:1] or indices.dtype.kind not in "iu":
         raise DataError(
-            f"labels have shape {found.shape} and type {found.dtype}; they must be {shape[0]} "
+            f"labels have shape {indices.shape} and type {indices.dtype}; they must be {shape[0]} "
             "class indices, such as Dataset.labels"
         )
-    if bad := np.flatnonzero((found < 0) | (found >= shape[1])).tolist():
-        raise DataError(f"label {bad[0]} is {found[bad[0]]}; classes are 0 to {shape[1] - 1}")
-    return found
+    if bad := np.flatnonzero((indices < 0) | (indices >= shape[1])).tolist():
+        raise DataError(f"label {bad[0]} is {indices[bad[0]]}; classes are 0 to {shape[1] - 1}")
+    return indices

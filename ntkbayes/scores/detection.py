@@ -106,8 +106,8 @@ def table(laws: Mapping[str, tuple[ArrayLike, ArrayLike]]) -> "pd.DataFrame":
     rows = {}
     for name, (inside, outside) in laws.items():
         row = {}
-        for score, found in vars(detect(inside, outside)).items():
-            row[f"{score}_auroc"], row[f"{score}_fpr95"] = found.auroc, found.fpr95
+        for score, separation in vars(detect(inside, outside)).items():
+            row[f"{score}_auroc"], row[f"{score}_fpr95"] = separation.auroc, separation.fpr95
         rows[name] = row
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("law")
 

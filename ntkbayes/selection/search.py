@@ -136,7 +136,7 @@ class _Search:
             ends = start.place - reach, start.place + reach
             box = np.transpose([np.clip(end, self.low, self.high) for end in ends])
             try:
-                found = minimize(
+                run = minimize(
                     self._descend,
                     start.place,
                     jac=True,
@@ -151,12 +151,12 @@ class _Search:
                         f"it still grows towards values where {failed.__cause__}"
                     ) from failed
                 continue
-            if self._is_flat(_NEARLY_FLAT if found.success else _FLAT):
+            if self._is_flat(_NEARLY_FLAT if run.success else _FLAT):
                 self._require_inside()
                 return self._maximum()
             if not self.best.value > start.value:
                 raise self._ended(
-                    f"L-BFGS-B stopped at slopes of {self.best.slope} ({found.message})"
+                    f"L-BFGS-B stopped at slopes of {self.best.slope} ({run.message})"
                 )
             reach *= 2
 
@@ -239,17 +239,17 @@ class _Scale:
             raise ConfigurationError(
                 f"no search range for {name}; pass ranges={{{name!r}: (low, high)}}"
             )
-        low, high = found = tuple(
+        low, high = ends = tuple(
             real(f"the range of {name}", end, Range.FINITE) for end in known[name]
         )
         if not low < high or (name != "mean" and low <= 0):
-            raise ConfigurationError(f"the range of {name} must be (low, high), got {found}")
+            raise ConfigurationError(f"the range of {name} must be (low, high), got {ends}")
         if not bool(jnp.all((low <= start) & (start <= high))):
             raise ConfigurationError(
-                f"{name} starts at {np.asarray(start)}, outside its range {found}; give ranges="
+                f"{name} starts at {np.asarray(start)}, outside its range {ends}; give ranges="
                 f"{{{name!r}: (low, high)}}"
             )
-        return cls(name, tuple(start.shape), found)
+        return cls(name, tuple(start.shape), ends)
 
     @property
     def bounds(self) -> list[tuple[float, float]]:

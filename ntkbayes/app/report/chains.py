@@ -19,27 +19,27 @@ def is_mixing_unknown(predictions: Predictions) -> bool:
 
 def chain_trouble(predictions: Predictions) -> list[str]:
     """What is wrong with the Markov chains, in words; empty if nothing is."""
-    info, found = predictions.info, []
+    info, trouble = predictions.info, []
     if info.get("num_divergences", 0) > 0:
-        found.append(
+        trouble.append(
             f"{info['num_divergences']:.0f} transitions diverged: the posterior may not be explored."
         )
     if is_mixing_unknown(predictions):
         chains = predictions.num_chains
         why = why_unknown(chains, len(predictions.label_draws) // chains)
         why = why or "a logit was moved by no chain, or is not finite"
-        return [*found, f"Whether the chains have converged is not known: {why}."]
+        return [*trouble, f"Whether the chains have converged is not known: {why}."]
     if (rhat := info.get("max_rhat", 1.0)) > WORST_RHAT:
-        found.append(f"R-hat is {rhat:.3f}, above {WORST_RHAT}: the chains disagree.")
+        trouble.append(f"R-hat is {rhat:.3f}, above {WORST_RHAT}: the chains disagree.")
     elif rhat > GOOD_RHAT:
-        found.append(
+        trouble.append(
             f"R-hat is {rhat:.3f}, above {GOOD_RHAT}: good enough for means, not for tails."
         )
     needed = ESS_PER_CHAIN * predictions.num_chains
     for where, field in (("in bulk", "min_bulk_ess"), ("in the tails", "min_tail_ess")):
         if (ess := info.get(field, np.inf)) < needed:
-            found.append(
+            trouble.append(
                 f"The effective sample size {where} is {ess:.0f}, below {needed} ({ESS_PER_CHAIN} per "
                 "chain)."
             )
-    return found
+    return trouble

@@ -63,9 +63,9 @@ def in_short(comparison: Comparison) -> str:
         f"<li><strong>{topic}.</strong> {escaped(text)}</li>" for topic, text in remarks(comparison)
     )
     trouble = "\n".join(
-        f"<p><strong>{escaped(name)}.</strong> {escaped(' '.join(found))}</p>"
+        f"<p><strong>{escaped(name)}.</strong> {escaped(' '.join(problems))}</p>"
         for name, p in comparison.predictions.items()
-        if (found := chain_trouble(p))
+        if (problems := chain_trouble(p))
     )
     warning = prose("warning chains", items=trouble) if trouble else ""
     return prose("section short", items=items, warning=warning)

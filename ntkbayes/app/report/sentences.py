@@ -23,8 +23,8 @@ class Remark(NamedTuple):
 
 def remarks(comparison: Comparison) -> list[Remark]:
     """The comparison in a few sentences, every one computed."""
-    found = [_best(comparison), _confidence(comparison), *_spreads(comparison)]
-    return [*found, *_laplace_and_nuts(comparison), *_chains(comparison)]
+    overview = [_best(comparison), _confidence(comparison), *_spreads(comparison)]
+    return [*overview, *_laplace_and_nuts(comparison), *_chains(comparison)]
 
 
 def confidence_gap(comparison: Comparison, name: str) -> Interval:
@@ -101,7 +101,7 @@ def _spreads(comparison: Comparison) -> list[Remark]:
     meant = {"NUTS": "the exact posterior", "Laplace": "the Laplace posterior"}.get(
         kind(comparison.predictions[reference]), reference
     )
-    found = []
+    said = []
     for name, predictions in comparison.predictions.items():
         if kind(predictions) != "random init" or name == reference:
             continue
@@ -116,14 +116,14 @@ def _spreads(comparison: Comparison) -> list[Remark]:
             f"random initialisation alone is {words.replace('…', 'confident')} {meant}. Its epistemic "
             f"uncertainty is {own:.2g} nats, against {its:.2g}."
         )
-        found.append(Remark("Spread", text))
-    return found
+        said.append(Remark("Spread", text))
+    return said
 
 
 def _laplace_and_nuts(comparison: Comparison) -> list[Remark]:
     own = kind(comparison.predictions[comparison.reference])
     other = {"NUTS": "Laplace", "Laplace": "NUTS"}.get(own)
-    found = []
+    said = []
     for name in (n for n, p in comparison.predictions.items() if kind(p) == other):
         row = comparison.distances[name]
         tv, energy, ratio = row["tv"], row["energy"], row["variance_ratio"].value
@@ -141,12 +141,12 @@ def _laplace_and_nuts(comparison: Comparison) -> list[Remark]:
             text += "the Gaussian approximation is visibly not the posterior."
             if 0.8 < ratio < 1.25:
                 text += f" The spread agrees (variance ratio {ratio:.2f}); mean and shape do not."
-        found.append(Remark("Laplace against the exact posterior", text))
-    return found
+        said.append(Remark("Laplace against the exact posterior", text))
+    return said
 
 
 def _chains(comparison: Comparison) -> list[Remark]:
-    found = []
+    said = []
     for name, p in comparison.predictions.items():
         if kind(p) == "NUTS" and {"num_divergences", *MIXING} <= set(p.info):
             text = f"{name} has {p.info['num_divergences']:.0f} divergences"
@@ -159,5 +159,5 @@ def _chains(comparison: Comparison) -> list[Remark]:
             text += (
                 ": see the warning below." if chain_trouble(p) else ": the chains look converged."
             )
-            found.append(Remark("Markov chains", text))
-    return found
+            said.append(Remark("Markov chains", text))
+    return said

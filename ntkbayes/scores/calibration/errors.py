@@ -76,15 +76,15 @@ def smooth_ece(
         gaps = np.abs(fft.dct(modes[row] * np.exp(-(width[:, None] ** 2) * rate), type=1))
         return (gaps.sum(axis=1) - (gaps[:, 0] + gaps[:, -1]) / 2) / GRID
 
-    found = elementwise.find_root(
+    root = elementwise.find_root(
         lambda width, row: smoothed(width, row) - width,
         (np.zeros(len(rows)), np.full(len(rows), 2.0)),  # 1 plus round-off may be reached
         args=(rows,),
         tolerances={"xatol": 1e-14, "xrtol": 0},
     )
-    if not found.success.all():
+    if not root.success.all():
         raise ConvergenceError("smooth ECE: no fixed point was found; this is a bug, report it")
-    values = smoothed(found.x, rows)
+    values = smoothed(root.x, rows)
     return values if w.ndim == 2 else values[0]
 
 

@@ -49,17 +49,17 @@ def save_checkpoint(path: Path, state: TrainingState, mark: str) -> None:
 def load_checkpoint(path: Path, like: TrainingState, mark: str) -> TrainingState:
     try:
         arrays = load_arrays(path)
-        found = json.loads(str(arrays["mark"]))
+        marked = json.loads(str(arrays["mark"]))
         leaves = [arrays[f"leaf{i}"] for i in range(len(arrays) - 1)]
     except (StorageError, ValueError, KeyError, RecursionError) as error:
         raise StorageError(
             f"{path} is not a readable checkpoint ({error}); delete it and run again"
         ) from error
     wanted = json.loads(mark)
-    if not isinstance(found, dict):
+    if not isinstance(marked, dict):
         raise StorageError(f"{path} is not a checkpoint of ntkbayes; delete it and run again")
-    if found != wanted:
-        names = ", ".join(name for name in wanted if found.get(name) != wanted[name])
+    if marked != wanted:
+        names = ", ".join(name for name in wanted if marked.get(name) != wanted[name])
         raise StorageError(
             f"{path} is a checkpoint of another training (it differs in: {names}); delete it, or "
             "choose another file"
