@@ -9,11 +9,19 @@ from ntkbayes.figures.calibration import reliability, scores
 from ntkbayes.figures.plane import surfaces
 from ntkbayes.figures.ranks import calibration_ranks
 from ntkbayes.figures.spread import logit_spread, uncertainty
-from ntkbayes.figures.style import CLASS_COLOURS, LAW_COLOURS, STYLE, colours, own_style
+from ntkbayes.figures.style import (
+    CLASS_COLOURS,
+    LAW_COLOURS,
+    REFERENCE_COLOUR,
+    STYLE,
+    colours,
+    own_style,
+)
 
 __all__ = [
     "CLASS_COLOURS",
     "LAW_COLOURS",
+    "REFERENCE_COLOUR",
     "STYLE",
     "calibration_ranks",
     "colours",
