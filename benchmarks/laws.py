@@ -49,7 +49,7 @@ def main() -> None:
     size = train.num_points
 
     factor = jax.jit(jnp.linalg.cholesky)
-    matrix = problem.prior_gram + 1e-8 * jnp.eye(size)
+    matrix = problem.prior_gram.dense() + 1e-8 * jnp.eye(size)
     unit = seconds(lambda: factor(matrix), 50)
     print(f"n = {size}, one logit, {draws} draws; one Cholesky: {1e3 * unit:.2f} ms\n")
 
@@ -82,7 +82,7 @@ def main() -> None:
     law: Any = nb.RandomInit(num_inits=draws).solve(problem, key)
     alpha = law.alpha
     initial = law.g.values
-    logits = problem.mean[None] + initial + jnp.einsum("ij,sjc->sic", problem.gram.ntk, alpha)
+    logits = problem.mean[None] + initial + problem.gram.ntk @ alpha
     residual = jax.vmap(lambda f: problem.likelihood.residual(problem.targets, f))(logits)
     worst = float(jnp.max(jnp.abs(alpha - residual / 0.1)))
     print(f"\nrandom init: worst residual {random_init.worst_residual:.1e} in probability,")

@@ -66,7 +66,7 @@ def digits(num_points: int) -> nb.Dataset:
 def by_hand(problem: Problem, warmup: int, samples: int) -> Callable[[int], Run]:
     """The plain whitened model with NumPyro's defaults."""
     labels = jnp.argmax(problem.targets, axis=1)
-    covariance: Any = problem.prior_gram
+    covariance = problem.prior_gram.dense()
     lower = jnp.linalg.cholesky(covariance + 1e-9 * jnp.eye(len(labels)) * covariance[0, 0])
 
     def model() -> None:

@@ -42,7 +42,7 @@ def main() -> None:
             "evidence": laplace.info.log_evidence,
             "covariance": laplace.covariance(NEW),
             "inits": inits.sample(KEY, NEW),
-            "kernel_bytes": bytes_of(point.problem.gram.ntk),
+            "kernel_bytes": bytes_of(point.problem.gram.ntk.dense()),
             "factor_bytes": bytes_of(inits.g.process.factor.lower),
         }
         if PROCESSES == 1:  # the rest is made of the same pieces

@@ -459,7 +459,7 @@ def test_nuts_on_one_point_is_quadrature():
     law = nb.NUTS(num_samples=1000, num_warmup=200, num_chains=2).fit(
         PRIOR, one, likelihood=Poisson(), key=KEY
     )
-    variance = float(PRIOR.gram(one.features).ntk[0, 0]) / 0.4
+    variance = float(PRIOR.gram(one.features).ntk.dense()[0, 0]) / 0.4
     mean, spread, _ = oracle.one_point_posterior(
         oracle.Counts(), variance, one.targets, np.zeros(1)
     )

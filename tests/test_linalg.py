@@ -5,18 +5,23 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.linalg
+from jaxtyping import Array
 
 from ntkbayes.errors import ConfigurationError, NotPositiveDefiniteError, PrecisionError
 from ntkbayes.linalg import (
     BlockCurvature,
     BlockedTriangle,
     Conditional,
+    CoupledGram,
     CoupledInverse,
-    Operator,
+    OperatorGram,
+    SharedBlock,
+    SharedGram,
     SharedInverse,
     StructuredCurvature,
+    block_of,
     cholesky,
-    curved_inverse,
+    gram_of,
     largest,
     require_float64,
 )
@@ -199,14 +204,14 @@ def test_conditional_equals_dense_conditioning():
     new = RNG.standard_normal((4, 2))
     gram, cross, own = rbf(POINTS, POINTS) + 0.1 * np.eye(7), rbf(POINTS, new), rbf(new, new)
     factor = cholesky(jnp.asarray(gram))
-    conditional = Conditional.build(factor, jnp.asarray(cross), jnp.asarray(own))
+    conditional = Conditional.build(factor, *(SharedBlock(jnp.asarray(k)) for k in (cross, own)))
     values = RNG.standard_normal((7, 2))
     white = factor.whiten(jnp.asarray(values))
     np.testing.assert_allclose(
         conditional.projection @ white, cross.T @ np.linalg.solve(gram, values), atol=1e-10
     )
     np.testing.assert_allclose(
-        conditional.root @ conditional.root.T,
+        conditional.root.matrix @ conditional.root.matrix.T,
         own - cross.T @ np.linalg.solve(gram, cross),
         atol=1e-10,
     )
@@ -214,9 +219,10 @@ def test_conditional_equals_dense_conditioning():
 
 def test_conditional_at_the_points_known_is_certain():
     factor = cholesky(jnp.asarray(GRAM))
-    conditional = Conditional.build(factor, jnp.asarray(GRAM), jnp.asarray(GRAM))
+    gram = SharedBlock(jnp.asarray(GRAM))
+    conditional = Conditional.build(factor, gram, gram)
     np.testing.assert_allclose(conditional.projection, factor.lower, atol=1e-9)
-    assert float(jnp.max(jnp.abs(conditional.root))) < 1e-5
+    assert float(jnp.max(jnp.abs(conditional.root.matrix))) < 1e-5
 
 
 # --- curvature -----------------------------------------------------------------------------------
@@ -285,7 +291,11 @@ def test_curved_inverse_equals_its_dense_matrix(diagonal, coupled, scale):
 
     k = RNG.standard_normal((7, 4))
     for j, (quadratic, columns) in enumerate(
-        zip(inverse.quadratic(jnp.asarray(k)), inverse.columns(jnp.asarray(k)), strict=True)
+        zip(
+            inverse.quadratic(SharedBlock(jnp.asarray(k))),
+            inverse.columns(jnp.asarray(k)),
+            strict=True,
+        )
     ):
         pushed = np.kron(k[:, j : j + 1], np.eye(size))
         np.testing.assert_allclose(quadratic, pushed.T @ expected @ pushed, **close)
@@ -302,7 +312,7 @@ def test_curved_inverse_stays_finite_when_every_probability_is_zero_or_one():
     # W = 0: nothing is known of the curvature, and nothing is conditioned on.
     np.testing.assert_allclose(inverse.matvec(jnp.ones((7, 3))), 0, atol=1e-12)
     np.testing.assert_allclose(inverse.log_determinant, 0, atol=1e-12)
-    np.testing.assert_allclose(inverse.quadratic(jnp.asarray(GRAM)), 0, atol=1e-11)
+    np.testing.assert_allclose(inverse.quadratic(SharedBlock(jnp.asarray(GRAM))), 0, atol=1e-11)
 
 
 # --- curvature of no known structure -------------------------------------------------------------
@@ -351,18 +361,20 @@ def test_the_inverse_curved_by_blocks_equals_its_dense_matrix(blocks, coupled):
         gram = np.kron(GRAM, np.array([[2.0, 0.3, 0.0], [0.3, 1.0, -0.2], [0.0, -0.2, 0.5]]))
     whole = np.eye(21) + w @ gram
     expected = np.linalg.solve(whole, w)
-    given = gram if coupled else GRAM
-    inverse = curved_inverse(jnp.asarray(given), BlockCurvature(jnp.asarray(blocks)))
+    shared, both = SharedGram(jnp.asarray(GRAM)), CoupledGram(jnp.asarray(gram), 3)
+    inverse = (both if coupled else shared).curved(BlockCurvature(jnp.asarray(blocks)))
     v = RNG.standard_normal((7, 3))
     np.testing.assert_allclose(
         inverse.matvec(jnp.asarray(v)).ravel(), expected @ v.ravel(), atol=1e-11
     )
     np.testing.assert_allclose(inverse.log_determinant, np.linalg.slogdet(whole)[1], atol=1e-10)
-    k = RNG.standard_normal((21, 12) if coupled else (7, 4))
-    columns = k if coupled else np.kron(k, np.eye(3))
+    k = both.like(jnp.asarray(RNG.standard_normal((21, 12))))
+    if not coupled:
+        k = shared.like(jnp.asarray(RNG.standard_normal((7, 4))))
+    columns = np.asarray(k.every_output(3))
     quadratic = columns.T @ expected @ columns
     np.testing.assert_allclose(
-        inverse.quadratic(jnp.asarray(k)),
+        inverse.quadratic(k),
         [quadratic[3 * j : 3 * j + 3, 3 * j : 3 * j + 3] for j in range(4)],
         atol=1e-10,
     )
@@ -370,8 +382,8 @@ def test_the_inverse_curved_by_blocks_equals_its_dense_matrix(blocks, coupled):
 
 def test_blocks_of_softmax_curve_as_its_structure_does():
     curvature = StructuredCurvature(jnp.asarray(saturated(LOGITS)), True)
-    known = curved_inverse(jnp.asarray(GRAM), curvature)
-    found = curved_inverse(jnp.asarray(GRAM), BlockCurvature(curvature.blocks))
+    gram = SharedGram(jnp.asarray(GRAM))
+    known, found = gram.curved(curvature), gram.curved(BlockCurvature(curvature.blocks))
     assert isinstance(known, SharedInverse)
     assert isinstance(found, CoupledInverse)
     v = jnp.asarray(RNG.standard_normal((7, 3)))
@@ -380,19 +392,94 @@ def test_blocks_of_softmax_curve_as_its_structure_does():
 
 
 def test_a_block_curvature_of_a_kernel_known_by_products_is_refused():
-    class Products(Operator):
-        def matvec(self, v):
-            return v
-
-        def dense(self):
-            return jnp.eye(21)
-
-        def __truediv__(self, divisor):
-            return self
-
-        @property
-        def surrogate(self):
-            return jnp.eye(7)
-
     with pytest.raises(ConfigurationError, match="a larger max_rows"):
-        curved_inverse(Products(), BlockCurvature(jnp.asarray(BLOCKS["definite"])))
+        Products(jnp.asarray(GRAM)).curved(BlockCurvature(jnp.asarray(BLOCKS["definite"])))
+
+
+# --- kinds of Gram -------------------------------------------------------------------------------
+
+
+class Products(OperatorGram):
+    """shared ⊗ I, by its products."""
+
+    shared: Array
+    num_outputs = 3
+
+    def gram(self):
+        return self
+
+    def matvec(self, v):
+        return self.shared @ v
+
+    def dense(self):
+        return jnp.kron(self.shared, jnp.eye(self.num_outputs))
+
+    def __mul__(self, number):
+        return Products(self.shared * number)
+
+    def __truediv__(self, number):
+        return Products(self.shared / number)
+
+    @property
+    def surrogate(self):
+        return self.shared
+
+
+@pytest.fixture(params=["shared", "coupled", "operator"])
+def gram(request):
+    """3 GRAM ⊗ I over 3 outputs."""
+    matrix = jnp.asarray(GRAM)
+    found = {
+        "shared": SharedGram(matrix),
+        "coupled": CoupledGram(jnp.kron(matrix, jnp.eye(3)), 3),
+        "operator": Products(matrix),
+    }[request.param]
+    return np.float64(6.0) * found / 2
+
+
+def test_every_kind_of_gram_acts_on_logits_as_its_matrix(gram):
+    whole = np.kron(3 * GRAM, np.eye(3))
+    v = RNG.standard_normal((2, 7, 3))
+    np.testing.assert_allclose(gram.every_output(3), whole, rtol=1e-12)
+    for given in (v, v[0]):
+        expected = (given.reshape(-1, 21) @ whole).reshape(given.shape)
+        np.testing.assert_allclose(gram @ jnp.asarray(given), expected, atol=1e-12)
+    np.testing.assert_array_equal(np.asarray(gram), gram.dense())
+    formed = gram.formed()
+    np.testing.assert_allclose(formed.every_output(3), whole, rtol=1e-12)
+    np.testing.assert_allclose(formed.T.every_output(3), whole, rtol=1e-12)
+    products = [column.T @ column for column in np.split(whole, 7, axis=1)]
+    np.testing.assert_allclose(formed.column_products(3), products, atol=1e-10)
+    spread = np.broadcast_to(gram.variances, (7, 3)).ravel()
+    assert (spread >= (1 - 1e-12) * np.diag(whole)).all()
+    assert gram.largest_eigenvalue() == pytest.approx(np.linalg.eigvalsh(whole)[-1])
+
+
+def test_a_gram_that_is_formed_has_a_factor_and_what_is_made_of_it(gram):
+    whole = np.kron(3 * GRAM, np.eye(3))
+    if not gram.couples or isinstance(gram, CoupledGram):
+        gram.require_formed("this")
+        np.testing.assert_allclose(
+            gram.diagonal_blocks(3), 9 * np.broadcast_to(np.eye(3), (7, 3, 3))
+        )
+        lower = np.asarray(gram.formed().like(gram.factor().lower).every_output(3))
+        np.testing.assert_allclose(lower @ lower.T, whole, atol=1e-9)
+    else:
+        with pytest.raises(ConfigurationError, match=r"this, .* a larger max_rows"):
+            gram.require_formed("this")
+        with pytest.raises(ConfigurationError, match="of 21 rows, more than the kernel's max_rows"):
+            gram.factor()
+        with pytest.raises(ConfigurationError, match="of 21 rows: use a ridge > 0"):
+            gram.interpolator(is_flat=True, num_outputs=3)
+
+
+def test_values_between_points_are_shared_and_values_between_outputs_coupled():
+    v = RNG.standard_normal((7, 3))
+    for matrix, kind in ((GRAM, SharedGram), (np.kron(GRAM, np.eye(3)), CoupledGram)):
+        found = gram_of(jnp.asarray(matrix), 7)
+        assert isinstance(found, kind)
+        assert gram_of(found, 7) is found
+        np.testing.assert_allclose(found @ jnp.asarray(v), GRAM @ v, atol=1e-12)
+        block = block_of(jnp.asarray(matrix[:, : matrix.shape[1] // 7]), 7, 1)
+        assert block.couples == (kind is CoupledGram)
+        np.testing.assert_allclose(block @ jnp.asarray(v[:1]), GRAM[:, :1] @ v[:1], atol=1e-12)

@@ -108,7 +108,7 @@ class _NetworkKernel(AbstractKernel):
                 f"inputs with {x.shape[1]} and {y.shape[1]} features; a kernel takes two of one width"
             )
         prior = self.to_prior()
-        return prior.cross(x, y).ntk / prior.ridge
+        return prior.cross(x, y).ntk.dense() / prior.ridge
 
     def variances(self, x: Num[Array, "n d"]) -> Float[Array, " n"]:
         """The kernel between each input and itself. Raises as `block` does."""

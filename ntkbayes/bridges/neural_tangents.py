@@ -135,15 +135,21 @@ class StaxKernel(Kernel):
     compiled: ClassVar[bool] = False
 
     def cross(self, x1: Float[Array, "n1 ..."], x2: Float[Array, "n2 ..."]) -> KernelPair:
-        nngp, ntk = self._evaluate(x1, None if x1 is x2 else x2)
-        same, exact = _coincide(x1, x2), self.diagonal(x1)
-        return KernelPair(
-            jnp.where(same, exact.nngp[:, None], nngp), jnp.where(same, exact.ntk[:, None], ntk)
-        )
+        return self._mended(self._evaluate(x1, x2), x1, x2)
+
+    def gram(self, x: Float[Array, "n ..."]) -> KernelPair:
+        return self._mended(self._evaluate(x, None), x, x)
 
     def diagonal(self, x: Float[Array, "n ..."]) -> KernelPair:
         nngp, ntk = jax.vmap(lambda point: self._evaluate(point[None], None))(x)
         return KernelPair(nngp[:, 0, 0], ntk[:, 0, 0])
+
+    def _mended(self, values: tuple[Array, Array], x1: Array, x2: Array) -> KernelPair:
+        """With the diagonal's values wherever inputs coincide."""
+        same, exact = _coincide(x1, x2), self.diagonal(x1)
+        return KernelPair(
+            *(jnp.where(same, own[:, None], v) for own, v in zip(exact, values, strict=True))
+        )
 
     def _evaluate(self, x1: Array, x2: Array | None) -> tuple[Array, Array]:
         try:

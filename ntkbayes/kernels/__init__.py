@@ -3,6 +3,7 @@
 from ntkbayes.kernels import validity
 from ntkbayes.kernels.analytic import MLPKernel
 from ntkbayes.kernels.base import (
+    DrawFunctions,
     FunctionKernel,
     Functions,
     Kernel,
@@ -16,6 +17,7 @@ from ntkbayes.kernels.last_layer import LastLayerKernel, last_layer
 from ntkbayes.kernels.reshaped import ReshapedKernel
 
 __all__ = [
+    "DrawFunctions",
     "EmpiricalKernel",
     "EmpiricalNTK",
     "FunctionKernel",

@@ -1,9 +1,10 @@
 """What a kernel is, to the rest of the library."""
 
 import abc
+import dataclasses
 from collections.abc import Callable
 from functools import singledispatch
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -13,19 +14,24 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ntkbayes.errors import ConfigurationError
 from ntkbayes.linalg import Portable
 
-Block = Float[Array, "n1 n2"]
-
 
 class KernelPair(NamedTuple):
-    """NNGP K and NTK Θ evaluated at the same inputs: two blocks (see `linalg.blocks`), or two diagonals.
+    """NNGP K and NTK Θ evaluated at the same inputs.
 
-    At infinite width both are scalar kernels, (n1, n2) with diagonals (n,): the C logits are
-    independent and alike. A finite network's NTK couples them, (n1 C, n2 C) or an operator with
-    diagonal (n, C, C), and its K is not known: None.
+    From a `Kernel` each is an array or a block of `linalg`. Between inputs it is (n1, n2), a scalar
+    kernel, as at infinite width the C logits are independent and alike; or (n1 C, n2 C), or a block
+    known by its products, where a finite network's NTK couples the logits. Diagonals are (n,) or
+    (n, C, C). A K that is not known, as a finite network's, is None.
+
+    From `NTKPrior.gram` each is a `Gram`, from `NTKPrior.cross` a `Block`.
     """
 
     nngp: Any
     ntk: Any
+
+    def map(self, function: Callable[[Any], Any]) -> "KernelPair":
+        """The pair of function(K) and function(Θ), of those that are known."""
+        return KernelPair(*(None if part is None else function(part) for part in self))
 
 
 class Functions(eqx.Module):
@@ -36,15 +42,16 @@ class Functions(eqx.Module):
         """Each function at the inputs."""
 
 
+DrawFunctions = Callable[[PRNGKeyArray, int], Functions]
+"""Given a key and a number of draws, so many random functions."""
+
+
 class Kernel(Portable, eqx.Module):
     """NNGP and NTK as functions of two sets of inputs.
 
-    `compiled` says whether `NTKPrior` evaluates them under `jax.jit`; `is_covariance` whether they are
-    covariances by construction, so that none of their values have to be looked at.
+    A kernel defines `cross` and `diagonal`. The rest declares what else it can do, and need not be
+    written for a scalar kernel.
     """
-
-    compiled: ClassVar[bool] = True
-    is_covariance: ClassVar[bool] = False
 
     @abc.abstractmethod
     def cross(self, x1: Float[Array, "n1 ..."], x2: Float[Array, "n2 ..."]) -> KernelPair:
@@ -54,21 +61,48 @@ class Kernel(Portable, eqx.Module):
     def diagonal(self, x: Float[Array, "n ..."]) -> KernelPair:
         """Both kernels between every input and itself."""
 
+    def gram(self, x: Float[Array, "n ..."]) -> KernelPair:
+        """Both kernels between all inputs: cross(x, x), or quicker where symmetry saves work.
+
+        `NTKPrior` asks only kernels that are not `compiled` for it.
+        """
+        return self.cross(x, x)
+
     def traced(self) -> "Kernel":
         """The kernel with the numbers it may be varied in as arrays: as Python's they would be constants
         of a compiled program, and other ones another program."""
         return self
 
+    @property
+    def compiled(self) -> bool:
+        """Whether `NTKPrior` evaluates `cross` under `jax.jit`, by blocks of rows.
+
+        By default yes, unless the kernel is made of one that compiles itself.
+        """
+        parts = (getattr(self, field.name) for field in dataclasses.fields(self))
+        return all(part.compiled for part in parts if isinstance(part, Kernel))
+
+    @property
+    def is_covariance(self) -> bool:
+        """Whether K and Θ are covariances by construction, so that none of their values are checked."""
+        return False
+
+    def is_formed(self, num_rows: int) -> bool:
+        """Whether a Gram of so many rows is formed, rather than known by its products."""
+        return True
+
     def num_outputs(self, x: Float[Array, "n ..."]) -> int | None:
-        """The number of logits, if the kernel is of so many and no other."""
+        """The number of logits if the kernel fixes it, else None."""
         return None
 
-    def initial_functions(self, key: PRNGKeyArray, num_draws: int) -> Functions | None:
-        """Random functions at initialisation, if they can be drawn without their covariance K."""
+    @property
+    def initial_functions(self) -> DrawFunctions | None:
+        """Draws random functions at initialisation without their covariance K; None if it cannot."""
         return None
 
-    def tangent_functions(self, key: PRNGKeyArray, num_draws: int) -> Functions | None:
-        """Random functions with covariance Θ, if they can be drawn without a factor of Θ."""
+    @property
+    def tangent_functions(self) -> DrawFunctions | None:
+        """Draws random functions with covariance Θ without a factor of Θ; None if it cannot."""
         return None
 
 
@@ -84,7 +118,7 @@ class FunctionKernel(Kernel):
             numbers.
     """
 
-    function: Callable[[Float[Array, "n1 d"], Float[Array, "n2 d"]], Block]
+    function: Callable[[Float[Array, "n1 d"], Float[Array, "n2 d"]], Float[Array, "n1 n2"]]
 
     def __check_init__(self) -> None:
         if not callable(self.function):

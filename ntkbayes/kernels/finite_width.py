@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, Shaped
 
-from ntkbayes.kernels.base import Functions, Kernel, KernelPair
+from ntkbayes.kernels.base import DrawFunctions, Functions, Kernel, KernelPair
 from ntkbayes.kernels.empirical.ntk import EmpiricalNTK
-from ntkbayes.linalg import Gram, Logits, Operator, require_float64
+from ntkbayes.kernels.jacobian import JacobianBlock, flattened
+from ntkbayes.linalg import Logits, require_float64
 from ntkbayes.networks import Network, Params
 from ntkbayes.ranges import Number, whole
 
@@ -53,25 +54,38 @@ class EmpiricalKernel(Kernel):
     def num_outputs(self, x: Float[Array, "n ..."]) -> int:
         return jax.eval_shape(self.network.apply, self.params, x).shape[-1]
 
+    def is_formed(self, num_rows: int) -> bool:
+        return num_rows <= self.max_rows
+
     def cross(self, x1: Float[Array, "n1 ..."], x2: Float[Array, "n2 ..."]) -> KernelPair:
-        is_gram = x1 is x2
         size = self.num_outputs(x1)
-        rows, columns = len(x1) * size, len(x2) * size
-        if rows * columns <= self.max_rows**2:
-            full = self.tangent.full(x1, None if is_gram else x2)
-            return KernelPair(None, _flat(full))
-        shared = self.tangent.traced(x1) if is_gram else None
-        return KernelPair(
-            None, JacobianOperator(self.network, self.params, x1, x2, jnp.ones(()), shared)
-        )
+        if len(x1) * size * len(x2) * size <= self.max_rows**2:
+            return KernelPair(None, flattened(self.tangent.full(x1, x2)))
+        return KernelPair(None, self._by_products(x1, x2))
+
+    def gram(self, x: Float[Array, "n ..."]) -> KernelPair:
+        if self.is_formed(len(x) * self.num_outputs(x)):
+            return KernelPair(None, flattened(self.tangent.full(x)))
+        return KernelPair(None, self._by_products(x, x))
+
+    def _by_products(self, x1: Array, x2: Array) -> JacobianBlock:
+        return JacobianBlock(self.network, self.params, x1, x2, jnp.ones(()))
 
     def diagonal(self, x: Float[Array, "n ..."]) -> KernelPair:
         return KernelPair(None, self.tangent.diagonal(x))
 
-    def initial_functions(self, key: PRNGKeyArray, num_draws: int) -> "InitialFunctions":
+    @property
+    def initial_functions(self) -> DrawFunctions:
+        return self._initial
+
+    @property
+    def tangent_functions(self) -> DrawFunctions:
+        return self._tangent
+
+    def _initial(self, key: PRNGKeyArray, num_draws: int) -> "InitialFunctions":
         return InitialFunctions(self.network, jax.random.split(key, num_draws))
 
-    def tangent_functions(self, key: PRNGKeyArray, num_draws: int) -> "TangentFunctions":
+    def _tangent(self, key: PRNGKeyArray, num_draws: int) -> "TangentFunctions":
         return TangentFunctions(self.network, self.params, jax.random.split(key, num_draws))
 
 
@@ -79,11 +93,6 @@ def _as_float64(params: Params) -> Params:
     return jax.tree.map(
         lambda leaf: leaf.astype(jnp.float64) if eqx.is_inexact_array(leaf) else leaf, params
     )
-
-
-def _flat(full: Float[Array, "n1 n2 classes classes"]) -> Float[Array, "rows columns"]:
-    n1, n2, size, _ = full.shape
-    return jnp.transpose(full, (0, 2, 1, 3)).reshape(n1 * size, n2 * size)
 
 
 class InitialFunctions(Functions):
@@ -137,34 +146,3 @@ def _map_keys(
         lambda numbers: function(jax.random.wrap_key_data(numbers, impl=kind)),
         jax.random.key_data(keys),
     )
-
-
-class JacobianOperator(Operator):
-    """scale · J(x1) J(x2)ᵀ, by one pull-back and one push-forward a product."""
-
-    network: Network
-    params: Params
-    x1: Float[Array, "n1 ..."]
-    x2: Float[Array, "n2 ..."]
-    scale: Float[Array, ""]
-    shared: Gram | None
-
-    def matvec(self, v: Float[Array, "n2 classes"]) -> Float[Array, "n1 classes"]:
-        _, pull = jax.vjp(lambda params: self.network.apply(params, self.x2), self.params)
-        _, moved = jax.jvp(
-            lambda params: self.network.apply(params, self.x1), (self.params,), pull(v)
-        )
-        return self.scale * moved
-
-    def dense(self) -> Float[Array, "rows columns"]:
-        full = EmpiricalNTK(self.network, self.params).full(self.x1, self.x2)
-        return self.scale * _flat(full)
-
-    def __truediv__(self, divisor: Float[Array, ""] | float) -> "JacobianOperator":
-        given = (self.network, self.params, self.x1, self.x2)
-        return JacobianOperator(*given, self.scale / divisor, self.shared)
-
-    @property
-    def surrogate(self) -> Gram:
-        assert self.shared is not None, "only a Gram has a surrogate"
-        return self.scale * self.shared

@@ -16,11 +16,7 @@ class LastLayerKernel(Kernel):
     kernel: Kernel
 
     @property
-    def compiled(self) -> bool:  # type: ignore[override]
-        return self.kernel.compiled
-
-    @property
-    def is_covariance(self) -> bool:  # type: ignore[override]
+    def is_covariance(self) -> bool:
         return self.kernel.is_covariance
 
     def traced(self) -> "LastLayerKernel":
@@ -28,6 +24,9 @@ class LastLayerKernel(Kernel):
 
     def cross(self, x1: Float[Array, "n1 ..."], x2: Float[Array, "n2 ..."]) -> KernelPair:
         return _twice(self.kernel.cross(x1, x2))
+
+    def gram(self, x: Float[Array, "n ..."]) -> KernelPair:
+        return _twice(self.kernel.gram(x))
 
     def diagonal(self, x: Float[Array, "n ..."]) -> KernelPair:
         return _twice(self.kernel.diagonal(x))

@@ -13,20 +13,23 @@ class ReshapedKernel(Kernel):
     network: Reshaped
 
     @property
-    def compiled(self) -> bool:  # type: ignore[override]
-        return self.kernel.compiled
-
-    @property
-    def is_covariance(self) -> bool:  # type: ignore[override]
+    def is_covariance(self) -> bool:
         return self.kernel.is_covariance
 
     def traced(self) -> "ReshapedKernel":
         return ReshapedKernel(self.kernel.traced(), self.network)
 
+    def num_outputs(self, x: Float[Array, "n d"]) -> int | None:
+        return self.kernel.num_outputs(self.network.reshape(x))
+
+    def is_formed(self, num_rows: int) -> bool:
+        return self.kernel.is_formed(num_rows)
+
     def cross(self, x1: Float[Array, "n1 d"], x2: Float[Array, "n2 d"]) -> KernelPair:
-        first = self.network.reshape(x1)
-        # A Gram stays one: kernels treat the inputs of both sides being the same array apart.
-        return self.kernel.cross(first, first if x1 is x2 else self.network.reshape(x2))
+        return self.kernel.cross(self.network.reshape(x1), self.network.reshape(x2))
+
+    def gram(self, x: Float[Array, "n d"]) -> KernelPair:
+        return self.kernel.gram(self.network.reshape(x))
 
     def diagonal(self, x: Float[Array, "n d"]) -> KernelPair:
         return self.kernel.diagonal(self.network.reshape(x))

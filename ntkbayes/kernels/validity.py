@@ -22,7 +22,7 @@ def require_covariance(block: KernelPair, diagonal: KernelPair) -> None:
     """Make sure that blocks of a kernel between points and themselves may be those of a covariance.
 
     Args:
-        block: between all of some points.
+        block: the Grams of some points.
         diagonal: of the same points, evaluated by itself.
 
     Raises:
@@ -31,7 +31,7 @@ def require_covariance(block: KernelPair, diagonal: KernelPair) -> None:
         NotPositiveDefiniteError: a variance is negative, or a combination of logits has a negative one.
     """
     for name, values, alone in zip(("NNGP", "NTK"), block, diagonal, strict=True):
-        if isinstance(values, Array) and values.ndim == 2:
+        if values is not None:
             _require(f"the {name} kernel", np.asarray(values), np.asarray(alone))
 
 

@@ -38,9 +38,10 @@ from ntkbayes.kernels import KernelPair
 from ntkbayes.likelihood import Likelihood, default_likelihood
 from ntkbayes.linalg import (
     Block,
+    Draws,
+    Gram,
     Logits,
     Portable,
-    apply,
     largest,
     num_shares,
     require_shares,
@@ -54,7 +55,6 @@ from ntkbayes.ranges import whole
 from ntkbayes.training.linearised import TrainedPredictors
 from ntkbayes.training.matrices import training_matrices
 
-Draws = Float[Array, "draws n classes"]
 Inputs = Any
 """Inputs to predict at: a `Dataset`, a data frame with the training data's columns, or an array (m, d)
 on the scale of the training features."""
@@ -139,7 +139,7 @@ class Problem(Portable, eqx.Module):
         return jnp.asarray(read_inputs(self.columns, inputs))
 
     @property
-    def prior_gram(self) -> Block:
+    def prior_gram(self) -> Gram:
         """P = Θ(X, X) / ridge."""
         return self.gram.ntk / self.ridge
 
@@ -268,7 +268,7 @@ class Law(Portable, abc.ABC):
 def _shifted(
     mean: Float[Array, "m classes"], block: Block, alpha: Float[Array, "*draws n classes"]
 ) -> Float[Array, "*draws m classes"]:
-    trained = apply(block, alpha)
+    trained = block @ alpha
     return jnp.broadcast_to(mean, trained.shape) + trained
 
 
@@ -319,7 +319,7 @@ class Method[LawT: Law](eqx.Module):
         rows, outputs = num_points, num_outputs
         if prior.kernel.num_outputs(jnp.asarray(data.features)) is not None:  # it couples them
             rows, outputs = num_points * num_outputs, 1
-            if rows > getattr(prior.kernel, "max_rows", rows):
+            if not prior.kernel.is_formed(rows):
                 return Memory(who, num_points, {})
         matrices = {"K and Θ": 2.0, **self.matrices(rows, outputs)}
         share = NUMBER * rows**2 / num_shares()

@@ -5,72 +5,98 @@ Shapes: n points, C outputs, S draws. P is the prior covariance of the (n, C) lo
 nC × nC is ever formed: memory O(C n²), time O(C n³).
 """
 
+from ntkbayes.linalg.arrays import Covariances, Draws, Logits, Matrix, PerDraw, Square
 from ntkbayes.linalg.blocks import (
     Block,
-    Gram,
-    Logits,
-    Operator,
-    apply,
-    dense,
-    every_output,
+    CoupledBlock,
+    FormedBlock,
+    SharedBlock,
     output_blocks,
-    variances,
 )
 from ntkbayes.linalg.cholesky import CholeskyFactor, Conditional, cholesky
-from ntkbayes.linalg.curved import (
+from ntkbayes.linalg.curvature import (
     BlockCurvature,
-    CoupledInverse,
     Curvature,
-    CurvedInverse,
-    Interpolation,
-    IterativeInverse,
-    SharedInverse,
     StructuredCurvature,
-    curved_inverse,
-    interpolation,
     symmetric_roots,
 )
+from ntkbayes.linalg.curved import CoupledInverse, CurvedInverse, IterativeInverse, SharedInverse
 from ntkbayes.linalg.devices import by_rows, everywhere, num_shares, over_devices, row_by_row
+from ntkbayes.linalg.grams import (
+    CoupledGram,
+    Gram,
+    OperatorBlock,
+    OperatorGram,
+    SharedGram,
+    block_of,
+    gram_of,
+)
 from ntkbayes.linalg.halves import Half, matrix, tabulated
+from ntkbayes.linalg.interpolators import CoupledInterpolator, Interpolator, SharedInterpolator
 from ntkbayes.linalg.norms import largest, nan_is_an_answer
+from ntkbayes.linalg.pairs import PAIRS, CurvedPairs, PairedPreconditioner, is_paired
 from ntkbayes.linalg.precision import (
     Portable,
     require_float64,
     require_float64_values,
     require_precision,
 )
+from ntkbayes.linalg.preconditioners import (
+    CoupledPreconditioner,
+    Preconditioner,
+    SharedPreconditioner,
+    SurrogatePreconditioner,
+)
 from ntkbayes.linalg.sharded import ShardedTriangle, Triangle, require_shares, triangle
 from ntkbayes.linalg.triangular import BlockedTriangle, factor_dtype
 
 __all__ = [
+    "PAIRS",
     "Block",
     "BlockCurvature",
     "BlockedTriangle",
     "CholeskyFactor",
     "Conditional",
+    "CoupledBlock",
+    "CoupledGram",
+    "CoupledInterpolator",
     "CoupledInverse",
+    "CoupledPreconditioner",
+    "Covariances",
     "Curvature",
     "CurvedInverse",
+    "CurvedPairs",
+    "Draws",
+    "FormedBlock",
     "Gram",
     "Half",
-    "Interpolation",
+    "Interpolator",
     "IterativeInverse",
     "Logits",
-    "Operator",
+    "Matrix",
+    "OperatorBlock",
+    "OperatorGram",
+    "PairedPreconditioner",
+    "PerDraw",
     "Portable",
+    "Preconditioner",
     "ShardedTriangle",
+    "SharedBlock",
+    "SharedGram",
+    "SharedInterpolator",
     "SharedInverse",
+    "SharedPreconditioner",
+    "Square",
     "StructuredCurvature",
+    "SurrogatePreconditioner",
     "Triangle",
-    "apply",
+    "block_of",
     "by_rows",
     "cholesky",
-    "curved_inverse",
-    "dense",
-    "every_output",
     "everywhere",
     "factor_dtype",
-    "interpolation",
+    "gram_of",
+    "is_paired",
     "largest",
     "matrix",
     "nan_is_an_answer",
@@ -85,5 +111,4 @@ __all__ = [
     "symmetric_roots",
     "tabulated",
     "triangle",
-    "variances",
 ]

@@ -1,91 +1,137 @@
-"""Blocks of a kernel, and how they act on logits.
+"""Kernels between two sets of inputs, as they act on logits.
 
-A block between m and n inputs, each with C outputs, is one of
+A block between m and n inputs, each with C outputs, is
 
-* (m, n): a scalar kernel, the same for every output and none between them: it stands for block ⊗ I_C;
-* (mC, nC): a kernel that couples the outputs; rows and columns run through points, then outputs;
-* an `Operator`, known by its products.
-
-With one output the first two are the same thing.
+* shared: one (m, n) matrix for every output and nothing between them, standing for matrix ⊗ I_C;
+* coupled: (mC, nC), rows and columns running through points, then outputs;
+* an operator: coupled, and known by its products alone (see `grams`).
 """
 
 import abc
+from typing import ClassVar
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
+from ntkbayes.linalg.arrays import Covariances, Matrix
 from ntkbayes.linalg.devices import everywhere
 
-Gram = Float[Array, "rows rows"]
-Logits = Float[Array, "n classes"]
-Draws = Float[Array, "draws n classes"]
+Number = Float[Array, ""] | float | int
 
 
-class Operator(eqx.Module):
-    """A coupled block too large to be formed."""
+class Block(eqx.Module):
+    """A kernel between two sets of inputs. NumPy reads it as the matrix that `dense` forms.
 
-    @abc.abstractmethod
-    def matvec(self, v: Logits) -> Float[Array, "m classes"]:
-        """block · v."""
+    Attributes:
+        couples: whether outputs are correlated, so that rows are points and outputs.
+    """
 
-    @abc.abstractmethod
-    def dense(self) -> Float[Array, "rows columns"]:
-        """The block as a matrix (mC, nC)."""
+    couples: eqx.AbstractClassVar[bool]
+    __array_priority__: ClassVar[int] = 100  # NumPy's number times a block is a block
 
     @abc.abstractmethod
-    def __truediv__(self, divisor: Float[Array, ""] | float) -> "Operator":
+    def __matmul__(self, v: Float[Array, "*draws n classes"]) -> Float[Array, "*draws m classes"]:
+        """block · v, for logits of one function or of many."""
+
+    @abc.abstractmethod
+    def __mul__[B](self: B, number: Number) -> B:
+        """The block times a number."""
+
+    def __rmul__(self, number: Number) -> "Block":
+        return self * number
+
+    @abc.abstractmethod
+    def __truediv__[B](self: B, number: Number) -> B:
         """The block over a number."""
 
-    @property
     @abc.abstractmethod
-    def surrogate(self) -> Gram:
-        """Of a Gram: the (n, n) matrix M with M ⊗ I_C nearest to it, for preconditioning."""
+    def dense(self) -> Matrix:
+        """The block as a matrix, (m, n) where it is shared, else (mC, nC)."""
+
+    @abc.abstractmethod
+    def every_output(self, num_outputs: int) -> Matrix:
+        """The block as a matrix (mC, nC), even where it is shared."""
+
+    @abc.abstractmethod
+    def formed(self) -> "FormedBlock":
+        """The same, known by its matrix."""
+
+    def __array__(self, dtype: np.dtype | None = None, copy: bool | None = None) -> np.ndarray:
+        return np.asarray(self.dense(), dtype=dtype)
 
 
-Block = Float[Array, "rows columns"] | Operator
+class FormedBlock(Block):
+    """A block known by its matrix."""
+
+    matrix: eqx.AbstractVar[Matrix]
+
+    @abc.abstractmethod
+    def like(self, matrix: Matrix) -> "FormedBlock":
+        """Another matrix that acts on logits in this way: a factor, or an inverse."""
+
+    @abc.abstractmethod
+    def column_products(self, num_outputs: int) -> Covariances:
+        """kⱼᵀ kⱼ of the columns kⱼ that belong to each of the n inputs, (n, C, C)."""
+
+    @property
+    def T(self) -> "FormedBlock":
+        """The transpose."""
+        return self.like(self.matrix.T)
+
+    def dense(self) -> Matrix:
+        return self.matrix
+
+    def formed(self) -> "FormedBlock":
+        return self
+
+    def __mul__[B](self: B, number: Number) -> B:
+        return eqx.tree_at(lambda block: block.matrix, self, replace_fn=lambda v: v * number)
+
+    def __truediv__[B](self: B, number: Number) -> B:
+        return eqx.tree_at(lambda block: block.matrix, self, replace_fn=lambda v: v / number)
 
 
-def apply(block: Block, v: Float[Array, "*draws n classes"]) -> Float[Array, "*draws m classes"]:
-    """block · v, for logits of one function or of many."""
-    if isinstance(block, Operator):
-        flat = v.reshape(-1, *v.shape[-2:])
-        moved = jax.vmap(block.matvec)(flat)
-        return moved.reshape(*v.shape[:-2], *moved.shape[-2:])
-    if block.shape[1] == v.shape[-2]:
-        return everywhere(jnp.einsum("mn,...nc->...mc", block, v))
-    flat = v.reshape(*v.shape[:-2], -1)
-    moved = jnp.einsum("mn,...n->...m", block, flat)
-    return moved.reshape(*v.shape[:-2], -1, v.shape[-1])
+class SharedBlock(FormedBlock):
+    """matrix ⊗ I_C: a scalar kernel, the same for every output."""
+
+    matrix: Float[Array, "m n"]
+    couples: ClassVar[bool] = False
+
+    def __matmul__(self, v: Float[Array, "*draws n classes"]) -> Float[Array, "*draws m classes"]:
+        return everywhere(jnp.einsum("mn,...nc->...mc", self.matrix, v))
+
+    def every_output(self, num_outputs: int) -> Matrix:
+        return jnp.kron(self.matrix, jnp.eye(num_outputs, dtype=self.matrix.dtype))
+
+    def like(self, matrix: Matrix) -> "SharedBlock":
+        return SharedBlock(matrix)
+
+    def column_products(self, num_outputs: int) -> Covariances:
+        return output_blocks(jnp.sum(self.matrix**2, axis=0), num_outputs)
 
 
-def dense(block: Block) -> Float[Array, "rows columns"]:
-    """The block as a matrix."""
-    return block.dense() if isinstance(block, Operator) else block
+class CoupledBlock(FormedBlock):
+    """A kernel that couples the outputs, as a finite network's does."""
 
+    matrix: Float[Array, "rows columns"]
+    num_outputs: int = eqx.field(static=True)
+    couples: ClassVar[bool] = True
 
-def variances(block: Block, shape: tuple[int, ...]) -> Float[Array, "n outputs"]:
-    """The diagonal of the Gram of n points with C outputs, shape = (n, C).
+    def __matmul__(self, v: Float[Array, "*draws n classes"]) -> Float[Array, "*draws m classes"]:
+        moved = jnp.einsum("mn,...n->...m", self.matrix, v.reshape(*v.shape[:-2], -1))
+        return moved.reshape(*v.shape[:-2], -1, v.shape[-1])
 
-    (n, 1) where the outputs share it, else (n, C). An upper bound for an operator, of which only the
-    mean over outputs is known.
-    """
-    num_points, num_outputs = shape
-    if isinstance(block, Operator):
-        return num_outputs * jnp.diagonal(block.surrogate)[:, None]
-    return jnp.diagonal(block).reshape(num_points, -1)
+    def every_output(self, num_outputs: int) -> Matrix:
+        return self.matrix
 
+    def like(self, matrix: Matrix) -> "CoupledBlock":
+        return CoupledBlock(matrix, self.num_outputs)
 
-def every_output(
-    block: Block, num_points: int, num_outputs: int
-) -> Float[Array, "all_rows all_columns"]:
-    """The block of `num_points` inputs with a row for each point and output, even where the outputs
-    share it."""
-    matrix = dense(block)
-    if matrix.shape[0] != num_points:
-        return matrix
-    return jnp.kron(matrix, jnp.eye(num_outputs, dtype=matrix.dtype))
+    def column_products(self, num_outputs: int) -> Covariances:
+        columns = self.matrix.reshape(len(self.matrix), -1, num_outputs)
+        return jnp.einsum("rnc,rnd->ncd", columns, columns)
 
 
 def output_blocks(

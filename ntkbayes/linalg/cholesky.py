@@ -10,7 +10,8 @@ from jaxtyping import Array, Bool, Float
 
 from ntkbayes.errors import NotPositiveDefiniteError
 from ntkbayes.linalg import halves
-from ntkbayes.linalg.blocks import Gram, apply
+from ntkbayes.linalg.arrays import Square
+from ntkbayes.linalg.blocks import Block, FormedBlock
 from ntkbayes.linalg.devices import everywhere, num_shares
 from ntkbayes.linalg.norms import nan_is_an_answer
 from ntkbayes.linalg.sharded import ShardedTriangle
@@ -23,7 +24,7 @@ class CholeskyFactor(eqx.Module):
 
     @property
     @abc.abstractmethod
-    def lower(self) -> Gram:
+    def lower(self) -> Square:
         """The matrix."""
 
     @abc.abstractmethod
@@ -43,7 +44,7 @@ class HalvedFactor(CholeskyFactor):
     jitter: float = eqx.field(static=True)
 
     @property
-    def lower(self) -> Gram:
+    def lower(self) -> Square:
         return _unpacked(self.half)
 
     def colour(self, z: Float[Array, "*draws n classes"]) -> Float[Array, "*draws n classes"]:
@@ -62,10 +63,16 @@ def _coloured(
     half: halves.Corners, z: Float[Array, "*draws n classes"]
 ) -> Float[Array, "*draws n classes"]:
     size = halves.num_rows(half)
-    columns = z if size == z.shape[-2] else z.reshape(*z.shape[:-2], size, 1)  # outputs are coupled
-    columns = jnp.moveaxis(columns, -2, 0)
+    columns = jnp.moveaxis(_columns(z, size), -2, 0)
     coloured = halves.multiply(half, columns.reshape(size, -1)).reshape(columns.shape)
     return jnp.moveaxis(coloured, 0, -2).reshape(z.shape)
+
+
+def _columns(
+    z: Float[Array, "*draws n classes"], num_rows: int
+) -> Float[Array, "*draws rows columns"]:
+    """Logits as columns with so many rows: a row for each point, or for each of its outputs too."""
+    return z.reshape(*z.shape[:-2], num_rows, -1)
 
 
 class ShardedFactor(CholeskyFactor):
@@ -75,11 +82,12 @@ class ShardedFactor(CholeskyFactor):
     jitter: float = eqx.field(static=True)
 
     @property
-    def lower(self) -> Gram:
+    def lower(self) -> Square:
         return self.triangle.lower
 
     def colour(self, z: Float[Array, "*draws n classes"]) -> Float[Array, "*draws n classes"]:
-        return apply(self.lower, z)
+        columns = _columns(z, len(self.lower))
+        return everywhere(jnp.einsum("mn,...nc->...mc", self.lower, columns)).reshape(z.shape)
 
     def whiten(self, rhs: Float[Array, "rows m"]) -> Float[Array, "rows m"]:
         return _solve(self.triangle, rhs)
@@ -88,7 +96,7 @@ class ShardedFactor(CholeskyFactor):
 _solve = eqx.filter_jit(lambda triangle, rhs: everywhere(triangle.solve(rhs)))
 
 
-def cholesky(gram: Gram, *, what: str = "the Gram matrix") -> CholeskyFactor:
+def cholesky(gram: Square, *, what: str = "the Gram matrix") -> CholeskyFactor:
     """The factor of a positive semi-definite matrix.
 
     Jitter starts at round-off, 10 n ε times the mean diagonal (about 1e-12), so that duplicated
@@ -129,13 +137,13 @@ _mean_diagonal = jax.jit(lambda gram: jnp.mean(jnp.diagonal(gram)))
 
 
 @jax.jit
-def _is_finite(matrix: Gram | halves.Lower | ShardedTriangle) -> Bool[Array, ""]:
+def _is_finite(matrix: Square | halves.Lower | ShardedTriangle) -> Bool[Array, ""]:
     """Whether each block is."""
     return jnp.all(jnp.stack([jnp.all(jnp.isfinite(block)) for block in jax.tree.leaves(matrix)]))
 
 
 @jax.jit
-def _attempt(gram: Gram, jitter: Float[Array, ""]) -> tuple[halves.Corners, Bool[Array, ""]]:
+def _attempt(gram: Square, jitter: Float[Array, ""]) -> tuple[halves.Corners, Bool[Array, ""]]:
     """The factor of gram + jitter · I, and whether it is finite."""
     half = halves.factor(halves.lower_half(gram, shift=jitter), halves.Corner)
     return half, _is_finite(half)
@@ -143,7 +151,7 @@ def _attempt(gram: Gram, jitter: Float[Array, ""]) -> tuple[halves.Corners, Bool
 
 @eqx.filter_jit
 def _attempt_spread(
-    gram: Gram, jitter: Float[Array, ""]
+    gram: Square, jitter: Float[Array, ""]
 ) -> tuple[ShardedTriangle, Bool[Array, ""]]:
     """The same, spread over devices."""
     found = ShardedTriangle.factor(gram, shift=jitter)
@@ -157,8 +165,8 @@ class Conditional(eqx.Module):
     columns are points, or points and outputs, as in the blocks it is built from.
     """
 
-    projection: Float[Array, "m n"]
-    root: Float[Array, "m m"]
+    projection: FormedBlock
+    root: FormedBlock
 
     def draw(
         self, whitened: Float[Array, "draws n classes"], noise: Float[Array, "draws m classes"]
@@ -167,13 +175,14 @@ class Conditional(eqx.Module):
         return _draw(self, whitened, noise)
 
     @classmethod
-    def build(
-        cls, factor: CholeskyFactor, cross: Float[Array, "n m"], gram: Float[Array, "m m"]
-    ) -> "Conditional":
+    def build(cls, factor: CholeskyFactor, cross: Block, gram: Block) -> "Conditional":
         """From the factor at the old inputs, the cross-covariance and the new inputs' Gram."""
-        projection = factor.whiten(cross).T
-        remainder = _remainder(projection, gram)
-        return cls(projection, cholesky(remainder, what="the conditional covariance").lower)
+        between, own = cross.formed(), gram.formed()
+        projection = between.like(factor.whiten(between.matrix)).T
+        remainder = _remainder(projection.matrix, own.matrix)
+        return cls(
+            projection, own.like(cholesky(remainder, what="the conditional covariance").lower)
+        )
 
 
 @jax.jit
@@ -182,7 +191,7 @@ def _draw(
     whitened: Float[Array, "draws n classes"],
     noise: Float[Array, "draws m classes"],
 ) -> Float[Array, "draws m classes"]:
-    return apply(conditional.projection, whitened) + apply(conditional.root, noise)
+    return conditional.projection @ whitened + conditional.root @ noise
 
 
 @jax.jit

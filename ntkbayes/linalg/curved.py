@@ -1,194 +1,22 @@
-"""The likelihood's curvature W, and inverses of the prior covariance P curved by it."""
+"""Inverses of the prior covariance P, curved by the likelihood's W."""
 
 import abc
-from collections.abc import Callable
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jax.scipy.linalg import cho_solve, solve_triangular
+from jax.scipy.linalg import solve_triangular
 from jaxtyping import Array, Bool, DTypeLike, Float, Int
 
-from ntkbayes.errors import ConfigurationError
-from ntkbayes.linalg.blocks import Block, Gram, Logits, Operator
-from ntkbayes.linalg.cholesky import cholesky
+from ntkbayes.linalg.arrays import Covariances, Logits, Square
+from ntkbayes.linalg.blocks import Block, CoupledBlock
+from ntkbayes.linalg.curvature import Curvature, Kept, StructuredCurvature
 from ntkbayes.linalg.devices import by_rows, everywhere, num_shares
 from ntkbayes.linalg.halves import Half, lower_triangle, tabulated
-from ntkbayes.linalg.norms import nan_is_an_answer
 from ntkbayes.linalg.sharded import Triangle, triangle
 
 Stack = Float[Array, "classes n m"]
 Rows = Int[Array, " kept"]
-Kept = Int[Array, "classes kept"]
-
-
-class Curvature(eqx.Module):
-    """W = −∂² log p / ∂f², block diagonal over the n points, each block positive semi-definite."""
-
-    @property
-    @abc.abstractmethod
-    def shape(self) -> tuple[int, int]:
-        """(n, C)."""
-
-    @abc.abstractmethod
-    def matvec(self, v: Logits) -> Logits:
-        """W v."""
-
-    @abc.abstractmethod
-    def root_matvec(self, v: Logits) -> Logits:
-        """S v for a square root S Sᵀ = W."""
-
-    @abc.abstractmethod
-    def root_transpose_matvec(self, v: Logits) -> Logits:
-        """Sᵀ v."""
-
-    @abc.abstractmethod
-    def inverse_quadratic(self, v: Logits) -> Float[Array, " n"]:
-        """vᵢᵀ Wᵢ⁻¹ vᵢ at each point, for v in the range of W; infinite where W is 0 and v is not."""
-
-    @property
-    @abc.abstractmethod
-    def matrix_diagonal(self) -> Logits:
-        """The diagonal of W."""
-
-    @property
-    def blocks(self) -> Float[Array, "n classes classes"]:
-        """W, point by point."""
-        return self._columns(self.matvec)
-
-    @property
-    def root_blocks(self) -> Float[Array, "n classes classes"]:
-        """S, point by point."""
-        return self._columns(self.root_matvec)
-
-    def _columns(self, product: Callable[[Logits], Logits]) -> Float[Array, "n classes classes"]:
-        units = jnp.eye(self.shape[1], dtype=self.matrix_diagonal.dtype)
-        return jax.vmap(lambda e: product(jnp.broadcast_to(e[None], self.shape)), out_axes=2)(units)
-
-
-class StructuredCurvature(Curvature):
-    """W = diag(D), or diag(D) − D Dᵀ / Σ D at each point if coupled.
-
-    The coupled form is softmax's, with D the class probabilities, whose sum is 1 (R&W 3.38).
-
-    Attributes:
-        points: of each class, the only ones at which D can be other than zero, ascending, so that lower
-            halves stay lower halves; None for all.
-    """
-
-    diagonal: Logits
-    coupled: bool = eqx.field(static=True)
-    points: Kept | None = None
-
-    def pruned(self, num_kept: int) -> "StructuredCurvature":
-        """W with D zero but at the points of each class where it is largest, and not below 1e-30,
-        which float32 could lose.
-
-        W less this is positive semi-definite: of softmax a point keeps the Schur complement of the
-        classes that it loses, which is what W says of the others whatever the lost logits are.
-        """
-        _, points = jax.lax.top_k(self.diagonal.T, num_kept)
-        points = jnp.sort(points, axis=1)
-        is_kept = jax.vmap(lambda rows: jnp.zeros(len(self.diagonal), bool).at[rows].set(True))
-        diagonal = jnp.where(is_kept(points).T & (self.diagonal > 1e-30), self.diagonal, 0.0)
-        return StructuredCurvature(diagonal, self.coupled, points)
-
-    @property
-    def is_idle(self) -> Bool[Array, " n"]:
-        """Whether D is zero at a point, which then says nothing."""
-        return ~jnp.any(self.diagonal > 0, axis=1)
-
-    @property
-    def mass(self) -> Float[Array, " n"]:
-        """Σ D at each point, and 1 where it is idle."""
-        return jnp.where(self.is_idle, 1.0, jnp.sum(self.diagonal, axis=1))
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        num_points, num_outputs = self.diagonal.shape
-        return num_points, num_outputs
-
-    def matvec(self, v: Logits) -> Logits:
-        product = self.diagonal * v
-        if self.coupled:
-            product -= self.diagonal * (
-                jnp.sum(product, axis=1, keepdims=True) / self.mass[:, None]
-            )
-        return product
-
-    def root_matvec(self, v: Logits) -> Logits:
-        root = jnp.sqrt(self.diagonal)
-        if not self.coupled:
-            return root * v
-        return root * v - self.diagonal * (
-            jnp.sum(root * v, axis=1, keepdims=True) / self.mass[:, None]
-        )
-
-    def root_transpose_matvec(self, v: Logits) -> Logits:
-        root = jnp.sqrt(self.diagonal)
-        if not self.coupled:
-            return root * v
-        return root * (v - jnp.sum(self.diagonal * v, axis=1, keepdims=True) / self.mass[:, None])
-
-    def inverse_quadratic(self, v: Logits) -> Float[Array, " n"]:
-        """Σ v² / D: W (v / D) = v where the classes are coupled, too, as v sums to zero over them."""
-        return jnp.sum(jnp.where(v == 0, 0.0, v**2 / self.diagonal), axis=1)
-
-    @property
-    def matrix_diagonal(self) -> Logits:
-        if not self.coupled:
-            return self.diagonal
-        return self.diagonal * (1 - self.diagonal / self.mass[:, None])
-
-
-class BlockCurvature(Curvature):
-    """W by its blocks, with S their symmetric roots.
-
-    Where the blocks are not diagonal, B takes a matrix of size nC × nC.
-    """
-
-    full: Float[Array, "n classes classes"]
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        num_points, num_outputs, _ = self.full.shape
-        return num_points, num_outputs
-
-    def matvec(self, v: Logits) -> Logits:
-        return jnp.einsum("icd,id->ic", self.full, v)
-
-    def root_matvec(self, v: Logits) -> Logits:
-        return jnp.einsum("icd,id->ic", self.root_blocks, v)
-
-    def root_transpose_matvec(self, v: Logits) -> Logits:
-        return self.root_matvec(v)
-
-    def inverse_quadratic(self, v: Logits) -> Float[Array, " n"]:
-        values, vectors = jnp.linalg.eigh(self.full)
-        along = jnp.einsum("icd,ic->id", vectors, v)
-        return jnp.sum(jnp.where(along == 0, 0.0, along**2 / jnp.maximum(values, 0.0)), axis=1)
-
-    @property
-    def matrix_diagonal(self) -> Logits:
-        return jnp.diagonal(self.full, axis1=1, axis2=2)
-
-    @property
-    def blocks(self) -> Float[Array, "n classes classes"]:
-        return self.full
-
-    @property
-    def root_blocks(self) -> Float[Array, "n classes classes"]:
-        return symmetric_roots(self.full)
-
-
-def symmetric_roots(
-    blocks: Float[Array, "n classes classes"],
-) -> Float[Array, "n classes classes"]:
-    """R = Rᵀ with R R = block, for blocks that may be singular. Smooth in the blocks, where eigenvectors
-    alone turn about as eigenvalues meet."""
-    values, vectors = jnp.linalg.eigh(blocks)
-    roots = jnp.sqrt(jnp.maximum(values, 0.0))  # round-off can leave small negative ones
-    return jnp.einsum("ick,ik,idk->icd", vectors, roots, vectors)
 
 
 class CurvedInverse(eqx.Module):
@@ -212,38 +40,8 @@ class CurvedInverse(eqx.Module):
         """B v."""
 
     @abc.abstractmethod
-    def quadratic(self, k: Float[Array, "rows columns"]) -> Float[Array, "m classes classes"]:
-        """k_jᵀ B k_j for the columns k_j of a block that belong to one input (R&W algorithm 3.4)."""
-
-
-@nan_is_an_answer()  # see `CurvedInverse.is_finite`
-@eqx.filter_jit
-def curved_inverse(
-    gram: Block, curvature: Curvature, *, dtype: DTypeLike | None = None
-) -> CurvedInverse:
-    """B, by the way that suits the kinds of P and W.
-
-    Args:
-        dtype: of the factors where the outputs share P; by default that of P.
-
-    Raises:
-        ConfigurationError: P is an operator, and W has blocks of no known structure.
-    """
-    if isinstance(curvature, StructuredCurvature):
-        if isinstance(gram, Operator):
-            return IterativeInverse.build(gram, curvature)
-        if gram.shape[0] == curvature.shape[0]:
-            return SharedInverse.build(gram, curvature, dtype)
-        return CoupledInverse.build(gram, curvature)
-    if isinstance(gram, Operator):
-        raise ConfigurationError(
-            "a likelihood that couples its logits in a way of its own needs a kernel that can be "
-            "formed: use fewer points, or a kernel with a larger max_rows"
-        )
-    num_points, num_outputs = curvature.shape
-    if gram.shape[0] == num_points:
-        gram = jnp.kron(gram, jnp.eye(num_outputs, dtype=gram.dtype))
-    return CoupledInverse.build(gram, curvature)
+    def quadratic(self, k: Block) -> Covariances:
+        """kⱼᵀ B kⱼ for the columns kⱼ of a block that belong to each input (R&W algorithm 3.4)."""
 
 
 class SharedInverse(CurvedInverse):
@@ -266,7 +64,7 @@ class SharedInverse(CurvedInverse):
 
     @classmethod
     def build(
-        cls, gram: Gram, curvature: StructuredCurvature, dtype: DTypeLike | None = None
+        cls, gram: Square, curvature: StructuredCurvature, dtype: DTypeLike | None = None
     ) -> "SharedInverse":
         scales, points = jnp.sqrt(curvature.diagonal.T), curvature.points
         if points is not None:
@@ -279,11 +77,13 @@ class SharedInverse(CurvedInverse):
             factors = jax.lax.map(lambda part: factor(*part), (scales, points))
             return cls(2 * factors.log_determinant, scales, points, factors, None)
 
-        def local(scale: Float[Array, " kept"], rows: Rows | None) -> tuple[Gram | Half, Triangle]:
+        def local(
+            scale: Float[Array, " kept"], rows: Rows | None
+        ) -> tuple[Square | Half, Triangle]:
             found = factor(scale, rows)
             return _among(found.scaled_inverse(scale), rows, len(gram)), found
 
-        def add(total: Gram | Half, part: tuple) -> tuple[Gram | Half, Triangle]:
+        def add(total: Square | Half, part: tuple) -> tuple[Square | Half, Triangle]:
             inverse, found = local(*part)
             return jax.tree.map(jnp.add, total, inverse), found
 
@@ -298,13 +98,14 @@ class SharedInverse(CurvedInverse):
     def matvec(self, v: Logits) -> Logits:
         return everywhere(self._apply(v.T[:, :, None])[:, :, 0].T)
 
-    def quadratic(self, k: Float[Array, "n m"]) -> Float[Array, "m classes classes"]:
-        half = self._half(jnp.broadcast_to(k[None], (len(self.scales), *k.shape)))
+    def quadratic(self, k: Block) -> Covariances:
+        columns = k.dense()
+        half = self._half(jnp.broadcast_to(columns[None], (len(self.scales), *columns.shape)))
         blocks = jax.vmap(jnp.diag)(jnp.sum(half**2, axis=1).T)
         coupling = self.coupling
         if coupling is None:
             return everywhere(blocks)
-        white = jax.lax.map(coupling.solve, self._rest(half, len(k)))
+        white = jax.lax.map(coupling.solve, self._rest(half, len(columns)))
         return everywhere(blocks - jnp.einsum("cim,dim->mcd", white, white))
 
     def columns(self, k: Float[Array, "n m"]) -> Float[Array, "m classes n classes"]:
@@ -344,14 +145,14 @@ class SharedInverse(CurvedInverse):
         return jax.lax.map(one, (self.factors, self.scales, self.points, half))
 
 
-def _within(gram: Gram, rows: Rows | None) -> Gram | Half:
+def _within(gram: Square, rows: Rows | None) -> Square | Half:
     """The matrix of some of the points."""
     if rows is None:
         return gram
     return tabulated(len(rows), lambda i, j: gram[rows[i]][:, rows[j]])
 
 
-def _among(inverse: Gram | Half, rows: Rows | None, size: int) -> Gram | Half:
+def _among(inverse: Square | Half, rows: Rows | None, size: int) -> Square | Half:
     """The lower half of a matrix of some of the points among all, with zeros at the others."""
     if rows is None:
         return inverse
@@ -376,7 +177,7 @@ class CoupledInverse(CurvedInverse):
     num_outputs: int = eqx.field(static=True)
 
     @classmethod
-    def build(cls, gram: Gram, curvature: Curvature) -> "CoupledInverse":
+    def build(cls, gram: Square, curvature: Curvature) -> "CoupledInverse":
         blocks = curvature.root_blocks
         n, size, _ = blocks.shape
         inner = gram.reshape(n, size, n, size)
@@ -389,11 +190,9 @@ class CoupledInverse(CurvedInverse):
     def matvec(self, v: Logits) -> Logits:
         return (self.root.T @ (self.root @ v.reshape(-1))).reshape(v.shape)
 
-    def quadratic(self, k: Float[Array, "rows columns"]) -> Float[Array, "m classes classes"]:
-        if k.shape[0] != self.root.shape[0]:  # shared by the outputs, where W alone couples them
-            k = jnp.kron(k, jnp.eye(self.num_outputs, dtype=k.dtype))
-        half = (self.root @ k).reshape(self.root.shape[0], -1, self.num_outputs)
-        return jnp.einsum("nmc,nmd->mcd", half, half)
+    def quadratic(self, k: Block) -> Covariances:
+        half = CoupledBlock(self.root @ k.every_output(self.num_outputs), self.num_outputs)
+        return half.column_products(self.num_outputs)
 
 
 class IterativeInverse(CurvedInverse):
@@ -405,14 +204,15 @@ class IterativeInverse(CurvedInverse):
     """
 
     log_determinant: Float[Array, ""]
-    gram: Operator
-    surrogate: Gram
+    gram: Block
+    surrogate: Square
     surrogate_inverse: SharedInverse
     curvature: StructuredCurvature
 
     @classmethod
-    def build(cls, gram: Operator, curvature: StructuredCurvature) -> "IterativeInverse":
-        surrogate = gram.surrogate
+    def build(
+        cls, gram: Block, surrogate: Square, curvature: StructuredCurvature
+    ) -> "IterativeInverse":
         inverse = SharedInverse.build(surrogate, curvature)
         unknown = jnp.full((), jnp.nan, dtype=surrogate.dtype)
         return cls(unknown, gram, surrogate, inverse, curvature)
@@ -425,7 +225,7 @@ class IterativeInverse(CurvedInverse):
         s, s_transposed = self.curvature.root_matvec, self.curvature.root_transpose_matvec
 
         def system(u: Logits) -> Logits:
-            return u + s_transposed(self.gram.matvec(s(u)))
+            return u + s_transposed(self.gram @ s(u))
 
         def precondition(u: Logits) -> Logits:
             moved = self.surrogate @ s(u)
@@ -440,59 +240,8 @@ class IterativeInverse(CurvedInverse):
         is_solved = left <= 1e-6 * jnp.linalg.norm(right)
         return jnp.where(is_solved, s(solution), jnp.nan)
 
-    def quadratic(self, k: Float[Array, "rows columns"]) -> Float[Array, "m classes classes"]:
+    def quadratic(self, k: Block) -> Covariances:
         n, size = self.curvature.shape
-        columns = k.reshape(n, size, -1, size)
+        columns = k.every_output(size).reshape(n, size, -1, size)
         solved = jax.vmap(jax.vmap(self.matvec, 2, 2), 3, 3)(columns)
         return jnp.einsum("ncjp,ncjq->jpq", columns, solved)
-
-
-# --- training without ridge -----------------------------------------------------------------------
-
-
-class Interpolation(eqx.Module):
-    """Q with α = Q (interpolant − f0): what B / ridge becomes as the ridge goes to 0 (THEORY 3).
-
-    Q = Θ⁻¹ − Θ⁻¹ F (Fᵀ Θ⁻¹ F)⁻¹ Fᵀ Θ⁻¹, with F the directions in which the likelihood is flat, one
-    a point: equal logits for softmax, none otherwise. For Θ = Θ_s ⊗ I_C it is Θ_s⁻¹ ⊗ (I − 1 1ᵀ/C).
-    """
-
-    lower: Gram
-    flat: Float[Array, "n n"] | None
-    is_flat: bool = eqx.field(static=True)
-    num_outputs: int = eqx.field(static=True)
-
-    def matvec(self, v: Logits) -> Logits:
-        """Q v."""
-        if self.lower.shape[0] == v.shape[0]:
-            return cho_solve((self.lower, True), v @ self._projection)
-        solved = cho_solve((self.lower, True), v.reshape(-1)).reshape(v.shape)
-        if self.flat is None:
-            return solved
-        shift = cho_solve((self.flat, True), jnp.sum(solved, axis=1))
-        spread = jnp.broadcast_to(shift[:, None], v.shape).reshape(-1)
-        return solved - cho_solve((self.lower, True), spread).reshape(v.shape)
-
-    def columns(self, k: Float[Array, "n m"]) -> Float[Array, "m classes n classes"]:
-        """Q (k_j ⊗ I) for each column of a block shared by the outputs."""
-        return jnp.einsum("im,cd->mcid", cho_solve((self.lower, True), k), self._projection)
-
-    @property
-    def _projection(self) -> Float[Array, "classes classes"]:
-        size = self.num_outputs
-        return jnp.eye(size) - self.is_flat / size * jnp.ones((size, size))
-
-
-def interpolation(ntk: Gram, *, is_flat: bool, num_outputs: int, num_points: int) -> Interpolation:
-    """Q for the NTK of the training points, shared by the outputs or coupling them.
-
-    Raises:
-        NotPositiveDefiniteError: Θ is singular.
-    """
-    lower = cholesky(ntk, what="the NTK Gram matrix").lower
-    flat = None
-    if is_flat and ntk.shape[0] != num_points:
-        ones = jnp.kron(jnp.eye(num_points, dtype=ntk.dtype), jnp.ones((num_outputs, 1)))
-        half = solve_triangular(lower, ones, lower=True)
-        flat = cholesky(half.T @ half, what="the NTK of the class means").lower
-    return Interpolation(lower, flat, is_flat, num_outputs)

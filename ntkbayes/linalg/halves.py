@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jax.scipy.linalg import solve_triangular
 from jaxtyping import Array, DTypeLike, Float
 
-Block = Float[Array, "*stack _ _"]
+Tile = Float[Array, "*stack _ _"]
 Columns = Float[Array, "n columns"]
 Rows = Float[Array, "rows n"]
 
@@ -27,18 +27,18 @@ _BLOCK = 512  # rows of a block on the diagonal, at most
 class Corner(eqx.Module):
     """A block on the diagonal of a factor, as it is."""
 
-    lower: Block
+    lower: Tile
 
 
-class Halves[Kept: (Block, Corner)](eqx.Module):
+class Halves[Kept: (Tile, Corner)](eqx.Module):
     """The lower half of a matrix with more rows than a block has; `Kept` are blocks on its diagonal."""
 
     top: "Halves[Kept] | Kept"
-    below: Block
+    below: Tile
     bottom: "Halves[Kept] | Kept"
 
 
-Half = Halves[Block] | Block
+Half = Halves[Tile] | Tile
 Corners = Halves[Corner] | Corner
 Lower = Half | Corners
 
@@ -67,7 +67,7 @@ def _divided(gram: Half) -> Half:
     return tabulated(len(gram), lambda rows, columns: gram[rows, columns])
 
 
-def tabulated(size: int, entries: Callable[[slice, slice], Block]) -> Half:
+def tabulated(size: int, entries: Callable[[slice, slice], Tile]) -> Half:
     """The lower half of the matrix with these entries in its rows and columns."""
 
     def between(start: int, end: int) -> Half:
@@ -98,7 +98,7 @@ def scaled(half: Half, scale: Float[Array, " n"]) -> Half:
     return Halves(scaled(half.top, first), below, scaled(half.bottom, second))
 
 
-def matrix(half: Half) -> Block:
+def matrix(half: Half) -> Tile:
     """The symmetric matrix."""
     found = lower_triangle(half)
     for rows, columns, block in _placed(half):
@@ -107,7 +107,7 @@ def matrix(half: Half) -> Block:
     return found
 
 
-def lower_triangle(lower: Lower) -> Block:
+def lower_triangle(lower: Lower) -> Tile:
     """L, of corners, with zeros above; of a symmetric matrix, what is kept of it."""
     size = num_rows(lower)
     found = jnp.zeros((size, size), jax.tree.leaves(lower)[0].dtype)
@@ -121,7 +121,7 @@ def num_rows(lower: Lower) -> int:
     return rows.stop
 
 
-def _placed(lower: Lower, start: int = 0) -> Iterator[tuple[slice, slice, Block]]:
+def _placed(lower: Lower, start: int = 0) -> Iterator[tuple[slice, slice, Tile]]:
     """Rows and columns of each block that is kept, and the block."""
     if isinstance(lower, Halves):
         rows, columns = lower.below.shape
@@ -135,7 +135,7 @@ def _placed(lower: Lower, start: int = 0) -> Iterator[tuple[slice, slice, Block]
         yield own, own, block
 
 
-def inverted(lower: Block) -> Block:
+def inverted(lower: Tile) -> Tile:
     """L⁻¹ of a block."""
     return solve_triangular(lower, jnp.eye(len(lower), dtype=lower.dtype), lower=True)
 
@@ -147,9 +147,7 @@ def diagonals(half: Half) -> list[Float[Array, "*stack block"]]:
     return diagonals(half.top) + diagonals(half.bottom)
 
 
-def factor[Kept: (Block, Corner)](
-    half: Half, corner: Callable[[Block], Kept]
-) -> Halves[Kept] | Kept:
+def factor[Kept: (Tile, Corner)](half: Half, corner: Callable[[Tile], Kept]) -> Halves[Kept] | Kept:
     """L of a positive definite matrix L Lᵀ: n³/3 operations.
 
     Args:
@@ -234,6 +232,6 @@ def _plus(half: Half, v: Float[Array, "n m"], sign: int) -> Half:
     return Halves(_plus(half.top, first, sign), below, _plus(half.bottom, second, sign))
 
 
-def _turned(v: Block) -> Block:
+def _turned(v: Tile) -> Tile:
     """vᵀ as it then lies in memory: a mere view would make of A Bᵀ the slow Aᵀ B."""
     return jax.lax.optimization_barrier(v.T)

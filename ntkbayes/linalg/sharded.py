@@ -11,7 +11,7 @@ from jax.sharding import PartitionSpec
 from jaxtyping import Array, DTypeLike, Float
 
 from ntkbayes.errors import ConfigurationError
-from ntkbayes.linalg.blocks import Gram
+from ntkbayes.linalg.arrays import Square
 from ntkbayes.linalg.devices import AXIS, by_rows, num_shares
 from ntkbayes.linalg.halves import Columns, Half, Halves, Rows
 from ntkbayes.linalg.triangular import BlockedTriangle
@@ -51,13 +51,13 @@ class ShardedTriangle(eqx.Module):
         inverses: of the diagonal blocks, on every device.
     """
 
-    lower: Gram
+    lower: Square
     inverses: Float[Array, "blocks b b"]
 
     @classmethod
     def factor(
         cls,
-        gram: Gram,
+        gram: Square,
         *,
         scale: Float[Array, " n"] | None = None,
         shift: Float[Array, "*n"] | float = 0.0,
@@ -157,7 +157,7 @@ class ShardedTriangle(eqx.Module):
         """v (L Lᵀ)⁻¹."""
         return self.solve_transposed(self.solve(v.T)).T
 
-    def scaled_inverse(self, scale: Float[Array, " n"]) -> Gram:
+    def scaled_inverse(self, scale: Float[Array, " n"]) -> Square:
         """diag(scale) (L Lᵀ)⁻¹ diag(scale), its rows spread likewise."""
         scaling = by_rows(jnp.diag(scale.astype(self.dtype)))
         return scale.astype(self.dtype)[:, None] * self.solve_transposed(self.solve(scaling))
@@ -198,7 +198,7 @@ Triangle = BlockedTriangle | ShardedTriangle
 
 
 def triangle(
-    gram: Gram | Half,
+    gram: Square | Half,
     *,
     scale: Float[Array, " n"] | None = None,
     shift: Float[Array, "*n"] | float = 0.0,

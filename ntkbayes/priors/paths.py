@@ -8,7 +8,6 @@ Shapes: n training points, m inputs, C logits, S draws.
 """
 
 import abc
-from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -16,20 +15,16 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from ntkbayes.errors import ConfigurationError
-from ntkbayes.kernels import Functions, KernelPair
+from ntkbayes.kernels import DrawFunctions, Functions, KernelPair
 from ntkbayes.linalg import (
     CholeskyFactor,
     Conditional,
-    Operator,
-    apply,
-    cholesky,
-    dense,
+    Draws,
+    FormedBlock,
     output_blocks,
 )
 from ntkbayes.priors.prior import NTKPrior
 
-Draws = Float[Array, "draws n classes"]
 Inputs = Float[Array, "m ..."]
 
 
@@ -109,17 +104,17 @@ class ConditionedPath(Path):
         cross = process.prior.cross(process.features, features)
         gram = process.prior.gram(features)
         conditional = Conditional.build(
-            process.factor, dense(process.covariance(cross)), dense(process.covariance(gram))
+            process.factor, process.covariance(cross), process.covariance(gram)
         )
         shape = (len(self.whitened), features.shape[0], process.num_outputs)
         return conditional.draw(self.whitened, jax.random.normal(key, shape))
 
     def given(self, features: Inputs) -> tuple[Draws, Float[Array, "m classes classes"]]:
         process, size = self.process, self.process.num_outputs
-        cross = dense(process.covariance(process.prior.cross(process.features, features)))
+        cross = process.covariance(process.prior.cross(process.features, features)).formed()
+        projection = cross.like(process.factor.whiten(cross.matrix))
         variance = process.covariance(process.prior.diagonal(features))
-        prior = output_blocks(variance, size)
-        return _given(process.factor.whiten(cross), prior, self.whitened)
+        return _given(projection, output_blocks(variance, size), self.whitened)
 
     def chosen(self, draws: Int[Array, " chosen"]) -> "ConditionedPath":
         values, whitened = (jnp.take(v, draws, axis=0) for v in (self.values, self.whitened))
@@ -128,18 +123,16 @@ class ConditionedPath(Path):
 
 @jax.jit
 def _given(
-    projection: Float[Array, "old new"], prior: Float[Array, "m classes classes"], whitened: Draws
+    projection: FormedBlock, prior: Float[Array, "m classes classes"], whitened: Draws
 ) -> tuple[Float[Array, "draws m classes"], Float[Array, "m classes classes"]]:
-    """Means at new inputs, and the covariance at each that is left of the prior's."""
-    num_points, size = whitened.shape[1], prior.shape[1]
-    if projection.shape[0] == num_points:
-        explained = output_blocks(jnp.sum(projection**2, axis=0), size)
-    else:
-        columns = projection.reshape(projection.shape[0], -1, size)
-        explained = jnp.einsum("nmc,nmd->mcd", columns, columns)
-    left = prior - explained
+    """Means at new inputs, and the covariance at each that is left of the prior's.
+
+    Args:
+        projection: L⁻¹ cov(X, x).
+    """
+    left = prior - projection.column_products(prior.shape[1])
     negative = jnp.minimum(jnp.diagonal(left, axis1=1, axis2=2), 0.0)  # round-off
-    return apply(projection.T, whitened), left - jax.vmap(jnp.diag)(negative)
+    return projection.T @ whitened, left - jax.vmap(jnp.diag)(negative)
 
 
 # --- known as functions ----------------------------------------------------------------------------
@@ -148,13 +141,12 @@ def _given(
 class FunctionProcess(Process):
     """scale · functions of a kernel that know themselves everywhere."""
 
-    functions: Callable[[PRNGKeyArray, int], Functions | None]
+    functions: DrawFunctions
     features: Inputs
     scale: Float[Array, ""]
 
     def draw(self, key: PRNGKeyArray, num_draws: int) -> "FunctionPath":
         functions = self.functions(key, num_draws)
-        assert functions is not None
         values = self.scale * functions(self.features)
         return FunctionPath(values, functions, self.scale, jnp.arange(num_draws))
 
@@ -186,20 +178,19 @@ def initial_process(
     prior: NTKPrior, features: Inputs, gram: KernelPair, num_outputs: int
 ) -> Process:
     """The law of the initial function less its mean."""
-    kernel = prior.kernel
-    if kernel.initial_functions(jax.random.key(0), 1) is not None:
-        return FunctionProcess(kernel.initial_functions, features, jnp.ones(()))
-    factor = cholesky(gram.nngp, what="the NNGP Gram matrix")
-    return InitialProcess(prior, features, factor, num_outputs)
+    draw = prior.kernel.initial_functions
+    if draw is not None:
+        return FunctionProcess(draw, features, jnp.ones(()))
+    return InitialProcess(prior, features, prior.initial_factor(gram), num_outputs)
 
 
 def tangent_process(
     prior: NTKPrior, features: Inputs, gram: KernelPair, num_outputs: int
 ) -> Process:
     """GP(0, Θ/ridge), drawn in whichever way the kernel allows."""
-    kernel = prior.kernel
-    if kernel.tangent_functions(jax.random.key(0), 1) is not None:
-        return FunctionProcess(kernel.tangent_functions, features, 1 / jnp.sqrt(prior.ridge))
+    draw = prior.kernel.tangent_functions
+    if draw is not None:
+        return FunctionProcess(draw, features, 1 / jnp.sqrt(prior.ridge))
     return conditioned_tangent_process(prior, features, gram, num_outputs)
 
 
@@ -211,10 +202,5 @@ def conditioned_tangent_process(
     Raises:
         ConfigurationError: that matrix is too large to be formed.
     """
-    if isinstance(gram.ntk, Operator):
-        raise ConfigurationError(
-            f"this law factors the NTK Gram matrix of {features.shape[0] * num_outputs} rows, more than "
-            "the kernel's max_rows; use fewer points, or EmpiricalKernel(..., max_rows=...)"
-        )
-    factor = cholesky(gram.ntk / prior.ridge, what="the NTK Gram matrix")
+    factor = (gram.ntk / prior.ridge).factor("the NTK Gram matrix")
     return TangentProcess(prior, features, factor, num_outputs)

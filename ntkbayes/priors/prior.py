@@ -19,8 +19,10 @@ from ntkbayes.kernels import (
     validity,
 )
 from ntkbayes.linalg import (
+    CholeskyFactor,
     Portable,
-    cholesky,
+    block_of,
+    gram_of,
     require_float64,
     require_float64_values,
     require_precision,
@@ -76,24 +78,26 @@ class NTKPrior(Portable, eqx.Module):
         return eqx.tree_at(lambda prior: (prior.kernel, prior.ridge), self, numbers)
 
     def gram(self, x: Features) -> KernelPair:
-        """K and Θ between all inputs."""
+        """K and Θ between all inputs, each a `Gram`; K is None if it is not known."""
         require_float64()
-        x = _as_float64(x)
-        return self.cross(x, x)
+        x, kernel = _as_float64(x), self.kernel.traced()
+        pair = _cross(kernel, x, x) if kernel.compiled else kernel.gram(x)
+        return _exact(pair).map(lambda values: gram_of(values, len(x)))
 
     def cross(
         self, x1: Shaped[Array | np.ndarray, "n1 ..."], x2: Shaped[Array | np.ndarray, "n2 ..."]
     ) -> KernelPair:
-        """K and Θ between two sets of inputs."""
+        """K and Θ between two sets of inputs, each a `Block`; K is None if it is not known."""
         require_float64()
-        cross = _cross if self.kernel.compiled else type(self.kernel).cross
-        return _exact(cross(self.kernel.traced(), _as_float64(x1), _as_float64(x2)))
+        x1, x2, kernel = _as_float64(x1), _as_float64(x2), self.kernel.traced()
+        pair = _cross(kernel, x1, x2) if kernel.compiled else kernel.cross(x1, x2)
+        return _exact(pair).map(lambda values: block_of(values, len(x1), len(x2)))
 
     def diagonal(self, x: Features) -> KernelPair:
-        """K and Θ between each input and itself."""
+        """K and Θ between each input and itself, (n,) or (n, C, C)."""
         require_float64()
-        diagonal = _diagonal if self.kernel.compiled else type(self.kernel).diagonal
-        return _exact(diagonal(self.kernel.traced(), _as_float64(x)))
+        x, kernel = _as_float64(x), self.kernel.traced()
+        return _exact(_diagonal(kernel, x) if kernel.compiled else kernel.diagonal(x))
 
     def require_covariance(self, x: Features) -> None:
         """Look at the kernel's values at some of the inputs, unless it is a covariance by construction.
@@ -128,11 +132,24 @@ class NTKPrior(Portable, eqx.Module):
         require_float64()
         x = _as_float64(x)
         mean = self.mean_logits(x, num_outputs)[None]
-        functions = self.kernel.initial_functions(key, num_draws)
-        if functions is not None:
-            return mean + functions(x)
-        factor = cholesky(self.gram(x).nngp, what="the NNGP Gram matrix")
+        draw = self.kernel.initial_functions
+        if draw is not None:
+            return mean + draw(key, num_draws)(x)
+        factor = self.initial_factor(self.gram(x))
         return mean + factor.colour(jax.random.normal(key, (num_draws, *mean.shape[1:])))
+
+    def initial_factor(self, gram: KernelPair) -> CholeskyFactor:
+        """The factor of K, at the inputs of a Gram.
+
+        Raises:
+            ConfigurationError: K is not known.
+        """
+        if gram.nngp is None:
+            raise ConfigurationError(
+                f"{type(self.kernel).__name__} knows neither the covariance K of initial functions nor "
+                "how to draw them: use a law of Bayes, or a kernel that defines initial_functions"
+            )
+        return gram.nngp.factor("the NNGP Gram matrix")
 
     def require_ridge(self, who: str) -> None:
         """Raises RidgeError if ridge = 0."""

@@ -22,7 +22,7 @@ from ntkbayes.datasets import Dataset
 from ntkbayes.errors import ConvergenceError
 from ntkbayes.laws.gaussian.laplace import laplace_evidence
 from ntkbayes.likelihood import Likelihood, default_likelihood
-from ntkbayes.linalg import Logits, apply, curved_inverse, require_float64
+from ntkbayes.linalg import Logits, require_float64
 from ntkbayes.priors.hyperparameters import value_of, with_values
 from ntkbayes.priors.prior import NTKPrior
 from ntkbayes.training.accuracy import TOLERANCE, is_accurate
@@ -131,12 +131,12 @@ def _evidence(values: Values, objective: Evidence) -> tuple[Array, Accuracy]:
         newton(likelihood, fixed_gram, targets, fixed_mean, TOLERANCE, 100, zeros)
     )
     mode, logits = found.a, found.logits
-    fixed_inverse = curved_inverse(fixed_gram, likelihood.curvature(targets, logits))
+    fixed_inverse = fixed_gram.curved(likelihood.curvature(targets, logits))
     # At the mode the bracket is 0; its derivative is that of the stationarity a = r(f).
-    wrong = mode - likelihood.residual(targets, mean + apply(gram, mode))
-    mode = mode - (wrong - fixed_inverse.matvec(apply(fixed_gram, wrong)))
+    wrong = mode - likelihood.residual(targets, mean + gram @ mode)
+    mode = mode - (wrong - fixed_inverse.matvec(fixed_gram @ wrong))
 
-    logits = mean + apply(gram, mode)
-    inverse = curved_inverse(gram, likelihood.curvature(targets, logits))
+    logits = mean + gram @ mode
+    inverse = gram.curved(likelihood.curvature(targets, logits))
     value = laplace_evidence(likelihood, targets, logits, mean, mode, inverse.log_determinant)
     return value, (found.logit_error, found.spread)

@@ -13,10 +13,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from ntkbayes.likelihood import Likelihood
-from ntkbayes.linalg import Block, Logits, apply, largest, variances
-from ntkbayes.training.preconditioner import Preconditioner
-
-Draws = Float[Array, "draws n classes"]
+from ntkbayes.linalg import Draws, Gram, Logits, PerDraw, Preconditioner, largest
 
 TOLERANCE = 1e-6  # on the error of logits, relative to their spread
 
@@ -44,7 +41,7 @@ def round_off(prior: Float[Array, "n outputs"], initial: Logits, a: Logits, f: L
     """What f = f0 + P a can have lost, ε (|f0| + |f| + |P| |a|), as |P_ij| ≤ √(P_ii P_jj).
 
     Args:
-        prior: the diagonal of P, as `variances` gives it.
+        prior: the diagonal of P, as `Gram.variances`.
         initial, a, f: (n, C).
     """
     roots = jnp.sqrt(prior)
@@ -54,21 +51,21 @@ def round_off(prior: Float[Array, "n outputs"], initial: Logits, a: Logits, f: L
 
 def error_bounds(
     likelihood: Likelihood,
-    ntk: Block,
+    ntk: Gram,
     ridge: Float[Array, ""],
     targets: Logits,
     initials: Draws,
     preconditioner: Preconditioner,
     a: Draws,
     f: Draws,
-) -> tuple[Float[Array, " draws"], Float[Array, " draws"], Float[Array, " draws"]]:
+) -> tuple[PerDraw, PerDraw, PerDraw]:
     """Residual, bound on the error of logits, and spread of each draw, at the cost of two products.
 
     By (6) of THEORY 8: |Σ e|ᵢ ≤ √(P_ii eᵀ Σ e), and eᵀ Σ e ≤ uᵀ P u + (e − u)ᵀ W⁻¹ (e − u) for any u,
     with equality at u = P⁻¹ Σ e. The preconditioner proposes u; points at which the draw's own W is
     small, so that e − u weighs much, give all of e to u.
     """
-    prior = variances(ntk, targets.shape) / ridge
+    prior = ntk.variances / ridge
     e = a - jax.vmap(lambda f: likelihood.residual(targets, f))(f)
     _, proposed = preconditioner.apply(e, likelihood.project)
 
@@ -80,7 +77,7 @@ def error_bounds(
         return e - rest, jnp.sum(jnp.where(moved, 0.0, weighed))
 
     u, rest = jax.vmap(split)(f, e, proposed)
-    energy = jnp.sum(u * apply(ntk, u / ridge), axis=(1, 2)) + rest
+    energy = jnp.sum(u * (ntk @ (u / ridge)), axis=(1, 2)) + rest
 
     def lost(initial: Logits, a: Logits, f: Logits) -> tuple[Array, Array]:
         noise = round_off(prior, initial, a, f)

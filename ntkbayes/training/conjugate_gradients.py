@@ -12,13 +12,17 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Shaped
 
 from ntkbayes.likelihood import Likelihood
-from ntkbayes.linalg import Block, apply, everywhere, largest, nan_is_an_answer, variances
+from ntkbayes.linalg import (
+    Draws,
+    Gram,
+    PerDraw,
+    Preconditioner,
+    everywhere,
+    largest,
+    nan_is_an_answer,
+)
 from ntkbayes.training.accuracy import error_bounds, round_off, spread_of
 from ntkbayes.training.line_search import line_search
-from ntkbayes.training.preconditioner import Preconditioner
-
-Draws = Float[Array, "draws n classes"]
-PerDraw = Float[Array, " draws"]
 
 
 class Solved(NamedTuple):
@@ -72,7 +76,7 @@ class Goal(NamedTuple):
 @eqx.filter_jit
 def conjugate_gradients(
     likelihood: Likelihood,
-    ntk: Block,
+    ntk: Gram,
     ridge: Float[Array, ""],
     targets: Float[Array, "n classes"],
     initial: Draws,
@@ -84,7 +88,7 @@ def conjugate_gradients(
     """Preconditioned Polak–Ribière⁺ with a strong-Wolfe line search: globally convergent on the
     strictly convex loss (Gilbert & Nocedal 1992). A step applies the preconditioner to all draws, at the
     cost of one product with Θ or two."""
-    prior = variances(ntk, targets.shape) / ridge
+    prior = ntk.variances / ridge
     largest_prior = jnp.max(prior)
 
     def inner(u: Draws, v: Draws) -> PerDraw:
@@ -125,7 +129,7 @@ def conjugate_gradients(
         still = active & is_active(a, f, new, energy)
         return a, f, curvature, new, energy, df, da, counts + active.astype(int), still, count + 1
 
-    f = initial + apply(ntk, start / ridge)
+    f = initial + ntk @ (start / ridge)
     gradient = start - residual_of(f)
     v, z = preconditioner.apply(gradient, likelihood.project)
     energy = inner(gradient, v)
@@ -134,7 +138,7 @@ def conjugate_gradients(
     active = is_active(start, f, gradient, energy)
     state = (start, f, curvature_of(f), gradient, energy, -v, -z, counts, active, 0)
     a, *_, energy, _, _, counts, _, _ = jax.lax.while_loop(unfinished, update, state)
-    f = initial + apply(ntk, a / ridge)  # afresh: no round-off of many updates
+    f = initial + ntk @ (a / ridge)  # afresh: no round-off of many updates
     residual, error, size = error_bounds(
         likelihood, ntk, ridge, targets, initial, preconditioner, a, f
     )
@@ -144,7 +148,7 @@ def conjugate_gradients(
 
 def restarted(
     likelihood: Likelihood,
-    ntk: Block,
+    ntk: Gram,
     ridge: Float[Array, ""],
     targets: Float[Array, "n classes"],
     initial: Draws,

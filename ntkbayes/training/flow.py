@@ -18,8 +18,8 @@ from jaxtyping import Array, DTypeLike, Float
 
 from ntkbayes.errors import ConfigurationError, ConvergenceError
 from ntkbayes.likelihood import Likelihood
-from ntkbayes.linalg import Block, Logits, Operator, apply, largest
-from ntkbayes.training.linearised import Draws, TrainedPredictor, TrainedPredictors, train
+from ntkbayes.linalg import Draws, Gram, Logits, largest
+from ntkbayes.training.linearised import TrainedPredictor, TrainedPredictors, train
 
 MAX_JACOBIAN = 2000  # rows of a Jacobian that the implicit solver may factor
 MAX_EXPLICIT_STEPS = 100_000
@@ -27,7 +27,7 @@ MAX_EXPLICIT_STEPS = 100_000
 
 def train_from(
     likelihood: Likelihood,
-    ntk: Block,
+    ntk: Gram,
     targets: Logits,
     initial: Logits,
     *,
@@ -54,12 +54,12 @@ def train_from(
     alpha = end.alpha[0]
     residual, steps = float(end.residual[0]), int(end.num_iterations[0])
     unknown = float("nan")
-    return TrainedPredictor(alpha, initial + apply(ntk, alpha), residual, unknown, steps)
+    return TrainedPredictor(alpha, initial + ntk @ alpha, residual, unknown, steps)
 
 
 def flow(
     likelihood: Likelihood,
-    ntk: Block,
+    ntk: Gram,
     targets: Logits,
     initials: Draws,
     *,
@@ -96,7 +96,7 @@ def flow(
             f"the gradient-flow ODE was not solved up to time {time:g} for {int(jnp.sum(failed))} of "
             f"{len(failed)} initial functions; use a shorter training_time or a larger ridge"
         )
-    final = initials + apply(ntk, alpha)
+    final = initials + ntk @ alpha
     velocity = jax.vmap(lambda f: likelihood.residual(targets, f))(final) - ridge * alpha
     residual = largest(velocity, axis=(1, 2))
     return TrainedPredictors(alpha, residual, np.full(len(residual), np.nan), steps)
@@ -119,7 +119,7 @@ def _size_of(
 
 
 def _explicit_is_cheaper(
-    likelihood: Likelihood, ntk: Block, targets: Logits, ridge: float, time: float
+    likelihood: Likelihood, ntk: Gram, targets: Logits, ridge: float, time: float
 ) -> bool:
     """Count the operations of both solvers for one draw.
 
@@ -129,11 +129,9 @@ def _explicit_is_cheaper(
     """
     size, num_outputs = targets.shape
     curvature = likelihood.curvature(targets, jnp.zeros_like(targets)).matrix_diagonal
-    spectrum = jnp.linalg.eigvalsh(ntk.surrogate if isinstance(ntk, Operator) else ntk)
-    rate = 2 * float(jnp.max(curvature)) * float(spectrum[-1]) + ridge
+    rate = 2 * float(jnp.max(curvature)) * ntk.largest_eigenvalue() + ridge
     steps = 100 + time * rate / 4
-    is_shared = not isinstance(ntk, Operator) and ntk.shape[0] == size
-    explicit = steps * 13 * 2 * size**2 * (num_outputs if is_shared else num_outputs**2)
+    explicit = steps * 13 * 2 * size**2 * (num_outputs**2 if ntk.couples else num_outputs)
     implicit = 100 * 5 * 2 / 3 * (size * num_outputs) ** 3
     if targets.size <= MAX_JACOBIAN and (explicit > implicit or steps > MAX_EXPLICIT_STEPS / 2):
         return False
@@ -149,7 +147,7 @@ def _explicit_is_cheaper(
 @eqx.filter_jit
 def _explicit(
     likelihood: Likelihood,
-    ntk: Block,
+    ntk: Gram,
     targets: Logits,
     initials: Draws,
     ridge: Float[Array, ""],
@@ -162,7 +160,7 @@ def _explicit(
     residual = jax.vmap(lambda f: likelihood.residual(targets, f))
 
     def velocity(t: Array, alpha: Draws, args: None) -> Draws:
-        return residual(initials + apply(ntk, alpha)) - ridge * alpha
+        return residual(initials + ntk @ alpha) - ridge * alpha
 
     def worst_draw(error: Draws) -> Array:
         return jnp.sqrt(largest(jnp.mean(error**2, axis=(1, 2))))
@@ -187,7 +185,7 @@ def _explicit(
 @eqx.filter_jit
 def _implicit(
     likelihood: Likelihood,
-    ntk: Block,
+    ntk: Gram,
     targets: Logits,
     initials: Draws,
     ridge: Float[Array, ""],
@@ -199,7 +197,7 @@ def _implicit(
 
     def solve(initial: Logits) -> tuple[Logits, Array, Array]:
         def velocity(t: Array, alpha: Logits, args: None) -> Logits:
-            return likelihood.residual(targets, initial + apply(ntk, alpha)) - ridge * alpha
+            return likelihood.residual(targets, initial + ntk @ alpha) - ridge * alpha
 
         solution = diffrax.diffeqsolve(
             diffrax.ODETerm(velocity),

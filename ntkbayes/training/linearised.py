@@ -10,8 +10,7 @@ the likelihood (for cross-entropy Y − σ(f)). A solve has converged once the e
 `accuracy` derives from a − r(f), is within the tolerance of their spread: how far training moved them,
 root mean square.
 
-Shapes: n points, C logits, S initial functions. Θ(X, X) is any block of `linalg.blocks`: (n, n) where
-the outputs share it, as at infinite width; (nC, nC) or an operator where a finite network couples them.
+Shapes: n points, C logits, S initial functions. Θ(X, X) is any Gram of `linalg.grams`.
 """
 
 from collections.abc import Callable
@@ -22,26 +21,21 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, DTypeLike, Float, Int
 
-from ntkbayes.errors import ConfigurationError, ConvergenceError
+from ntkbayes.errors import ConvergenceError
 from ntkbayes.likelihood import Likelihood
 from ntkbayes.linalg import (
-    Block,
     Curvature,
-    Interpolation,
+    Draws,
+    Gram,
+    Interpolator,
     Logits,
-    Operator,
-    apply,
-    interpolation,
+    PerDraw,
+    Preconditioner,
     largest,
-    variances,
 )
 from ntkbayes.training.accuracy import TOLERANCE, is_accurate, round_off, spread_of
 from ntkbayes.training.conjugate_gradients import Goal, Solved, conjugate_gradients, restarted
 from ntkbayes.training.newton import newton
-from ntkbayes.training.preconditioner import Preconditioner, preconditioner_of
-
-Draws = Float[Array, "draws n classes"]
-PerDraw = Float[Array, " draws"]
 
 EXACT_POINTS = 256  # up to which Newton's factors cost less than their compilation
 
@@ -87,7 +81,7 @@ class TrainedPredictors(eqx.Module):
 
 def train(
     likelihood: Likelihood,
-    ntk: Block,
+    ntk: Gram,
     targets: Logits,
     initial: Logits,
     *,
@@ -128,7 +122,7 @@ def train(
         alpha, f, residual, logit_error = (values[0] for values in found)
         return TrainedPredictor(alpha, f, float(residual), float(logit_error), 0)
     start, done = jnp.zeros_like(initial), 0
-    if initial.shape[0] > EXACT_POINTS and _is_shared(ntk, initial):
+    if initial.shape[0] > EXACT_POINTS and not ntk.couples:
         solved = _train_iteratively(
             likelihood, ntk, targets, initial, ridge=ridge, tolerance=tolerance, dtype=factor_dtype
         )
@@ -149,10 +143,6 @@ def train(
     return TrainedPredictor(mode.a / ridge, mode.logits, float(mode.residual), error, done + count)
 
 
-def _is_shared(ntk: Block, logits: Logits) -> bool:
-    return not isinstance(ntk, Operator) and ntk.shape[0] == logits.shape[0]
-
-
 def _not_converged(
     who: str, error: float, spread: float, tolerance: float, count: int, limit: int
 ) -> ConvergenceError:
@@ -169,7 +159,7 @@ def _not_converged(
 
 def _train_iteratively(
     likelihood: Likelihood,
-    ntk: Block,
+    ntk: Gram,
     targets: Logits,
     initial: Logits,
     *,
@@ -182,8 +172,8 @@ def _train_iteratively(
 
     def preconditioner(f: Logits) -> Preconditioner:
         curvature = likelihood.curvature(targets, f)
-        return preconditioner_of(
-            ntk, weight, curvature, is_flat=likelihood.is_flat, num_draws=1, dtype=dtype
+        return ntk.preconditioner(
+            weight, curvature, is_flat=likelihood.is_flat, num_draws=1, dtype=dtype
         )
 
     weight = jnp.asarray(ridge, initial.dtype)
@@ -202,7 +192,7 @@ _MAX_PRODUCTS = 500
 
 def _finish(
     likelihood: Likelihood,
-    ntk: Block,
+    ntk: Gram,
     ridge: float,
     targets: Logits,
     initial: Draws,
@@ -251,7 +241,7 @@ def _first_order_start(
 
 def train_many(
     likelihood: Likelihood,
-    ntk: Block,
+    ntk: Gram,
     targets: Logits,
     initials: Draws,
     centre: TrainedPredictor,
@@ -290,8 +280,8 @@ def train_many(
 
     weight = jnp.asarray(ridge, initials.dtype)
     curvature = likelihood.curvature(targets, centre.logits)
-    preconditioner = preconditioner_of(
-        ntk, weight, curvature, is_flat=likelihood.is_flat, num_draws=size, dtype=factor_dtype
+    preconditioner = ntk.preconditioner(
+        weight, curvature, is_flat=likelihood.is_flat, num_draws=size, dtype=factor_dtype
     )
     wide = max(_BLOCK_NUMBERS // initials[0].size, _BLOCK_COLUMNS // targets.shape[1])
     block = max(1, min(size, wide))
@@ -322,7 +312,7 @@ _BLOCK_COLUMNS = 256  # but no fewer columns, for the sake of the products
 
 @eqx.filter_jit
 def _interpolate_with(
-    inverse: Interpolation, likelihood: Likelihood, ntk: Block, goal: Logits, initials: Draws
+    inverse: Interpolator, likelihood: Likelihood, ntk: Gram, goal: Logits, initials: Draws
 ) -> tuple[Draws, Draws, PerDraw, PerDraw]:
     """α, logits, what these miss of the interpolant, and their spread. Solved twice: what the first
     solve misses, by the factor's jitter and round-off, is solved for again."""
@@ -332,10 +322,10 @@ def _interpolate_with(
 
     solve = jax.vmap(inverse.matvec)
     alpha = solve(goal[None] - initials)
-    alpha = alpha + solve(missing(initials + apply(ntk, alpha)))
-    f = initials + apply(ntk, alpha)
+    alpha = alpha + solve(missing(initials + ntk @ alpha))
+    f = initials + ntk @ alpha
 
-    prior = variances(ntk, goal.shape)
+    prior = ntk.variances
 
     def lost(initial: Logits, alpha: Logits, f: Logits) -> Array:
         return largest(round_off(prior, initial, alpha, f))
@@ -345,7 +335,7 @@ def _interpolate_with(
 
 
 def _interpolate(
-    likelihood: Likelihood, ntk: Block, targets: Logits, initials: Draws, tolerance: float
+    likelihood: Likelihood, ntk: Gram, targets: Logits, initials: Draws, tolerance: float
 ) -> tuple[Draws, Draws, PerDraw, PerDraw]:
     """α, logits, residual and error of the logits of each draw, by (3) of THEORY 3.
 
@@ -365,17 +355,11 @@ def _interpolate(
     return alpha, f, residual, error
 
 
-def interpolator(likelihood: Likelihood, ntk: Block, targets: Logits) -> Interpolation:
+def interpolator(likelihood: Likelihood, ntk: Gram, targets: Logits) -> Interpolator:
     """Q with α = Q (interpolant − f0), for training without ridge.
 
     Raises:
         NotPositiveDefiniteError: Θ is singular.
         ConfigurationError: Θ is an operator.
     """
-    if isinstance(ntk, Operator):
-        raise ConfigurationError(
-            f"training without ridge factors Θ, of {targets.size} rows: use a ridge > 0, fewer points, "
-            "or a kernel with a larger max_rows"
-        )
-    size, num_outputs = targets.shape
-    return interpolation(ntk, is_flat=likelihood.is_flat, num_outputs=num_outputs, num_points=size)
+    return ntk.interpolator(is_flat=likelihood.is_flat, num_outputs=targets.shape[1])

@@ -7,10 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import DTypeLike
 
-from ntkbayes.linalg import num_shares
+from ntkbayes.linalg import PAIRS, is_paired, num_shares
 from ntkbayes.memory import NUMBER
 from ntkbayes.training import linearised
-from ntkbayes.training.preconditioner import PAIRS, is_paired
 
 
 def training_matrices(

@@ -12,15 +12,12 @@ from jaxtyping import Array, Float, Int
 
 from ntkbayes.likelihood import Likelihood
 from ntkbayes.linalg import (
-    Block,
     Curvature,
     CurvedInverse,
+    Gram,
     Logits,
-    apply,
-    curved_inverse,
     largest,
     nan_is_an_answer,
-    variances,
 )
 from ntkbayes.training.accuracy import round_off, spread_of
 from ntkbayes.training.line_search import line_search
@@ -63,7 +60,7 @@ class _Point(NamedTuple):
 @eqx.filter_jit
 def newton(
     likelihood: Likelihood,
-    gram: Block,
+    gram: Gram,
     targets: Logits,
     initial: Logits,
     tolerance: float | Float[Array, ""],
@@ -78,7 +75,7 @@ def newton(
     factors do not halve the error either.
     """
 
-    prior = variances(gram, targets.shape)
+    prior = gram.variances
 
     def descend(inverse: CurvedInverse, curvature: Curvature, a: Logits) -> tuple:
         """The last point looked at, the size of the first step and of the last but one, and where to go
@@ -90,10 +87,10 @@ def newton(
 
         def advance(state: tuple) -> tuple:
             last, first, _, a, count = state
-            f = initial + apply(gram, a)
+            f = initial + gram @ a
             gradient = a - likelihood.residual(targets, f)
-            da = -(gradient - inverse.matvec(apply(gram, gradient)))
-            df = apply(gram, da)
+            da = -(gradient - inverse.matvec(gram @ gradient))
+            df = gram @ da
             # a and f − f0 = P a move together, so the slope of ½ aᵀ(f − f0) is aᵀ df.
             slopes = (jnp.sum(gradient * df), jnp.sum(a * df), jnp.sum(da * df))
             t, _, _ = line_search(likelihood, targets, f, curvature, df, *slopes)
@@ -114,8 +111,8 @@ def newton(
 
     def update(state: tuple) -> tuple:
         best, a, num_stale, count = state
-        curvature = likelihood.curvature(targets, initial + apply(gram, a))
-        inverse = curved_inverse(gram, curvature)
+        curvature = likelihood.curvature(targets, initial + gram @ a)
+        inverse = gram.curved(curvature)
         here, first, before, a = descend(inverse, curvature, a)
         error = 2 * (before + here.size) + largest(round_off(prior, initial, here.a, here.f))
         new = Mode(

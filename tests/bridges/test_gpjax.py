@@ -62,16 +62,15 @@ def loss(model, data):
 @both_kernels
 def test_the_kernel_is_that_of_the_prior_in_blocks_and_pair_by_pair(name):
     kernel, prior = KERNELS[name]
-    truth = prior.cross(NEW, X).ntk / prior.ridge
-    assert name == "NTK" or bool(
-        jnp.all(truth == nb.NTKPrior(NETWORK, ridge=1.0).cross(NEW, X).nngp)
-    )
+    truth = np.asarray(prior.cross(NEW, X).ntk / prior.ridge)
+    if name == "NNGP":
+        np.testing.assert_array_equal(truth, nb.NTKPrior(NETWORK, ridge=1.0).cross(NEW, X).nngp)
     np.testing.assert_allclose(kernel.cross_covariance(NEW, X), truth, rtol=1e-12)
     pairs = jax.vmap(lambda x: jax.vmap(lambda y: kernel(x, y))(jnp.asarray(X)))(jnp.asarray(NEW))
     np.testing.assert_allclose(pairs, truth, rtol=1e-12)
-    gram = prior.gram(X).ntk / prior.ridge
+    gram = np.asarray(prior.gram(X).ntk / prior.ridge)
     np.testing.assert_allclose(kernel.gram(X).as_matrix(), gram, rtol=1e-12)
-    np.testing.assert_allclose(kernel.diagonal(X).as_matrix(), jnp.diag(jnp.diag(gram)), rtol=1e-12)
+    np.testing.assert_allclose(kernel.diagonal(X).as_matrix(), np.diag(np.diag(gram)), rtol=1e-12)
 
 
 @both_kernels
@@ -105,7 +104,7 @@ def test_kernels_combine_and_see_the_features_they_are_told_to():
     twice = gpx.kernels.Constant(constant=2.0) * second
     total = (first + twice).gram(jnp.asarray(X)).as_matrix()
     prior = nb.NTKPrior(network, ridge=1.0)
-    expected = prior.gram(X[:, 1:]).ntk + 2 * prior.gram(X).nngp
+    expected = prior.gram(X[:, 1:]).ntk.dense() + 2 * prior.gram(X).nngp.dense()
     np.testing.assert_allclose(total, expected, rtol=1e-12)
 
 
@@ -121,7 +120,7 @@ def drawn():
     """60 noisy values of a function drawn from GP(0, Θ), at scales 1.5 and 0.7."""
     point_key, function_key, noise_key = jax.random.split(jax.random.key(0), 3)
     x = 2 * jax.random.normal(point_key, (60, 3))
-    gram = nb.NTKPrior(DRAWN, ridge=1.0).gram(x).ntk
+    gram = nb.NTKPrior(DRAWN, ridge=1.0).gram(x).ntk.dense()
     root = jnp.linalg.cholesky(gram + 1e-9 * jnp.eye(60))
     f = root @ jax.random.normal(function_key, (60, 1))
     return nb.Dataset.real(x, f + NOISE * jax.random.normal(noise_key, (60, 1)))

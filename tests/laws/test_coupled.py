@@ -9,7 +9,7 @@ from scipy.optimize import minimize
 
 import ntkbayes as nb
 from ntkbayes.errors import ConfigurationError
-from ntkbayes.kernels import EmpiricalKernel, Kernel, KernelPair, analytic_kernel
+from ntkbayes.kernels import EmpiricalKernel, Kernel, KernelPair, ReshapedKernel, analytic_kernel
 
 KEY = jax.random.key(3)
 NEW = np.array([[0.0, 0.0], [1.5, 0.3], [-1.0, 2.0], [6.0, -6.0]])
@@ -232,6 +232,43 @@ def test_training_without_ridge_reproduces_the_targets_and_keeps_the_flat_direct
     np.testing.assert_allclose(np.sum(law.alpha, axis=1), 0, atol=1e-7)
 
 
+class Stretched(Kernel):
+    """The kernel of a user who wraps another, as in docs/howto/models.md."""
+
+    kernel: Kernel
+    length: float
+
+    def cross(self, x1, x2):
+        return self.kernel.cross(x1 / self.length, x2 / self.length)
+
+    def diagonal(self, x):
+        return self.kernel.diagonal(x / self.length)
+
+
+def reshaped(kernel):
+    return ReshapedKernel(kernel, nb.networks.reshaped(NETWORK, (2,)))
+
+
+@pytest.mark.parametrize("wrap", [lambda kernel: Stretched(kernel, 1.0), reshaped])
+@pytest.mark.parametrize("method", [nb.MAP(tolerance=1e-9), nb.Laplace(tolerance=1e-9)])
+def test_a_kernel_that_wraps_one_known_by_products_is_known_by_them_too(method, wrap):
+    kernel = EmpiricalKernel(NETWORK, START, max_rows=1)
+    one, other = (nb.NTKPrior(k, ridge=RIDGE) for k in (kernel, wrap(kernel)))
+    with pytest.raises(ConfigurationError, match="max_rows"):
+        other.gram(DATA.features).ntk.factor()
+    laws = [method.fit(prior, DATA) for prior in (one, other)]
+    np.testing.assert_allclose(laws[0].mean(NEW), laws[1].mean(NEW), atol=1e-9)
+    np.testing.assert_allclose(laws[0].covariance(NEW), laws[1].covariance(NEW), atol=1e-9)
+
+
+def test_initial_functions_that_a_kernel_neither_knows_nor_draws_are_refused():
+    prior = nb.NTKPrior(Stretched(EmpiricalKernel(NETWORK, START), 2.0), ridge=RIDGE)
+    with pytest.raises(ConfigurationError, match="Stretched knows neither the covariance K"):
+        nb.RandomInit(num_inits=2).fit(prior, DATA, key=KEY)
+    with pytest.raises(ConfigurationError, match="Stretched knows neither the covariance K"):
+        prior.sample_initial(KEY, NEW, num_draws=2, num_outputs=3)
+
+
 # --- refusals ------------------------------------------------------------------------------------
 
 
@@ -247,6 +284,11 @@ def test_the_first_order_law_of_a_finite_network_is_refused():
     prior = nb.NTKPrior(EmpiricalKernel(NETWORK, START), ridge=RIDGE)
     with pytest.raises(ConfigurationError, match="use RandomInit, which draws them"):
         nb.FirstOrder().fit(prior, DATA)
+
+
+def test_the_first_order_law_of_a_kernel_written_as_coupling_is_refused():
+    with pytest.raises(ConfigurationError, match="a kernel that the outputs share"):
+        nb.FirstOrder().fit(nb.NTKPrior(Spread(SHARED, 3), ridge=RIDGE), DATA)
 
 
 def test_laws_that_need_a_factor_refuse_a_kernel_known_by_products():

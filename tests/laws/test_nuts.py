@@ -12,7 +12,6 @@ from ntkbayes.laws.chains import nuts
 from ntkbayes.laws.chains.base import laplace_mode
 from ntkbayes.laws.chains.nuts import NUTS
 from ntkbayes.likelihood import Bernoulli
-from ntkbayes.linalg import cholesky
 
 NETWORK = nb.networks.mlp(depth=1, activation="relu", weight_std=1.5, bias_std=0.5)
 KEY = jax.random.key(21)
@@ -39,9 +38,11 @@ def problem_and_target(mean):
     rng = np.random.default_rng(2)
     small = nb.Dataset(rng.standard_normal((11, 2)), np.arange(11) % 3, class_names=range(3))
     problem = Problem.build(nb.NTKPrior(NETWORK, ridge=0.5, mean=mean), small, None)
-    factor = cholesky(problem.prior_gram)
+    factor = problem.prior_gram.factor()
     found = laplace_mode(problem, factor)
-    target = nuts._target(problem.likelihood, problem.targets, factor.lower, found)
+    target = nuts._target(
+        problem.likelihood, problem.targets, problem.gram.ntk.like(factor.lower), found
+    )
     return problem, np.array(factor.lower), found, target
 
 

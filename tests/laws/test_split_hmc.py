@@ -11,6 +11,7 @@ import ntkbayes as nb
 from ntkbayes.laws.chains import split_hmc
 from ntkbayes.laws.chains.base import Mode
 from ntkbayes.likelihood import Categorical, Normal
+from ntkbayes.linalg import CoupledBlock, SharedBlock
 
 KEY = jax.random.key(5)
 SIZES = (6, 3)  # points and classes
@@ -33,7 +34,8 @@ def posterior(coupled, likelihood):
     logits = jnp.asarray(logits)
     curvature = likelihood.curvature(targets, logits)
     mode = Mode(jnp.asarray(whitened), logits, jnp.asarray(score), curvature)
-    reference = split_hmc._reference(likelihood, targets, jnp.asarray(lower), mode)
+    kind = CoupledBlock(jnp.asarray(lower), size) if coupled else SharedBlock(jnp.asarray(lower))
+    reference = split_hmc._reference(likelihood, targets, kind, mode)
     return reference, np.array(targets), mean, gram
 
 
@@ -157,7 +159,7 @@ def test_a_normal_likelihood_leaves_nothing_to_kick():
     force = np.array(reference.force(jnp.zeros(SIZES)))
     np.testing.assert_allclose(reference.force(start), force, atol=1e-12)
     shifted = reference.mode._replace(score=reference.mode.score + force)
-    reference = nb.laws.split_hmc.Reference(
+    reference = split_hmc.Reference(
         reference.likelihood,
         reference.targets,
         reference.lower,

@@ -13,9 +13,9 @@ from oracles import extended_precision as exact
 import ntkbayes as nb
 from ntkbayes.errors import ConvergenceError
 from ntkbayes.likelihood import Bernoulli, Categorical, Normal, Poisson
+from ntkbayes.linalg import SharedGram
 from ntkbayes.training import linearised
 from ntkbayes.training.accuracy import error_bounds
-from ntkbayes.training.preconditioner import preconditioner_of
 
 COUNT = 12
 RNG = np.random.default_rng(0)
@@ -99,15 +99,15 @@ def test_the_bound_on_errors_of_draws_is_one_and_at_most_twice_the_energy_where_
     rng = np.random.default_rng(seed)
     n, size = targets.shape
     weight = jnp.asarray(10.0**log_ridge)
-    gram = np.kron(np.asarray(GRAM / weight), np.eye(size))
+    gram = np.asarray((GRAM / weight).every_output(size))
     centre, f = scale * rng.standard_normal((2, 1, n, size))
     e = 1e-6 * np.asarray(likelihood.project(jnp.asarray(rng.standard_normal((1, n, size)))))
     a = e + np.asarray(likelihood.residual(jnp.asarray(targets), jnp.asarray(f[0])))[None]
 
     def bound_at(centre):
         curvature = likelihood.curvature(jnp.asarray(targets), jnp.asarray(centre))
-        preconditioner = preconditioner_of(
-            GRAM, weight, curvature, is_flat=likelihood.is_flat, num_draws=1, dtype=jnp.float64
+        preconditioner = GRAM.preconditioner(
+            weight, curvature, is_flat=likelihood.is_flat, num_draws=1, dtype=jnp.float64
         )
         arrays = (jnp.asarray(v) for v in (f, a, f))
         initial, a_, f_ = arrays
@@ -152,7 +152,7 @@ def test_balanced_labels_give_every_draw_its_answer():
     data = nb.Dataset(np.ones((30, 1)), np.arange(30) % 2)
     law = nb.RandomInit(num_inits=20).fit(prior, data, key=jax.random.key(0))
     # All points are one, of 30 labels with half of them 1: f = g + P (15 − 30 σ(f)).
-    p = float(prior.gram(jnp.ones((1, 1))).ntk[0, 0]) / 0.1
+    p = float(prior.gram(jnp.ones((1, 1))).ntk.dense()[0, 0]) / 0.1
     f = np.asarray(law.sample(jax.random.key(1), np.ones((1, 1))))[:, 0, 0]
     expected = [
         scipy.optimize.brentq(lambda f, g=g: f - g - p * (15 - 30 / (1 + np.exp(-f))), -9, 9)
@@ -162,7 +162,7 @@ def test_balanced_labels_give_every_draw_its_answer():
 
 
 def test_a_kernel_of_zeros_leaves_the_prior():
-    gram, targets = jnp.zeros((COUNT, COUNT)), jnp.asarray(MULTICLASS[2])
+    gram, targets = SharedGram(jnp.zeros((COUNT, COUNT))), jnp.asarray(MULTICLASS[2])
     starts = jax.random.normal(jax.random.key(0), (2, *targets.shape))
     given = Categorical(), gram, targets
     centre = linearised.train(*given, jnp.zeros_like(targets), ridge=0.1)

@@ -16,6 +16,7 @@ from ntkbayes.errors import (
     RidgeError,
 )
 from ntkbayes.likelihood import Bernoulli, Categorical, Normal
+from ntkbayes.linalg import SharedGram
 from ntkbayes.training import flow, linearised
 
 NETWORK = nb.networks.mlp(depth=1, activation="relu", weight_std=1.5, bias_std=0.3)
@@ -50,7 +51,7 @@ def initials(targets, draws, scale, seed=0):
 
 def mismatch(likelihood, ntk, targets, initial, alpha, ridge):
     """max |α − (Y − σ(f*)) / ridge|, with f* = f0 + Θ α computed here."""
-    f = np.asarray(initial) + np.einsum("ij,...jc->...ic", ntk, alpha)
+    f = np.asarray(initial) + np.asarray(ntk @ jnp.asarray(alpha))
     r = jax.vmap(lambda f: likelihood.residual(targets, f))(
         jnp.asarray(f).reshape(-1, *targets.shape)
     )
@@ -185,8 +186,10 @@ def test_weights_of_softmax_sum_to_zero_over_classes():
 def test_full_newton_steps_cycle_for_ever_where_a_line_search_converges():
     # One point, f0 = -50, P = 1000: the flat likelihood sends f to 950, where it is flat again.
     targets, initial = jnp.ones((1, 1)), jnp.full((1, 1), -50.0)
-    gram = jnp.full((1, 1), 1000.0)
-    wrong = oracle.undamped_newton(oracle.Logistic(), gram, np.ones((1, 1)), np.array(initial), 100)
+    gram = SharedGram(jnp.full((1, 1), 1000.0))
+    wrong = oracle.undamped_newton(
+        oracle.Logistic(), np.array(gram), np.ones((1, 1)), np.array(initial), 100
+    )
     np.testing.assert_allclose(wrong, 1.0, atol=1e-12)
     found = linearised.train(Bernoulli(), gram, targets, initial, ridge=1.0)
     assert found.residual <= 1e-10
@@ -293,7 +296,7 @@ def test_training_always_reaches_its_tolerance(
     assert jnp.all(many.logit_error <= 1e-9 * jnp.maximum(moved, likelihood.unit))
     assert jnp.all(many.residual <= 1e-8 * jnp.maximum(moved, 1.0))
     # ... which the solver does not only say.
-    round_off = 1e-14 * float(jnp.max(jnp.abs(ntk))) * COUNT / ridge
+    round_off = 1e-14 * float(jnp.max(jnp.abs(ntk.dense()))) * COUNT / ridge
     found = mismatch(likelihood, ntk, targets, starts, many.alpha, ridge)
     assert found * ridge <= 1.1e-8 * max(1.0, float(jnp.max(moved))) + round_off
 
@@ -412,7 +415,7 @@ def test_at_any_time_the_flow_equals_scipy(kind, ridge, time):
         f = oracle.flow(truth, np.array(ntk), np.array(targets), np.array(f0), ridge, time)
         np.testing.assert_allclose(f0 + ntk @ alpha, f, atol=1e-5)
     moving = jax.vmap(lambda f, a: likelihood.residual(targets, f) - ridge * a)(
-        starts + jnp.einsum("ij,sjc->sic", ntk, end.alpha), end.alpha
+        starts + ntk @ end.alpha, end.alpha
     )
     np.testing.assert_allclose(end.residual, jnp.max(jnp.abs(moving), axis=(1, 2)), rtol=1e-9)
 
@@ -421,7 +424,9 @@ def test_one_hot_logits_grow_as_the_logarithm_of_time_without_ridge():
     # One point, Θ = 1, one logit: df/dt = 1 − σ(f), so f + e^f = t + f0 + e^f0.
     one = jnp.ones((1, 1))
     for time in (1e2, 1e4, 1e6):
-        end = flow.flow(Bernoulli(), one, one, jnp.zeros((1, 1, 1)), ridge=0.0, time=time)
+        end = flow.flow(
+            Bernoulli(), SharedGram(one), one, jnp.zeros((1, 1, 1)), ridge=0.0, time=time
+        )
         f = float(end.alpha[0, 0, 0])
         assert f + np.exp(f) == pytest.approx(time + 1, rel=1e-5)
 
@@ -449,7 +454,7 @@ def test_a_flow_too_long_and_too_large_is_refused_before_it_starts(monkeypatch):
     monkeypatch.setattr(flow, "MAX_JACOBIAN", 2 * size - 1)
     zeros = jnp.zeros((size, 2))
     with pytest.raises(ConfigurationError, match="infinite time"):
-        flow.flow(Categorical(), jnp.eye(size), zeros, zeros[None], ridge=0.1, time=1e7)
+        flow.flow(Categorical(), SharedGram(jnp.eye(size)), zeros, zeros[None], ridge=0.1, time=1e7)
 
 
 def test_newton_reaches_counts_whose_loss_grows_exponentially():
@@ -460,5 +465,5 @@ def test_newton_reaches_counts_whose_loss_grows_exponentially():
     gram = nb.NTKPrior(network, ridge=0.4).gram(features).ntk
     likelihood = nb.likelihood.Poisson()
     found = linearised.train(likelihood, gram, counts, jnp.zeros((20, 1)), ridge=0.4)
-    expected = oracle.map_weights(oracle.Counts(), gram / 0.4, counts, np.zeros((20, 1)))
+    expected = oracle.map_weights(oracle.Counts(), np.array(gram) / 0.4, counts, np.zeros((20, 1)))
     np.testing.assert_allclose(found.alpha * 0.4, expected, rtol=1e-8, atol=1e-8)

@@ -5,20 +5,21 @@ import numpy as np
 import pytest
 
 from ntkbayes.likelihood import Bernoulli, Categorical, Normal
-from ntkbayes.linalg import BlockCurvature
-from ntkbayes.training import linearised
-from ntkbayes.training.conjugate_gradients import restarted
-from ntkbayes.training.preconditioner import (
+from ntkbayes.linalg import (
+    BlockCurvature,
     CurvedPairs,
     PairedPreconditioner,
+    SharedGram,
     SharedPreconditioner,
-    preconditioner_of,
 )
+from ntkbayes.training import linearised
+from ntkbayes.training.conjugate_gradients import restarted
 
 SIZE, CLASSES, RIDGE = 40, 4, 0.3
 RNG = np.random.default_rng(0)
 POINTS = RNG.standard_normal((SIZE, 2))
 NTK = np.exp(-np.sum((POINTS[:, None] - POINTS[None]) ** 2, axis=-1)) + 0.01 * np.eye(SIZE)
+GRAM = SharedGram(jnp.asarray(NTK))
 LABELS = RNG.integers(CLASSES, size=SIZE)
 
 
@@ -29,8 +30,7 @@ def curvature(likelihood, num_outputs):
 
 
 def preconditioner(likelihood, num_draws, found, ridge=RIDGE):
-    return preconditioner_of(
-        jnp.asarray(NTK),
+    return GRAM.preconditioner(
         jnp.asarray(ridge),
         found,
         is_flat=likelihood.is_flat,
@@ -117,14 +117,14 @@ def test_pairs_save_most_of_the_steps():
     likelihood = Categorical()
     targets = jnp.asarray(np.eye(CLASSES)[LABELS])
     zero = jnp.zeros_like(targets)
-    centre = linearised.train(likelihood, jnp.asarray(NTK), targets, zero, ridge=0.01)
+    centre = linearised.train(likelihood, GRAM, targets, zero, ridge=0.01)
     initials = jnp.asarray(3 * RNG.standard_normal((4, SIZE, CLASSES)))
     found = likelihood.curvature(targets, centre.logits)
     counts = {}
     for num_draws, kind in ((1, SharedPreconditioner), (4, PairedPreconditioner)):
         steps = preconditioner(likelihood, num_draws, found, ridge=0.01)
         assert isinstance(steps, kind)
-        given = (likelihood, jnp.asarray(NTK), jnp.asarray(0.01), targets, initials)
+        given = (likelihood, GRAM, jnp.asarray(0.01), targets, initials)
         solved = restarted(*given, jnp.zeros_like(initials), steps, 1e-8, 500)
         assert float(jnp.max(solved.residual)) <= 1e-8
         assert solved.shortfall(1e-8) <= 1

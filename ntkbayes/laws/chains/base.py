@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 
 from ntkbayes.laws.base import Draws, Method, Problem, SampledLaw
 from ntkbayes.laws.chains.mixing import MixingInfo, judged
-from ntkbayes.linalg import CholeskyFactor, Curvature, Gram, Logits, apply
+from ntkbayes.linalg import CholeskyFactor, Curvature, FormedBlock, Logits, Square
 from ntkbayes.priors.paths import conditioned_tangent_process
 from ntkbayes.ranges import Range, real_field, whole_field
 from ntkbayes.training import linearised
@@ -107,7 +107,7 @@ class ChainMethod(Method[ChainLaw]):
     progress: bool = False
 
     @abc.abstractmethod
-    def sampler(self, problem: Problem, lower: Gram, mode: Mode) -> Sampler:
+    def sampler(self, problem: Problem, lower: FormedBlock, mode: Mode) -> Sampler:
         """The sampler of the posterior, for P = L Lᵀ."""
 
     @property
@@ -121,7 +121,8 @@ class ChainMethod(Method[ChainLaw]):
         process = conditioned_tangent_process(
             problem.prior, problem.features, problem.gram, problem.num_outputs
         )
-        sampler = self.sampler(problem, process.factor.lower, laplace_mode(problem, process.factor))
+        lower = problem.gram.ntk.like(process.factor.lower)
+        sampler = self.sampler(problem, lower, laplace_mode(problem, process.factor))
         shape = problem.targets.shape
         noise = jax.random.normal(start_key, (self.num_chains, *shape))
         chains = self._run(sampler, _start(sampler, noise, run_key))
@@ -176,25 +177,25 @@ def laplace_mode(problem: Problem, factor: CholeskyFactor) -> Mode:
         ridge=problem.ridge,
     )
     score = problem.ridge * found.alpha
-    whitened = apply(factor.lower.T, score)
+    whitened = problem.gram.ntk.like(factor.lower).T @ score
     curvature = problem.likelihood.curvature(problem.targets, found.logits)
     return Mode(whitened, problem.mean + factor.colour(whitened), score, curvature)
 
 
-def laplace_root(lower: Gram, weights: Float[Array, " n"]) -> tuple[Gram, Float[Array, " n"]]:
+def laplace_root(lower: Square, weights: Float[Array, " n"]) -> tuple[Square, Float[Array, " n"]]:
     """T with T Tᵀ = (I + Lᵀ diag(w) L)⁻¹, the whitened Laplace posterior of one logit a point, and the
     diagonal of Tᵀ T, which is all of it."""
     return _root(lower.T @ (weights[:, None] * lower))
 
 
-def coupled_root(lower: Gram, curvature: Curvature) -> tuple[Gram, Float[Array, " rows"]]:
+def coupled_root(lower: Square, curvature: Curvature) -> tuple[Square, Float[Array, " rows"]]:
     """The same for all logits, (nC, nC), where L couples them."""
     columns = lower.reshape(*curvature.shape, -1)
     curved = jax.vmap(curvature.matvec, 2, 2)(columns)
     return _root(lower.T @ curved.reshape(lower.shape))
 
 
-def _root(precision: Gram) -> tuple[Gram, Float[Array, " rows"]]:
+def _root(precision: Square) -> tuple[Square, Float[Array, " rows"]]:
     values, vectors = jnp.linalg.eigh(precision)
     shrunk = 1 / (1 + values)
     return vectors * jnp.sqrt(shrunk)[None, :], shrunk

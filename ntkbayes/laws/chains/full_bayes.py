@@ -15,7 +15,7 @@ from ntkbayes.errors import ConfigurationError
 from ntkbayes.laws.base import Draws, Inputs, Law, Method, Paths, Problem
 from ntkbayes.laws.chains.mixing import MixingInfo, judged
 from ntkbayes.likelihood import Likelihood, default_likelihood
-from ntkbayes.linalg import Logits, apply, output_blocks, require_float64
+from ntkbayes.linalg import Logits, output_blocks, require_float64
 from ntkbayes.priors.hyperparameters import value_of, with_values
 from ntkbayes.priors.prior import NTKPrior
 from ntkbayes.ranges import Range, real_field, whole_field
@@ -148,12 +148,12 @@ def _logits(values: Mapping[str, Any], whitened: Logits, problem: Problem) -> Lo
     """mean + L z at the training points."""
     prior = with_values(problem.prior, values)
     lower, _ = _factor(prior, problem.features, whitened.shape[1])
-    return prior.mean_logits(problem.features, whitened.shape[1]) + apply(lower, whitened)
+    return prior.mean_logits(problem.features, whitened.shape[1]) + lower @ whitened
 
 
 def _factor(prior: NTKPrior, features: Array, num_outputs: int) -> tuple[Array, Array]:
     """L with L Lᵀ = Θ/ridge + jitter, and the jitter."""
-    gram = prior.gram(features).ntk / prior.ridge
+    gram = prior.gram(features).ntk.dense() / prior.ridge
     jitter = _JITTER * jnp.mean(jnp.diagonal(gram))
     return jnp.linalg.cholesky(gram + jitter * jnp.eye(len(gram))), jitter
 
@@ -297,7 +297,7 @@ def _joint(
     def one(draw: tuple) -> Logits:
         prior, projection = _projected(problem, draw[0], inputs)
         mean = prior.mean_logits(inputs, whitened.shape[2]) + projection.T @ draw[1]
-        gram = prior.gram(inputs).ntk / prior.ridge
+        gram = prior.gram(inputs).ntk.dense() / prior.ridge
         left = gram - projection.T @ projection
         jitter = 2 * _JITTER * jnp.mean(jnp.diagonal(gram))
         root = jnp.linalg.cholesky((left + left.T) / 2 + jitter * jnp.eye(len(left)))
@@ -312,7 +312,7 @@ def _projected(
     """A draw's prior, and L⁻¹ P(X, x)."""
     prior = with_values(problem.prior, values)
     lower, _ = _factor(prior, problem.features, problem.num_outputs)
-    cross = prior.cross(problem.features, inputs).ntk / prior.ridge
+    cross = prior.cross(problem.features, inputs).ntk.dense() / prior.ridge
     return prior, jax.scipy.linalg.solve_triangular(lower, cross, lower=True)
 
 

@@ -20,7 +20,7 @@ from ntkbayes.laws.chains.base import (
     laplace_root,
 )
 from ntkbayes.likelihood import Likelihood
-from ntkbayes.linalg import Curvature, Gram, Logits, apply
+from ntkbayes.linalg import Curvature, FormedBlock, Logits
 from ntkbayes.ranges import Range, real_field, whole_field
 
 
@@ -50,7 +50,7 @@ class NUTS(ChainMethod):
     def matrices(self, rows: int, num_outputs: int) -> dict[str, float]:
         return {"factor and P": 2.0, "roots": 2.0, "workspace": 5.0}
 
-    def sampler(self, problem: Problem, lower: Gram, mode: Mode) -> "NUTSSampler":
+    def sampler(self, problem: Problem, lower: FormedBlock, mode: Mode) -> "NUTSSampler":
         target = _target(problem.likelihood, problem.targets, lower, mode)
         accept = jnp.asarray(self.target_accept)
         return NUTSSampler(target, accept, self.num_warmup, self.max_tree_depth)
@@ -79,34 +79,36 @@ class Target(eqx.Module):
     targets: Logits
     mode: Logits
     logits: Logits
-    root: Gram
-    logit_root: Gram
+    root: FormedBlock
+    logit_root: FormedBlock
     slope: Float[Array, "n directions"]
     precision: Float[Array, "n _"]
     directions: Float[Array, "directions classes"]
 
     def potential(self, position: Float[Array, "n directions"]) -> Float[Array, ""]:
         """−log density at ξ, up to a constant."""
-        logits = self.logits + apply(self.logit_root, position) @ self.directions
+        logits = self.logits + self.logit_root @ position @ self.directions
         whitened = jnp.sum(self.slope * position + self.precision * position**2 / 2)
         return whitened - jnp.sum(self.likelihood.log_density(self.targets, logits))
 
 
 @eqx.filter_jit
-def _target(likelihood: Likelihood, targets: Logits, lower: Gram, mode: Mode) -> Target:
+def _target(likelihood: Likelihood, targets: Logits, lower: FormedBlock, mode: Mode) -> Target:
     from scipy.linalg import helmert
 
     num_points, num_outputs = targets.shape
     directions = jnp.eye(num_outputs)
-    if lower.shape[0] == num_points:
+    if lower.couples:
+        matrix, shrunk = coupled_root(lower.matrix, mode.curvature)
+    else:
         if likelihood.is_flat:
             directions = jnp.asarray(helmert(num_outputs))
-        root, shrunk = laplace_root(lower, _shared_weights(mode.curvature, len(directions)))
-    else:
-        root, shrunk = coupled_root(lower, mode.curvature)
-    slope = apply(root.T, mode.whitened) @ directions.T
+        weights = _shared_weights(mode.curvature, len(directions))
+        matrix, shrunk = laplace_root(lower.matrix, weights)
+    root, logit_root = lower.like(matrix), lower.like(lower.matrix @ matrix)
+    slope = root.T @ mode.whitened @ directions.T
     precision = shrunk.reshape(num_points, -1)
-    given = (mode.whitened, mode.logits, root, lower @ root, slope, precision, directions)
+    given = (mode.whitened, mode.logits, root, logit_root, slope, precision, directions)
     return Target(likelihood, targets, *given)
 
 
@@ -165,5 +167,5 @@ class NUTSSampler(Sampler):
         target = self.target
         noise = jax.random.normal(key, (*positions.shape[:-1], target.mode.shape[1]))
         unseen = noise - noise @ target.directions.T @ target.directions
-        moved = apply(target.root, positions) @ target.directions
+        moved = target.root @ positions @ target.directions
         return target.mode[None, None] + moved + unseen

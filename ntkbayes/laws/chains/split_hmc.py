@@ -32,7 +32,7 @@ from ntkbayes.laws.chains.base import (
     laplace_root,
 )
 from ntkbayes.likelihood import Likelihood
-from ntkbayes.linalg import Curvature, Gram, Logits, StructuredCurvature, apply
+from ntkbayes.linalg import Curvature, FormedBlock, Logits, StructuredCurvature
 
 Roots = Float[Array, "classes n n"] | Float[Array, "rows rows"]
 PerChain = Float[Array, " chains"]
@@ -66,7 +66,7 @@ class SplitHMC(ChainMethod):
     def matrices(self, rows: int, num_outputs: int) -> dict[str, float]:
         return {"factor and P": 2.0, "roots": 3.0 * num_outputs, "workspace": 3.0}
 
-    def sampler(self, problem: Problem, lower: Gram, mode: Mode) -> "SplitHMCSampler":
+    def sampler(self, problem: Problem, lower: FormedBlock, mode: Mode) -> "SplitHMCSampler":
         reference = _reference(problem.likelihood, problem.targets, lower, mode)
         warmup = jnp.asarray(self.num_warmup)
         return SplitHMCSampler(reference, jnp.asarray(self.target_accept), warmup)
@@ -86,7 +86,7 @@ class Reference(eqx.Module):
 
     likelihood: Likelihood
     targets: Logits
-    lower: Gram
+    lower: FormedBlock
     mode: Mode
     curvature: Curvature
     roots: Roots
@@ -105,14 +105,17 @@ class Reference(eqx.Module):
 
 
 @eqx.filter_jit
-def _reference(likelihood: Likelihood, targets: Logits, lower: Gram, mode: Mode) -> Reference:
+def _reference(
+    likelihood: Likelihood, targets: Logits, lower: FormedBlock, mode: Mode
+) -> Reference:
     curvature = mode.curvature
-    if lower.shape[0] == len(targets):
+    matrix = lower.matrix
+    if lower.couples:
+        roots = matrix @ coupled_root(matrix, curvature)[0]
+    else:
         curvature = StructuredCurvature(curvature.matrix_diagonal, coupled=False)
         weights = curvature.diagonal.T
-        roots = lower[None] @ jax.lax.map(lambda w: laplace_root(lower, w)[0], weights)
-    else:
-        roots = lower @ coupled_root(lower, curvature)[0]
+        roots = matrix[None] @ jax.lax.map(lambda w: laplace_root(matrix, w)[0], weights)
     covariance = roots @ jnp.swapaxes(roots, -1, -2)
     return Reference(likelihood, targets, lower, mode, curvature, roots, covariance)
 
@@ -195,23 +198,17 @@ class SplitHMCSampler(Sampler):
 
     def whitened(self, positions: Positions, key: PRNGKeyArray) -> Whitened:
         """z = ẑ + L⁻¹ δ."""
-        lower, mode = self.reference.lower, self.reference.mode.whitened
-        if lower.shape[0] == len(mode):
-            rows = jnp.moveaxis(positions, 2, 0)
-        else:
-            rows = positions.reshape(-1, len(lower)).T
+        lower, mode = self.reference.lower.matrix, self.reference.mode.whitened
+        rows = jnp.moveaxis(positions.reshape(*positions.shape[:2], len(lower), -1), 2, 0)
         solved = solve_triangular(lower, rows.reshape(len(lower), -1), lower=True)
-        if lower.shape[0] == len(mode):
-            white = jnp.moveaxis(solved.reshape(rows.shape), 0, 2)
-        else:
-            white = solved.T.reshape(positions.shape)
+        white = jnp.moveaxis(solved.reshape(rows.shape), 0, 2).reshape(positions.shape)
         return mode[None, None] + white
 
 
 def product(roots: Roots, v: Float[Array, "*draws n classes"]) -> Float[Array, "*draws n classes"]:
     """Each class by its own matrix, or all by one that couples them."""
     if roots.ndim == 2:
-        return apply(roots, v)
+        return (v.reshape(*v.shape[:-2], -1) @ roots.T).reshape(v.shape)
     return jnp.einsum("cij,...jc->...ic", roots, v)
 
 

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from ntkbayes.errors import NotPositiveDefiniteError
 from ntkbayes.laws.base import Draws, Info, Inputs, Law, Paths, Problem
-from ntkbayes.linalg import CurvedInverse, Interpolation, Logits
+from ntkbayes.linalg import CurvedInverse, Interpolator, Logits
 from ntkbayes.priors.paths import Process
 
 
@@ -27,7 +27,7 @@ class GaussianLaw(Law):
         problem: Problem,
         alpha: Logits,
         logits: Logits,
-        inverse: CurvedInverse | Interpolation,
+        inverse: CurvedInverse | Interpolator,
         info: Info,
     ):
         if isinstance(inverse, CurvedInverse) and not bool(inverse.is_finite):
@@ -62,7 +62,7 @@ class GaussianLaw(Law):
 
 @eqx.filter_jit
 def solve_columns(
-    inverse: CurvedInverse | Interpolation, columns: Float[Array, "rows columns"], num_outputs: int
+    inverse: CurvedInverse | Interpolator, columns: Float[Array, "rows columns"], num_outputs: int
 ) -> Float[Array, "rows columns"]:
     """B or Q times each column of a block with a row for each training point and output."""
     stack = columns.T.reshape(columns.shape[1], -1, num_outputs)

@@ -12,12 +12,10 @@ from ntkbayes.laws.base import Info, Problem
 from ntkbayes.laws.gaussian.posterior import GaussianPosterior, PosteriorMethod
 from ntkbayes.likelihood import Bernoulli, Categorical
 from ntkbayes.linalg import (
-    Block,
     CurvedInverse,
+    Gram,
     Logits,
     StructuredCurvature,
-    apply,
-    curved_inverse,
 )
 from ntkbayes.ranges import Range, real_field
 from ntkbayes.training.matrices import inverse_matrices
@@ -85,9 +83,9 @@ class DirichletGP(PosteriorMethod):
 
 @eqx.filter_jit
 def _regress(
-    gram: Block, mean: Logits, curvature: StructuredCurvature, wrong: Logits
+    gram: Gram, mean: Logits, curvature: StructuredCurvature, wrong: Logits
 ) -> tuple[Array, Array, CurvedInverse]:
     """a = (P + Λ⁻¹)⁻¹ (observed − mean) and m = mean + P a (R&W 2.25)."""
-    inverse = curved_inverse(gram, curvature)
+    inverse = gram.curved(curvature)
     weights = inverse.matvec(wrong)
-    return weights, mean + apply(gram, weights), inverse
+    return weights, mean + gram @ weights, inverse

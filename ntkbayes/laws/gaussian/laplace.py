@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ntkbayes.laws.base import Info, Problem
 from ntkbayes.laws.gaussian.posterior import GaussianPosterior, PosteriorMethod, mode_and_curvature
 from ntkbayes.likelihood import Likelihood
-from ntkbayes.linalg import Logits, curved_inverse, factor_dtype, nan_is_an_answer
+from ntkbayes.linalg import Logits, factor_dtype, nan_is_an_answer
 from ntkbayes.ranges import Range, real_field
 from ntkbayes.training.accuracy import TOLERANCE
 from ntkbayes.training.matrices import inverse_matrices
@@ -49,7 +49,7 @@ class Laplace(PosteriorMethod):
     def solve(self, problem: Problem, key: PRNGKeyArray | None = None) -> GaussianPosterior:
         likelihood, targets = problem.likelihood, problem.targets
         mode, curvature = mode_and_curvature(problem, self.tolerance, self.factor_dtype)
-        inverse = curved_inverse(problem.prior_gram, curvature, dtype=self.factor_dtype)
+        inverse = problem.prior_gram.curved(curvature, dtype=self.factor_dtype)
         weights = problem.ridge * mode.alpha
         given = (likelihood, targets, mode.logits, problem.mean, weights)
         with nan_is_an_answer():

@@ -18,26 +18,21 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ntkbayes.errors import ConfigurationError, ConvergenceError
+from ntkbayes.errors import ConvergenceError
 from ntkbayes.laws.base import Draws, Info, Inputs, Method, Problem
 from ntkbayes.laws.gaussian.base import GaussianLaw, solve_columns
 from ntkbayes.likelihood import Likelihood
 from ntkbayes.linalg import (
-    Block,
+    Covariances,
     Curvature,
     CurvedInverse,
+    Gram,
     Logits,
-    Operator,
     SharedInverse,
-    apply,
-    dense,
-    every_output,
     output_blocks,
 )
 from ntkbayes.priors.paths import Process
 from ntkbayes.training.linearised import TrainedPredictor, train
-
-Covariances = Float[Array, "m classes classes"]
 
 
 @dataclass(frozen=True)
@@ -123,9 +118,9 @@ class GaussianPosterior(GaussianLaw):
         """P(x, x') − P(x, X) B P(X, x')."""
         problem, features = self.problem, self._inputs(features)
         size = problem.num_outputs
-        gram = every_output(problem.prior.gram(features).ntk, len(features), size)
+        gram = problem.prior.gram(features).ntk.every_output(size)
         cross = problem.prior.cross(problem.features, features).ntk
-        columns = every_output(cross, len(problem.features), size) / problem.ridge
+        columns = cross.every_output(size) / problem.ridge
         return gram / problem.ridge - columns.T @ solve_columns(self.inverse, columns, size)
 
     def leave_one_out(self) -> tuple[Logits, Covariances]:
@@ -150,11 +145,7 @@ class GaussianPosterior(GaussianLaw):
             ConfigurationError: Θ is known by products alone, which do not give its determinant.
         """
         problem = self.problem
-        if isinstance(problem.gram.ntk, Operator):
-            raise ConfigurationError(
-                "the weights of draws need the determinant of Θ, and so a kernel that can be formed: "
-                "use fewer points, or a kernel with a larger max_rows"
-            )
+        problem.gram.ntk.require_formed("the weights of draws need the determinant of Θ")
         weights = problem.ridge * self.alpha
         given = (problem.likelihood, problem.targets, self.curvature, weights, self.logits)
         shift = jnp.sum(weights * (self.logits - problem.mean)) + self.inverse.log_determinant
@@ -163,13 +154,13 @@ class GaussianPosterior(GaussianLaw):
 
 @eqx.filter_jit
 def _response(
-    curvature: Curvature, inverse: CurvedInverse, gram: Block, noise: Draws, g: Draws
+    curvature: Curvature, inverse: CurvedInverse, gram: Gram, noise: Draws, g: Draws
 ) -> Draws:
     """ridge δα = ε − B (g + P ε) with ε ~ N(0, Λ)."""
 
     def one(noise: Logits, g: Logits) -> Logits:
         epsilon = curvature.root_matvec(noise)
-        return epsilon - inverse.matvec(g + apply(gram, epsilon))
+        return epsilon - inverse.matvec(g + gram @ epsilon)
 
     return jax.vmap(one)(noise, g)
 
@@ -213,7 +204,7 @@ def _covariance(problem: Problem, inverse: CurvedInverse, features: Array) -> Co
     step = max(1, _COLUMN_NUMBERS // (problem.targets.size * columns))
 
     def part(inputs: Array) -> Covariances:
-        cross = dense(problem.prior.cross(problem.features, inputs).ntk) / problem.ridge
+        cross = problem.prior.cross(problem.features, inputs).ntk.formed() / problem.ridge
         variance = problem.prior.diagonal(inputs).ntk / problem.ridge
         return output_blocks(variance, problem.num_outputs) - _quadratic(inverse, cross)
 

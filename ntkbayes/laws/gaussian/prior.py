@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
 from ntkbayes.laws.base import Info, Inputs, Law, Method, Paths, Problem
-from ntkbayes.linalg import every_output, output_blocks
+from ntkbayes.linalg import output_blocks
 from ntkbayes.priors.paths import Process
 
 
@@ -45,8 +45,7 @@ class PriorLaw(Law):
 
     def joint_covariance(self, features: Inputs) -> Array:
         problem, features = self.problem, self._inputs(features)
-        gram = every_output(problem.prior.gram(features).ntk, len(features), problem.num_outputs)
-        return gram / problem.ridge
+        return problem.prior.gram(features).ntk.every_output(problem.num_outputs) / problem.ridge
 
 
 class Prior(Method[PriorLaw]):

@@ -26,12 +26,9 @@ from ntkbayes.errors import ConfigurationError, ConvergenceError
 from ntkbayes.laws.base import Draws, Info, Inputs, Problem
 from ntkbayes.laws.gaussian.posterior import GaussianPosterior, PosteriorMethod, mode_and_curvature
 from ntkbayes.linalg import (
-    Block,
     CurvedInverse,
-    Operator,
+    Gram,
     StructuredCurvature,
-    apply,
-    curved_inverse,
     factor_dtype,
     num_shares,
     symmetric_roots,
@@ -97,7 +94,7 @@ class PrunedPosterior(GaussianPosterior):
         gram = problem.prior_gram
 
         def one(x: Float[Array, "..."]) -> Float[Array, " classes"]:
-            cross = problem.prior.cross(problem.features, x[None]).ntk / problem.ridge
+            cross = problem.prior.cross(problem.features, x[None]).ntk.dense() / problem.ridge
             return self._excess(gram, jnp.repeat(cross, size, axis=1), jnp.eye(size))
 
         # An input at a time, as each has a row of (n, C) numbers for every logit.
@@ -105,7 +102,7 @@ class PrunedPosterior(GaussianPosterior):
         return jnp.stack(rows) if rows else jnp.zeros((0, size))
 
     def _excess(
-        self, gram: Block, cross: Float[Array, "n j"], units: Float[Array, "j classes"]
+        self, gram: Gram, cross: Float[Array, "n j"], units: Float[Array, "j classes"]
     ) -> Float[Array, " j"]:
         """That of the logits whose prior covariances with those at X are cross ⊗ units."""
         found, residual = _quadratic_excess(gram, self.inverse, self.roots, cross, units)
@@ -159,7 +156,7 @@ class PrunedPosterior(GaussianPosterior):
         logits = jnp.arange(len(points)) % problem.num_outputs
         features = problem.features[points]
         variance = self.variance(features)[jnp.arange(len(points)), logits]
-        cross = problem.prior.cross(problem.features, features).ntk / problem.ridge
+        cross = problem.prior.cross(problem.features, features).ntk.dense() / problem.ridge
         units = jax.nn.one_hot(logits, problem.num_outputs)
         excess = self._excess(problem.prior_gram, cross, units)
         if not bool(jnp.all((variance > excess) | (excess == 0))):
@@ -198,8 +195,7 @@ class PrunedLaplace(PosteriorMethod):
         }
 
     def solve(self, problem: Problem, key: PRNGKeyArray | None = None) -> PrunedPosterior:
-        ntk = problem.gram.ntk
-        if isinstance(ntk, Operator) or len(ntk) != len(problem.features):
+        if problem.gram.ntk.couples:
             raise ConfigurationError(
                 "a kernel that couples the outputs gains nothing by pruning; use Laplace"
             )
@@ -211,8 +207,8 @@ class PrunedLaplace(PosteriorMethod):
                 f"{type(problem.likelihood).__name__} couples its logits in a way of its own, which "
                 "leaves nothing to prune; use Laplace"
             )
-        kept = whole.pruned(math.ceil(self.kept * len(ntk)))
-        inverse = curved_inverse(problem.prior_gram, kept, dtype=self.factor_dtype)
+        kept = whole.pruned(math.ceil(self.kept * len(problem.features)))
+        inverse = problem.prior_gram.curved(kept, dtype=self.factor_dtype)
         return PrunedPosterior(problem, mode, whole, kept, inverse)
 
 
@@ -226,7 +222,7 @@ def _lost_roots(
 
 @eqx.filter_jit
 def _quadratic_excess(
-    gram: Block,
+    gram: Gram,
     inverse: CurvedInverse,
     roots: Float[Array, "n classes classes"],
     cross: Float[Array, "n j"],
@@ -248,15 +244,15 @@ def _quadratic_excess(
 
 @eqx.filter_jit
 def _lost_spread(
-    gram: Block, inverse: CurvedInverse, roots: Float[Array, "n classes classes"], v: Draws
+    gram: Gram, inverse: CurvedInverse, roots: Float[Array, "n classes classes"], v: Draws
 ) -> Draws:
     """T S̃ T v."""
-    return _turned(roots, _left(gram, inverse, apply(gram, _turned(roots, v))))
+    return _turned(roots, _left(gram, inverse, gram @ _turned(roots, v)))
 
 
-def _left(gram: Block, inverse: CurvedInverse, v: Draws) -> Draws:
+def _left(gram: Gram, inverse: CurvedInverse, v: Draws) -> Draws:
     """(I − P B̃) v, so that S̃ = left P."""
-    return jax.vmap(lambda one: one - apply(gram, inverse.matvec(one)))(v)
+    return jax.vmap(lambda one: one - gram @ inverse.matvec(one))(v)
 
 
 def _turned(roots: Float[Array, "n classes classes"], v: Draws) -> Draws:

@@ -17,7 +17,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ntkbayes.errors import ConfigurationError, ConvergenceError
+from ntkbayes.errors import ConvergenceError
 from ntkbayes.laws.base import Problem
 from ntkbayes.laws.gaussian.posterior import (
     Covariances,
@@ -32,13 +32,9 @@ from ntkbayes.linalg import (
     CurvedInverse,
     Gram,
     Logits,
-    Operator,
     StructuredCurvature,
-    apply,
-    curved_inverse,
     largest,
     nan_is_an_answer,
-    output_blocks,
 )
 from ntkbayes.training import linearised
 from ntkbayes.training.matrices import inverse_matrices
@@ -113,11 +109,7 @@ class SiteMethod(PosteriorMethod):
     def solve(self, problem: Problem, key: PRNGKeyArray | None = None) -> GaussianPosterior:
         problem.prior.require_ridge(f"the posterior of {type(self).__name__}")
         gram = problem.prior_gram
-        if isinstance(gram, Operator):
-            raise ConfigurationError(
-                f"{type(self).__name__} needs the marginals of all training points, and so a kernel "
-                "that can be formed: use fewer points, or a kernel with a larger max_rows"
-            )
+        gram.require_formed(f"{type(self).__name__} needs the marginals of all training points")
         posterior, residual, count = self._iterate(problem, gram)
         given = (problem.likelihood, problem.targets, problem.mean, posterior)
         evidence = self.log_evidence(*given)
@@ -230,29 +222,26 @@ def _assess(
     posterior = _posterior(gram, mean, sites, couples=method.couples(targets.shape[1]))
     goal = method.rule(likelihood, targets, posterior)
     wrong, apart = goal.weights - sites.weights, goal.precisions - sites.precisions
-    step = likelihood.project(wrong - posterior.inverse.matvec(apply(gram, wrong)))
+    step = likelihood.project(wrong - posterior.inverse.matvec(gram @ wrong))
     seen = likelihood.project(likelihood.project(posterior.covariances).transpose(0, 2, 1))
     deviation = jnp.sqrt(jnp.diagonal(seen, axis1=1, axis2=2))
     unit = Sites(1 / deviation, 1 / (deviation[:, :, None] * deviation[:, None, :]))
-    moved = largest(apply(gram, step) / deviation)
+    moved = largest((gram @ step) / deviation)
     size = largest(jnp.stack([moved, largest(apart / unit.precisions)]))
     return Assessment(posterior, Sites(step, apart), unit, size)
 
 
 def _posterior(gram: Gram, mean: Logits, sites: Sites, *, couples: bool) -> Posterior:
-    blocks, num_outputs = sites.precisions, mean.shape[1]
+    blocks = sites.precisions
     curvature: Curvature
     if couples:
         curvature = BlockCurvature(blocks)
     else:
         diagonal = jnp.diagonal(blocks, axis1=1, axis2=2)
         curvature = StructuredCurvature(diagonal, coupled=False)
-    inverse = curved_inverse(gram, curvature)
-    prior = jnp.diagonal(gram)
-    if gram.shape[0] != mean.shape[0]:
-        prior = jnp.einsum("icid->icd", gram.reshape(*mean.shape, *mean.shape))
-    covariances = output_blocks(prior, num_outputs) - inverse.quadratic(gram)
-    logits = mean + apply(gram, sites.weights)
+    inverse = gram.curved(curvature)
+    covariances = gram.diagonal_blocks(mean.shape[1]) - inverse.quadratic(gram)
+    logits = mean + gram @ sites.weights
     return Posterior(sites, logits, covariances, curvature, inverse)
 
 

@@ -14,7 +14,7 @@ from ntkbayes.laws.base import (
     SampledLaw,
     TrainingInfo,
 )
-from ntkbayes.linalg import apply, factor_dtype
+from ntkbayes.linalg import factor_dtype
 from ntkbayes.priors.paths import Process, tangent_process
 from ntkbayes.ranges import Range, real_field, whole_field
 from ntkbayes.training import linearised
@@ -77,7 +77,7 @@ class PerturbedInit(Method[PerturbedInitLaw]):
         with tqdm(total=self.num_inits, desc=self.name, disable=not self.progress) as bar:
             trained = linearised.train_many(
                 *given,
-                problem.mean[None] + g.values + apply(problem.prior_gram, noise),
+                problem.mean[None] + g.values + problem.prior_gram @ noise,
                 centre,
                 problem.mean,
                 ridge=problem.ridge,

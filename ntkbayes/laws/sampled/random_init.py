@@ -23,11 +23,13 @@ from ntkbayes.laws.base import (
 )
 from ntkbayes.laws.gaussian.base import GaussianLaw, solve_columns
 from ntkbayes.linalg import (
-    Interpolation,
+    CurvedInverse,
+    Interpolator,
     Logits,
+    SharedBlock,
+    SharedInterpolator,
     SharedInverse,
     StructuredCurvature,
-    every_output,
     factor_dtype,
 )
 from ntkbayes.priors.paths import InitialProcess
@@ -122,14 +124,14 @@ class FirstOrderInfo(Info):
 class FirstOrderLaw(GaussianLaw):
     """δf*(x) = g(x) − P(x, X) B g(X): (4) of THEORY 5; for ridge = 0 with B/ridge → Θ⁻¹ ⊗ Π."""
 
-    inverse: SharedInverse | Interpolation
+    inverse: SharedInverse | SharedInterpolator
 
     def __init__(
         self,
         problem: Problem,
         alpha: Logits,
         logits: Logits,
-        inverse: SharedInverse | Interpolation,
+        inverse: SharedInverse | SharedInterpolator,
         process: InitialProcess,
         info: FirstOrderInfo,
     ):
@@ -143,7 +145,7 @@ class FirstOrderLaw(GaussianLaw):
 
     @property
     def _scale(self) -> float:
-        return 1.0 if isinstance(self.inverse, Interpolation) else 1 / self.problem.ridge
+        return 1.0 if isinstance(self.inverse, Interpolator) else 1 / self.problem.ridge
 
     def response(self, key: PRNGKeyArray, g: Draws) -> Draws:
         return -self._scale * _matvecs(self.inverse, g)
@@ -158,24 +160,24 @@ class FirstOrderLaw(GaussianLaw):
     def joint_covariance(self, features: Inputs) -> Array:
         """K(x, x') − T K(X, x') − K(x, X) Tᵀ + T K(X, X) Tᵀ with T = P(x, X) B."""
         problem, features = self.problem, self._inputs(features)
-        num_points, size = len(problem.features), problem.num_outputs
+        size = problem.num_outputs
         cross = problem.prior.cross(problem.features, features)
-        gram = every_output(problem.prior.gram(features).nngp, len(features), size)
-        ntk, nngp = (every_output(block, num_points, size) for block in (cross.ntk, cross.nngp))
-        lower = every_output(self.process.factor.lower, num_points, size)
+        gram = problem.prior.gram(features).nngp.every_output(size)
+        ntk, nngp = (block.every_output(size) for block in (cross.ntk, cross.nngp))
+        lower = SharedBlock(self.process.factor.lower).every_output(size)
         weights = self._scale * solve_columns(self.inverse, ntk, size).T
         both, moved = weights @ nngp, weights @ lower
         return gram - both - both.T + moved @ moved.T
 
 
 @eqx.filter_jit
-def _matvecs(inverse: SharedInverse | Interpolation, g: Draws) -> Draws:
+def _matvecs(inverse: SharedInverse | SharedInterpolator, g: Draws) -> Draws:
     return jax.vmap(inverse.matvec)(g)
 
 
 @eqx.filter_jit
 def _first_order_covariance(
-    inverse: SharedInverse | Interpolation,
+    inverse: SharedInverse | SharedInterpolator,
     scale: Array,
     lower: Array,
     pair: KernelPair,
@@ -191,7 +193,7 @@ def _first_order_covariance(
         spread = jnp.einsum("cjd,ejd->ce", moved, moved)
         return own * jnp.eye(both.shape[0]) - both - both.T + spread
 
-    return jax.lax.map(at, (pair.nngp.T, pair.ntk.T, variance))
+    return jax.lax.map(at, (pair.nngp.dense().T, pair.ntk.dense().T, variance))
 
 
 class FirstOrder(Method[FirstOrderLaw]):
@@ -226,7 +228,11 @@ class FirstOrder(Method[FirstOrderLaw]):
             ridge=ridge,
             tolerance=self.tolerance,
         )
-        inverse: SharedInverse | Interpolation
+        if problem.gram.ntk.couples:
+            raise ConfigurationError(
+                "the first-order law takes a kernel that the outputs share; use RandomInit"
+            )
+        inverse: CurvedInverse | Interpolator
         if ridge > 0:
             curvature = likelihood.curvature(problem.targets, centre.logits)
             if not isinstance(curvature, StructuredCurvature):
@@ -234,9 +240,10 @@ class FirstOrder(Method[FirstOrderLaw]):
                     f"the first-order law does not take {type(likelihood).__name__}, which couples its "
                     "logits in a way of its own; use RandomInit"
                 )
-            inverse = eqx.filter_jit(SharedInverse.build)(problem.gram.ntk / ridge, curvature)
+            inverse = problem.prior_gram.curved(curvature)
         else:
             inverse = linearised.interpolator(likelihood, problem.gram.ntk, problem.targets)
+        assert isinstance(inverse, SharedInverse | SharedInterpolator)
         info = FirstOrderInfo(
             centre.residual, centre.logit_error, centre.num_iterations, ridge == 0
         )

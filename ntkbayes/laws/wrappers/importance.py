@@ -13,7 +13,6 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from ntkbayes.errors import ConfigurationError, ConvergenceError, ConvergenceWarning
 from ntkbayes.laws.base import Info, Method, Problem, SampledLaw
 from ntkbayes.laws.gaussian.posterior import PosteriorMethod
-from ntkbayes.linalg import apply
 from ntkbayes.ranges import whole_field
 
 _ALIKE = 1e-9  # nats, to which log weights may differ by round-off alone
@@ -81,7 +80,7 @@ class ImportanceCorrected(Method[ImportanceLaw]):
         gaussian = self.method.solve(problem)
         g, alpha = gaussian.paths(draw_key, self.num_draws)
         assert g is not None
-        logits = problem.mean[None] + g.values + apply(problem.gram.ntk, alpha)
+        logits = problem.mean[None] + g.values + problem.gram.ntk @ alpha
         log_weights = np.asarray(gaussian.log_weights(logits))
         weights, pareto_k = _smoothed(log_weights)
         info = ImportanceInfo(

@@ -1,95 +1,21 @@
-"""Preconditioners for training with a kernel that many initial functions share.
-
-At some logits, mostly the centre of the law, with P = Θ/ridge and W the likelihood's curvature there.
-Shapes: n points, C logits, S draws.
-"""
-
-import abc
-from collections.abc import Callable
+"""Preconditioners for many draws over several outputs: the most curved directions, by Woodbury."""
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, DTypeLike, Float, Int
 
-from ntkbayes.linalg import (
-    Block,
-    BlockedTriangle,
-    CoupledInverse,
-    Curvature,
-    Gram,
-    Half,
-    Operator,
-    Triangle,
-    apply,
-    matrix,
-    num_shares,
-    tabulated,
-    triangle,
+from ntkbayes.linalg.arrays import Square
+from ntkbayes.linalg.curvature import Curvature
+from ntkbayes.linalg.devices import num_shares
+from ntkbayes.linalg.halves import Half, matrix, tabulated
+from ntkbayes.linalg.preconditioners import (
+    Preconditioner,
+    RowPreconditioner,
+    Rows,
+    SharedPreconditioner,
 )
-
-Draws = Float[Array, "draws n classes"]
-Rows = Float[Array, "draws classes n"]
-
-
-class Preconditioner(eqx.Module):
-    """Σ = (P⁻¹ + W)⁻¹, the posterior covariance at the centre of the law, or an approximation."""
-
-    @property
-    def reach(self) -> float:
-        """The factor by which residuals fall before z ≠ P⁻¹ v, by round-off, has to be made good."""
-        return 0.0
-
-    @abc.abstractmethod
-    def apply(self, gradients: Draws, project: Callable) -> tuple[Draws, Draws]:
-        """v ≈ Σ g and z = P⁻¹ v: a step in f, and the one in a that causes it."""
-
-
-class RowPreconditioner(Preconditioner):
-    """One made of triangles, whose right-hand sides are rows, between projections."""
-
-    def apply(self, gradients: Draws, project: Callable) -> tuple[Draws, Draws]:
-        v, z = self.apply_rows(project(gradients).transpose(0, 2, 1))
-        return project(v.transpose(0, 2, 1)), project(z.transpose(0, 2, 1))
-
-    @abc.abstractmethod
-    def apply_rows(self, gradients: Rows) -> tuple[Rows, Rows]:
-        """v and z, of gradients that are projected."""
-
-
-class SharedPreconditioner(RowPreconditioner):
-    """(P_s⁻¹ + diag w)⁻¹ ⊗ I_C where the outputs share P_s, by the factor of I + √w P_s √w: applied at
-    the cost of one product."""
-
-    weights: Float[Array, " n"]
-    factor: Triangle
-
-    @classmethod
-    def build(
-        cls,
-        ntk: Gram,
-        ridge: Float[Array, ""],
-        weights: Float[Array, " n"],
-        *,
-        dtype: DTypeLike,
-    ) -> "SharedPreconditioner":
-        scale = jnp.sqrt(weights / ridge)
-        return cls(weights, _triangle(ntk, scale=scale, shift=1.0, dtype=dtype))
-
-    @property
-    def reach(self) -> float:
-        return 0.0 if self.factor.dtype == self.weights.dtype else 1e-4
-
-    def apply_rows(self, gradients: Rows) -> tuple[Rows, Rows]:
-        """v = (g − z) / w, and z = √w (I + √w P_s √w)⁻¹ g / √w."""
-        weights = self.weights[None, None, :]
-        scaled = (gradients / jnp.sqrt(weights)).reshape(-1, weights.size)
-        z = jnp.sqrt(weights) * self.factor.solve_gram_rows(scaled).reshape(gradients.shape)
-        return (gradients - z) / weights, z
-
-
-_triangle = eqx.filter_jit(triangle)
-
+from ntkbayes.linalg.triangular import BlockedTriangle
 
 PAIRS = 0.75  # a point: as quick as one, in less memory
 
@@ -151,7 +77,7 @@ class PairedPreconditioner(RowPreconditioner):
     @classmethod
     def build(
         cls,
-        ntk: Gram,
+        ntk: Square,
         ridge: Float[Array, ""],
         curvature: Curvature,
         *,
@@ -195,7 +121,7 @@ _blocked_triangle = eqx.filter_jit(BlockedTriangle.factor)
 
 
 @eqx.filter_jit
-def _correction(shared: SharedPreconditioner, pairs: CurvedPairs, inverse: Gram) -> Half:
+def _correction(shared: SharedPreconditioner, pairs: CurvedPairs, inverse: Square) -> Half:
     """Rᵀ G R."""
     scaled = pairs.directions / jnp.sqrt(shared.weights[pairs.points])[:, None]
     scaled = scaled.astype(inverse.dtype)
@@ -209,75 +135,25 @@ def _correction(shared: SharedPreconditioner, pairs: CurvedPairs, inverse: Gram)
     return tabulated(len(pairs.points), entries)
 
 
-class CoupledPreconditioner(Preconditioner):
-    """Σ itself, where the outputs are coupled."""
-
-    covariance: Gram
-    curvature: Curvature
-
-    @classmethod
-    def build(cls, gram: Gram, curvature: Curvature) -> "CoupledPreconditioner":
-        half = CoupledInverse.build(gram, curvature).root @ gram
-        return cls(gram - half.T @ half, curvature)
-
-    def apply(self, gradients: Draws, project: Callable) -> tuple[Draws, Draws]:
-        moved = apply(self.covariance, gradients)
-        return moved, gradients - jax.vmap(self.curvature.matvec)(moved)
-
-
-class SurrogatePreconditioner(Preconditioner):
-    """z by way of an operator's surrogate, v by a product with the operator."""
-
-    gram: Operator
-    surrogate: Preconditioner
-
-    def apply(self, gradients: Draws, project: Callable) -> tuple[Draws, Draws]:
-        _, z = self.surrogate.apply(gradients, project)
-        return apply(self.gram, z), z
-
-
 def is_paired(num_points: int, num_draws: int, num_outputs: int) -> bool:
     """Whether so many draws are worth a capacitance: for n³ operations in float32 it saves some 50
     products a draw, each of 2n² C. Never where matrices are spread over devices."""
     return num_shares() == 1 and num_outputs > 1 and num_draws > max(1, num_points / 2000)
 
 
-def preconditioner_of(
-    ntk: Block,
-    ridge: Float[Array, ""],
-    curvature: Curvature,
-    *,
-    is_flat: bool,
-    num_draws: int,
-    dtype: DTypeLike,
-) -> Preconditioner:
-    """The preconditioner that suits the kind of Θ, and the number of draws that share it.
-
-    Args:
-        dtype: of its matrices; float64 where the outputs are coupled.
-    """
-    if isinstance(ntk, Operator):
-        has_pairs = num_shares() == 1
-        surrogate = _factored(ntk.surrogate, ridge, curvature, is_flat, has_pairs, dtype)
-        return SurrogatePreconditioner(ntk / ridge, surrogate)
-    size, num_outputs = curvature.shape
-    if ntk.shape[0] != size:
-        return _coupled(ntk / ridge, curvature)
-    has_pairs = is_paired(size, num_draws, num_outputs)
-    return _factored(ntk, ridge, curvature, is_flat, has_pairs, dtype)
-
-
-_coupled = eqx.filter_jit(CoupledPreconditioner.build)
-
-
-def _factored(
-    ntk: Gram,
+def shared_preconditioner(
+    ntk: Square,
     ridge: Float[Array, ""],
     curvature: Curvature,
     is_flat: bool,
     has_pairs: bool,
     dtype: DTypeLike,
 ) -> Preconditioner:
+    """The preconditioner of P_s ⊗ I_C, with P_s = ntk/ridge.
+
+    Args:
+        has_pairs: whether a capacitance pays.
+    """
     if has_pairs and curvature.shape[1] - is_flat > 1:
         return PairedPreconditioner.build(ntk, ridge, curvature, is_flat=is_flat, dtype=dtype)
     weights = _mean_eigenvalues(curvature, is_flat)

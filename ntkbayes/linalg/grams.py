@@ -1,0 +1,320 @@
+"""Gram matrices: the block of a kernel between a set of inputs and itself, and what solves with it.
+
+How P and W are factored depends on whether P is shared by the outputs, couples them, or is known by its
+products. Each kind of Gram knows its own way, and nobody else asks which kind it is.
+"""
+
+import abc
+from typing import ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, DTypeLike, Float
+
+from ntkbayes.errors import ConfigurationError
+from ntkbayes.linalg.arrays import Covariances, Logits, Matrix, Square
+from ntkbayes.linalg.blocks import Block, CoupledBlock, SharedBlock, output_blocks
+from ntkbayes.linalg.cholesky import CholeskyFactor, cholesky
+from ntkbayes.linalg.curvature import Curvature, StructuredCurvature
+from ntkbayes.linalg.curved import CoupledInverse, CurvedInverse, IterativeInverse, SharedInverse
+from ntkbayes.linalg.devices import num_shares
+from ntkbayes.linalg.interpolators import CoupledInterpolator, Interpolator, SharedInterpolator
+from ntkbayes.linalg.norms import nan_is_an_answer
+from ntkbayes.linalg.pairs import is_paired, shared_preconditioner
+from ntkbayes.linalg.preconditioners import (
+    CoupledPreconditioner,
+    Preconditioner,
+    SurrogatePreconditioner,
+)
+
+
+class Gram(Block):
+    """A kernel between n inputs and themselves: positive semi-definite."""
+
+    @property
+    @abc.abstractmethod
+    def variances(self) -> Float[Array, "n outputs"]:
+        """The diagonal: (n, 1) where the outputs share it, else (n, C).
+
+        An upper bound for an operator, of which only the mean over outputs is known.
+        """
+
+    @abc.abstractmethod
+    def diagonal_blocks(self, num_outputs: int) -> Covariances:
+        """The covariance of the outputs at each input, (n, C, C)."""
+
+    @abc.abstractmethod
+    def largest_eigenvalue(self) -> float:
+        """The largest eigenvalue; of an operator, that of its surrogate."""
+
+    @abc.abstractmethod
+    def require_formed(self, why: str) -> None:
+        """Raises ConfigurationError if the Gram is known by its products alone.
+
+        Args:
+            why: who needs what of the matrix.
+        """
+
+    @abc.abstractmethod
+    def factor(self, what: str = "the Gram matrix") -> CholeskyFactor:
+        """The Cholesky factor, with jitter of round-off.
+
+        Raises:
+            NotPositiveDefiniteError: there is none.
+            ConfigurationError: the Gram is known by its products alone.
+        """
+
+    @abc.abstractmethod
+    def curved(self, curvature: Curvature, *, dtype: DTypeLike | None = None) -> CurvedInverse:
+        """B = (P + W⁻¹)⁻¹, with P this Gram.
+
+        Args:
+            dtype: of the factors where the outputs share P; by default that of P.
+
+        Raises:
+            ConfigurationError: P is known by its products alone, and W has blocks of no known structure.
+        """
+
+    @abc.abstractmethod
+    def interpolator(self, *, is_flat: bool, num_outputs: int) -> Interpolator:
+        """Q, by which training without ridge answers; see `Interpolator`.
+
+        Args:
+            is_flat: whether the likelihood is blind to equal shifts of all logits of a point.
+
+        Raises:
+            NotPositiveDefiniteError: the Gram is singular.
+            ConfigurationError: the Gram is known by its products alone.
+        """
+
+    @abc.abstractmethod
+    def preconditioner(
+        self,
+        ridge: Float[Array, ""],
+        curvature: Curvature,
+        *,
+        is_flat: bool,
+        num_draws: int,
+        dtype: DTypeLike,
+    ) -> Preconditioner:
+        """Nearly (P⁻¹ + W)⁻¹ for P = Θ/ridge, with Θ this Gram.
+
+        Args:
+            num_draws: that share the preconditioner: many are worth a better one.
+            dtype: of its matrices; float64 where the outputs are coupled.
+        """
+
+
+class SharedGram(SharedBlock, Gram):
+    """matrix ⊗ I_C: O(n²) memory whatever the number of outputs."""
+
+    @property
+    def variances(self) -> Float[Array, "n 1"]:
+        return jnp.diagonal(self.matrix)[:, None]
+
+    def diagonal_blocks(self, num_outputs: int) -> Covariances:
+        return output_blocks(jnp.diagonal(self.matrix), num_outputs)
+
+    def largest_eigenvalue(self) -> float:
+        return float(jnp.linalg.eigvalsh(self.matrix)[-1])
+
+    def require_formed(self, why: str) -> None:
+        pass
+
+    def factor(self, what: str = "the Gram matrix") -> CholeskyFactor:
+        return cholesky(self.matrix, what=what)
+
+    def curved(self, curvature: Curvature, *, dtype: DTypeLike | None = None) -> CurvedInverse:
+        if isinstance(curvature, StructuredCurvature):
+            return _shared_inverse(self.matrix, curvature, dtype)
+        return _coupled_inverse(self.every_output(curvature.shape[1]), curvature)
+
+    def interpolator(self, *, is_flat: bool, num_outputs: int) -> SharedInterpolator:
+        return SharedInterpolator(self.factor(_NTK).lower, is_flat, num_outputs)
+
+    def preconditioner(
+        self,
+        ridge: Float[Array, ""],
+        curvature: Curvature,
+        *,
+        is_flat: bool,
+        num_draws: int,
+        dtype: DTypeLike,
+    ) -> Preconditioner:
+        num_points, num_outputs = curvature.shape
+        has_pairs = is_paired(num_points, num_draws, num_outputs)
+        return shared_preconditioner(self.matrix, ridge, curvature, is_flat, has_pairs, dtype)
+
+
+class CoupledGram(CoupledBlock, Gram):
+    """(nC, nC), formed."""
+
+    @property
+    def variances(self) -> Float[Array, "n classes"]:
+        return jnp.diagonal(self.matrix).reshape(-1, self.num_outputs)
+
+    def diagonal_blocks(self, num_outputs: int) -> Covariances:
+        size = len(self.matrix) // num_outputs
+        blocks = self.matrix.reshape(size, num_outputs, size, num_outputs)
+        return jnp.einsum("icid->icd", blocks)
+
+    def largest_eigenvalue(self) -> float:
+        return float(jnp.linalg.eigvalsh(self.matrix)[-1])
+
+    def require_formed(self, why: str) -> None:
+        pass
+
+    def factor(self, what: str = "the Gram matrix") -> CholeskyFactor:
+        return cholesky(self.matrix, what=what)
+
+    def curved(self, curvature: Curvature, *, dtype: DTypeLike | None = None) -> CurvedInverse:
+        return _coupled_inverse(self.matrix, curvature)
+
+    def interpolator(self, *, is_flat: bool, num_outputs: int) -> CoupledInterpolator:
+        return CoupledInterpolator.build(self.factor(_NTK), is_flat, num_outputs)
+
+    def preconditioner(
+        self,
+        ridge: Float[Array, ""],
+        curvature: Curvature,
+        *,
+        is_flat: bool,
+        num_draws: int,
+        dtype: DTypeLike,
+    ) -> Preconditioner:
+        return _coupled_preconditioner(self / ridge, curvature)
+
+
+class OperatorBlock(Block):
+    """A coupled block too large to be formed."""
+
+    couples: ClassVar[bool] = True
+
+    @property
+    @abc.abstractmethod
+    def num_outputs(self) -> int:
+        """C."""
+
+    @abc.abstractmethod
+    def gram(self) -> "OperatorGram":
+        """The Gram of the inputs on its left, which those on its right equal."""
+
+    @abc.abstractmethod
+    def matvec(self, v: Logits) -> Float[Array, "m classes"]:
+        """block · v, for logits of one function."""
+
+    def __matmul__(self, v: Float[Array, "*draws n classes"]) -> Float[Array, "*draws m classes"]:
+        if v.ndim == 2:
+            return self.matvec(v)
+        moved = jax.vmap(self.matvec)(v.reshape(-1, *v.shape[-2:]))
+        return moved.reshape(*v.shape[:-2], *moved.shape[-2:])
+
+    def every_output(self, num_outputs: int) -> Matrix:
+        return self.dense()
+
+    def formed(self) -> CoupledBlock:
+        return CoupledBlock(self.dense(), self.num_outputs)
+
+
+class OperatorGram(OperatorBlock, Gram):
+    """Known by its products; equations are solved by conjugate gradients, with its surrogate's help."""
+
+    @property
+    @abc.abstractmethod
+    def surrogate(self) -> Square:
+        """The (n, n) matrix M with M ⊗ I_C nearest to the Gram."""
+
+    @property
+    def variances(self) -> Float[Array, "n 1"]:
+        return self.num_outputs * jnp.diagonal(self.surrogate)[:, None]
+
+    def diagonal_blocks(self, num_outputs: int) -> Covariances:
+        raise _too_large("the blocks on the diagonal of Θ are needed")
+
+    def largest_eigenvalue(self) -> float:
+        return float(jnp.linalg.eigvalsh(self.surrogate)[-1])
+
+    def require_formed(self, why: str) -> None:
+        raise _too_large(why)
+
+    def factor(self, what: str = "the Gram matrix") -> CholeskyFactor:
+        rows = len(self.surrogate) * self.num_outputs
+        raise ConfigurationError(
+            f"{what} of {rows} rows, more than the kernel's max_rows, is to be factored; use fewer "
+            "points, or EmpiricalKernel(..., max_rows=...)"
+        )
+
+    def curved(self, curvature: Curvature, *, dtype: DTypeLike | None = None) -> CurvedInverse:
+        if not isinstance(curvature, StructuredCurvature):
+            raise _too_large("a likelihood couples its logits in a way of its own")
+        return _iterative_inverse(self, self.surrogate, curvature)
+
+    def interpolator(self, *, is_flat: bool, num_outputs: int) -> Interpolator:
+        rows = len(self.surrogate) * num_outputs
+        raise ConfigurationError(
+            f"training without ridge factors Θ, of {rows} rows: use a ridge > 0, fewer points, or a "
+            "kernel with a larger max_rows"
+        )
+
+    def preconditioner(
+        self,
+        ridge: Float[Array, ""],
+        curvature: Curvature,
+        *,
+        is_flat: bool,
+        num_draws: int,
+        dtype: DTypeLike,
+    ) -> Preconditioner:
+        surrogate = shared_preconditioner(
+            self.surrogate, ridge, curvature, is_flat, num_shares() == 1, dtype
+        )
+        return SurrogatePreconditioner(self / ridge, surrogate)
+
+
+_NTK = "the NTK Gram matrix"
+
+
+def _too_large(why: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"{why}, which takes a kernel that can be formed: use fewer points, or a kernel with a larger "
+        "max_rows"
+    )
+
+
+_shared_inverse = nan_is_an_answer()(eqx.filter_jit(SharedInverse.build))  # see `is_finite`
+_coupled_inverse = nan_is_an_answer()(eqx.filter_jit(CoupledInverse.build))
+_iterative_inverse = nan_is_an_answer()(eqx.filter_jit(IterativeInverse.build))
+_coupled_preconditioner = eqx.filter_jit(CoupledPreconditioner.build)
+
+
+# --- of what a kernel gives ----------------------------------------------------------------------
+
+
+def block_of(values: Array | Block, num_rows: int, num_columns: int) -> Block:
+    """The block between so many inputs that a kernel's values are.
+
+    Args:
+        values: a block; or its matrix, shared where it has an entry for each pair of inputs.
+    """
+    if isinstance(values, Block):
+        return values
+    matrix: Matrix = jnp.asarray(values)
+    if matrix.shape == (num_rows, num_columns):
+        return SharedBlock(matrix)
+    num_outputs = len(matrix) // num_rows if num_rows else matrix.shape[1] // num_columns
+    return CoupledBlock(matrix, num_outputs)
+
+
+def gram_of(values: Array | Block, num_points: int) -> Gram:
+    """The Gram that a kernel's values between inputs and themselves are."""
+    match block_of(values, num_points, num_points):
+        case Gram() as gram:
+            return gram
+        case SharedBlock(matrix=matrix):
+            return SharedGram(matrix)
+        case CoupledBlock(matrix=matrix, num_outputs=num_outputs):
+            return CoupledGram(matrix, num_outputs)
+        case OperatorBlock() as block:
+            return block.gram()
+    raise TypeError(f"a kernel's values are arrays or blocks, not {type(values).__name__}")

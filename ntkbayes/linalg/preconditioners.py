@@ -1,0 +1,106 @@
+"""Preconditioners for training with a kernel that many initial functions share.
+
+At some logits, mostly the centre of the law, with P = Θ/ridge and W the likelihood's curvature there.
+"""
+
+import abc
+from collections.abc import Callable
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, DTypeLike, Float
+
+from ntkbayes.linalg.arrays import Draws, Square
+from ntkbayes.linalg.blocks import Block, CoupledBlock
+from ntkbayes.linalg.curvature import Curvature
+from ntkbayes.linalg.curved import CoupledInverse
+from ntkbayes.linalg.sharded import Triangle, triangle
+
+Rows = Float[Array, "draws classes n"]
+
+
+class Preconditioner(eqx.Module):
+    """Σ = (P⁻¹ + W)⁻¹, the posterior covariance at the centre of the law, or an approximation."""
+
+    @property
+    def reach(self) -> float:
+        """The factor by which residuals fall before z ≠ P⁻¹ v, by round-off, has to be made good."""
+        return 0.0
+
+    @abc.abstractmethod
+    def apply(self, gradients: Draws, project: Callable) -> tuple[Draws, Draws]:
+        """v ≈ Σ g and z = P⁻¹ v: a step in f, and the one in a that causes it."""
+
+
+class RowPreconditioner(Preconditioner):
+    """One made of triangles, whose right-hand sides are rows, between projections."""
+
+    def apply(self, gradients: Draws, project: Callable) -> tuple[Draws, Draws]:
+        v, z = self.apply_rows(project(gradients).transpose(0, 2, 1))
+        return project(v.transpose(0, 2, 1)), project(z.transpose(0, 2, 1))
+
+    @abc.abstractmethod
+    def apply_rows(self, gradients: Rows) -> tuple[Rows, Rows]:
+        """v and z, of gradients that are projected."""
+
+
+class SharedPreconditioner(RowPreconditioner):
+    """(P_s⁻¹ + diag w)⁻¹ ⊗ I_C where the outputs share P_s, by the factor of I + √w P_s √w: applied at
+    the cost of one product."""
+
+    weights: Float[Array, " n"]
+    factor: Triangle
+
+    @classmethod
+    def build(
+        cls,
+        ntk: Square,
+        ridge: Float[Array, ""],
+        weights: Float[Array, " n"],
+        *,
+        dtype: DTypeLike,
+    ) -> "SharedPreconditioner":
+        scale = jnp.sqrt(weights / ridge)
+        return cls(weights, _triangle(ntk, scale=scale, shift=1.0, dtype=dtype))
+
+    @property
+    def reach(self) -> float:
+        return 0.0 if self.factor.dtype == self.weights.dtype else 1e-4
+
+    def apply_rows(self, gradients: Rows) -> tuple[Rows, Rows]:
+        """v = (g − z) / w, and z = √w (I + √w P_s √w)⁻¹ g / √w."""
+        weights = self.weights[None, None, :]
+        scaled = (gradients / jnp.sqrt(weights)).reshape(-1, weights.size)
+        z = jnp.sqrt(weights) * self.factor.solve_gram_rows(scaled).reshape(gradients.shape)
+        return (gradients - z) / weights, z
+
+
+_triangle = eqx.filter_jit(triangle)
+
+
+class CoupledPreconditioner(Preconditioner):
+    """Σ itself, where the outputs are coupled."""
+
+    covariance: CoupledBlock
+    curvature: Curvature
+
+    @classmethod
+    def build(cls, gram: CoupledBlock, curvature: Curvature) -> "CoupledPreconditioner":
+        half = CoupledInverse.build(gram.matrix, curvature).root @ gram.matrix
+        return cls(gram.like(gram.matrix - half.T @ half), curvature)
+
+    def apply(self, gradients: Draws, project: Callable) -> tuple[Draws, Draws]:
+        moved = self.covariance @ gradients
+        return moved, gradients - jax.vmap(self.curvature.matvec)(moved)
+
+
+class SurrogatePreconditioner(Preconditioner):
+    """z by way of an operator's surrogate, v by a product with the operator."""
+
+    gram: Block
+    surrogate: Preconditioner
+
+    def apply(self, gradients: Draws, project: Callable) -> tuple[Draws, Draws]:
+        _, z = self.surrogate.apply(gradients, project)
+        return self.gram @ z, z
