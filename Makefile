@@ -39,7 +39,8 @@ PYTEST = pytest --numprocesses auto --dist loadfile --max-worker-restart 0
 
 test: lint ## run lint, then the tests, with GPJax and the newest versions that go with it
 	@echo "== pytest"
-	@$(BIN)/$(PYTEST)
+	@$(BIN)/$(PYTEST) --cov --cov-report=
+	@echo "coverage of lines: $$($(BIN)/coverage report --format=total) % ($(BIN)/coverage report shows the files)"
 
 # Without GPJax, which holds back JAX, and so without its tests and those of the reference, which names its bridge.
 test-latest: VENV = .venv-latest
@@ -66,7 +67,7 @@ docs: setup ## run the notebooks, and build the site: docs/_build/html/index.htm
 	@echo "docs/_build/html/index.html"
 
 clean: ## remove the environments, caches and builds; runs/ stays
-	rm -rf .venv .venv-latest .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis build dist docs/_build docs/notebooks
+	rm -rf .venv .venv-latest .coverage .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis build dist docs/_build docs/notebooks
 	find . \( -name .git -o -name runs \) -prune -o -type d -name __pycache__ -prune -exec rm -rf {} +
 
 # $VENV/.complete is written last and names the checkout, so a set-up that was interrupted, moved or copied is made
