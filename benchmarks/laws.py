@@ -20,7 +20,7 @@ jax.config.update("jax_enable_x64", True)
 
 import ntkbayes as nb
 from ntkbayes.errors import DataWarning
-from ntkbayes.laws.base import Problem
+from ntkbayes.laws import Problem
 
 
 def seconds(call: Callable[[], object], repeats: int = 5) -> float:

@@ -29,7 +29,7 @@ from numpyro.infer import MCMC
 from numpyro.infer import NUTS as PlainNUTS
 
 import ntkbayes as nb
-from ntkbayes.laws.base import Problem
+from ntkbayes.laws import Problem
 from ntkbayes.laws.chains.nuts import NUTS
 from ntkbayes.laws.chains.split_hmc import SplitHMC
 

@@ -35,7 +35,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import ntkbayes as nb
-from ntkbayes.laws.base import Problem
+from ntkbayes.laws import Problem
 from ntkbayes.memory import in_words
 from ntkbayes.training.accuracy import TOLERANCE
 from ntkbayes.training.newton import newton

@@ -27,7 +27,7 @@ from ntkbayes.errors import (
     ConvergenceWarning,
     NotPositiveDefiniteError,
 )
-from ntkbayes.laws.base import Inputs, Law, Method, Problem
+from ntkbayes.laws import Inputs, Law, Method, Problem
 from ntkbayes.laws.gaussian.prior import Prior, PriorLaw
 from ntkbayes.likelihood import Likelihood
 from ntkbayes.linalg import Logits

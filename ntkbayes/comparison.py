@@ -13,7 +13,7 @@ from jaxtyping import Float, PRNGKeyArray
 
 from ntkbayes.datasets import Dataset
 from ntkbayes.errors import ConfigurationError, UnknownNameError
-from ntkbayes.laws.base import Law
+from ntkbayes.laws import Law
 from ntkbayes.predictions import Predictions, Surface, digest_of_points, predict
 from ntkbayes.scores import calibration, distances
 from ntkbayes.scores.calibration import Interval
@@ -205,8 +205,8 @@ def compare(
         )
         _require_same_points(predictions[name], test)
     if reference is None:
-        chains = [name for name, p in predictions.items() if p.sampling == "Markov chains"]
-        reference = (chains or list(predictions))[-1 if chains else 0]
+        exact = [name for name, p in predictions.items() if p.kind.is_posterior]
+        reference = (exact or list(predictions))[-1 if exact else 0]
     if reference not in predictions:
         raise UnknownNameError("law", reference, tuple(predictions))
     return Comparison(predictions, reference, seed, dict(settings or {}))

@@ -10,6 +10,7 @@ from sklearn.linear_model import LogisticRegression
 
 import ntkbayes as nb
 from ntkbayes.app.baselines import BASELINES, baselines
+from ntkbayes.laws.kind import BASELINE
 
 KEY = jax.random.key(0)
 
@@ -42,7 +43,7 @@ def test_probabilities_are_scikit_learns(name, classes):
     np.testing.assert_array_equal(found.point_probabilities, truth)
     np.testing.assert_allclose(found.probabilities, truth, atol=1e-15)
     assert found.name == name
-    assert found.sampling == "point"
+    assert found.kind == BASELINE
     assert found.held_out
     assert found.logits is None
     assert found.seconds > 0

@@ -39,7 +39,7 @@ def chains(laws):
     found = predict(
         laws["Laplace"], TEST, key=jax.random.key(9), name="NUTS", num_draws=DRAWS, seconds=3.0
     )
-    return dataclasses.replace(found, sampling="Markov chains", num_chains=2)
+    return dataclasses.replace(found, kind=nb.NUTS.kind, num_chains=2)
 
 
 @pytest.fixture(scope="module")

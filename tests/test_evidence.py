@@ -19,6 +19,7 @@ from ntkbayes.errors import (
     SearchError,
     UnknownNameError,
 )
+from ntkbayes.laws import Problem
 from ntkbayes.laws.wrappers.held_out import folds
 from ntkbayes.priors.hyperparameters import value_of, with_values
 from ntkbayes.selection import evidence_gradient
@@ -306,7 +307,7 @@ def test_a_scan_of_nothing_is_refused():
 def test_cross_validated_nll_is_the_mean_over_folds_fitted_by_hand():
     prior, data, likelihood = prior_of(2), data_of(2), nb.likelihood.Bernoulli()
     found = nb.cross_validated_nll(nb.MAP(), prior, data, key=KEY, num_folds=4)
-    fold = folds(data, jax.random.split(KEY, 3)[0], 4)
+    fold = folds(Problem.build(prior, data, likelihood), jax.random.split(KEY, 3)[0], 4)
     terms = []
     for k in range(4):
         held = data.take(fold == k)
@@ -319,7 +320,7 @@ def test_cross_validated_nll_is_the_mean_over_folds_fitted_by_hand():
 def test_cross_validated_nll_of_soft_targets_is_the_nll_of_the_table(classes):
     soft, key = data_of(classes).smooth(0.4), jax.random.split(KEY, 3)
     found = nb.cross_validated_nll(nb.Laplace(), prior_of(classes), soft, key=KEY, num_folds=2)
-    fold, terms = folds(soft, key[0], 2), []
+    fold, terms = folds(Problem.build(prior_of(classes), soft, None), key[0], 2), []
     for k in range(2):
         held = soft.take(fold == k)
         law = nb.Laplace().fit(prior_of(classes), soft.take(fold != k))
@@ -347,7 +348,7 @@ def test_leave_one_out_of_soft_targets_is_minus_the_cross_entropy_of_the_mean_pr
 
 def test_every_class_is_spread_evenly_over_the_folds():
     data = data_of(3, 31)
-    fold = folds(data, KEY, 4)
+    fold = folds(Problem.build(prior_of(3), data, None), KEY, 4)
     counts = np.array([np.bincount(fold[data.labels == c], minlength=4) for c in range(3)])
     assert np.ptp(counts, axis=1).max() <= 1
     assert np.ptp(np.bincount(fold)) <= 1

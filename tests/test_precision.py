@@ -11,7 +11,7 @@ import pytest
 import ntkbayes as nb
 from ntkbayes.errors import PrecisionError
 from ntkbayes.kernels import EmpiricalKernel, EmpiricalNTK, FunctionKernel
-from ntkbayes.laws.base import Law
+from ntkbayes.laws import Law
 from ntkbayes.networks import from_functions
 
 X = np.random.default_rng(3).standard_normal((6, 2))

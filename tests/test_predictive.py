@@ -85,7 +85,7 @@ def of_logits(logits, targets):
         variance=logits.var(axis=0),
         point_probabilities=None,
         label_draws=np.zeros(logits.shape[:2], dtype=int),
-        sampling="independent draws of a Gaussian",
+        kind=nb.Laplace.kind,
     )
 
 
@@ -118,7 +118,7 @@ def test_draws_are_those_of_the_law_and_moments_its_own(laws, predicted, kind):
     np.testing.assert_array_equal(found.variance, law.variance(features))
     errors = (found.logits.mean(axis=0) - found.mean) / np.sqrt(found.variance / DRAWS)
     assert np.abs(errors).max() < 4.5
-    assert found.sampling == law.sampling
+    assert found.kind == law.kind
     assert len(found.logits) == law.default_draws == DRAWS
 
 

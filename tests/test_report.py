@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import ntkbayes
+import ntkbayes as nb
 from ntkbayes import figures
 from ntkbayes.app import report
 from ntkbayes.app.report import left_out, sections
@@ -19,12 +20,12 @@ from ntkbayes.app.report.sentences import confidence_gap
 from ntkbayes.bridges.arviz import to_datatree
 from ntkbayes.comparison import Comparison
 from ntkbayes.errors import ConfigurationError
-from ntkbayes.laws.base import Info
+from ntkbayes.laws import Info, Sampling
+from ntkbayes.laws.kind import BASELINE
 from ntkbayes.predictions import Predictions, Surface
 
 NUM_POINTS, NUM_DRAWS = 40, 80
 pareto_k = pytest.mark.filterwarnings("ignore:Estimated shape parameter of Pareto:UserWarning")
-GAUSSIAN, CHAINS = "independent draws of a Gaussian", "Markov chains"
 NUTS_INFO = {
     "num_divergences": 0.0,
     "max_rhat": 1.002,
@@ -35,13 +36,13 @@ NUTS_INFO = {
     "mean_step_size": 0.4,
 }
 KINDS = {
-    "MAP": ("point", {"residual": 1e-12, "num_iterations": 5.0}),
-    "random init": ("independent initialisations", {"worst_residual": 1e-9}),
-    "first order": (GAUSSIAN, {"residual": 1e-12, "exact": 0.0}),
-    "Laplace": (GAUSSIAN, {"log_evidence": -12.5}),
-    "pruned Laplace": (GAUSSIAN, {"excess_bound": 0.1, "sampled_excess": 0.01}),
-    "NUTS": (CHAINS, NUTS_INFO),
-    "baseline": ("point", {}),
+    "MAP": (nb.MAP.kind, {"residual": 1e-12, "num_iterations": 5.0}),
+    "random init": (nb.RandomInit.kind, {"worst_residual": 1e-9}),
+    "first order": (nb.FirstOrder.kind, {"residual": 1e-12, "exact": 0.0}),
+    "Laplace": (nb.Laplace.kind, {"log_evidence": -12.5}),
+    "pruned Laplace": (nb.PrunedLaplace.kind, {"excess_bound": 0.1, "sampled_excess": 0.01}),
+    "NUTS": (nb.NUTS.kind, NUTS_INFO),
+    "baseline": (BASELINE, {}),
 }
 
 
@@ -60,13 +61,13 @@ def predictions(
 ) -> Predictions:
     """Logits around a truth that is calibrated at scale 1."""
     rng = np.random.default_rng(seed)
-    sampling, own = KINDS[kind]
+    own_kind, own = KINDS[kind]
     outputs = 1 if num_classes == 2 else num_classes
     centre = 2 * rng.normal(size=(num_points, outputs))
     truth = np.concatenate([np.zeros_like(centre), centre], axis=1) if outputs == 1 else centre
     chances = np.exp(truth) / np.exp(truth).sum(axis=1, keepdims=True)
     labels = np.array([rng.choice(num_classes, p=chance) for chance in chances])
-    draws = 1 if sampling == "point" else NUM_DRAWS
+    draws = 1 if own_kind.sampling is Sampling.POINT else NUM_DRAWS
     noise = spread * rng.normal(size=(draws, num_points, outputs)) if draws > 1 else 0.0
     logits = np.broadcast_to(scale * centre, (draws, num_points, outputs)) + noise
     is_baseline = kind == "baseline"
@@ -81,7 +82,7 @@ def predictions(
         if is_baseline
         else None,
         label_draws=np.tile(labels, (NUM_DRAWS if is_baseline else draws, 1)),
-        sampling=sampling,
+        kind=own_kind,
         num_chains=4 if kind == "NUTS" else 1,
         info={**own, **info},
     )

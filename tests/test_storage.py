@@ -17,6 +17,7 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import ntkbayes as nb
 from ntkbayes import datasets, files, storage
 from ntkbayes.comparison import Comparison, compare
 from ntkbayes.errors import NewerFormatError, PrecisionError, StorageError
@@ -39,7 +40,7 @@ def predictions(
         variance=logits.var(axis=0),
         point_probabilities=None,
         label_draws=rng.integers(test.num_classes, size=logits.shape[:2]),
-        sampling="Markov chains" if chains > 1 else "independent initialisations",
+        kind=(nb.NUTS if chains > 1 else nb.RandomInit).kind,
         num_chains=chains,
         seconds=0.25,
         info={"max_rhat": 1.01},

@@ -19,8 +19,7 @@ from ntkbayes.datasets import Dataset
 from ntkbayes.description import describe
 from ntkbayes.errors import ConfigurationError
 from ntkbayes.files import plain
-from ntkbayes.laws import Law, Method
-from ntkbayes.laws.base import SampledLaw
+from ntkbayes.laws import Law, Method, SampledLaw
 from ntkbayes.likelihood import Likelihood, default_likelihood
 from ntkbayes.linalg import require_float64
 from ntkbayes.memory import Memory

@@ -35,21 +35,24 @@ ask for az.plot_ppc_pava(tree, data_type="categorical").
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from importlib.metadata import version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ntkbayes.errors import ConfigurationError, NewerFormatError, NTKBayesError, StorageError
 from ntkbayes.files import to_json
+from ntkbayes.laws import Kind, Sampling
 from ntkbayes.likelihood import Bernoulli, Categorical, ClassLikelihood, Ordinal
 from ntkbayes.predictions import Predictions
 
 if TYPE_CHECKING:
     import xarray as xr
 
-SCHEMA = 2
-"""The first left out what tells whether a file is whole, see `storage`; it is still read."""
+SCHEMA = 3
+"""The first left out what tells whether a file is whole, see `storage`, and the second the kind of law;
+both are still read."""
 
 LAYOUT: dict[str, dict[str, tuple[str, ...]]] = {
     "posterior": {"logits": ("chain", "draw", "obs_id", "output")},
@@ -68,6 +71,7 @@ ATTRIBUTES = (
     "schema",
     "version",
     "law",
+    "kind",
     "sampling",
     "held_out",
     "is_posterior",
@@ -101,7 +105,8 @@ def to_datatree(predictions: Predictions) -> "xr.DataTree":
         "schema": f"ntkbayes {SCHEMA}",
         "version": version("ntkbayes"),
         "law": p.name,
-        "sampling": p.sampling,
+        "kind": to_json(p.kind.plain),
+        "sampling": str(p.kind.sampling),
         "held_out": int(p.held_out),
         "is_posterior": int(p.is_posterior),
         "seconds": p.seconds,
@@ -155,7 +160,7 @@ def to_datatree(predictions: Predictions) -> "xr.DataTree":
         constant["logit_variance"] = (("obs_id", dim), p.variance)
     groups["constant_data"] = xr.Dataset(constant, classes)
     for group in groups.values():
-        group.attrs.update({"sampling": p.sampling, "law": p.name, **library})
+        group.attrs.update({"sampling": str(p.kind.sampling), "law": p.name, **library})
     tree = xr.DataTree.from_dict({f"/{name}": group for name, group in groups.items()})
     tree.attrs.update(attributes)
     return tree
@@ -204,7 +209,7 @@ def _read(tree: "xr.DataTree") -> Predictions:
         variance=read("constant_data", "logit_variance") if has_logits else None,
         point_probabilities=None if has_logits else read("constant_data", "probabilities"),
         label_draws=flat("posterior_predictive", "y"),
-        sampling=str(told["sampling"]),
+        kind=_kind(told),
         num_chains=len(read("posterior_predictive", "y")),
         held_out=bool(told["held_out"]),
         is_posterior=bool(told.get("is_posterior", 0)),  # not known of an earlier version's
@@ -214,6 +219,13 @@ def _read(tree: "xr.DataTree") -> Predictions:
         likelihood=_likelihood(told["likelihood"]) if "likelihood" in told else None,
         points=str(told["points"]) if "points" in told else None,
     )
+
+
+def _kind(told: Mapping[Any, Any]) -> Kind:
+    if "kind" in told:
+        return Kind.from_plain(json.loads(told["kind"]))
+    unknown = "a law of an earlier version of ntkbayes, which did not record its kind."
+    return Kind(str(told["law"]), Sampling(told["sampling"]), unknown)
 
 
 def _require_known_schema(tree: "xr.DataTree") -> None:

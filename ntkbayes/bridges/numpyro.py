@@ -25,10 +25,7 @@ from numpyro.distributions import constraints
 from numpyro.distributions.transforms import LowerCholeskyAffine, ReshapeTransform
 
 from ntkbayes.errors import ConfigurationError
-from ntkbayes.laws import Law
-from ntkbayes.laws.base import Inputs
-from ntkbayes.laws.gaussian.base import GaussianLaw
-from ntkbayes.laws.point import PointLaw
+from ntkbayes.laws import Inputs, Law, Sampling
 from ntkbayes.linalg import cholesky, output_blocks
 
 _LEAST = 1e-9  # of the prior's variance: a smaller one is lost in the round-off of a difference
@@ -50,14 +47,14 @@ def logits_distribution(law: Law, features: Inputs) -> dist.Distribution:
             repeated, or the law determines a combination of logits.
         DataError: the features do not fit those trained on, or are not finite.
     """
-    if law.sampling not in (GaussianLaw.sampling, PointLaw.sampling):
+    if law.kind.sampling not in (Sampling.GAUSSIAN, Sampling.POINT):
         raise ConfigurationError(
-            f"a law of {law.sampling} has no density that is known; use empirical_distribution(law, "
+            f"a law of {law.kind.sampling} has no known density; use empirical_distribution(law, "
             "features, key=key) to simulate from it, or a Gaussian law, such as Laplace"
         )
     with jax.ensure_compile_time_eval():  # a model that calls this may be being compiled
         mean = law.mean(features)
-        if law.sampling == PointLaw.sampling:
+        if law.kind.sampling is Sampling.POINT:
             return dist.Delta(mean, event_dim=2)
         lower = cholesky(law.joint_covariance(features), what="the law's covariance").lower
         _require_density(law, features, lower)

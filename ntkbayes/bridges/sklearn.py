@@ -25,8 +25,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from ntkbayes.datasets import Dataset, Scaling
 from ntkbayes.datasets.validation import plain_array, require_squares
 from ntkbayes.errors import ConfigurationError, DataError
-from ntkbayes.laws import MAP
-from ntkbayes.laws.base import Law, Method
+from ntkbayes.laws import MAP, Law, Method
 from ntkbayes.networks import mlp
 from ntkbayes.networks.activations import Activation
 from ntkbayes.predictions import marginal_probabilities

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float
 
 from ntkbayes.datasets import validation
 from ntkbayes.errors import DataError, DataWarning
@@ -191,6 +191,11 @@ class Columns:
                 "columns on the scale of the training features"
             )
         return values
+
+    def require_width(self, features: Float[Array, "k ..."]) -> Float[Array, "k ..."]:
+        """The features, which JAX is tracing. Raises DataError for another number of columns."""
+        self.order_of(Columns(tuple(f"x{j}" for j in range(features.shape[1])), False), TRAINED)
+        return features
 
     def match(self, values: Float[np.ndarray, "k d"], other: "Columns") -> np.ndarray:
         """Features `(k, d)` with other columns, brought into this order and onto this scale.

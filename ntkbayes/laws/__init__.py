@@ -1,19 +1,23 @@
 """Laws: distributions over logit functions, and the methods that obtain them."""
 
-from ntkbayes.laws.base import Law, Method
 from ntkbayes.laws.chains.full_bayes import FullBayes, numpyro_model
 from ntkbayes.laws.chains.nuts import NUTS
 from ntkbayes.laws.chains.split_hmc import SplitHMC
 from ntkbayes.laws.gaussian.dirichlet import DirichletGP
 from ntkbayes.laws.gaussian.expectation_propagation import ExpectationPropagation
+from ntkbayes.laws.gaussian.first_order import FirstOrder
 from ntkbayes.laws.gaussian.laplace import Laplace
 from ntkbayes.laws.gaussian.prior import Prior
 from ntkbayes.laws.gaussian.pruned_laplace import PrunedLaplace
 from ntkbayes.laws.gaussian.variational import MeanField, Variational
+from ntkbayes.laws.kind import Kind, Sampling
+from ntkbayes.laws.law import Info, Law, PointLaw, SampledLaw
+from ntkbayes.laws.method import Method
 from ntkbayes.laws.point import MAP
+from ntkbayes.laws.problem import Inputs, Problem
 from ntkbayes.laws.sampled.finite_ensemble import FiniteEnsemble
 from ntkbayes.laws.sampled.perturbed_init import PerturbedInit
-from ntkbayes.laws.sampled.random_init import FirstOrder, RandomInit
+from ntkbayes.laws.sampled.random_init import RandomInit
 from ntkbayes.laws.wrappers.importance import ImportanceCorrected
 from ntkbayes.laws.wrappers.temperature import TemperatureScaled
 
@@ -26,14 +30,21 @@ __all__ = [
     "FirstOrder",
     "FullBayes",
     "ImportanceCorrected",
+    "Info",
+    "Inputs",
+    "Kind",
     "Laplace",
     "Law",
     "MeanField",
     "Method",
     "PerturbedInit",
+    "PointLaw",
     "Prior",
+    "Problem",
     "PrunedLaplace",
     "RandomInit",
+    "SampledLaw",
+    "Sampling",
     "SplitHMC",
     "TemperatureScaled",
     "Variational",

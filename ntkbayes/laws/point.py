@@ -1,22 +1,16 @@
-"""MAP: the point law."""
+"""MAP: the trained predictor of the shifted network."""
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 import equinox as eqx
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, PRNGKeyArray
+from jaxtyping import PRNGKeyArray
 
-from ntkbayes.laws.base import (
-    Info,
-    Inputs,
-    Law,
-    Method,
-    Paths,
-    Problem,
-)
-from ntkbayes.linalg import Logits, factor_dtype
+from ntkbayes.laws.kind import Kind, Sampling
+from ntkbayes.laws.law import Info, PointLaw
+from ntkbayes.laws.method import Method
+from ntkbayes.laws.problem import Problem
+from ntkbayes.linalg import factor_dtype
 from ntkbayes.priors.prior import NTKPrior
 from ntkbayes.ranges import Range, real_field
 from ntkbayes.training import flow
@@ -24,7 +18,6 @@ from ntkbayes.training.accuracy import TOLERANCE
 from ntkbayes.training.matrices import training_matrices
 
 
-@dataclass(frozen=True)
 class MAPInfo(Info):
     """residual: max |ridge α − r(f)|, in units of probability. logit_error: of the logits at the
     training points, at most; NaN at a finite training time. num_iterations: Newton steps."""
@@ -32,33 +25,6 @@ class MAPInfo(Info):
     residual: float
     logit_error: float
     num_iterations: int
-
-
-class PointLaw(Law):
-    """All mass on the trained predictor of the shifted network, whose f0 is the prior's mean."""
-
-    sampling = "point"
-
-    def __init__(self, problem: Problem, alpha: Logits, logits: Logits, info: MAPInfo):
-        self.problem = problem
-        self.alpha = alpha
-        self.logits = logits
-        self.info = info
-
-    def paths(self, key: PRNGKeyArray, num_draws: int | None) -> Paths:
-        return Paths(None, jnp.broadcast_to(self.alpha[None], (num_draws or 1, *self.alpha.shape)))
-
-    def mean(self, features: Inputs) -> Array:
-        return self._trained(self._inputs(features), self.alpha)
-
-    def covariance(self, features: Inputs) -> Array:
-        features = self._inputs(features)
-        size = self.alpha.shape[1]
-        return jnp.zeros((features.shape[0], size, size))
-
-    def joint_covariance(self, features: Inputs) -> Array:
-        rows = len(self._inputs(features)) * self.alpha.shape[1]
-        return jnp.zeros((rows, rows))
 
 
 class MAP(Method[PointLaw]):
@@ -73,6 +39,12 @@ class MAP(Method[PointLaw]):
     """
 
     name: ClassVar[str] = "MAP"
+    kind: ClassVar[Kind] = Kind(
+        "MAP",
+        Sampling.POINT,
+        "the trained shifted network: one predictor, its initial function subtracted. A point without "
+        "spread, and the mode of the posterior.",
+    )
     training_time: float = real_field("training_time", float("inf"), Range.NOT_NEGATIVE)
     tolerance: float = real_field("tolerance", TOLERANCE, Range.POSITIVE_FINITE)
     factor_dtype: np.dtype = eqx.field(default=np.float64, static=True, converter=factor_dtype)
@@ -95,4 +67,4 @@ class MAP(Method[PointLaw]):
             factor_dtype=self.factor_dtype,
         )
         info = MAPInfo(solution.residual, solution.logit_error, solution.num_iterations)
-        return PointLaw(problem, solution.alpha, solution.logits, info)
+        return PointLaw(problem, self.kind, info, solution.alpha, solution.logits)

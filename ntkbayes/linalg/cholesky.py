@@ -20,7 +20,7 @@ from ntkbayes.linalg.sharded import ShardedTriangle
 class CholeskyFactor(eqx.Module):
     """gram + jitter · I = lower lowerᵀ, of a Gram matrix shared by the outputs or coupling them."""
 
-    jitter: eqx.AbstractVar[float]
+    jitter: eqx.AbstractVar[Float[Array, ""]]
 
     @property
     @abc.abstractmethod
@@ -41,7 +41,7 @@ class HalvedFactor(CholeskyFactor):
     too ill-conditioned to be inverted."""
 
     half: halves.Corners
-    jitter: float = eqx.field(static=True)
+    jitter: Float[Array, ""]
 
     @property
     def lower(self) -> Square:
@@ -79,7 +79,7 @@ class ShardedFactor(CholeskyFactor):
     """With its rows spread over devices."""
 
     triangle: ShardedTriangle
-    jitter: float = eqx.field(static=True)
+    jitter: Float[Array, ""]
 
     @property
     def lower(self) -> Square:
@@ -100,29 +100,32 @@ def cholesky(gram: Square, *, what: str = "the Gram matrix") -> CholeskyFactor:
     """The factor of a positive semi-definite matrix.
 
     Jitter starts at round-off, 10 n ε times the mean diagonal (about 1e-12), so that duplicated
-    points work, and grows tenfold as long as the factorisation fails, to 1e-8 at most.
+    points work, and grows tenfold as long as the factorisation fails, to 1e-8 at most. While JAX is
+    tracing, a factor that does not exist is NaN.
 
     Raises:
         NotPositiveDefiniteError: the matrix has a negative eigenvalue beyond that, or is not finite.
     """
+    if isinstance(gram, jax.core.Tracer):
+        return _traced(gram)
     size = gram.shape[0]
     scale = float(_mean_diagonal(gram)) if size else 1.0
     if not np.isfinite(scale) or scale < 0:
         raise NotPositiveDefiniteError(f"{what} has a mean diagonal of {scale}")
     scale = scale or 1.0
-    relative = 10 * size * float(np.finfo(gram.dtype).eps)
+    relative = _first_jitter(gram)
     is_spread = num_shares() > 1 and size % num_shares() == 0
     while True:
-        jitter = relative * scale
+        jitter = jnp.asarray(relative * scale, gram.dtype)
         attempt = _attempt_spread if is_spread else _attempt
         with nan_is_an_answer():
-            factor, is_finite = attempt(gram, jnp.asarray(jitter, gram.dtype))
+            factor, is_finite = attempt(gram, jitter)
         if bool(is_finite):
             if isinstance(factor, ShardedTriangle):
                 return ShardedFactor(triangle=factor, jitter=jitter)
             return HalvedFactor(half=factor, jitter=jitter)
         relative *= 10
-        if relative > 1e-8:
+        if relative > _MOST_JITTER:
             break
     if not bool(_is_finite(gram)):
         raise NotPositiveDefiniteError(f"{what} contains NaN or infinity")
@@ -131,6 +134,33 @@ def cholesky(gram: Square, *, what: str = "the Gram matrix") -> CholeskyFactor:
         f"{what} is not positive definite: its smallest eigenvalue is {smallest:.3g}, its mean "
         f"diagonal {scale:.3g}. Check that the kernel is symmetric and positive definite"
     )
+
+
+_MOST_JITTER = 1e-8
+
+
+def _first_jitter(gram: Square) -> float:
+    return 10 * gram.shape[0] * float(np.finfo(gram.dtype).eps)
+
+
+def _traced(gram: Square) -> HalvedFactor:
+    """The same ladder as one program."""
+    scale = _mean_diagonal(gram)
+    scale = jnp.where(scale == 0, 1.0, scale)
+
+    def climb(state: tuple) -> tuple:
+        relative, _, _ = state
+        return 10 * relative, *_attempt(gram, 10 * relative * scale)
+
+    def failed(state: tuple) -> Bool[Array, ""]:
+        relative, _, is_finite = state
+        return ~is_finite & (10 * relative <= _MOST_JITTER)
+
+    first = jnp.asarray(_first_jitter(gram), gram.dtype)
+    state = (first, *_attempt(gram, first * scale))
+    relative, half, is_finite = jax.lax.while_loop(failed, climb, state)
+    half = jax.tree.map(lambda block: jnp.where(is_finite, block, jnp.nan), half)
+    return HalvedFactor(half=half, jitter=relative * scale)
 
 
 _mean_diagonal = jax.jit(lambda gram: jnp.mean(jnp.diagonal(gram)))

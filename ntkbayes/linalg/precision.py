@@ -79,7 +79,8 @@ class Portable:
     JAX makes float32 of the float64 arrays that it unpickles before it is switched to float64."""
 
     def __getstate__(self) -> dict[str, Any]:
-        return jax.tree.map(_held, vars(self))
+        shared: dict[int, _Held] = {}  # what the object holds twice is pickled once
+        return jax.tree.map(lambda leaf: _held(leaf, shared), vars(self))
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         with jax.enable_x64(True):
@@ -93,9 +94,12 @@ class _Held:
         self.array = np.asarray(array)
 
 
-def _held(leaf: Any) -> Any:
-    is_key = isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-    return _Held(leaf) if isinstance(leaf, jax.Array) and not is_key else leaf
+def _held(leaf: Any, shared: dict[int, _Held]) -> Any:
+    if not isinstance(leaf, jax.Array) or jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        return leaf
+    if id(leaf) not in shared:
+        shared[id(leaf)] = _Held(leaf)
+    return shared[id(leaf)]
 
 
 def _released(leaf: Any) -> Any:

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int, PRNGKeyArray
 
 from ntkbayes.datasets import Dataset
 from ntkbayes.errors import ConfigurationError
-from ntkbayes.laws.base import Law
+from ntkbayes.laws import Law
 from ntkbayes.likelihood import ClassLikelihood
 from ntkbayes.predictions.predict import predict_probabilities
 from ntkbayes.scores import calibration

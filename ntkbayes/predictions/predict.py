@@ -14,8 +14,8 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ntkbayes.datasets import Dataset
 from ntkbayes.errors import ConfigurationError
-from ntkbayes.laws.base import Draws, Inputs, Law
-from ntkbayes.laws.gaussian.posterior import GaussianPosterior
+from ntkbayes.laws.gaussian.posterior import SitePosterior
+from ntkbayes.laws.law import Draws, Inputs, Law
 from ntkbayes.laws.wrappers.held_out import left_out_score, log_score
 from ntkbayes.likelihood import ClassLikelihood
 from ntkbayes.predictions.predictions import Predictions, class_probabilities, digest_of_points
@@ -55,7 +55,7 @@ def predict(
     logits = law.sample(draw_key, data, num_draws)
     labels = _labels(likelihood, label_key, logits)
     fitted = not held_out and _is_fitted_to(law, data)
-    left_out = left_out_score(law) if fitted and isinstance(law, GaussianPosterior) else None
+    left_out = left_out_score(law) if fitted and isinstance(law, SitePosterior) else None
     return Predictions(
         name=name,
         targets=data.targets,
@@ -65,10 +65,10 @@ def predict(
         variance=np.asarray(law.variance(data)),
         point_probabilities=None,
         label_draws=np.asarray(labels),
-        sampling=law.sampling,
+        kind=law.kind,
         num_chains=law.num_chains,
         held_out=held_out,
-        is_posterior=fitted and law.is_posterior,
+        is_posterior=fitted and law.kind.is_posterior,
         leave_one_out=None if left_out is None else np.asarray(left_out),
         seconds=seconds,
         info={k: float(v) for k, v in dataclasses.asdict(law.info).items()},

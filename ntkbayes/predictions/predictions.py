@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float, Int, PRNGKeyArray
 
 from ntkbayes.datasets import Dataset
+from ntkbayes.laws.kind import BASELINE, Kind
 from ntkbayes.laws.wrappers.held_out import expected_log, log_densities, log_mean
 from ntkbayes.likelihood import Bernoulli, Categorical, ClassLikelihood
 from ntkbayes.linalg import require_float64
@@ -35,11 +36,11 @@ class Predictions:
         mean, variance: exact (or, for sampled laws, draw-averaged) moments of each logit, (n, C).
         point_probabilities: (n, K), of a baseline without logits.
         label_draws: one label for each draw and point, (S, n): the posterior predictive.
-        sampling: how the draws came about, see `Law.sampling`.
+        kind: what the law is.
         num_chains: Markov chains among the draws.
         held_out: whether the points were not trained on.
         is_posterior: whether the logits are draws of the posterior given just these points and targets,
-            up to Monte Carlo error: only then can a point be left out by weighing them (`az.loo`).
+            up to Monte Carlo error: only then can a point be left out by weighting them (`az.loo`).
         leave_one_out: of a Gaussian posterior of just these points and targets, the log predictive
             density of each given all others (see `ntkbayes.leave_one_out`), in nats, (n,).
         seconds: time of the fit.
@@ -57,7 +58,7 @@ class Predictions:
     variance: Float[np.ndarray, "n outputs"] | None
     point_probabilities: Probabilities | None
     label_draws: Int[np.ndarray, "draws n"]
-    sampling: str
+    kind: Kind
     num_chains: int = 1
     held_out: bool = True
     is_posterior: bool = False
@@ -154,7 +155,7 @@ def predictions_from_probabilities(
         variance=None,
         point_probabilities=probabilities,
         label_draws=np.asarray(labels),
-        sampling="point",
+        kind=BASELINE,
         seconds=seconds,
         points=digest_of_points(data),
     )

@@ -42,6 +42,10 @@ class Path(eqx.Module):
         """Each draw's mean at the inputs given its values at X, and the covariance left."""
 
     @abc.abstractmethod
+    def jointly_given(self, features: Inputs) -> tuple[Draws, Float[Array, "rows rows"]]:
+        """The same, with the covariance left between all logits of all inputs, (m C, m C)."""
+
+    @abc.abstractmethod
     def chosen(self, draws: Int[Array, " chosen"]) -> "Path":
         """Some of the draws."""
 
@@ -116,6 +120,13 @@ class ConditionedPath(Path):
         variance = process.covariance(process.prior.diagonal(features))
         return _given(projection, output_blocks(variance, size), self.whitened)
 
+    def jointly_given(self, features: Inputs) -> tuple[Draws, Float[Array, "rows rows"]]:
+        process = self.process
+        cross = process.covariance(process.prior.cross(process.features, features)).formed()
+        projection = cross.like(process.factor.whiten(cross.matrix))
+        prior = process.covariance(process.prior.gram(features)).formed()
+        return _jointly_given(projection, prior, self.whitened)
+
     def chosen(self, draws: Int[Array, " chosen"]) -> "ConditionedPath":
         values, whitened = (jnp.take(v, draws, axis=0) for v in (self.values, self.whitened))
         return ConditionedPath(values, self.process, whitened)
@@ -135,6 +146,15 @@ def _given(
     return projection.T @ whitened, left - jax.vmap(jnp.diag)(negative)
 
 
+@jax.jit
+def _jointly_given(
+    projection: FormedBlock, prior: FormedBlock, whitened: Draws
+) -> tuple[Float[Array, "draws m classes"], Float[Array, "rows rows"]]:
+    left = prior.matrix - projection.matrix.T @ projection.matrix
+    covariance = prior.like((left + left.T) / 2).every_output(whitened.shape[2])
+    return projection.T @ whitened, covariance
+
+
 # --- known as functions ----------------------------------------------------------------------------
 
 
@@ -152,7 +172,7 @@ class FunctionProcess(Process):
 
 
 class FunctionPath(Path):
-    """Paths that are functions: nothing of them is left to chance."""
+    """Paths that are functions, which can be evaluated exactly anywhere."""
 
     values: Draws
     functions: Functions
@@ -165,6 +185,10 @@ class FunctionPath(Path):
     def given(self, features: Inputs) -> tuple[Draws, Float[Array, "m classes classes"]]:
         size = self.values.shape[2]
         return self.at(jax.random.key(0), features), jnp.zeros((features.shape[0], size, size))
+
+    def jointly_given(self, features: Inputs) -> tuple[Draws, Float[Array, "rows rows"]]:
+        rows = len(features) * self.values.shape[2]
+        return self.at(jax.random.key(0), features), jnp.zeros((rows, rows))
 
     def chosen(self, draws: Int[Array, " chosen"]) -> "FunctionPath":
         values, drawn = (jnp.take(v, draws, axis=0) for v in (self.values, self.draws))

@@ -4,9 +4,9 @@ import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray
 
 from ntkbayes.datasets import Dataset
-from ntkbayes.laws.base import Method
+from ntkbayes.laws import Method
 from ntkbayes.laws.wrappers.held_out import held_out_logits, log_score
-from ntkbayes.likelihood import Likelihood, default_likelihood
+from ntkbayes.likelihood import Likelihood
 from ntkbayes.priors.prior import NTKPrior
 
 
@@ -32,9 +32,7 @@ def cross_validated_nll(
     Raises:
         ConfigurationError: there are fewer than 2 folds, or more than points.
     """
-    likelihood = default_likelihood(data) if likelihood is None else likelihood
-    held_out = held_out_logits(
-        method, prior, data, key=key, num_folds=num_folds, likelihood=likelihood
-    )
-    terms = [log_score(likelihood, y, draws) for y, draws in held_out]
+    problem = method.problem(prior, data, likelihood)
+    held_out = held_out_logits(method, problem, key, num_folds)
+    terms = [log_score(problem.likelihood, y, draws) for y, draws in held_out]
     return -float(jnp.mean(jnp.concatenate(terms)))

@@ -4,8 +4,8 @@ import numpy as np
 from jaxtyping import Float
 
 from ntkbayes.errors import ConfigurationError
-from ntkbayes.laws.base import Law
-from ntkbayes.laws.gaussian.posterior import GaussianPosterior
+from ntkbayes.laws import Law
+from ntkbayes.laws.gaussian.posterior import SitePosterior
 from ntkbayes.laws.wrappers.held_out import left_out_score
 
 
@@ -14,7 +14,7 @@ def leave_one_out(law: Law) -> Float[np.ndarray, " n"]:
     leave-one-out ELPD; for soft targets it is Σ_c y_c log p̄_c, minus the cross-entropy.
 
     Exact for a Normal likelihood. Otherwise approximate, as the sites of the other points stay what
-    they are (see `GaussianPosterior.leave_one_out`). To the exact value EP is closest, then Variational,
+    they are (see `SitePosterior.leave_one_out`). To the exact value EP is closest, then Variational,
     then Laplace. To the law's own refits Laplace is closest; MeanField with several logits is too low
     by some hundredths of a nat a point (.03 on 40 points), as its sites are stiffer than the points
     are: use Variational, or cross_validated_nll.
@@ -22,7 +22,7 @@ def leave_one_out(law: Law) -> Float[np.ndarray, " n"]:
     Raises:
         ConfigurationError: the law is no Gaussian posterior.
     """
-    if not isinstance(law, GaussianPosterior):
+    if not isinstance(law, SitePosterior):
         raise ConfigurationError(
             f"leave-one-out from one fit needs a Gaussian posterior, not {type(law).__name__}; use "
             "cross_validated_nll with as many folds as points"

@@ -206,10 +206,10 @@ def test_a_tree_says_how_its_draws_came_about(laws, trees, name, kind):
     tree = trees[name, kind]
     law = laws[name, kind]
     for group in (tree, *tree.children.values()):
-        assert group.attrs["sampling"] == law.sampling
+        assert group.attrs["sampling"] == law.kind.sampling
         assert group.attrs["law"] == name
     chains = 2 if name == "NUTS" else 1
-    assert (law.sampling == "Markov chains") == (name == "NUTS")
+    assert (law.kind.sampling == "Markov chains") == (name == "NUTS")
     for group in ("posterior", "posterior_predictive"):
         assert dict(tree[group].sizes)["chain"] == chains
         assert dict(tree[group].sizes)["draw"] == DRAWS // chains

@@ -2,15 +2,19 @@
 
 import dataclasses
 import itertools
+from functools import cache
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpyro.distributions as dist
 import pytest
 from oracles import gp_classification as oracle
 
 import ntkbayes as nb
 from ntkbayes.errors import ConfigurationError, DataError, RidgeError
+from ntkbayes.laws import Method
 
 NETWORK = nb.networks.mlp(
     depth=1, activation="relu", weight_std=1.5, bias_std=0.5, width=32, num_outputs=1
@@ -35,6 +39,10 @@ METHODS = {
     "EP": nb.ExpectationPropagation(),
     "Dirichlet GP": nb.DirichletGP(),
     "corrected": nb.ImportanceCorrected(nb.Laplace(), num_draws=40_000, num_resampled=200),
+    "tempered": nb.TemperatureScaled(nb.FirstOrder(), num_folds=3),
+    "full Bayes": nb.FullBayes(
+        {"ridge": dist.LogNormal(np.log(0.5), 0.3)}, num_samples=200, num_warmup=200, num_chains=2
+    ),
 }
 GAUSSIAN = ("first order", "Laplace")
 STORED = {
@@ -44,8 +52,9 @@ STORED = {
     "finite ensemble": 100,
     "perturbed init": 200,
     "corrected": 200,
+    "full Bayes": 400,
 }
-CHAINS = ("NUTS", "split HMC")
+CHAINS = ("NUTS", "split HMC", "full Bayes")
 SAMPLED_INITIALISATIONS = ("random init", "finite ensemble")
 POSTERIORS = (
     "prior",
@@ -58,6 +67,7 @@ POSTERIORS = (
     "mean field",
     "EP",
     "Dirichlet GP",
+    "full Bayes",
 )
 RIDGELESS = ("MAP", "first order", "random init")
 
@@ -70,7 +80,7 @@ def data_of(classes, count=24):
 DATA = {"binary": data_of(2), "3 classes": data_of(3)}
 
 
-ONE_LOGIT = ("EP",)
+ONE_LOGIT = ("EP", "full Bayes")  # which takes several, too, at twice the time
 PAIRS = [
     (name, kind)
     for name, kind in itertools.product(METHODS, ("binary", "3 classes"))
@@ -93,13 +103,87 @@ def fast(name, kind="binary"):
     return nb.RandomInit(num_inits=50) if name == "random init" else method(name, kind)
 
 
-@pytest.fixture(scope="module", params=PAIRS, ids="-".join)
+def training_data(name, kind):
+    """Soft targets for temperature scaling: the held-out NLL of separable data has no minimum."""
+    return DATA[kind].smooth(0.2) if name == "tempered" else DATA[kind]
+
+
+def tolerance(name):
+    """Of logits where g is known, up to jitter: of full Bayes a fixed one, 1e-9 of the variance."""
+    return 5e-3 if name == "full Bayes" else 1e-3
+
+
+@cache
+def law_of(name, kind):
+    return method(name, kind).fit(PRIOR, training_data(name, kind), key=KEY)
+
+
+@pytest.fixture(params=PAIRS, ids="-".join)
 def fitted(request):
-    name, kind = request.param
-    return name, kind, method(name, kind).fit(PRIOR, DATA[kind], key=KEY)
+    return *request.param, law_of(*request.param)
 
 
-every_method = pytest.mark.parametrize("name", METHODS)
+def only(*names):
+    """A mark of tests of some methods' laws."""
+    pairs = [pair for pair in PAIRS if pair[0] in names]
+    return pytest.mark.parametrize("fitted", pairs, ids="-".join, indirect=True)
+
+
+UNUSUAL = [name for name in METHODS if name != "full Bayes"]
+every_method = pytest.mark.parametrize("name", UNUSUAL)
+of_one_logit = pytest.mark.parametrize(
+    "fitted", [pair for pair in PAIRS if pair[1] == "binary"], ids="-".join, indirect=True
+)
+
+
+def public_methods():
+    named = [getattr(nb, name) for name in nb.__all__]
+    return [one for one in named if isinstance(one, type) and issubclass(one, Method)]
+
+
+def test_every_public_method_keeps_this_contract():
+    assert {type(one) for one in METHODS.values()} == set(public_methods())
+
+
+def test_methods_of_one_kind_are_those_of_the_exact_posterior():
+    kinds = [METHODS[name].kind for name in METHODS]
+    shared = {kind.name for kind in kinds if kinds.count(kind) > 1}
+    assert shared == {nb.NUTS.kind.name}
+    assert all(kind.description.endswith(".") for kind in kinds)
+
+
+# --- pytrees -------------------------------------------------------------------------------------
+
+
+def asked(law):
+    return law.mean(NEW), law.covariance(NEW), law.sample(KEY, NEW), law.sample_marginals(KEY, NEW)
+
+
+@of_one_logit
+def test_a_law_says_the_same_as_an_argument_of_a_compiled_function(fitted):
+    _, _, law = fitted
+    for ours, theirs in zip(eqx.filter_jit(asked)(law), asked(law), strict=True):
+        scale = np.abs(theirs).max()
+        np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-6 * scale)
+
+
+@of_one_logit
+def test_a_law_says_the_same_within_a_compiled_function_of_the_inputs(fitted):
+    _, _, law = fitted
+    ours = jax.jit(lambda x: law.sample(KEY, x))(NEW)
+    theirs = law.sample(KEY, NEW)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-6 * np.abs(theirs).max())
+    np.testing.assert_array_equal(law.sample(KEY, NEW), theirs)  # no tracer was kept
+
+
+@pytest.mark.parametrize("name", ["MAP", "Laplace", "first order", "random init", "prior"])
+def test_laws_of_several_data_sets_are_mapped_over_as_one(name):
+    laws = [fast(name).fit(PRIOR, data, key=KEY) for data in (data_of(2), data_of(2).smooth(0.3))]
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *laws)
+    means, covariances = eqx.filter_vmap(lambda law: (law.mean(NEW), law.covariance(NEW)))(stacked)
+    for k, law in enumerate(laws):
+        np.testing.assert_allclose(means[k], law.mean(NEW), atol=1e-10)
+        np.testing.assert_allclose(covariances[k], law.covariance(NEW), atol=1e-10)
 
 
 # --- draws ---------------------------------------------------------------------------------------
@@ -118,7 +202,7 @@ def test_the_same_key_gives_the_same_draws_and_another_key_others(fitted):
 
 def test_a_fit_is_deterministic(fitted):
     name, kind, law = fitted
-    again = method(name, kind).fit(PRIOR, DATA[kind], key=KEY)
+    again = method(name, kind).fit(PRIOR, training_data(name, kind), key=KEY)
     np.testing.assert_array_equal(law.mean(NEW), again.mean(NEW))
     np.testing.assert_array_equal(law.sample(KEY, NEW), again.sample(KEY, NEW))
     assert law.info == again.info
@@ -143,10 +227,11 @@ def test_draws_have_the_mean_and_variance_of_the_law(fitted, which):
 
 
 def test_draws_of_a_point_and_its_copy_are_equal(fitted):
-    _, _, law = fitted
+    name, _, law = fitted
     draws = np.array(law.sample(KEY, np.concatenate([NEW, NEW[::-1]]), 50))
     spread = np.sqrt(np.max(PRIOR.diagonal(NEW).ntk) / PRIOR.ridge)
-    np.testing.assert_allclose(draws[:, :4], draws[:, :3:-1], rtol=0, atol=3e-5 * spread)
+    atol = 3e-2 * tolerance(name) * spread
+    np.testing.assert_allclose(draws[:, :4], draws[:, :3:-1], rtol=0, atol=atol)
 
 
 def test_marginal_draws_at_an_input_depend_on_no_other_input(fitted):
@@ -160,26 +245,25 @@ def test_marginal_draws_at_an_input_depend_on_no_other_input(fitted):
 
 
 def test_marginal_draws_at_training_points_are_joint_ones(fitted):
-    _, kind, law = fitted
+    name, kind, law = fitted
     known = DATA[kind].features
     marginal = law.sample_marginals(KEY, known, 50)
-    np.testing.assert_allclose(marginal, law.sample(KEY, known, 50), atol=1e-3)
+    np.testing.assert_allclose(marginal, law.sample(KEY, known, 50), atol=tolerance(name))
 
 
 def test_draws_at_training_points_do_not_depend_on_what_else_is_asked(fitted):
-    _, kind, law = fitted
+    name, kind, law = fitted
     known = DATA[kind].features
     alone = law.sample(KEY, known, 50)
     jointly = law.sample(KEY, np.concatenate([known, NEW]), 50)
-    np.testing.assert_allclose(jointly[:, : len(known)], alone, atol=1e-3)
+    np.testing.assert_allclose(jointly[:, : len(known)], alone, atol=tolerance(name))
     copied = law.sample(KEY, np.concatenate([NEW, known[:3]]), 50)
-    np.testing.assert_allclose(copied[:, 4:], alone[:, :3], atol=1e-3)
+    np.testing.assert_allclose(copied[:, 4:], alone[:, :3], atol=tolerance(name))
 
 
+@only("MAP", "random init")
 def test_trained_functions_solve_training_at_their_training_points(fitted):
     name, kind, law = fitted
-    if name not in ("MAP", "random init"):
-        return  # the other laws do not train functions
     targets = law.problem.targets
     f = law.sample(KEY, DATA[kind].features)
     alpha = law.alpha if name == "random init" else law.alpha[None]
@@ -187,10 +271,9 @@ def test_trained_functions_solve_training_at_their_training_points(fitted):
     np.testing.assert_allclose(residual, 0.5 * alpha, atol=1e-4)
 
 
+@only(*GAUSSIAN)
 def test_nearby_draws_are_correlated_as_the_law_says(fitted):
     name, kind, law = fitted
-    if name not in GAUSSIAN:
-        return
     truth = dense_law(name, kind)
     np.testing.assert_allclose(law.mean(NEW), truth.mean, atol=1e-8)
     size = truth.mean.shape[1]
@@ -239,13 +322,12 @@ def test_more_draws_than_are_stored_or_none_at_all_are_refused(fitted):
             law.sample_marginals(KEY, NEW, number)
 
 
+@only(*STORED)
 def test_fewer_stored_draws_are_evenly_spaced_over_the_chains(fitted):
     name, kind, law = fitted
-    if name not in STORED:
-        return
     some = law.sample(KEY, DATA[kind].features, STORED[name] // 10)
     every = law.sample(KEY, DATA[kind].features)
-    np.testing.assert_allclose(some, every[::10], atol=1e-3)
+    np.testing.assert_allclose(some, every[::10], atol=tolerance(name))
 
 
 # --- marginals -----------------------------------------------------------------------------------
@@ -268,16 +350,8 @@ def test_covariances_are_symmetric_and_positive(fitted):
     assert smallest == 0 if name == "MAP" else smallest > 0
 
 
-def test_the_joint_covariance_is_known_of_points_and_gaussians_and_has_the_covariances_inside(
-    fitted,
-):
+def test_the_joint_covariance_is_symmetric_and_has_the_covariances_inside(fitted):
     _, _, law = fitted
-    if law.sampling not in ("point", "independent draws of a Gaussian"):
-        with pytest.raises(
-            ConfigurationError, match=f"law of {law.sampling} is known by its draws"
-        ):
-            law.joint_covariance(NEW)
-        return
     joint = np.array(law.joint_covariance(NEW))
     size = law.problem.num_outputs
     np.testing.assert_allclose(oracle.blocks(joint, size), law.covariance(NEW), atol=1e-10)
@@ -323,7 +397,7 @@ def finite_at(law, inputs):
     return mean
 
 
-@every_method
+@pytest.mark.parametrize("name", [name for name in UNUSUAL if name != "tempered"])
 def test_one_point_is_enough_if_the_classes_are_named(name):
     data = nb.Dataset([[1.0, 0.5]], ["b"], class_names=["a", "b"])
     law = fast(name).fit(PRIOR, data, key=KEY)
@@ -334,7 +408,7 @@ def test_one_point_is_enough_if_the_classes_are_named(name):
 
 @every_method
 def test_duplicated_points_are_no_difficulty(name):
-    data = DATA["binary"].take([0, 1, 2, 3, 4, 0, 1, 2, 0, 0])
+    data = training_data(name, "binary").take([0, 1, 2, 3, 4, 0, 1, 2, 0, 0])
     law = fast(name).fit(PRIOR, data, key=KEY)
     finite_at(law, np.concatenate([NEW, data.features]))
 
@@ -396,7 +470,7 @@ def test_a_constant_added_to_all_logits_of_the_mean_changes_no_class_probability
     draws = []
     for constant in (0.0, 7.0):
         prior = nb.NTKPrior(NETWORK, ridge=0.5, mean=mean + constant)
-        law = method(name, "3 classes").fit(prior, DATA["3 classes"], key=KEY)
+        law = method(name, "3 classes").fit(prior, training_data(name, "3 classes"), key=KEY)
         draws.append(law.sample(KEY, NEW, 50 if name != "MAP" else None))
     first, second = (jax.nn.softmax(f, axis=-1) for f in draws)
     tolerance = 2e-3 if name == "finite ensemble" else 1e-6  # it computes in float32

@@ -174,7 +174,7 @@ def test_chains_of_a_larger_model_give_laws_of_its_parts(chains):
     parts, draws = chains
     for i, (name, part) in enumerate(zip(GROUPS, parts, strict=True)):
         law = part.law(of_group(draws, name), values={"ridge": draws["ridges"][:, :, i]})
-        assert (law.sampling, law.num_chains) == ("Markov chains", 2)
+        assert (law.kind, law.num_chains) == (nb.FullBayes.kind, 2)
         sampled = np.array(draws[f"{name}/logits"]).reshape(100, -1, 1)
         features = part.problem.features
         np.testing.assert_allclose(law.sample(KEY, features), sampled, atol=1e-2)

@@ -7,10 +7,10 @@ import pytest
 from oracles import gp_classification as oracle
 
 import ntkbayes as nb
-from ntkbayes.laws.base import Problem
+from ntkbayes.laws import Problem
 from ntkbayes.laws.chains import nuts
-from ntkbayes.laws.chains.base import laplace_mode
 from ntkbayes.laws.chains.nuts import NUTS
+from ntkbayes.laws.chains.sampler import laplace_mode
 from ntkbayes.likelihood import Bernoulli
 
 NETWORK = nb.networks.mlp(depth=1, activation="relu", weight_std=1.5, bias_std=0.5)

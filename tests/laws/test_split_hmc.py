@@ -9,7 +9,7 @@ from scipy.stats import multivariate_normal
 
 import ntkbayes as nb
 from ntkbayes.laws.chains import split_hmc
-from ntkbayes.laws.chains.base import Mode
+from ntkbayes.laws.chains.sampler import Mode
 from ntkbayes.likelihood import Categorical, Normal
 from ntkbayes.linalg import CoupledBlock, SharedBlock
 

@@ -10,6 +10,7 @@ from scipy import special
 import ntkbayes as nb
 from ntkbayes.errors import ConfigurationError, ConvergenceError
 from ntkbayes.kernels import FunctionKernel
+from ntkbayes.laws import Problem
 from ntkbayes.laws.wrappers.held_out import folds
 
 RIDGE, MEAN = 0.05, 0.3
@@ -25,6 +26,10 @@ def rbf(x1, x2):
 PRIOR = nb.NTKPrior(FunctionKernel(rbf), ridge=RIDGE, mean=MEAN)
 
 
+def problem_of(data):
+    return Problem.build(PRIOR, data, None)
+
+
 @pytest.fixture(scope="module")
 def scaled():
     return nb.TemperatureScaled(nb.MAP(), num_folds=3).fit(PRIOR, DATA, key=KEY)
@@ -33,7 +38,7 @@ def scaled():
 def test_the_temperature_has_the_least_held_out_nll(scaled):
     # The folds are a function of the key; each is refitted by scipy.
     fold_key = jax.random.split(jax.random.split(KEY)[0], 3)[0]
-    fold = folds(DATA, fold_key, 3)
+    fold = folds(problem_of(DATA), fold_key, 3)
     targets, features, logits = DATA.targets[:, 1:], DATA.features, np.zeros((30, 1))
     for k in range(3):
         rest, held = fold != k, fold == k
@@ -67,7 +72,7 @@ def test_with_soft_targets_the_temperature_has_the_least_nll_of_the_table(classe
     found = nb.TemperatureScaled(nb.Laplace(), num_folds=2).fit(prior, soft, key=KEY).info
 
     fold_key, _, draw_key = jax.random.split(jax.random.split(KEY)[0], 3)
-    fold, held_out = folds(soft, fold_key, 2), []
+    fold, held_out = folds(problem_of(soft), fold_key, 2), []
     for k in range(2):
         law = nb.Laplace().fit(prior, soft.take(fold != k))
         held = soft.take(fold == k)
@@ -116,7 +121,7 @@ def test_everything_of_the_law_is_scaled_alike(scaled):
     for which in ("sample", "sample_marginals"):
         ours, theirs = (getattr(one, which)(KEY, NEW, 5) for one in (tempered, law))
         np.testing.assert_allclose(ours * temperature, theirs, rtol=1e-12)
-    assert tempered.sampling == law.sampling
+    assert tempered.kind == law.kind.tempered
 
 
 @pytest.mark.parametrize("ridge", [1e-3, 0.1])
@@ -145,7 +150,7 @@ def test_logits_without_information_have_no_temperature():
 def test_folds_hold_each_class_and_all_points_evenly(num_folds):
     labels = np.array([0] * 17 + [1] * 3 + [2] * 10)
     data = nb.Dataset(np.arange(30.0)[:, None], labels)
-    fold = folds(data, KEY, num_folds)
+    fold = folds(problem_of(data), KEY, num_folds)
     assert set(fold) == set(range(num_folds))
     for chosen in (labels == 0, labels == 1, labels == 2, labels >= 0):
         counts = np.bincount(fold[chosen], minlength=num_folds)
@@ -153,17 +158,17 @@ def test_folds_hold_each_class_and_all_points_evenly(num_folds):
 
 
 def test_folds_are_a_function_of_the_key():
-    np.testing.assert_array_equal(folds(DATA, KEY, 5), folds(DATA, KEY, 5))
-    assert (folds(DATA, KEY, 5) != folds(DATA, jax.random.key(7), 5)).any()
+    np.testing.assert_array_equal(folds(problem_of(DATA), KEY, 5), folds(problem_of(DATA), KEY, 5))
+    assert (folds(problem_of(DATA), KEY, 5) != folds(problem_of(DATA), jax.random.key(7), 5)).any()
     real = nb.Dataset.real(DATA.features, DATA.features[:, 0])
-    assert np.bincount(folds(real, KEY, 4)).tolist() == [8, 8, 7, 7]
+    assert np.bincount(folds(problem_of(real), KEY, 4)).tolist() == [8, 8, 7, 7]
 
 
 @pytest.mark.parametrize("num_folds", [-1, 0, 1, 31])
 def test_numbers_of_folds_outside_their_range_are_refused(num_folds):
     message = rf"num_folds must be at least 2; got|divided into 2 to 30 folds; got {num_folds}"
     with pytest.raises(ConfigurationError, match=message):
-        folds(DATA, KEY, num_folds)
+        folds(problem_of(DATA), KEY, num_folds)
     with pytest.raises(ConfigurationError, match=message):
         nb.TemperatureScaled(nb.MAP(), num_folds=num_folds).fit(PRIOR, DATA, key=KEY)
 

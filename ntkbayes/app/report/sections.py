@@ -19,10 +19,10 @@ from ntkbayes.app.report.html import (
     prose,
     table_of,
 )
-from ntkbayes.app.report.kinds import kind
 from ntkbayes.app.report.sentences import confidence_gap, remarks
 from ntkbayes.app.report.words import count, number
 from ntkbayes.comparison import Comparison
+from ntkbayes.laws import Sampling
 
 SCORES = {
     "nll": "NLL",
@@ -51,8 +51,7 @@ def lead(comparison: Comparison) -> str:
 
 def laws(comparison: Comparison) -> str:
     items = "\n".join(
-        f"<dt>{law_name(comparison, name)}</dt>"
-        f"<dd>{prose(f'law {kind(p)}', sampling=escaped(p.sampling))}</dd>"
+        f"<dt>{law_name(comparison, name)}</dt><dd>{escaped(p.kind.description)}</dd>"
         for name, p in comparison.predictions.items()
     )
     return prose("section laws", items=items, reference=escaped(comparison.reference))
@@ -133,9 +132,9 @@ def plane(comparison: Comparison) -> str:
 def diagnostics(comparison: Comparison) -> str:
     rows, details = [], []
     for name, p in comparison.predictions.items():
-        how = "class probabilities alone" if p.logits is None else p.sampling
+        how = "class probabilities alone" if p.logits is None else p.kind.sampling
         draws = "–" if p.logits is None else str(len(p.logits))
-        chains = str(p.num_chains) if kind(p) == "NUTS" else "–"
+        chains = str(p.num_chains) if p.kind.sampling is Sampling.CHAINS else "–"
         seconds = number(p.seconds, 2) if p.seconds > 0 else "–"
         rows.append((law_name(comparison, name), [Words(escaped(how)), draws, chains, seconds]))
         for position, (field, value) in enumerate(p.info.items()):

@@ -7,9 +7,11 @@ from jaxtyping import Float
 from numpy.typing import ArrayLike
 
 from ntkbayes.app.report.chains import MIXING, chain_trouble, is_mixing_unknown
-from ntkbayes.app.report.kinds import kind
 from ntkbayes.app.report.words import listed, with_interval
 from ntkbayes.comparison import Comparison
+from ntkbayes.laws import FiniteEnsemble, Laplace, RandomInit, Sampling
+from ntkbayes.laws.chains.full_bayes import HIERARCHICAL_POSTERIOR
+from ntkbayes.laws.kind import EXACT_POSTERIOR
 from ntkbayes.scores import calibration
 from ntkbayes.scores.calibration import Interval
 
@@ -96,14 +98,20 @@ def _confidence(comparison: Comparison) -> Remark:
     return Remark("Calibration", " ".join(parts))
 
 
+_MEANT = {
+    EXACT_POSTERIOR: "the exact posterior",
+    HIERARCHICAL_POSTERIOR: "the hierarchical posterior",
+    Laplace.kind: "the Laplace posterior",
+}
+_OF_INITIALISATIONS = (RandomInit.kind, FiniteEnsemble.kind)
+
+
 def _spreads(comparison: Comparison) -> list[Remark]:
     reference = comparison.reference
-    meant = {"NUTS": "the exact posterior", "Laplace": "the Laplace posterior"}.get(
-        kind(comparison.predictions[reference]), reference
-    )
+    meant = _MEANT.get(comparison.predictions[reference].kind, reference)
     said = []
     for name, predictions in comparison.predictions.items():
-        if kind(predictions) != "random init" or name == reference:
+        if predictions.kind not in _OF_INITIALISATIONS or name == reference:
             continue
         ratio = comparison.distances[name].get("variance_ratio")
         if ratio is None or not np.isfinite(ratio.value):
@@ -121,13 +129,13 @@ def _spreads(comparison: Comparison) -> list[Remark]:
 
 
 def _laplace_and_nuts(comparison: Comparison) -> list[Remark]:
-    own = kind(comparison.predictions[comparison.reference])
-    other = {"NUTS": "Laplace", "Laplace": "NUTS"}.get(own)
+    own = comparison.predictions[comparison.reference].kind
+    other = {EXACT_POSTERIOR: Laplace.kind, Laplace.kind: EXACT_POSTERIOR}.get(own)
     said = []
-    for name in (n for n, p in comparison.predictions.items() if kind(p) == other):
+    for name in (n for n, p in comparison.predictions.items() if p.kind == other):
         row = comparison.distances[name]
         tv, energy, ratio = row["tv"], row["energy"], row["variance_ratio"].value
-        laplace, nuts = (name, comparison.reference)[:: 1 if own == "NUTS" else -1]
+        laplace, nuts = (name, comparison.reference)[:: 1 if own == EXACT_POSTERIOR else -1]
         text = (
             f"Class probabilities of {laplace} and {nuts} differ by {tv.value:.3f} ± {tv.error:.3f} on "
             f"average (total variation), the laws of their logits by an energy coefficient of "
@@ -148,7 +156,7 @@ def _laplace_and_nuts(comparison: Comparison) -> list[Remark]:
 def _chains(comparison: Comparison) -> list[Remark]:
     said = []
     for name, p in comparison.predictions.items():
-        if kind(p) == "NUTS" and {"num_divergences", *MIXING} <= set(p.info):
+        if p.kind.sampling is Sampling.CHAINS and {"num_divergences", *MIXING} <= set(p.info):
             text = f"{name} has {p.info['num_divergences']:.0f} divergences"
             if not is_mixing_unknown(p):
                 rhat, bulk, tail = (p.info[field] for field in MIXING)

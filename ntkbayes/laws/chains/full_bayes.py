@@ -11,9 +11,12 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ntkbayes.datasets import Dataset
-from ntkbayes.errors import ConfigurationError
-from ntkbayes.laws.base import Draws, Inputs, Law, Method, Paths, Problem
+from ntkbayes.errors import ConfigurationError, ConvergenceError
 from ntkbayes.laws.chains.mixing import MixingInfo, judged
+from ntkbayes.laws.kind import Kind, Sampling
+from ntkbayes.laws.law import Draws, Inputs, Law, evenly_spaced, joint_scatter, scatter
+from ntkbayes.laws.method import Method
+from ntkbayes.laws.problem import Problem
 from ntkbayes.likelihood import Likelihood, default_likelihood
 from ntkbayes.linalg import Logits, output_blocks, require_float64
 from ntkbayes.priors.hyperparameters import value_of, with_values
@@ -90,7 +93,10 @@ class NumPyroModel:
         seen = {**values, "logits": self.problem.likelihood.project(own["logits"])}
         info = MixingInfo(**_judged(seen, num_divergences=0))
         flat = {k: v.reshape(-1, *v.shape[2:]) for k, v in values.items()}
-        law = FullBayesLaw(self.problem, flat, own["whitened"].reshape(-1, *shape), info, chains)
+        whitened = own["whitened"].reshape(-1, *shape)
+        law = FullBayesLaw(
+            self.problem, HIERARCHICAL_POSTERIOR, info, flat, whitened, num_chains=chains
+        )
         last = _logits({k: v[-1] for k, v in flat.items()}, law.whitened[-1], self.problem)
         if not bool(jnp.allclose(last, own["logits"][-1, -1], rtol=1e-6, atol=1e-6)):
             raise ConfigurationError(
@@ -187,7 +193,6 @@ def _is_positive(support: Any) -> bool:
     return lower is not None and bool(np.all(np.asarray(lower) >= 0))
 
 
-@dataclass(frozen=True)
 class FullBayesInfo(MixingInfo):
     """Of the hyper-parameters and of the logits at the training points; and num_divergences:
     transitions whose energy error exploded; should be 0. mean_steps: leapfrog steps per draw.
@@ -198,40 +203,32 @@ class FullBayesInfo(MixingInfo):
     mean_accept: float
 
 
+HIERARCHICAL_POSTERIOR = Kind(
+    "hierarchical posterior",
+    Sampling.CHAINS,
+    "the exact posterior of GP classification in which hyperparameters have priors, so that each draw "
+    "has its own kernel, by Markov chains: exact up to Monte Carlo error.",
+    is_posterior=True,
+)
+
+
 class FullBayesLaw(Law):
-    """Draws of (hyper-parameters, latent function): each is a Gaussian process of its own kernel, and is
+    """Draws of (hyperparameters, latent function): each is a Gaussian process of its own kernel, and is
     conditioned at new inputs on its own values at X.
 
     Attributes:
-        values: draws of each hyper-parameter, (S, ...).
+        values: draws of each hyperparameter, (S, ...).
         whitened: z of each draw, (S, n, C).
     """
 
-    sampling = "Markov chains"
-    is_posterior = True
     info: MixingInfo
-
-    def __init__(
-        self,
-        problem: Problem,
-        values: Mapping[str, Array],
-        whitened: Draws,
-        info: MixingInfo,
-        num_chains: int,
-    ):
-        self.problem = problem
-        self.values = dict(values)
-        self.whitened = whitened
-        self.info = info
-        self.num_chains = num_chains
-
-    def paths(self, key: PRNGKeyArray, num_draws: int | None) -> Paths:
-        raise ConfigurationError("each draw of this law has a kernel of its own; use sample()")
+    values: dict[str, Array]
+    whitened: Draws
 
     def sample(
         self, key: PRNGKeyArray, features: Inputs, num_draws: int | None = None
     ) -> Float[Array, "draws m classes"]:
-        chosen, inputs = self._chosen(num_draws), self._inputs(features)
+        chosen, inputs = self._chosen(num_draws), self.problem.read(features)
         values = {name: draws[chosen] for name, draws in self.values.items()}
         noise = jax.random.normal(key, (len(chosen), len(inputs), self.problem.num_outputs))
         return _joint(self.problem, values, self.whitened[chosen], inputs, noise)
@@ -244,29 +241,27 @@ class FullBayesLaw(Law):
         noise = jax.random.normal(key, (len(chosen), 1, self.problem.num_outputs))
         return means + jnp.sqrt(left)[:, :, None] * noise
 
-    def _chosen(self, num_draws: int | None) -> Int[Array, " chosen"]:
-        """Some of the draws, every chain alike."""
-        held = len(self.whitened)
-        count = held if num_draws is None else num_draws
-        if not 0 < count <= held:
-            raise ConfigurationError(
-                f"the law holds {held} draws, {num_draws} were asked for; ask for 1 to {held}"
-            )
-        return jnp.arange(count) * held // count
-
     def mean(self, features: Inputs) -> Float[Array, "m classes"]:
         return jnp.mean(self._given(features)[0], axis=0)
 
     def covariance(self, features: Inputs) -> Float[Array, "m classes classes"]:
         means, left = self._given(features)
-        centred = means - jnp.mean(means, axis=0)[None]
-        spread = jnp.einsum("smc,smd->mcd", centred, centred) / (len(means) - 1)
-        return spread + output_blocks(jnp.mean(left, axis=0), self.problem.num_outputs)
+        return scatter(means) + output_blocks(jnp.mean(left, axis=0), self.problem.num_outputs)
+
+    def joint_covariance(self, features: Inputs) -> Float[Array, "rows rows"]:
+        inputs = self.problem.read(features)
+        means, left = _jointly_given(self.problem, self.values, self.whitened, inputs)
+        return joint_scatter(means) + jnp.kron(left, jnp.eye(self.problem.num_outputs))
+
+    def _chosen(self, num_draws: int | None) -> Int[Array, " chosen"]:
+        held = len(self.whitened)
+        return evenly_spaced(held if num_draws is None else num_draws, held)
 
     def _given(
         self, features: Inputs
     ) -> tuple[Float[Array, "draws m classes"], Float[Array, "draws m"]]:
-        return _marginals(self.problem, self.values, self.whitened, self._inputs(features))
+        inputs = self.problem.read(features)
+        return _marginals(self.problem, self.values, self.whitened, inputs)
 
 
 @eqx.filter_jit
@@ -285,6 +280,21 @@ def _marginals(
 
 
 @eqx.filter_jit
+def _jointly_given(
+    problem: Problem, values: dict[str, Array], whitened: Draws, inputs: Array
+) -> tuple[Float[Array, "draws m classes"], Float[Array, "m m"]]:
+    """Mean of each draw at the inputs, and the mean over draws of the covariance left to them."""
+
+    def add(total: Array, draw: tuple) -> tuple[Array, Logits]:
+        mean, left = _conditioned(problem, draw, inputs)
+        return total + left / len(whitened), mean
+
+    zero = jnp.zeros((len(inputs), len(inputs)))
+    left, means = jax.lax.scan(add, zero, (values, whitened))
+    return means, left
+
+
+@eqx.filter_jit
 def _joint(
     problem: Problem,
     values: dict[str, Array],
@@ -292,18 +302,28 @@ def _joint(
     inputs: Array,
     noise: Float[Array, "draws m classes"],
 ) -> Float[Array, "draws m classes"]:
-    """Each draw jointly at the inputs (R&W 2.19), for white noise there."""
+    """Each draw jointly at the inputs, for white noise there."""
 
     def one(draw: tuple) -> Logits:
-        prior, projection = _projected(problem, draw[0], inputs)
-        mean = prior.mean_logits(inputs, whitened.shape[2]) + projection.T @ draw[1]
-        gram = prior.gram(inputs).ntk.dense() / prior.ridge
-        left = gram - projection.T @ projection
-        jitter = 2 * _JITTER * jnp.mean(jnp.diagonal(gram))
-        root = jnp.linalg.cholesky((left + left.T) / 2 + jitter * jnp.eye(len(left)))
-        return mean + root @ draw[2]
+        values, whitened, noise = draw
+        mean, left = _conditioned(problem, (values, whitened), inputs)
+        prior = with_values(problem.prior, values)
+        jitter = 2 * _JITTER * jnp.mean(prior.diagonal(inputs).ntk / prior.ridge)
+        root = jnp.linalg.cholesky(left + jitter * jnp.eye(len(left)))
+        return mean + root @ noise
 
     return jax.lax.map(one, (values, whitened, noise))
+
+
+def _conditioned(
+    problem: Problem, draw: tuple, inputs: Array
+) -> tuple[Logits, Float[Array, "m m"]]:
+    """Mean and covariance of one draw at the inputs, given its values at X (R&W 2.19)."""
+    values, whitened = draw
+    prior, projection = _projected(problem, values, inputs)
+    mean = prior.mean_logits(inputs, whitened.shape[1]) + projection.T @ whitened
+    left = prior.gram(inputs).ntk / prior.ridge - projection.T @ projection
+    return mean, (left + left.T) / 2
 
 
 def _projected(
@@ -332,6 +352,7 @@ class FullBayes(Method[FullBayesLaw]):
     """
 
     name: ClassVar[str] = "full Bayes"
+    kind: ClassVar[Kind] = HIERARCHICAL_POSTERIOR
     hyperpriors: dict[str, Any]
     num_samples: int = whole_field("num_samples", 250, at_least=4)
     num_warmup: int = whole_field("num_warmup", 250)
@@ -350,7 +371,7 @@ class FullBayes(Method[FullBayesLaw]):
         from numpyro.infer import MCMC
         from numpyro.infer import NUTS as Kernel
 
-        key = self._require_key(key)
+        key = self.require_key(key)
         problem.prior.require_ridge("the posterior")
         if problem.gram.nngp is None:
             raise ConfigurationError(
@@ -367,12 +388,23 @@ class FullBayes(Method[FullBayesLaw]):
             progress_bar=self.progress,
         )
         fields = ("diverging", "num_steps", "accept_prob")
-        sampler.run(key, problem, self.hyperpriors, extra_fields=fields)
+        try:
+            with jax.debug_key_reuse(False):  # NumPyro's own
+                sampler.run(key, problem, self.hyperpriors, extra_fields=fields)
+        except RuntimeError as error:
+            if "initial parameters" not in str(error):
+                raise
+            raise ConvergenceError(
+                "no draw of the hyper-priors has a finite posterior density, from which chains could "
+                f"start ({error}); use hyper-priors that are narrower, or centred on other values"
+            ) from error
         draws = sampler.get_samples(group_by_chain=True)
         info = _diagnose(draws, problem, sampler.get_extra_fields(True))
         flat = {name: part.reshape(-1, *part.shape[2:]) for name, part in draws.items()}
         values = {name: flat[name] for name in self.hyperpriors}
-        return FullBayesLaw(problem, values, flat["whitened"], info, self.num_chains)
+        return FullBayesLaw(
+            problem, self.kind, info, values, flat["whitened"], num_chains=self.num_chains
+        )
 
 
 def _diagnose(draws: Mapping[str, Array], problem: Problem, fields: dict) -> FullBayesInfo:

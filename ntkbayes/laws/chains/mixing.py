@@ -7,14 +7,13 @@ Where they do not exist they are NaN, and the warning says why.
 import math
 import warnings
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
 from numpy.typing import ArrayLike
 
 from ntkbayes.errors import ConvergenceWarning
-from ntkbayes.laws.base import Info
+from ntkbayes.laws.law import Info
 
 GOOD_RHAT, WORST_RHAT = 1.01, 1.05
 ESS_PER_CHAIN = 100
@@ -30,7 +29,6 @@ _BLOCK = 2**22  # numbers screened at once: 32 MiB
 Sequences = Float[np.ndarray, "chains samples quantities"]
 
 
-@dataclass(frozen=True)
 class MixingInfo(Info):
     """max_rhat: the largest rank-normalised split R-hat, and min_bulk_ess and min_tail_ess the smallest
     effective sample sizes in bulk and tails, of all that is diagnosed. NaN where not known: of one

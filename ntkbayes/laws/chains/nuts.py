@@ -8,8 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ntkbayes.laws.base import Draws, Problem
-from ntkbayes.laws.chains.base import (
+from ntkbayes.laws.chains.sampler import (
     ChainMethod,
     Chains,
     Mode,
@@ -19,6 +18,8 @@ from ntkbayes.laws.chains.base import (
     coupled_root,
     laplace_root,
 )
+from ntkbayes.laws.law import Draws
+from ntkbayes.laws.problem import Problem
 from ntkbayes.likelihood import Likelihood
 from ntkbayes.linalg import Curvature, FormedBlock, Logits
 from ntkbayes.ranges import Range, real_field, whole_field

@@ -20,8 +20,7 @@ import jax.numpy as jnp
 from jax.scipy.linalg import solve_triangular
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from ntkbayes.laws.base import Draws, Problem
-from ntkbayes.laws.chains.base import (
+from ntkbayes.laws.chains.sampler import (
     ChainMethod,
     Chains,
     Mode,
@@ -31,6 +30,8 @@ from ntkbayes.laws.chains.base import (
     coupled_root,
     laplace_root,
 )
+from ntkbayes.laws.law import Draws
+from ntkbayes.laws.problem import Problem
 from ntkbayes.likelihood import Likelihood
 from ntkbayes.linalg import Curvature, FormedBlock, Logits, StructuredCurvature
 

@@ -1,6 +1,5 @@
 """Dirichlet-based GP classification (Milios et al. 2018): one heteroskedastic regression a class."""
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 import equinox as eqx
@@ -8,8 +7,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
 from ntkbayes.errors import ConfigurationError
-from ntkbayes.laws.base import Info, Problem
 from ntkbayes.laws.gaussian.posterior import GaussianPosterior, PosteriorMethod
+from ntkbayes.laws.kind import Kind, Sampling
+from ntkbayes.laws.law import Info
+from ntkbayes.laws.problem import Problem
 from ntkbayes.likelihood import Bernoulli, Categorical
 from ntkbayes.linalg import (
     CurvedInverse,
@@ -21,7 +22,6 @@ from ntkbayes.ranges import Range, real_field
 from ntkbayes.training.matrices import inverse_matrices
 
 
-@dataclass(frozen=True)
 class DirichletInfo(Info):
     """log_density: of the transformed targets in the regression, in nats. For choosing
     hyper-parameters; it is no evidence of the classes."""
@@ -29,7 +29,7 @@ class DirichletInfo(Info):
     log_density: float
 
 
-class DirichletGP(PosteriorMethod):
+class DirichletGP(PosteriorMethod[GaussianPosterior]):
     """Targets become Gaussian observations of logits; the posterior is then exact, in closed form.
 
     With α = target + concentration, Gamma(α, 1) is matched by a log-normal of variance
@@ -42,6 +42,12 @@ class DirichletGP(PosteriorMethod):
     """
 
     name: ClassVar[str] = "Dirichlet GP"
+    kind: ClassVar[Kind] = Kind(
+        "Dirichlet GP",
+        Sampling.GAUSSIAN,
+        "Gaussian process regression on transformed labels, one per class: a posterior in closed form, "
+        "of another likelihood.",
+    )
     concentration: float = real_field("concentration", 0.01, Range.POSITIVE)
 
     def matrices(self, rows: int, num_outputs: int) -> dict[str, float]:
@@ -57,11 +63,12 @@ class DirichletGP(PosteriorMethod):
         log_density = -(jnp.sum(weights * wrong) + log_determinant) / 2
         return GaussianPosterior(
             problem,
+            self.kind,
+            DirichletInfo(float(log_density)),
             weights / problem.ridge,
             logits,
-            curvature,
             inverse,
-            DirichletInfo(float(log_density)),
+            curvature,
         )
 
     def _observations(self, problem: Problem) -> tuple[Logits, Logits]:

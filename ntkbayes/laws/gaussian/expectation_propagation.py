@@ -7,10 +7,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ntkbayes.errors import ConfigurationError
-from ntkbayes.laws.base import Problem
 from ntkbayes.laws.gaussian.marginals import PerPoint, tilted
 from ntkbayes.laws.gaussian.posterior import GaussianPosterior
 from ntkbayes.laws.gaussian.sites import Estimate, Posterior, SiteMethod, Sites
+from ntkbayes.laws.kind import Kind, Sampling
+from ntkbayes.laws.problem import Problem
 from ntkbayes.likelihood import Likelihood
 from ntkbayes.linalg import Logits
 from ntkbayes.ranges import Range, real_field, whole_field
@@ -28,6 +29,12 @@ class ExpectationPropagation(SiteMethod):
     """
 
     name: ClassVar[str] = "EP"
+    kind: ClassVar[Kind] = Kind(
+        "EP",
+        Sampling.GAUSSIAN,
+        "the Gaussian whose marginals match the moments of the posterior of GP classification, site by "
+        "site (expectation propagation).",
+    )
     tolerance: float = real_field("tolerance", 1e-8, Range.POSITIVE_FINITE)
     max_iterations: int = whole_field("max_iterations", 400)
 

@@ -1,6 +1,5 @@
 """The Laplace approximation of GP classification with prior GP(mean, Θ/ridge)."""
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 import equinox as eqx
@@ -8,8 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ntkbayes.laws.base import Info, Problem
 from ntkbayes.laws.gaussian.posterior import GaussianPosterior, PosteriorMethod, mode_and_curvature
+from ntkbayes.laws.kind import Kind, Sampling
+from ntkbayes.laws.law import Info
+from ntkbayes.laws.problem import Problem
 from ntkbayes.likelihood import Likelihood
 from ntkbayes.linalg import Logits, factor_dtype, nan_is_an_answer
 from ntkbayes.ranges import Range, real_field
@@ -17,7 +18,6 @@ from ntkbayes.training.accuracy import TOLERANCE
 from ntkbayes.training.matrices import inverse_matrices
 
 
-@dataclass(frozen=True)
 class LaplaceInfo(Info):
     """log_evidence: log q(y | X), in nats (R&W 3.44); NaN where Θ is known by products alone, which
     do not give its determinant. residual: of the mode, max |ridge α − r(f)|, in units of probability.
@@ -29,7 +29,7 @@ class LaplaceInfo(Info):
     num_iterations: int
 
 
-class Laplace(PosteriorMethod):
+class Laplace(PosteriorMethod[GaussianPosterior]):
     """Laplace approximation of the posterior, multi-class (R&W algorithms 3.3 and 3.4): its sites are
     the likelihood's second-order expansions at the mode.
 
@@ -40,6 +40,12 @@ class Laplace(PosteriorMethod):
     """
 
     name: ClassVar[str] = "Laplace"
+    kind: ClassVar[Kind] = Kind(
+        "Laplace",
+        Sampling.GAUSSIAN,
+        "the Gaussian approximation, at its mode, of the posterior of GP classification with prior "
+        "GP(m, Θ/ridge).",
+    )
     tolerance: float = real_field("tolerance", TOLERANCE, Range.POSITIVE_FINITE)
     factor_dtype: np.dtype = eqx.field(default=np.float64, static=True, converter=factor_dtype)
 
@@ -57,7 +63,9 @@ class Laplace(PosteriorMethod):
         info = LaplaceInfo(
             float(log_evidence), mode.residual, mode.logit_error, mode.num_iterations
         )
-        return GaussianPosterior(problem, mode.alpha, mode.logits, curvature, inverse, info)
+        return GaussianPosterior(
+            problem, self.kind, info, mode.alpha, mode.logits, inverse, curvature
+        )
 
 
 def laplace_evidence(

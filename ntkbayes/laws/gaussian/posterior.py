@@ -9,7 +9,6 @@ sites alone.
 """
 
 import abc
-from dataclasses import dataclass
 from functools import cached_property
 
 import equinox as eqx
@@ -19,13 +18,16 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ntkbayes.errors import ConvergenceError
-from ntkbayes.laws.base import Draws, Info, Inputs, Method, Problem
-from ntkbayes.laws.gaussian.base import GaussianLaw, solve_columns
+from ntkbayes.laws.gaussian.law import GaussianLaw, solve_columns
+from ntkbayes.laws.law import Info, Inputs
+from ntkbayes.laws.method import Method
+from ntkbayes.laws.problem import Problem
 from ntkbayes.likelihood import Likelihood
 from ntkbayes.linalg import (
     Covariances,
     Curvature,
     CurvedInverse,
+    Draws,
     Gram,
     Logits,
     SharedInverse,
@@ -35,7 +37,6 @@ from ntkbayes.priors.paths import Process
 from ntkbayes.training.linearised import TrainedPredictor, train
 
 
-@dataclass(frozen=True)
 class SiteInfo(Info):
     """log_evidence: in nats. Of EP its approximation of log p(y | X); of variational inference a lower
     bound of it, up to Monte Carlo error: log_evidence_error is its standard error, 0 for one logit,
@@ -49,11 +50,11 @@ class SiteInfo(Info):
     num_iterations: int
 
 
-class PosteriorMethod(Method["GaussianPosterior"]):
-    """A method whose law is a `GaussianPosterior`, and that draws nothing at random."""
+class PosteriorMethod[LawT: "SitePosterior"](Method[LawT]):
+    """A method whose law is a `SitePosterior`, and that draws nothing at random."""
 
     @abc.abstractmethod
-    def solve(self, problem: Problem, key: PRNGKeyArray | None = None) -> "GaussianPosterior":
+    def solve(self, problem: Problem, key: PRNGKeyArray | None = None) -> LawT:
         """The posterior; the key is not used."""
 
 
@@ -78,50 +79,43 @@ def mode_and_curvature(
     return mode, problem.likelihood.curvature(problem.targets, mode.logits)
 
 
-class GaussianPosterior(GaussianLaw):
+class SitePosterior(GaussianLaw):
     """N(m, (P⁻¹ + Λ)⁻¹).
 
-    Drawn pathwise, as samples of the Gaussian model that it is: g from the prior, noise ε ~ N(0, Λ),
-    δa = ε − B (g + P ε), with B = (P + Λ⁻¹)⁻¹. Of Laplace this is the perturbed-init law to first order
-    (THEORY 6).
+    Drawn pathwise by Matheron's rule: g from the prior, noise ε ~ N(0, Λ), δa = ε − B (g + P ε), with
+    B = (P + Λ⁻¹)⁻¹. Of Laplace this is the perturbed-init law to first order (THEORY 6).
+
+    Attributes:
+        curvature: Λ.
     """
 
     inverse: CurvedInverse
     curvature: Curvature
 
-    def __init__(
-        self,
-        problem: Problem,
-        alpha: Logits,
-        logits: Logits,
-        curvature: Curvature,
-        inverse: CurvedInverse,
-        info: Info,
-    ):
-        super().__init__(problem, alpha, logits, inverse, info)
-        self.curvature = curvature
-
     @cached_property
     def process(self) -> Process:
-        """GP(0, Θ/ridge), whose factor is for draws alone, and is made for the first of them."""
-        return self.problem.tangent_process
+        """GP(0, Θ/ridge), computed lazily; only sampling needs its factor."""
+        if isinstance(self.alpha, jax.core.Tracer):
+            return self.problem.tangent_process
+        with jax.ensure_compile_time_eval():  # what is kept outlives a trace that asks for it
+            return self.problem.tangent_process
 
     def response(self, key: PRNGKeyArray, g: Draws) -> Draws:
         noise = jax.random.normal(key, g.shape)
         given = (self.curvature, self.inverse, self.problem.prior_gram)
-        return _response(*given, noise, g) / self.problem.ridge
+        return _response(*given, noise, g) / self.problem.prior.ridge
 
     def covariance(self, features: Inputs) -> Array:
-        return _covariance(self.problem, self.inverse, self._inputs(features))
+        return site_covariance(self.problem, self.inverse, self.problem.read(features))
 
     def joint_covariance(self, features: Inputs) -> Array:
         """P(x, x') − P(x, X) B P(X, x')."""
-        problem, features = self.problem, self._inputs(features)
+        problem, features = self.problem, self.problem.read(features)
         size = problem.num_outputs
         gram = problem.prior.gram(features).ntk.every_output(size)
         cross = problem.prior.cross(problem.features, features).ntk
-        columns = cross.every_output(size) / problem.ridge
-        return gram / problem.ridge - columns.T @ solve_columns(self.inverse, columns, size)
+        columns = cross.every_output(size) / problem.prior.ridge
+        return gram / problem.prior.ridge - columns.T @ solve_columns(self.inverse, columns, size)
 
     def leave_one_out(self) -> tuple[Logits, Covariances]:
         """Mean (n, C) and covariance (n, C, C) of the logits of each training point with its own
@@ -132,8 +126,10 @@ class GaussianPosterior(GaussianLaw):
         fewer the points.
         """
         problem = self.problem
-        posterior = _covariance(problem, self.inverse, problem.features)
-        return _cavity(self.logits, posterior, problem.ridge * self.alpha, self.curvature.blocks)
+        posterior = site_covariance(problem, self.inverse, problem.features)
+        return _cavity(
+            self.logits, posterior, problem.prior.ridge * self.alpha, self.curvature.blocks
+        )
 
     def log_weights(self, logits: Draws) -> Float[Array, " draws"]:
         """log of (prior × likelihood) / (density of this law) of draws at the training points.
@@ -146,10 +142,14 @@ class GaussianPosterior(GaussianLaw):
         """
         problem = self.problem
         problem.gram.ntk.require_formed("the weights of draws need the determinant of Θ")
-        weights = problem.ridge * self.alpha
+        weights = problem.prior.ridge * self.alpha
         given = (problem.likelihood, problem.targets, self.curvature, weights, self.logits)
         shift = jnp.sum(weights * (self.logits - problem.mean)) + self.inverse.log_determinant
         return _log_ratios(*given, logits) - shift / 2
+
+
+class GaussianPosterior(SitePosterior):
+    """The posterior of all the sites that a method found."""
 
 
 @eqx.filter_jit
@@ -197,20 +197,24 @@ _COLUMN_NUMBERS = 2**25  # in the columns of B's argument: 256 MiB
 _quadratic = eqx.filter_jit(lambda inverse, k: inverse.quadratic(k))
 
 
-def _covariance(problem: Problem, inverse: CurvedInverse, features: Array) -> Covariances:
-    """P(x, x) − P(x, X) B P(X, x), some inputs at a time, as their columns are formed even where Θ
-    is not: one an input, or one an output of it where Θ couples them."""
+def site_covariance(problem: Problem, inverse: CurvedInverse, features: Array) -> Covariances:
+    """P(x, x) − P(x, X) B P(X, x), a block of inputs at a time, since their columns are formed even
+    where Θ is not: one per input, or one per output of it where Θ couples them.
+
+    Raises:
+        ConvergenceError: conjugate gradients did not converge (while JAX is tracing: NaN).
+    """
     columns = 1 if isinstance(inverse, SharedInverse) else problem.num_outputs
     step = max(1, _COLUMN_NUMBERS // (problem.targets.size * columns))
 
     def part(inputs: Array) -> Covariances:
-        cross = problem.prior.cross(problem.features, inputs).ntk.formed() / problem.ridge
-        variance = problem.prior.diagonal(inputs).ntk / problem.ridge
+        cross = problem.prior.cross(problem.features, inputs).ntk.formed() / problem.prior.ridge
+        variance = problem.prior.diagonal(inputs).ntk / problem.prior.ridge
         return output_blocks(variance, problem.num_outputs) - _quadratic(inverse, cross)
 
     parts = [part(features[i : i + step]) for i in range(0, len(features), step)]
     found = jnp.concatenate(parts)
-    if not bool(jnp.all(jnp.isfinite(found))):
+    if not isinstance(found, jax.core.Tracer) and not bool(jnp.all(jnp.isfinite(found))):
         raise ConvergenceError(
             "the posterior's covariance was not found: conjugate gradients did not converge. Use a "
             "larger ridge, or a kernel with a larger max_rows, which is formed and factored"

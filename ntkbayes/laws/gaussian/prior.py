@@ -1,17 +1,18 @@
 """The law before any data: the prior of Bayes itself."""
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 import jax.numpy as jnp
-from jaxtyping import Array, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
-from ntkbayes.laws.base import Info, Inputs, Law, Method, Paths, Problem
+from ntkbayes.laws.kind import Kind, Sampling
+from ntkbayes.laws.law import Info, Inputs, Paths, PathwiseLaw
+from ntkbayes.laws.method import Method
+from ntkbayes.laws.problem import Problem
 from ntkbayes.linalg import output_blocks
 from ntkbayes.priors.paths import Process
 
 
-@dataclass(frozen=True)
 class PriorInfo(Info):
     """logit_std: standard deviation of the logits at the training inputs, root mean square. Where it is
     well above 3, the prior holds nearly every label for certain."""
@@ -19,33 +20,27 @@ class PriorInfo(Info):
     logit_std: float
 
 
-class PriorLaw(Law):
+class PriorLaw(PathwiseLaw):
     """GP(mean, Θ/ridge): g is a path of it, and α = 0."""
 
-    sampling = "independent draws of a Gaussian"
-
-    def __init__(self, problem: Problem, process: Process):
-        self.problem = problem
-        self.process = process
-        variance = jnp.mean(self.variance(problem.features))
-        self.info = PriorInfo(float(jnp.sqrt(variance)))
+    info: PriorInfo
+    process: Process
 
     def paths(self, key: PRNGKeyArray, num_draws: int | None) -> Paths:
         g = self.process.draw(key, num_draws or self.default_draws)
         return Paths(g, jnp.zeros_like(g.values))
 
     def mean(self, features: Inputs) -> Array:
-        features = self._inputs(features)
+        features = self.problem.read(features)
         return self.problem.prior.mean_logits(features, self.problem.num_outputs)
 
     def covariance(self, features: Inputs) -> Array:
-        problem = self.problem
-        variance = problem.prior.diagonal(self._inputs(features)).ntk / problem.ridge
-        return output_blocks(variance, problem.num_outputs)
+        return _prior_covariance(self.problem, self.problem.read(features))
 
     def joint_covariance(self, features: Inputs) -> Array:
-        problem, features = self.problem, self._inputs(features)
-        return problem.prior.gram(features).ntk.every_output(problem.num_outputs) / problem.ridge
+        problem, features = self.problem, self.problem.read(features)
+        gram = problem.prior.gram(features).ntk.every_output(problem.num_outputs)
+        return gram / problem.prior.ridge
 
 
 class Prior(Method[PriorLaw]):
@@ -54,7 +49,21 @@ class Prior(Method[PriorLaw]):
     """
 
     name: ClassVar[str] = "prior"
+    kind: ClassVar[Kind] = Kind(
+        "prior",
+        Sampling.GAUSSIAN,
+        "the prior GP(m, Θ/ridge) of Bayes, before any target is seen.",
+    )
 
     def solve(self, problem: Problem, key: PRNGKeyArray | None = None) -> PriorLaw:
         problem.prior.require_ridge("the prior of Bayes")
-        return PriorLaw(problem, problem.tangent_process)
+        variances = jnp.diagonal(_prior_covariance(problem, problem.features), axis1=1, axis2=2)
+        info = PriorInfo(float(jnp.sqrt(jnp.mean(variances))))
+        return PriorLaw(problem, self.kind, info, problem.tangent_process)
+
+
+def _prior_covariance(
+    problem: Problem, features: Float[Array, "m ..."]
+) -> Float[Array, "m classes classes"]:
+    variance = problem.prior.diagonal(features).ntk / problem.prior.ridge
+    return output_blocks(variance, problem.num_outputs)

@@ -13,7 +13,6 @@ a logit at any input nor that of any sum of logits; and that of one such sum doe
 """
 
 import math
-from dataclasses import dataclass
 from typing import ClassVar
 
 import equinox as eqx
@@ -23,10 +22,18 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ntkbayes.errors import ConfigurationError, ConvergenceError
-from ntkbayes.laws.base import Draws, Info, Inputs, Problem
-from ntkbayes.laws.gaussian.posterior import GaussianPosterior, PosteriorMethod, mode_and_curvature
+from ntkbayes.laws.gaussian.posterior import (
+    PosteriorMethod,
+    SitePosterior,
+    mode_and_curvature,
+    site_covariance,
+)
+from ntkbayes.laws.kind import Kind, Sampling
+from ntkbayes.laws.law import Info, Inputs
+from ntkbayes.laws.problem import Problem
 from ntkbayes.linalg import (
     CurvedInverse,
+    Draws,
     Gram,
     StructuredCurvature,
     factor_dtype,
@@ -35,15 +42,15 @@ from ntkbayes.linalg import (
 )
 from ntkbayes.ranges import Range, real_field
 from ntkbayes.training.accuracy import TOLERANCE
-from ntkbayes.training.linearised import TrainedPredictor
 from ntkbayes.training.matrices import inverse_matrices
+
+Roots = Float[Array, "n classes classes"]
 
 _NUM_MEASURED = 8  # logits, one of each of so many training points
 _NUM_VECTORS = 8  # in a block of the Krylov space
 _MAX_BLOCKS = 30
 
 
-@dataclass(frozen=True)
 class PrunedLaplaceInfo(Info):
     """excess_bound: by what part of itself Laplace's variance can be exceeded, at most, of any logit at
     any input and of any sum of logits; a single logit's excess is often several times less.
@@ -58,54 +65,28 @@ class PrunedLaplaceInfo(Info):
     num_iterations: int
 
 
-class PrunedPosterior(GaussianPosterior):
-    """N(f̂, (P⁻¹ + W̃)⁻¹), wider than Laplace's posterior."""
+class LostCurvature(eqx.Module):
+    """What pruning leaves out, W − W̃ = T T, and what it does to variances.
 
-    roots: Float[Array, "n classes classes"]
+    Attributes:
+        roots: T, point by point.
+    """
 
-    def __init__(
+    roots: Roots
+
+    def excess(
         self,
-        problem: Problem,
-        mode: TrainedPredictor,
-        whole: StructuredCurvature,
-        kept: StructuredCurvature,
+        gram: Gram,
         inverse: CurvedInverse,
-    ):
-        super().__init__(problem, mode.alpha, mode.logits, kept, inverse, Info())
-        self.roots = _lost_roots(whole, kept)
-        self.info = PrunedLaplaceInfo(
-            self._excess_bound(),
-            self._sampled_excess(),
-            mode.residual,
-            mode.logit_error,
-            mode.num_iterations,
-        )
-
-    def variance_excess(self, features: Inputs) -> Float[Array, "m classes"]:
-        """By how much the variance of each logit exceeds Laplace's, in its own units, to the tolerance
-        of conjugate gradients.
-
-        For a few inputs, since each takes several times O(C² n²) operations.
+        cross: Float[Array, "n j"],
+        units: Float[Array, "j classes"],
+    ) -> Float[Array, " j"]:
+        """eᵀ (S̃ − S) e of the logits e whose prior covariances with those at X are cross ⊗ units.
 
         Raises:
-            ConvergenceError: conjugate gradients did not end.
+            ConvergenceError: conjugate gradients did not converge.
         """
-        problem, features, size = self.problem, self._inputs(features), self.problem.num_outputs
-        gram = problem.prior_gram
-
-        def one(x: Float[Array, "..."]) -> Float[Array, " classes"]:
-            cross = problem.prior.cross(problem.features, x[None]).ntk.dense() / problem.ridge
-            return self._excess(gram, jnp.repeat(cross, size, axis=1), jnp.eye(size))
-
-        # An input at a time, as each has a row of (n, C) numbers for every logit.
-        rows = [one(x) for x in features]
-        return jnp.stack(rows) if rows else jnp.zeros((0, size))
-
-    def _excess(
-        self, gram: Gram, cross: Float[Array, "n j"], units: Float[Array, "j classes"]
-    ) -> Float[Array, " j"]:
-        """That of the logits whose prior covariances with those at X are cross ⊗ units."""
-        found, residual = _quadratic_excess(gram, self.inverse, self.roots, cross, units)
+        found, residual = _quadratic_excess(gram, inverse, self.roots, cross, units)
         if not float(residual) <= 1e-4:
             raise ConvergenceError(
                 f"by how much variances are too large was not found (residual {float(residual):.1e}): "
@@ -113,24 +94,24 @@ class PrunedPosterior(GaussianPosterior):
             )
         return found
 
-    def _excess_bound(self) -> float:
+    def bound(self, gram: Gram, inverse: CurvedInverse) -> float:
         """The largest eigenvalue λ of T S̃ T, from above, by block Lanczos with full
         orthogonalisation: an eigenvalue lies within the residual of the largest Ritz value.
 
         Raises:
             ConvergenceError: the residual stays above a hundredth of it.
         """
-        gram, shape = self.problem.prior_gram, self.logits.shape
-        size = self.logits.size
+        shape = self.roots.shape[:2]
+        size = math.prod(shape)
         width = min(_NUM_VECTORS, size)
         start = jax.random.normal(jax.random.key(0), (size, width))
-        basis = np.zeros((size, 0))
-        images = np.zeros((size, 0))
+        basis, images = np.zeros((size, 0)), np.zeros((size, 0))
         block = np.linalg.qr(np.asarray(start))[0]
         for _ in range(_MAX_BLOCKS):
             stack = jnp.asarray(block.T.reshape(-1, *shape))
-            image = np.asarray(_lost_spread(gram, self.inverse, self.roots, stack))
-            image = image.reshape(width, size).T
+            image = (
+                np.asarray(_lost_spread(gram, inverse, self.roots, stack)).reshape(width, size).T
+            )
             basis, images = np.hstack([basis, block]), np.hstack([images, image])
             values, vectors = np.linalg.eigh(basis.T @ images)
             value, vector = values[-1], vectors[:, -1]
@@ -145,29 +126,66 @@ class PrunedPosterior(GaussianPosterior):
             f"{value:.1e}): use factors in float64, keep more points, or use Laplace"
         )
 
-    def _sampled_excess(self) -> float:
-        """Of the logits that are measured, the largest excess as a part of Laplace's variance.
+
+class PrunedPosterior(SitePosterior):
+    """N(f̂, (P⁻¹ + W̃)⁻¹), wider than Laplace's posterior.
+
+    Attributes:
+        curvature: W̃.
+        lost: W − W̃.
+    """
+
+    info: PrunedLaplaceInfo
+    lost: LostCurvature
+
+    def variance_excess(self, features: Inputs) -> Float[Array, "m classes"]:
+        """By how much the variance of each logit exceeds Laplace's, in its own units, to the tolerance
+        of conjugate gradients.
+
+        For a few inputs, since each takes several times O(C² n²) operations.
 
         Raises:
-            ConvergenceError: as `variance_excess`, or that variance is lost in round-off.
+            ConvergenceError: conjugate gradients did not converge.
         """
-        problem, size = self.problem, len(self.problem.features)
-        points = np.linspace(0, size - 1, min(size, _NUM_MEASURED)).round().astype(int)
-        logits = jnp.arange(len(points)) % problem.num_outputs
-        features = problem.features[points]
-        variance = self.variance(features)[jnp.arange(len(points)), logits]
-        cross = problem.prior.cross(problem.features, features).ntk.dense() / problem.ridge
-        units = jax.nn.one_hot(logits, problem.num_outputs)
-        excess = self._excess(problem.prior_gram, cross, units)
-        if not bool(jnp.all((variance > excess) | (excess == 0))):
-            raise ConvergenceError(
-                "by how much variances are too large is lost in round-off: use factors in float64, or a "
-                "larger ridge"
+        problem, features = self.problem, self.problem.read(features)
+        size, gram = problem.num_outputs, problem.prior_gram
+
+        def one(x: Float[Array, "..."]) -> Float[Array, " classes"]:
+            cross = problem.prior.cross(problem.features, x[None]).ntk.dense() / problem.prior.ridge
+            return self.lost.excess(
+                gram, self.inverse, jnp.repeat(cross, size, axis=1), jnp.eye(size)
             )
-        return float(jnp.max(jnp.where(excess == 0, 0.0, excess / (variance - excess))))
+
+        # One input at a time, since each has a row of (n, C) numbers for every logit.
+        rows = [one(x) for x in features]
+        return jnp.stack(rows) if rows else jnp.zeros((0, size))
 
 
-class PrunedLaplace(PosteriorMethod):
+def _sampled_excess(
+    problem: Problem, gram: Gram, inverse: CurvedInverse, lost: LostCurvature
+) -> float:
+    """Of the logits that are measured, the largest excess as a part of Laplace's variance.
+
+    Raises:
+        ConvergenceError: conjugate gradients did not converge, or that variance is lost in round-off.
+    """
+    size = len(problem.features)
+    points = np.linspace(0, size - 1, min(size, _NUM_MEASURED)).round().astype(int)
+    logits = jnp.arange(len(points)) % problem.num_outputs
+    features = problem.features[points]
+    covariance = site_covariance(problem, inverse, features)
+    variance = covariance[jnp.arange(len(points)), logits, logits]
+    cross = problem.prior.cross(problem.features, features).ntk.dense() / problem.ridge
+    excess = lost.excess(gram, inverse, cross, jax.nn.one_hot(logits, problem.num_outputs))
+    if not bool(jnp.all((variance > excess) | (excess == 0))):
+        raise ConvergenceError(
+            "by how much variances are too large is lost in round-off: use factors in float64, or a "
+            "larger ridge"
+        )
+    return float(jnp.max(jnp.where(excess == 0, 0.0, excess / (variance - excess))))
+
+
+class PrunedLaplace(PosteriorMethod[PrunedPosterior]):
     """Laplace with the curvature of each class at a share of the points alone, those that give it the
     largest probability (with one logit: that are curved the most). Its mean is Laplace's, and its
     variances are no less: `law.variance_excess(x)` says by how much, and `info.excess_bound` by what
@@ -183,6 +201,12 @@ class PrunedLaplace(PosteriorMethod):
     """
 
     name: ClassVar[str] = "pruned Laplace"
+    kind: ClassVar[Kind] = Kind(
+        "pruned Laplace",
+        Sampling.GAUSSIAN,
+        "the Laplace posterior with curvature left out where classes are improbable: its mean, and "
+        "variances that are no less.",
+    )
     kept: float = real_field("kept", 0.5, Range.UNIT_WITHOUT_0)
     tolerance: float = real_field("tolerance", TOLERANCE, Range.POSITIVE_FINITE)
     factor_dtype: np.dtype = eqx.field(default=np.float64, static=True, converter=factor_dtype)
@@ -208,14 +232,23 @@ class PrunedLaplace(PosteriorMethod):
                 "leaves nothing to prune; use Laplace"
             )
         kept = whole.pruned(math.ceil(self.kept * len(problem.features)))
-        inverse = problem.prior_gram.curved(kept, dtype=self.factor_dtype)
-        return PrunedPosterior(problem, mode, whole, kept, inverse)
+        gram = problem.prior_gram
+        inverse = gram.curved(kept, dtype=self.factor_dtype)
+        lost = LostCurvature(_lost_roots(whole, kept))
+        info = PrunedLaplaceInfo(
+            lost.bound(gram, inverse),
+            _sampled_excess(problem, gram, inverse, lost),
+            mode.residual,
+            mode.logit_error,
+            mode.num_iterations,
+        )
+        return PrunedPosterior(
+            problem, self.kind, info, mode.alpha, mode.logits, inverse, kept, lost
+        )
 
 
 @eqx.filter_jit
-def _lost_roots(
-    whole: StructuredCurvature, kept: StructuredCurvature
-) -> Float[Array, "n classes classes"]:
+def _lost_roots(whole: StructuredCurvature, kept: StructuredCurvature) -> Roots:
     """T, point by point."""
     return symmetric_roots(whole.blocks - kept.blocks)
 
@@ -224,12 +257,11 @@ def _lost_roots(
 def _quadratic_excess(
     gram: Gram,
     inverse: CurvedInverse,
-    roots: Float[Array, "n classes classes"],
+    roots: Roots,
     cross: Float[Array, "n j"],
     units: Float[Array, "j classes"],
 ) -> tuple[Float[Array, " j"], Float[Array, ""]]:
-    """eᵀ (S̃ − S) e for the logits e whose prior covariances with those at X are cross ⊗ units, and the
-    residual of what was solved, as a part of its right-hand side."""
+    """eᵀ (S̃ − S) e, and the residual of what was solved, as a part of its right-hand side."""
 
     def system(v: Draws) -> Draws:
         return v + _lost_spread(gram, inverse, roots, v)
@@ -243,9 +275,7 @@ def _quadratic_excess(
 
 
 @eqx.filter_jit
-def _lost_spread(
-    gram: Gram, inverse: CurvedInverse, roots: Float[Array, "n classes classes"], v: Draws
-) -> Draws:
+def _lost_spread(gram: Gram, inverse: CurvedInverse, roots: Roots, v: Draws) -> Draws:
     """T S̃ T v."""
     return _turned(roots, _left(gram, inverse, gram @ _turned(roots, v)))
 
@@ -255,5 +285,5 @@ def _left(gram: Gram, inverse: CurvedInverse, v: Draws) -> Draws:
     return jax.vmap(lambda one: one - gram @ inverse.matvec(one))(v)
 
 
-def _turned(roots: Float[Array, "n classes classes"], v: Draws) -> Draws:
+def _turned(roots: Roots, v: Draws) -> Draws:
     return jnp.einsum("ncd,jnd->jnc", roots, v)

@@ -18,13 +18,13 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ntkbayes.errors import ConvergenceError
-from ntkbayes.laws.base import Problem
 from ntkbayes.laws.gaussian.posterior import (
     Covariances,
     GaussianPosterior,
     PosteriorMethod,
     SiteInfo,
 )
+from ntkbayes.laws.problem import Problem
 from ntkbayes.likelihood import Likelihood
 from ntkbayes.linalg import (
     BlockCurvature,
@@ -75,7 +75,7 @@ class Estimate(NamedTuple):
     error: Float[Array, ""]
 
 
-class SiteMethod(PosteriorMethod):
+class SiteMethod(PosteriorMethod[GaussianPosterior]):
     """A method that is told by its rule for sites.
 
     Attributes:
@@ -116,11 +116,12 @@ class SiteMethod(PosteriorMethod):
         info = SiteInfo(float(evidence.value), float(evidence.error), residual, count)
         return GaussianPosterior(
             problem,
+            self.kind,
+            info,
             posterior.sites.weights / problem.ridge,
             posterior.logits,
-            posterior.curvature,
             posterior.inverse,
-            info,
+            posterior.curvature,
         )
 
     def _iterate(self, problem: Problem, gram: Gram) -> tuple[Posterior, float, int]:

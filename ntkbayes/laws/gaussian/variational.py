@@ -16,10 +16,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ntkbayes.errors import ConfigurationError
-from ntkbayes.laws.base import Problem
 from ntkbayes.laws.gaussian.marginals import expectations, nodes
 from ntkbayes.laws.gaussian.posterior import GaussianPosterior
 from ntkbayes.laws.gaussian.sites import Estimate, Posterior, SiteMethod, Sites, diagonal_blocks
+from ntkbayes.laws.kind import Kind, Sampling
+from ntkbayes.laws.problem import Problem
 from ntkbayes.likelihood import Likelihood
 from ntkbayes.linalg import Logits, symmetric_roots
 from ntkbayes.ranges import Range, real_field, whole_field
@@ -60,6 +61,11 @@ class Variational(_Variational):
     """
 
     name: ClassVar[str] = "variational"
+    kind: ClassVar[Kind] = Kind(
+        "variational",
+        Sampling.GAUSSIAN,
+        "the Gaussian nearest to the posterior of GP classification, in KL(q ‖ posterior).",
+    )
     tolerance: float = real_field("tolerance", 1e-8, Range.POSITIVE_FINITE)
     max_iterations: int = whole_field("max_iterations", 400)
     max_rows: int = whole_field("max_rows", 4000)
@@ -90,6 +96,12 @@ class MeanField(_Variational):
     """
 
     name: ClassVar[str] = "mean field"
+    kind: ClassVar[Kind] = Kind(
+        "mean field",
+        Sampling.GAUSSIAN,
+        "the nearest, in KL(q ‖ posterior), of the Gaussians whose logits are independent of each other "
+        "given the kernel.",
+    )
     tolerance: float = real_field("tolerance", 1e-8, Range.POSITIVE_FINITE)
     max_iterations: int = whole_field("max_iterations", 400)
 

@@ -1,7 +1,6 @@
 """The law of real networks, trained from independent random initialisations."""
 
 import math
-from dataclasses import dataclass
 from typing import ClassVar
 
 import equinox as eqx
@@ -13,7 +12,10 @@ from tqdm.auto import tqdm
 
 from ntkbayes.errors import ConfigurationError, ConvergenceError
 from ntkbayes.kernels import Functions
-from ntkbayes.laws.base import Info, Method, Problem, SampledLaw
+from ntkbayes.laws.kind import Kind, Sampling
+from ntkbayes.laws.law import Info, SampledLaw
+from ntkbayes.laws.method import Method
+from ntkbayes.laws.problem import Problem
 from ntkbayes.linalg import largest
 from ntkbayes.networks import Network, Params, require_sound
 from ntkbayes.priors.paths import FunctionPath
@@ -27,7 +29,6 @@ from ntkbayes.training.networks import (
 )
 
 
-@dataclass(frozen=True)
 class FiniteEnsembleInfo(Info):
     """last_move: how far the logits at the training points moved during the second half of the steps,
     in nats, root mean square over networks, points and logits (NaN after a finite training time,
@@ -57,13 +58,7 @@ class TrainedFunctions(Functions):
 _MARGIN = 2.0  # momentum is stable while the NTK grows by less than about that
 
 
-class FiniteEnsembleLaw(SampledLaw):
-    """Trained networks: g is what they compute less the prior's mean, and α = 0."""
-
-    sampling = "independent initialisations"
-
-
-class FiniteEnsemble(Method[FiniteEnsembleLaw]):
+class FiniteEnsemble(Method[SampledLaw]):
     """Train real networks of finite width, one from each of several initialisations.
 
     The prior's ridge and mean are those of the training: f(x) = mean(x) + network(x), pulled towards
@@ -84,6 +79,12 @@ class FiniteEnsemble(Method[FiniteEnsembleLaw]):
     """
 
     name: ClassVar[str] = "finite ensemble"
+    kind: ClassVar[Kind] = Kind(
+        "finite ensemble",
+        Sampling.INITIALISATIONS,
+        "real networks of finite width, each trained by gradient descent from its own initialisation: "
+        "what the random-init law describes where the kernel stays constant.",
+    )
     network: Network
     num_networks: int = whole_field("num_networks", 64, at_least=2)
     training_time: float = real_field("training_time", float("inf"), Range.NOT_NEGATIVE)
@@ -92,8 +93,8 @@ class FiniteEnsemble(Method[FiniteEnsembleLaw]):
     dtype: DTypeLike = eqx.field(static=True, default=jnp.float32)
     progress: bool = False
 
-    def solve(self, problem: Problem, key: PRNGKeyArray | None) -> FiniteEnsembleLaw:
-        key = self._require_key(key)
+    def solve(self, problem: Problem, key: PRNGKeyArray | None) -> SampledLaw:
+        key = self.require_key(key)
         features, targets = (v.astype(self.dtype) for v in (problem.features, problem.targets))
         params = self._initial(key, features)
         self._require_outputs(params, features, problem)
@@ -169,13 +170,13 @@ class FiniteEnsemble(Method[FiniteEnsembleLaw]):
 
     def _law(
         self, problem: Problem, state: TrainingState, moves: tuple[float, float], step_size: float
-    ) -> FiniteEnsembleLaw:
+    ) -> SampledLaw:
         functions = TrainedFunctions(self.network, state.params)
         values = functions(problem.features)
         g = FunctionPath(values, functions, jnp.ones(()), jnp.arange(self.num_networks))
         distance = float(jnp.mean(jnp.sqrt(_squared_distance(state))))
         info = FiniteEnsembleInfo(*moves, int(state.step), step_size, distance)
-        return FiniteEnsembleLaw(problem, g, jnp.zeros_like(values), info)
+        return SampledLaw(problem, self.kind, info, g, jnp.zeros_like(values))
 
 
 def _squared_distance(state: TrainingState) -> Float[Array, " networks"]:

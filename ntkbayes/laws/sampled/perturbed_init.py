@@ -8,12 +8,11 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 from tqdm.auto import tqdm
 
-from ntkbayes.laws.base import (
-    Method,
-    Problem,
-    SampledLaw,
-    TrainingInfo,
-)
+from ntkbayes.laws.kind import Kind, Sampling
+from ntkbayes.laws.law import SampledLaw
+from ntkbayes.laws.method import Method
+from ntkbayes.laws.problem import Problem
+from ntkbayes.laws.sampled.training_info import TrainingInfo
 from ntkbayes.linalg import factor_dtype
 from ntkbayes.priors.paths import Process, tangent_process
 from ntkbayes.ranges import Range, real_field, whole_field
@@ -22,13 +21,7 @@ from ntkbayes.training.accuracy import TOLERANCE
 from ntkbayes.training.matrices import many_draws_matrices
 
 
-class PerturbedInitLaw(SampledLaw):
-    """Trained predictors of independent initial functions and independent gradient noise."""
-
-    sampling = "independent perturbed initialisations"
-
-
-class PerturbedInit(Method[PerturbedInitLaw]):
+class PerturbedInit(Method[SampledLaw]):
     """Draw g ~ GP(0, Θ/ridge) and ε ~ N(0, W), and train mean + g on the loss less ⟨ε, f(X)⟩.
 
     W is the curvature at the trained shifted network. To first order this law is Laplace's posterior,
@@ -49,6 +42,13 @@ class PerturbedInit(Method[PerturbedInitLaw]):
     """
 
     name: ClassVar[str] = "perturbed init"
+    kind: ClassVar[Kind] = Kind(
+        "perturbed init",
+        Sampling.PERTURBED_INITIALISATIONS,
+        "trained predictors of independent initialisations from GP(m, Θ/ridge), each trained on a loss "
+        "to which gradient noise was added: to first order the Laplace posterior; wider than the "
+        "posterior where the prior’s logits are wide.",
+    )
     num_inits: int = whole_field("num_inits", 1000, at_least=2)
     spread: float = real_field("spread", 1.0, Range.POSITIVE_FINITE)
     tolerance: float = real_field("tolerance", TOLERANCE, Range.POSITIVE_FINITE)
@@ -62,8 +62,8 @@ class PerturbedInit(Method[PerturbedInitLaw]):
     def num_kept(self) -> int:
         return 8 * self.num_inits  # white noise, paths, gradient noise, initial functions, α
 
-    def solve(self, problem: Problem, key: PRNGKeyArray | None) -> PerturbedInitLaw:
-        key = self._require_key(key)
+    def solve(self, problem: Problem, key: PRNGKeyArray | None) -> SampledLaw:
+        key = self.require_key(key)
         problem.prior.require_ridge("the perturbed-init law")
         path_key, noise_key = jax.random.split(key)
         given = (problem.likelihood, problem.gram.ntk, problem.targets)
@@ -86,7 +86,7 @@ class PerturbedInit(Method[PerturbedInitLaw]):
                 progress=bar.update,
             )
         alpha = trained.alpha + noise / problem.ridge
-        return PerturbedInitLaw(problem, g, alpha, TrainingInfo.of(trained))
+        return SampledLaw(problem, self.kind, TrainingInfo.of(trained), g, alpha)
 
     def _process(self, problem: Problem) -> Process:
         """spread · GP(0, Θ/ridge)."""

@@ -14,25 +14,19 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from ntkbayes.datasets import Dataset
 from ntkbayes.errors import ConfigurationError, DataError
-from ntkbayes.laws.base import Draws, Law, Method
 from ntkbayes.laws.gaussian.marginals import log_marginal_density, log_marginal_probabilities
-from ntkbayes.laws.gaussian.posterior import GaussianPosterior
+from ntkbayes.laws.gaussian.posterior import SitePosterior
+from ntkbayes.laws.law import Draws, Law
+from ntkbayes.laws.method import Method
+from ntkbayes.laws.problem import Problem
 from ntkbayes.likelihood import ClassLikelihood, Likelihood
 from ntkbayes.linalg import Logits
-from ntkbayes.priors.prior import NTKPrior
 from ntkbayes.ranges import whole
 
 
 def held_out_logits(
-    method: Method,
-    prior: NTKPrior,
-    data: Dataset,
-    *,
-    key: PRNGKeyArray,
-    num_folds: int,
-    likelihood: Likelihood,
+    method: Method, problem: Problem, key: PRNGKeyArray, num_folds: int
 ) -> Iterator[tuple[Logits, Draws]]:
     """Encoded targets and drawn logits of each fold, under the law fitted to all others.
 
@@ -41,35 +35,34 @@ def held_out_logits(
         DataError: a class has one point, so that the law of the other folds would lack it.
     """
     fold_key, fit_key, draw_key = jax.random.split(key, 3)
-    fold = folds(data, fold_key, num_folds)
+    fold = folds(problem, fold_key, num_folds)
     for k in range(num_folds):
-        rest, held = data.take(fold != k), data.take(fold == k)
-        law: Law = method.fit(
-            prior, rest, key=jax.random.fold_in(fit_key, k), likelihood=likelihood
-        )
-        draws = law.sample(jax.random.fold_in(draw_key, k), held)
-        yield likelihood.encode(held), draws
+        law: Law = method.solve(problem.take(fold != k), jax.random.fold_in(fit_key, k))
+        held = problem.features[fold == k]
+        yield problem.targets[fold == k], law.sample(jax.random.fold_in(draw_key, k), held)
 
 
-def folds(data: Dataset, key: PRNGKeyArray, num_folds: int) -> Int[np.ndarray, " n"]:
+def folds(problem: Problem, key: PRNGKeyArray, num_folds: int) -> Int[np.ndarray, " n"]:
     """A fold for each point, at random, each class spread evenly over them. Raises as above."""
-    num_folds = whole("num_folds", num_folds, at_least=2)
-    if num_folds > data.num_points:
+    num_folds, num_points = whole("num_folds", num_folds, at_least=2), len(problem.targets)
+    if num_folds > num_points:
         raise ConfigurationError(
-            f"{data.num_points} points can be divided into 2 to {data.num_points} folds; got {num_folds}"
+            f"{num_points} points can be divided into 2 to {num_points} folds; got {num_folds}"
         )
-    order = np.asarray(jax.random.permutation(key, data.num_points))
-    if data.class_names is not None:
-        counts = np.bincount(data.labels, minlength=data.num_classes)
+    order = np.asarray(jax.random.permutation(key, num_points))
+    likelihood, names = problem.likelihood, problem.class_names
+    if names is not None and isinstance(likelihood, ClassLikelihood):
+        labels = np.asarray(jnp.argmax(likelihood.decode(problem.targets), axis=1))
+        counts = np.bincount(labels, minlength=len(names))
         if 1 in counts:
-            lonely = data.class_names[int(np.flatnonzero(counts == 1)[0])]
+            lonely = names[int(np.flatnonzero(counts == 1)[0])]
             raise DataError(
                 f"the class {lonely!r} has one point, which is in one fold, so that the others would be "
                 "trained without the class; add points of it, or data.hold_out_classes([...])"
             )
-        order = order[np.argsort(data.labels[order], kind="stable")]
-    fold = np.empty(data.num_points, dtype=int)
-    fold[order] = np.arange(data.num_points) % num_folds
+        order = order[np.argsort(labels[order], kind="stable")]
+    fold = np.empty(num_points, dtype=int)
+    fold[order] = np.arange(num_points) % num_folds
     return fold
 
 
@@ -81,7 +74,7 @@ def log_score(likelihood: Likelihood, targets: Logits, draws: Draws) -> Float[Ar
     return expected_log(likelihood.decode(targets), log_mean(likelihood.log_probabilities(draws)))
 
 
-def left_out_score(law: GaussianPosterior) -> Float[Array, " n"]:
+def left_out_score(law: SitePosterior) -> Float[Array, " n"]:
     """Logarithmic score of each training point, its own site removed, in nats."""
     likelihood, targets = law.problem.likelihood, law.problem.targets
     mean, covariance = law.leave_one_out()

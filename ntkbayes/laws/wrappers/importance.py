@@ -2,7 +2,6 @@
 
 import math
 import warnings
-from dataclasses import dataclass
 from typing import ClassVar
 
 import jax
@@ -11,14 +10,16 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ntkbayes.errors import ConfigurationError, ConvergenceError, ConvergenceWarning
-from ntkbayes.laws.base import Info, Method, Problem, SampledLaw
 from ntkbayes.laws.gaussian.posterior import PosteriorMethod
+from ntkbayes.laws.kind import Kind, Sampling
+from ntkbayes.laws.law import Info, SampledLaw
+from ntkbayes.laws.method import Method
+from ntkbayes.laws.problem import Problem
 from ntkbayes.ranges import whole_field
 
 _ALIKE = 1e-9  # nats, to which log weights may differ by round-off alone
 
 
-@dataclass(frozen=True)
 class ImportanceInfo(Info):
     """pareto_k: shape of the weights' tail; above 0.7 the correction fails; NaN where the weights are
     all alike, so that there is no tail, and nothing to correct. effective_draws: (Σ w)² / Σ w².
@@ -30,15 +31,9 @@ class ImportanceInfo(Info):
     log_evidence: float
 
 
-class ImportanceLaw(SampledLaw):
-    """Draws of a Gaussian posterior, resampled by their weights: draws of the posterior, up to
-    repetitions."""
-
-    sampling = "importance resampling"
-
-
-class ImportanceCorrected(Method[ImportanceLaw]):
-    """Draw from a Gaussian posterior, weight each draw by posterior / Gaussian, resample.
+class ImportanceCorrected(Method[SampledLaw]):
+    """Draw from a Gaussian posterior, weight each draw by posterior / Gaussian, resample: draws of the
+    posterior, up to repetitions.
 
     The weights are those of the joint logits at all training points, so that the correction holds for a
     few dozen of them; Pareto's k says whether it does.
@@ -51,6 +46,11 @@ class ImportanceCorrected(Method[ImportanceLaw]):
     """
 
     name: ClassVar[str] = "importance-corrected"
+    kind: ClassVar[Kind] = Kind(
+        "importance-corrected",
+        Sampling.RESAMPLING,
+        "draws of a Gaussian approximation, resampled by how probable the posterior finds them.",
+    )
     method: Method
     num_draws: int = whole_field("num_draws", 10_000, at_least=25)
     num_resampled: int = whole_field("num_resampled", 1000, at_least=25)
@@ -74,8 +74,8 @@ class ImportanceCorrected(Method[ImportanceLaw]):
     def num_kept(self) -> int:
         return 4 * self.num_draws
 
-    def solve(self, problem: Problem, key: PRNGKeyArray | None) -> ImportanceLaw:
-        draw_key, resample_key = jax.random.split(self._require_key(key))
+    def solve(self, problem: Problem, key: PRNGKeyArray | None) -> SampledLaw:
+        draw_key, resample_key = jax.random.split(self.require_key(key))
         assert isinstance(self.method, PosteriorMethod)
         gaussian = self.method.solve(problem)
         g, alpha = gaussian.paths(draw_key, self.num_draws)
@@ -97,7 +97,7 @@ class ImportanceCorrected(Method[ImportanceLaw]):
                 stacklevel=3,
             )
         chosen = _resample(resample_key, jnp.asarray(weights), self.num_resampled)
-        return ImportanceLaw(problem, g.chosen(chosen), alpha[chosen], info)
+        return SampledLaw(problem, self.kind, info, g.chosen(chosen), alpha[chosen])
 
 
 def _smoothed(

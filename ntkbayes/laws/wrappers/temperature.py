@@ -1,18 +1,19 @@
 """Temperature scaling (Guo et al. 2017): the baseline that repairs confidence by one number."""
 
 import math
-from dataclasses import dataclass
 from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ntkbayes.datasets import Dataset
-from ntkbayes.errors import ConfigurationError, ConvergenceError
-from ntkbayes.laws.base import Info, Inputs, Law, Method, Paths, Problem
+from ntkbayes.errors import ConvergenceError
+from ntkbayes.laws.kind import Kind
+from ntkbayes.laws.law import Info, Inputs, Law
+from ntkbayes.laws.method import Method
+from ntkbayes.laws.problem import Problem
 from ntkbayes.laws.wrappers.held_out import held_out_logits, log_score
-from ntkbayes.likelihood import Likelihood, default_likelihood
+from ntkbayes.likelihood import Likelihood
 from ntkbayes.priors.prior import NTKPrior
 from ntkbayes.ranges import whole_field
 
@@ -20,7 +21,6 @@ _SMALLEST, _LARGEST = 0.01, 100.0
 _ROUND_OFF = 1e-9  # nats per point
 
 
-@dataclass(frozen=True)
 class TemperatureInfo(Info):
     """temperature: what logits are divided by; above 1 if the method alone is over-confident.
     held_out_nll: of the mean prediction with it, on the folds left out, in nats per point."""
@@ -30,22 +30,14 @@ class TemperatureInfo(Info):
 
 
 class TemperedLaw(Law):
-    """Another law with its logits divided by a temperature."""
+    """Another law with its logits divided by a temperature.
+
+    Attributes:
+        law: the other one.
+    """
 
     info: TemperatureInfo
-
-    def __init__(self, law: Law, info: TemperatureInfo):
-        self.law = law
-        self.info = info
-        self.problem = law.problem
-        self.num_chains = law.num_chains
-
-    @property
-    def sampling(self) -> str:  # type: ignore[override]
-        return self.law.sampling
-
-    def paths(self, key: PRNGKeyArray, num_draws: int | None) -> Paths:
-        return self.law.paths(key, num_draws)
+    law: Law
 
     def sample(
         self, key: PRNGKeyArray, features: Inputs, num_draws: int | None = None
@@ -82,28 +74,12 @@ class TemperatureScaled(Method[TemperedLaw]):
     method: Method
     num_folds: int = whole_field("num_folds", 5, at_least=2)
 
-    def fit(
-        self,
-        prior: NTKPrior,
-        data: Dataset,
-        *,
-        key: PRNGKeyArray | None = None,
-        likelihood: Likelihood | None = None,
-    ) -> TemperedLaw:
-        likelihood = default_likelihood(data) if likelihood is None else likelihood
-        fold_key, fit_key = jax.random.split(self._require_key(key))
-        held_out = list(
-            held_out_logits(
-                self.method,
-                prior,
-                data,
-                key=fold_key,
-                num_folds=self.num_folds,
-                likelihood=likelihood,
-            )
-        )
-        info = _best_temperature(likelihood, held_out)
-        return TemperedLaw(self.method.fit(prior, data, key=fit_key, likelihood=likelihood), info)
+    @property
+    def kind(self) -> Kind:  # type: ignore[override]
+        return self.method.kind.tempered
+
+    def interpolates(self, prior: NTKPrior) -> bool:
+        return self.method.interpolates(prior)
 
     def matrices(self, rows: int, num_outputs: int) -> dict[str, float]:
         return self.method.matrices(rows, num_outputs)
@@ -113,7 +89,11 @@ class TemperatureScaled(Method[TemperedLaw]):
         return self.method.num_kept
 
     def solve(self, problem: Problem, key: PRNGKeyArray | None) -> TemperedLaw:
-        raise ConfigurationError("temperature scaling refits its method to folds: use fit()")
+        fold_key, fit_key = jax.random.split(self.require_key(key))
+        held_out = list(held_out_logits(self.method, problem, fold_key, self.num_folds))
+        info = _best_temperature(problem.likelihood, held_out)
+        law = self.method.solve(problem, fit_key)
+        return TemperedLaw(problem, self.kind, info, law, num_chains=law.num_chains)
 
 
 def _best_temperature(likelihood: Likelihood, held_out: list[tuple]) -> TemperatureInfo:

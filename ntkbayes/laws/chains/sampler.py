@@ -5,8 +5,7 @@ sampler is compiled once for all problems of a shape.
 """
 
 import abc
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import equinox as eqx
 import jax
@@ -15,9 +14,12 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray, Shaped
 from tqdm.auto import tqdm
 
-from ntkbayes.laws.base import Draws, Method, Problem, SampledLaw
 from ntkbayes.laws.chains.mixing import MixingInfo, judged
-from ntkbayes.linalg import CholeskyFactor, Curvature, FormedBlock, Logits, Square
+from ntkbayes.laws.kind import EXACT_POSTERIOR, Kind
+from ntkbayes.laws.law import SampledLaw
+from ntkbayes.laws.method import Method
+from ntkbayes.laws.problem import Problem
+from ntkbayes.linalg import CholeskyFactor, Curvature, Draws, FormedBlock, Logits, Square
 from ntkbayes.priors.paths import conditioned_tangent_process
 from ntkbayes.ranges import Range, real_field, whole_field
 from ntkbayes.training import linearised
@@ -27,7 +29,6 @@ Whitened = Float[Array, "chains samples n classes"]
 Numbers = Shaped[Array | np.ndarray, "..."]
 
 
-@dataclass(frozen=True)
 class ChainInfo(MixingInfo):
     """Of the logits at the training points, up to what the likelihood cannot see; and num_divergences:
     transitions whose energy error exploded; should be 0. mean_steps: integrator steps per draw.
@@ -37,14 +38,6 @@ class ChainInfo(MixingInfo):
     mean_steps: float
     mean_accept: float
     mean_step_size: float
-
-
-class ChainLaw(SampledLaw):
-    """Draws of the posterior: g given the data, at X, and α = 0. At new inputs g is conditioned on
-    its values at X exactly."""
-
-    sampling = "Markov chains"
-    is_posterior = True
 
 
 class Chains(NamedTuple):
@@ -87,8 +80,9 @@ class Sampler(eqx.Module):
         """z of positions, f(X) = mean + L z, with whatever positions leave open drawn from its law."""
 
 
-class ChainMethod(Method[ChainLaw]):
-    """A method that runs Markov chains side by side.
+class ChainMethod(Method[SampledLaw]):
+    """A method that runs Markov chains side by side, for draws of the posterior: g given the data, at X,
+    and α = 0. At new inputs g is conditioned on its values at X exactly.
 
     Another fit with the same shapes, num_warmup and num_chains does not compile again.
 
@@ -100,6 +94,7 @@ class ChainMethod(Method[ChainLaw]):
         progress: show a progress bar, over warm-up and samples.
     """
 
+    kind: ClassVar[Kind] = EXACT_POSTERIOR
     num_samples: int = whole_field("num_samples", 1000, at_least=4)
     num_warmup: int = whole_field("num_warmup", 500)
     num_chains: int = whole_field("num_chains", 4)
@@ -114,8 +109,8 @@ class ChainMethod(Method[ChainLaw]):
     def num_kept(self) -> int:
         return 4 * self.num_chains * self.num_samples
 
-    def solve(self, problem: Problem, key: PRNGKeyArray | None) -> ChainLaw:
-        key = self._require_key(key)
+    def solve(self, problem: Problem, key: PRNGKeyArray | None) -> SampledLaw:
+        key = self.require_key(key)
         problem.prior.require_ridge("the posterior")
         start_key, run_key, open_key = jax.random.split(key, 3)
         process = conditioned_tangent_process(
@@ -130,7 +125,8 @@ class ChainMethod(Method[ChainLaw]):
         whitened = _whitened(sampler, jnp.asarray(chains.position), open_key)
         info = self._diagnose(problem, process.factor, whitened, chains)
         draws = whitened.reshape(-1, *shape)
-        return ChainLaw(problem, process.path(draws), jnp.zeros_like(draws), info, self.num_chains)
+        path, alpha = process.path(draws), jnp.zeros_like(draws)
+        return SampledLaw(problem, self.kind, info, path, alpha, num_chains=self.num_chains)
 
     def _run(self, sampler: Sampler, state: Any) -> Chains:
         """The chains after warm-up, a chunk of draws at a time: Ctrl-C stops between chunks."""
@@ -203,7 +199,7 @@ def _root(precision: Square) -> tuple[Square, Float[Array, " rows"]]:
 
 # --- compiled once for all problems of a shape ----------------------------------------------------
 
-_CHUNK = 50  # draws between two signs of life
+_CHUNK = 50  # draws per compiled call
 
 _start = eqx.filter_jit(lambda sampler, noise, key: sampler.start(noise, key))
 _whitened = eqx.filter_jit(lambda sampler, *given: sampler.whitened(*given))

@@ -1,4 +1,4 @@
-"""Gaussian laws: the weights α answer linearly to the path g."""
+"""Gaussian laws: the weights α respond linearly to the path g."""
 
 import abc
 
@@ -8,39 +8,35 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ntkbayes.errors import NotPositiveDefiniteError
-from ntkbayes.laws.base import Draws, Info, Inputs, Law, Paths, Problem
-from ntkbayes.linalg import CurvedInverse, Interpolator, Logits
+from ntkbayes.laws.law import Inputs, Paths, PathwiseLaw
+from ntkbayes.linalg import CurvedInverse, Draws, Interpolator, Logits
 from ntkbayes.priors.paths import Process
 
 
-class GaussianLaw(Law):
-    """A Gaussian law: f = (trained predictor) + g + Θ(x, X) δα with δα linear in g and in noise.
+class GaussianLaw(PathwiseLaw):
+    """f = (trained predictor) + g + Θ(x, X) δα with δα linear in g and in noise.
+
+    Attributes:
+        alpha: α of the mean, (n, C).
+        logits: the mean at the training points, (n, C).
+        inverse: by which δα responds.
 
     Raises:
         NotPositiveDefiniteError: the factors of the inverse do not exist.
     """
 
-    sampling = "independent draws of a Gaussian"
+    alpha: Logits
+    logits: Logits
+    inverse: CurvedInverse | Interpolator
 
-    def __init__(
-        self,
-        problem: Problem,
-        alpha: Logits,
-        logits: Logits,
-        inverse: CurvedInverse | Interpolator,
-        info: Info,
-    ):
+    def __check_init__(self) -> None:
+        inverse, problem = self.inverse, self.problem
         if isinstance(inverse, CurvedInverse) and not bool(inverse.is_finite):
             variance = jnp.max(problem.prior.diagonal(problem.features).ntk) / problem.ridge
             raise NotPositiveDefiniteError(
-                f"beside the prior's variance of a logit, up to {float(variance):.2g}, the likelihood "
+                f"next to the prior's variance of a logit, up to {float(variance):.2g}, the likelihood "
                 "is lost in round-off: use a larger ridge, or scale the features down"
             )
-        self.problem = problem
-        self.alpha = alpha
-        self.logits = logits
-        self.inverse = inverse
-        self.info = info
 
     @property
     @abc.abstractmethod
@@ -57,7 +53,7 @@ class GaussianLaw(Law):
         """δα for paths g(X)."""
 
     def mean(self, features: Inputs) -> Array:
-        return self._trained(self._inputs(features), self.alpha)
+        return self.trained(self.problem.read(features), self.alpha)
 
 
 @eqx.filter_jit

@@ -1,0 +1,169 @@
+"""The random-init law to first order in the initial function (THEORY 5)."""
+
+from typing import ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from ntkbayes.errors import ConfigurationError
+from ntkbayes.kernels import KernelPair
+from ntkbayes.laws.gaussian.law import GaussianLaw, solve_columns
+from ntkbayes.laws.kind import Kind, Sampling
+from ntkbayes.laws.law import Info, Inputs
+from ntkbayes.laws.method import Method
+from ntkbayes.laws.problem import Problem
+from ntkbayes.linalg import (
+    CurvedInverse,
+    Draws,
+    Interpolator,
+    Logits,
+    SharedBlock,
+    SharedInterpolator,
+    SharedInverse,
+    StructuredCurvature,
+)
+from ntkbayes.priors.paths import InitialProcess
+from ntkbayes.ranges import Range, real_field
+from ntkbayes.training import linearised
+from ntkbayes.training.accuracy import TOLERANCE
+from ntkbayes.training.matrices import inverse_matrices
+
+
+class FirstOrderInfo(Info):
+    """residual: of the trained predictor at the centre, in units of probability. logit_error: of its
+    logits at the training points, at most. num_iterations: its Newton steps. exact: whether the law is
+    exactly Gaussian (ridge = 0)."""
+
+    residual: float
+    logit_error: float
+    num_iterations: int
+    exact: bool
+
+
+class FirstOrderLaw(GaussianLaw):
+    """δf*(x) = g(x) − P(x, X) B g(X): (4) of THEORY 5; for ridge = 0 with B/ridge → Θ⁻¹ ⊗ Π."""
+
+    info: FirstOrderInfo
+    inverse: SharedInverse | SharedInterpolator
+    initial: InitialProcess
+
+    @property
+    def process(self) -> InitialProcess:
+        """GP(0, K)."""
+        return self.initial
+
+    @property
+    def _scale(self) -> float | Float[Array, ""]:
+        return 1.0 if isinstance(self.inverse, Interpolator) else 1 / self.problem.prior.ridge
+
+    def response(self, key: PRNGKeyArray, g: Draws) -> Draws:
+        return -self._scale * _matvecs(self.inverse, g)
+
+    def covariance(self, features: Inputs) -> Array:
+        features = self.problem.read(features)
+        pair = self.problem.prior.cross(self.problem.features, features)
+        variance = self.problem.prior.diagonal(features).nngp
+        arguments = (self.inverse, jnp.asarray(self._scale), self.process.factor.lower)
+        return _first_order_covariance(*arguments, pair, variance)
+
+    def joint_covariance(self, features: Inputs) -> Array:
+        """K(x, x') − T K(X, x') − K(x, X) Tᵀ + T K(X, X) Tᵀ with T = P(x, X) B."""
+        problem, features = self.problem, self.problem.read(features)
+        size = problem.num_outputs
+        cross = problem.prior.cross(problem.features, features)
+        gram = problem.prior.gram(features).nngp.every_output(size)
+        ntk, nngp = (block.every_output(size) for block in (cross.ntk, cross.nngp))
+        lower = SharedBlock(self.process.factor.lower).every_output(size)
+        weights = self._scale * solve_columns(self.inverse, ntk, size).T
+        both, moved = weights @ nngp, weights @ lower
+        return gram - both - both.T + moved @ moved.T
+
+
+@eqx.filter_jit
+def _matvecs(inverse: SharedInverse | SharedInterpolator, g: Draws) -> Draws:
+    return jax.vmap(inverse.matvec)(g)
+
+
+@eqx.filter_jit
+def _first_order_covariance(
+    inverse: SharedInverse | SharedInterpolator,
+    scale: Array,
+    lower: Array,
+    pair: KernelPair,
+    variance: Array,
+) -> Array:
+    """Cov[g(x) − T g(X)] with T = Θ(x, X) B / ridge, input by input: never more than (C, n, C)."""
+
+    def at(inputs: tuple[Array, Array, Array]) -> Array:
+        nngp, ntk, own = inputs
+        weights = scale * inverse.columns(ntk[:, None])[0]
+        both = jnp.einsum("cid,i->cd", weights, nngp)
+        moved = jnp.einsum("cid,ij->cjd", weights, lower)
+        spread = jnp.einsum("cjd,ejd->ce", moved, moved)
+        return own * jnp.eye(both.shape[0]) - both - both.T + spread
+
+    return jax.lax.map(at, (pair.nngp.dense().T, pair.ntk.dense().T, variance))
+
+
+class FirstOrder(Method[FirstOrderLaw]):
+    """The random-init law with training linearised in the initial function: Gaussian.
+
+    An approximation for ridge > 0, and exact for ridge = 0, where the trained predictor *is* linear
+    in its initial function (THEORY 3).
+
+    Args:
+        tolerance: on the error of the logits at the centre, relative to their spread.
+    """
+
+    name: ClassVar[str] = "first order"
+    kind: ClassVar[Kind] = Kind(
+        "first order",
+        Sampling.GAUSSIAN,
+        "the Gaussian approximation of the random-init law: how a trained predictor responds, to first "
+        "order, to its initial function.",
+    )
+    tolerance: float = real_field("tolerance", TOLERANCE, Range.POSITIVE_FINITE)
+
+    def matrices(self, rows: int, num_outputs: int) -> dict[str, float]:
+        return {"factor of K": 1.0, **inverse_matrices(num_outputs)}
+
+    def solve(self, problem: Problem, key: PRNGKeyArray | None = None) -> FirstOrderLaw:
+        likelihood, ridge = problem.likelihood, problem.ridge
+        process = problem.initial_process
+        if not isinstance(process, InitialProcess):
+            raise ConfigurationError(
+                "the first-order law needs the covariance of the initial functions, which is not known "
+                f"for {type(problem.prior.kernel).__name__}; use RandomInit, which draws them"
+            )
+        centre = linearised.train(
+            likelihood,
+            problem.gram.ntk,
+            problem.targets,
+            problem.mean,
+            ridge=ridge,
+            tolerance=self.tolerance,
+        )
+        if problem.gram.ntk.couples:
+            raise ConfigurationError(
+                "the first-order law takes a kernel that the outputs share; use RandomInit"
+            )
+        inverse: CurvedInverse | Interpolator
+        if ridge > 0:
+            curvature = likelihood.curvature(problem.targets, centre.logits)
+            if not isinstance(curvature, StructuredCurvature):
+                raise ConfigurationError(
+                    f"the first-order law does not take {type(likelihood).__name__}, which couples its "
+                    "logits in a way of its own; use RandomInit"
+                )
+            inverse = problem.prior_gram.curved(curvature)
+        else:
+            inverse = linearised.interpolator(likelihood, problem.gram.ntk, problem.targets)
+        assert isinstance(inverse, SharedInverse | SharedInterpolator)
+        info = FirstOrderInfo(
+            centre.residual, centre.logit_error, centre.num_iterations, ridge == 0
+        )
+        return FirstOrderLaw(
+            problem, self.kind, info, centre.alpha, centre.logits, inverse, process
+        )

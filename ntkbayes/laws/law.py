@@ -1,0 +1,270 @@
+"""What a law is.
+
+Every law of this library but one is one formula. A draw is the logit function
+
+    f(x) = mean(x) + g(x) + Θ(x, X) α                                                    (pathwise)
+
+with g a path of a centred Gaussian process and α weights on the n training points X, both random and
+possibly dependent. What tells the laws apart is the process of g and how α responds to it:
+
+    prior         g ~ GP(0, Θ/ridge)         α = 0
+    MAP           no g                       α of the shifted network
+    random init   g ~ GP(0, K)               α solves training from f0 = mean + g
+    first order   g ~ GP(0, K)               α responds to first order in g
+    perturbed init g ~ GP(0, Θ/ridge)        α solves training from f0 = mean + g, with gradient noise
+    Laplace       g ~ GP(0, Θ/ridge)         α responds to first order in g, with likelihood noise;
+                                             so does every Gaussian posterior (see `gaussian.posterior`)
+    NUTS          g ~ GP(0, Θ/ridge) given the data, by Markov chains      α = 0
+
+So functions are drawn jointly at any inputs, new ones included, by exact conditioning of g on its
+values at X (see `priors.paths`): nothing is interpolated, and no covariance over all logits is formed.
+With the kernel of a finite network, g is a real network at initialisation, or J ε in its tangent space.
+The exception is `FullBayes`, each of whose draws has a kernel of its own.
+
+Laws are pytrees: `jax.jit` takes them as arguments, `jax.vmap` maps over laws of equal shapes, and
+pickle keeps them in float64.
+"""
+
+import abc
+from typing import ClassVar, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from ntkbayes.errors import ConfigurationError
+from ntkbayes.laws.kind import Kind
+from ntkbayes.laws.problem import Inputs, Problem
+from ntkbayes.linalg import Block, Draws, Logits, Portable, symmetric_roots
+from ntkbayes.priors.paths import Path
+from ntkbayes.ranges import whole
+
+
+class Info(eqx.Module):
+    """Diagnostics of a fit: numbers by name, each explained where its class is defined."""
+
+
+class Law(Portable, eqx.Module):
+    """A distribution over logit functions, obtained by a method from a prior and data.
+
+    Attributes:
+        problem: prior, likelihood and training data.
+        kind: what the law is, as its method declares.
+        info: diagnostics of the fit.
+        num_chains: Markov chains among the draws, in order; 1 for independent draws.
+    """
+
+    default_draws: ClassVar[int] = 1000
+
+    problem: Problem
+    kind: Kind = eqx.field(static=True)
+    info: Info
+    num_chains: int = eqx.field(static=True, default=1, kw_only=True)
+
+    @abc.abstractmethod
+    def mean(self, features: Inputs) -> Float[Array, "m classes"]:
+        """Mean logits."""
+
+    @abc.abstractmethod
+    def covariance(self, features: Inputs) -> Float[Array, "m classes classes"]:
+        """Covariance of the logits of each input."""
+
+    @abc.abstractmethod
+    def joint_covariance(self, features: Inputs) -> Float[Array, "rows rows"]:
+        """Covariance of all logits at all inputs, (m C, m C): rows run through points, then outputs.
+
+        Of a law known by its draws it is the scatter of their means given what is drawn, plus the mean
+        of what is left to chance; it estimates as well as the draws do.
+        """
+
+    @abc.abstractmethod
+    def sample(
+        self,
+        key: PRNGKeyArray,
+        features: Inputs,
+        num_draws: int | None = None,
+    ) -> Float[Array, "draws m classes"]:
+        """Logit functions drawn from the law, jointly at all inputs.
+
+        Args:
+            key: same key, same draws.
+            features: inputs, (m, d): a data set, a data frame with the columns of the training data in
+                any order, or an array on the scale of the training features.
+            num_draws: how many; all stored draws if None (1000 for a law with a formula).
+
+        Raises:
+            ConfigurationError: more draws are asked for than the law holds, or none.
+            DataError: the features have other columns or another scale than those trained on, or
+                are not finite.
+        """
+
+    @abc.abstractmethod
+    def sample_marginals(
+        self,
+        key: PRNGKeyArray,
+        features: Inputs,
+        num_draws: int | None = None,
+    ) -> Float[Array, "draws m classes"]:
+        """Logits drawn at each input by itself, where they are distributed as those of `sample`.
+
+        An input's draws depend on no other input, up to round-off, and m inputs cost O(m n²), where
+        joint ones cost O(m³). Arguments and errors are those of `sample`.
+        """
+
+    def variance(self, features: Inputs) -> Float[Array, "m classes"]:
+        """Marginal variance of each logit."""
+        return jnp.diagonal(self.covariance(features), axis1=1, axis2=2)
+
+
+class Paths(NamedTuple):
+    """Draws of (g, α); g is None for a law without it."""
+
+    g: Path | None
+    alpha: Draws
+
+
+class PathwiseLaw(Law):
+    """A law whose draws are (pathwise)."""
+
+    @abc.abstractmethod
+    def paths(self, key: PRNGKeyArray, num_draws: int | None) -> Paths:
+        """Draws of (g, α); all that are stored, or `default_draws`, if num_draws is None."""
+
+    def sample(
+        self, key: PRNGKeyArray, features: Inputs, num_draws: int | None = None
+    ) -> Float[Array, "draws m classes"]:
+        _require_draws(num_draws)
+        path_key, new_key = jax.random.split(key)
+        g, alpha = self.paths(path_key, num_draws)
+        features = self.problem.read(features)
+        logits = self.trained(features, alpha)
+        return logits if g is None else logits + g.at(new_key, features)
+
+    def sample_marginals(
+        self, key: PRNGKeyArray, features: Inputs, num_draws: int | None = None
+    ) -> Float[Array, "draws m classes"]:
+        _require_draws(num_draws)
+        path_key, new_key = jax.random.split(key)
+        g, alpha = self.paths(path_key, num_draws)
+        features = self.problem.read(features)
+        logits = self.trained(features, alpha)
+        if g is None:
+            return logits
+        means, left = g.given(features)
+        noise = jax.random.normal(new_key, (alpha.shape[0], alpha.shape[2]))
+        return logits + means + jnp.einsum("mcd,sd->smc", symmetric_roots(left), noise)
+
+    def trained(
+        self, features: Float[Array, "m ..."], alpha: Float[Array, "*draws n classes"]
+    ) -> Float[Array, "*draws m classes"]:
+        """mean(x) + Θ(x, X) α: all of a draw but g, at inputs that have been read."""
+        prior = self.problem.prior
+        cross = prior.cross(features, self.problem.features)
+        mean = prior.mean_logits(features, self.problem.num_outputs)
+        return _shifted(mean, cross.ntk, alpha)
+
+
+class PointLaw(PathwiseLaw):
+    """All mass on one predictor: f(x) = mean(x) + Θ(x, X) α.
+
+    Attributes:
+        alpha: α, (n, C).
+        logits: at the training points, (n, C).
+    """
+
+    alpha: Logits
+    logits: Logits
+
+    def paths(self, key: PRNGKeyArray, num_draws: int | None) -> Paths:
+        return Paths(None, jnp.broadcast_to(self.alpha[None], (num_draws or 1, *self.alpha.shape)))
+
+    def mean(self, features: Inputs) -> Array:
+        return self.trained(self.problem.read(features), self.alpha)
+
+    def covariance(self, features: Inputs) -> Array:
+        size = self.problem.num_outputs
+        return jnp.zeros((len(self.problem.read(features)), size, size))
+
+    def joint_covariance(self, features: Inputs) -> Array:
+        rows = len(self.problem.read(features)) * self.problem.num_outputs
+        return jnp.zeros((rows, rows))
+
+
+class SampledLaw(PathwiseLaw):
+    """A law known by draws of (g, α): g is given at X, and exactly Gaussian away from it.
+
+    Attributes:
+        g: the paths, S of them.
+        alpha: α of each, (S, n, C).
+    """
+
+    g: Path
+    alpha: Draws
+
+    @property
+    def num_draws(self) -> int:
+        """S."""
+        return self.alpha.shape[0]
+
+    def paths(self, key: PRNGKeyArray, num_draws: int | None) -> Paths:
+        if num_draws is None or num_draws == self.num_draws:
+            return Paths(self.g, self.alpha)
+        chosen = evenly_spaced(num_draws, self.num_draws)
+        return Paths(self.g.chosen(chosen), jnp.take(self.alpha, chosen, axis=0))
+
+    def mean(self, features: Inputs) -> Array:
+        features = self.problem.read(features)
+        means, _ = self.g.given(features)
+        return jnp.mean(self.trained(features, self.alpha) + means, axis=0)
+
+    def covariance(self, features: Inputs) -> Array:
+        features = self.problem.read(features)
+        means, left = self.g.given(features)
+        return scatter(self.trained(features, self.alpha) + means) + left
+
+    def joint_covariance(self, features: Inputs) -> Array:
+        features = self.problem.read(features)
+        means, left = self.g.jointly_given(features)
+        return joint_scatter(self.trained(features, self.alpha) + means) + left
+
+
+def evenly_spaced(num_draws: int, num_held: int) -> Int[Array, " chosen"]:
+    """Some of the stored draws, so that every chain is represented alike.
+
+    Raises:
+        ConfigurationError: more are asked for than the law holds, or none.
+    """
+    if not 0 < num_draws <= num_held:
+        raise ConfigurationError(
+            f"the law holds {num_held} draws, {num_draws} were asked for; fit it with more"
+        )
+    return jnp.asarray(np.arange(num_draws) * num_held // num_draws)
+
+
+@jax.jit
+def scatter(draws: Draws) -> Float[Array, "m classes classes"]:
+    """Covariance over draws at each input."""
+    centred = draws - jnp.mean(draws, axis=0)[None]
+    return jnp.einsum("smc,smd->mcd", centred, centred) / (draws.shape[0] - 1)
+
+
+@jax.jit
+def joint_scatter(draws: Draws) -> Float[Array, "rows rows"]:
+    """Covariance over draws of all logits at all inputs."""
+    centred = (draws - jnp.mean(draws, axis=0)[None]).reshape(draws.shape[0], -1)
+    return centred.T @ centred / (draws.shape[0] - 1)
+
+
+@eqx.filter_jit
+def _shifted(
+    mean: Float[Array, "m classes"], block: Block, alpha: Float[Array, "*draws n classes"]
+) -> Float[Array, "*draws m classes"]:
+    trained = block @ alpha
+    return jnp.broadcast_to(mean, trained.shape) + trained
+
+
+def _require_draws(num_draws: int | None) -> None:
+    if num_draws is not None:
+        whole("the number of draws", num_draws)

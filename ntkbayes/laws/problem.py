@@ -1,0 +1,107 @@
+"""What a method is given."""
+
+from collections.abc import Hashable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from ntkbayes.datasets import Columns, Dataset, read_inputs
+from ntkbayes.errors import ConfigurationError
+from ntkbayes.kernels import KernelPair
+from ntkbayes.likelihood import Likelihood, default_likelihood
+from ntkbayes.linalg import Gram, Logits, Portable, require_shares
+from ntkbayes.priors import paths
+from ntkbayes.priors.paths import Process
+from ntkbayes.priors.prior import NTKPrior
+
+Inputs = Any
+"""Inputs to predict at: a `Dataset`, a data frame with the training data's columns, or an array (m, d)
+on the scale of the training features."""
+
+
+class Problem(Portable, eqx.Module):
+    """Prior, training data, likelihood, and the Grams that every method shares.
+
+    Attributes:
+        features: X, (n, d).
+        targets: as the likelihood encodes them, (n, C).
+        mean: of the prior at X, (n, C).
+        gram: K and Θ at X.
+    """
+
+    prior: NTKPrior
+    likelihood: Likelihood
+    features: Float[Array, "n ..."]
+    targets: Logits
+    mean: Logits
+    gram: KernelPair
+    class_names: tuple[Hashable, ...] | None = eqx.field(static=True)
+    columns: Columns = eqx.field(static=True)
+
+    @classmethod
+    def build(cls, prior: NTKPrior, data: Dataset, likelihood: Likelihood | None) -> "Problem":
+        """Encode the data and evaluate the Grams. Errors: see `Method.fit`."""
+        if likelihood is None:
+            likelihood = default_likelihood(data)
+        targets = likelihood.encode(data)
+        features = jnp.asarray(data.check_features(data))
+        size = targets.shape[1]
+        known = prior.kernel.num_outputs(features)
+        if known not in (None, size):
+            raise ConfigurationError(
+                f"the network has {known} outputs, but {type(likelihood).__name__} takes {size} of "
+                f"these data; make the network with {size}, or choose another likelihood"
+            )
+        require_shares(len(features))
+        mean = prior.mean_logits(features, size)
+        if not bool(jnp.isfinite(mean).all()):
+            raise ConfigurationError("the prior's mean is not finite at some training points")
+        prior.require_covariance(features)
+        gram = prior.gram(features)
+        return cls(prior, likelihood, features, targets, mean, gram, data.class_names, data.columns)
+
+    def take(self, points: Bool[np.ndarray, " n"] | Int[np.ndarray, " k"]) -> "Problem":
+        """The problem of some of the training points."""
+        features, targets, mean = (v[points] for v in (self.features, self.targets, self.mean))
+        require_shares(len(features))
+        gram = self.prior.gram(features)
+        names, columns = self.class_names, self.columns
+        return Problem(self.prior, self.likelihood, features, targets, mean, gram, names, columns)
+
+    @property
+    def ridge(self) -> float:
+        """Of a problem that is not being traced."""
+        return float(self.prior.ridge)
+
+    @property
+    def num_outputs(self) -> int:
+        """C."""
+        return self.targets.shape[1]
+
+    def read(self, inputs: Inputs) -> Float[Array, "m ..."]:
+        """New inputs in the order and on the scale of the training features; see `read_inputs`.
+
+        Of inputs that JAX is tracing, whose values cannot be seen, the shape alone is checked.
+        """
+        if isinstance(inputs, jax.core.Tracer):
+            return self.columns.require_width(inputs)
+        return jnp.asarray(read_inputs(self.columns, inputs))
+
+    @property
+    def prior_gram(self) -> Gram:
+        """P = Θ(X, X) / ridge."""
+        return self.gram.ntk / self.prior.ridge
+
+    @property
+    def initial_process(self) -> Process:
+        """The law of the initial function less its mean."""
+        return paths.initial_process(self.prior, self.features, self.gram, self.num_outputs)
+
+    @property
+    def tangent_process(self) -> Process:
+        """The prior of Bayes less its mean, GP(0, Θ/ridge)."""
+        return paths.tangent_process(self.prior, self.features, self.gram, self.num_outputs)

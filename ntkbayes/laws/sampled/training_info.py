@@ -1,0 +1,27 @@
+"""Diagnostics of many trained predictors."""
+
+import jax.numpy as jnp
+import numpy as np
+
+from ntkbayes.laws.law import Info
+from ntkbayes.linalg import largest
+from ntkbayes.training.linearised import TrainedPredictors
+
+
+class TrainingInfo(Info):
+    """worst_residual: the largest max |ridge α − r(f*)| of all draws, in units of probability (at a
+    finite training time: the largest |dα/dt|, which need not be small). worst_logit_error: bound on
+    the error of any draw's logits at the training points; NaN at a finite training time.
+    mean_iterations and max_iterations: steps of conjugate gradients (or of the ODE) per draw."""
+
+    worst_residual: float
+    worst_logit_error: float
+    mean_iterations: float
+    max_iterations: int
+
+    @classmethod
+    def of(cls, trained: TrainedPredictors) -> "TrainingInfo":
+        """Of many draws."""
+        counts = trained.num_iterations
+        worst, error = float(largest(trained.residual)), float(np.max(trained.logit_error))
+        return cls(worst, error, float(jnp.mean(counts)), int(jnp.max(counts)))
