@@ -18,7 +18,6 @@ from ntkbayes.linalg import (
     CurvedInverse,
     Draws,
     Interpolator,
-    Logits,
     SharedBlock,
     SharedInterpolator,
     SharedInverse,
