@@ -103,8 +103,8 @@ def show(everything: pd.DataFrame) -> None:
     """Print one table per data set, and which laws are over- or under-confident."""
     order = list(dict.fromkeys(everything["law"]))
     for name in dict.fromkeys(everything["data"]):
-        found = everything[everything["data"] == name]
-        rows, splits = found.groupby("law")[list(COLUMNS)], found["seed"].nunique()
+        subset = everything[everything["data"] == name]
+        rows, splits = subset.groupby("law")[list(COLUMNS)], subset["seed"].nunique()
         mean, error = rows.mean().loc[order], rows.sem().loc[order]
         print(f"\n{name}: mean ± standard error over {splits} splits, ridge {RIDGE}")
         text = mean.map("{:.3f}".format) + " ±" + error.map("{:.3f}".format)

@@ -57,7 +57,7 @@ def main() -> None:
         f"{'width':>6}{'to random init':>20}{'variance ratio':>18}{'to NUTS':>18}"
         f"{'at rest within':>16}{'steps':>8}{'seconds':>9}"
     )
-    found = []
+    distances = []
     for width in options.widths:
         method = nb.FiniteEnsemble(
             network=network(options.depth, width), num_networks=options.networks
@@ -75,12 +75,11 @@ def main() -> None:
             f"{info.num_steps:>8}{took:>9.1f}",
             flush=True,
         )
-        found.append(near)
-    falls = all(a.value > b.value for a, b in itertools.pairwise(found))
+        distances.append(near)
+    falls = all(a.value > b.value for a, b in itertools.pairwise(distances))
     print(f"falls monotonically: {falls}")
-    print(
-        f"within 2 Monte Carlo errors of zero at the largest: {found[-1].value < 2 * found[-1].error}"
-    )
+    widest = distances[-1]
+    print(f"within 2 Monte Carlo errors of zero at the largest: {widest.value < 2 * widest.error}")
 
 
 if __name__ == "__main__":

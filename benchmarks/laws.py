@@ -88,13 +88,13 @@ def main() -> None:
     print(f"\nrandom init: worst residual {random_init.worst_residual:.1e} in probability,")
     print(f"  ‖α − (Y − σ(f*))/ridge‖∞ = {worst:.1e} over {draws} draws (aim: 1e-6),")
     print(
-        f"  {random_init.mean_iterations:.1f} steps a draw, {random_init.max_iterations} at most,"
+        f"  {random_init.mean_iterations:.1f} steps per draw, {random_init.max_iterations} at most,"
     )
     ratio = times[f"random init ({draws})"] / times["MAP"]
     print(f"  {ratio:.1f} MAP solves for {draws} predictors (aim: 30 for 1000)")
     print(f"NUTS: {nuts.info}")
     effective = nuts.info.min_bulk_ess / times[f"NUTS (4 × {draws}), with compilation"]
-    print(f"  {effective:.0f} effective draws a second of the worst logit")
+    print(f"  {effective:.0f} effective draws per second for the worst logit")
 
 
 if __name__ == "__main__":

@@ -40,13 +40,15 @@ def data_of(num_classes: int) -> nb.Dataset:
 def refitted(method: nb.laws.Method, data: nb.Dataset, likelihood: Likelihood) -> np.ndarray:
     """log p(yᵢ | all other points), by as many fits as points."""
     targets = likelihood.encode(data)
-    found = []
+    log_densities = []
     for i in range(NUM_POINTS):
         law = method.fit(PRIOR, data.take(np.arange(NUM_POINTS) != i), likelihood=likelihood)
         x = data.features[i : i + 1]
         moments = law.mean(x), law.covariance(x)
-        found.append(float(log_marginal_density(likelihood, targets[i : i + 1], *moments)[0]))
-    return np.array(found)
+        log_densities.append(
+            float(log_marginal_density(likelihood, targets[i : i + 1], *moments)[0])
+        )
+    return np.array(log_densities)
 
 
 def main() -> None:

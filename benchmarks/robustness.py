@@ -78,10 +78,10 @@ def laws_in(folder: Path) -> dict[str, np.ndarray]:
 
 def check(folder: Path, whole: Path) -> int:
     """Check that every law in the folder is the undisturbed run's; return their number."""
-    expected, found = laws_in(whole), laws_in(folder) if folder.exists() else {}
-    for name, logits in found.items():
+    expected, laws = laws_in(whole), laws_in(folder) if folder.exists() else {}
+    for name, logits in laws.items():
         np.testing.assert_array_equal(logits, expected[name])
-    return len(found)
+    return len(laws)
 
 
 def check_finished(folder: Path, whole: Path) -> None:
@@ -120,13 +120,13 @@ def kills(work: Path, whole: Path, took: float) -> None:
         check_finished(folder, whole)
         shutil.rmtree(folder)
         ends += 1
-    told = ", ".join(f"{left[n]} with {n}" for n in range(len(LAWS) + 1))
-    print(f"kills: {KILLS}; laws finished by then: {told}; runs to the end: {ends}, all equal")
+    counts = ", ".join(f"{left[n]} with {n}" for n in range(len(LAWS) + 1))
+    print(f"kills: {KILLS}; laws finished by then: {counts}; runs to the end: {ends}, all equal")
 
 
 def pairs(work: Path, whole: Path) -> None:
     """Two at once: one is refused and told who holds the folder, unless it started after the other."""
-    told = Counter[str]()
+    outcomes = Counter[str]()
     for _ in range(PAIRS):
         folder = work / "pair"
         both = [start(folder), start(folder)]
@@ -135,10 +135,10 @@ def pairs(work: Path, whole: Path) -> None:
         assert 0 in codes, ended
         for code, out in zip(codes, ended, strict=True):
             assert code == 0 or "is in use by" in out, out
-        told["one refused" if 3 in codes else "one after the other"] += 1
+        outcomes["one refused" if 3 in codes else "one after the other"] += 1
         check_finished(folder, whole)
         shutil.rmtree(folder)
-    print(f"pairs in one folder: {PAIRS}; {dict(told)}; all results equal")
+    print(f"pairs in one folder: {PAIRS}; {dict(outcomes)}; all results equal")
 
 
 def limits(work: Path, whole: Path) -> None:

@@ -116,7 +116,7 @@ def effective(run: Run) -> dict[str, float]:
     return {
         "seconds": run.seconds,
         "CPU seconds": run.cpu_seconds,
-        "steps a draw": run.steps,
+        "steps per draw": run.steps,
         "max R-hat": float(array_stats.rhat(seen, **axes).max()),
         "min ESS": float(ess.min()),
         "min ESS / s": float(ess.min()) / run.seconds,
@@ -155,14 +155,14 @@ def main() -> None:
     for seed in range(1, asked.rounds + 1):
         rounds.append(pd.DataFrame({name: effective(run(seed)) for name, run in runs.items()}).T)
         print(f"\nround {seed}\n{rounds[-1].to_string(float_format='{:.3f}'.format)}", flush=True)
-    ratios = np.stack([found / found.loc["plain NumPyro"] for found in rounds])
+    ratios = np.stack([table / table.loc["plain NumPyro"] for table in rounds])
     rates = [column for column in rounds[0] if "/" in column]
     print("\nratio to plain NumPyro: median over rounds, and range")
     for i, name in enumerate(runs):
         for column in rates:
-            found = ratios[:, i, rounds[0].columns.get_loc(column)]
+            ratio = ratios[:, i, rounds[0].columns.get_loc(column)]
             print(
-                f"{name:<16}{column:<20}{np.median(found):8.2f} ({found.min():.2f} to {found.max():.2f})"
+                f"{name:<16}{column:<20}{np.median(ratio):8.2f} ({ratio.min():.2f} to {ratio.max():.2f})"
             )
 
 

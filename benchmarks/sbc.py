@@ -47,7 +47,7 @@ def problem(num_classes: int) -> tuple[nb.NTKPrior, nb.Dataset, np.ndarray]:
 def run(num_classes: int, law: str, simulations: int, workers: int) -> Ranks:
     prior, data, at = problem(num_classes)
     begin = time.perf_counter()
-    found = simulation_based_calibration(
+    ranks = simulation_based_calibration(
         METHODS[law],
         prior,
         data,
@@ -58,7 +58,7 @@ def run(num_classes: int, law: str, simulations: int, workers: int) -> Ranks:
         progress=True,
     )
     print(f"\n{law}, {num_classes} classes: {time.perf_counter() - begin:.1f} s", flush=True)
-    return found
+    return ranks
 
 
 def show(table: pd.DataFrame) -> None:

@@ -103,7 +103,7 @@ def draws() -> None:
     given = (problem.likelihood, problem.prior_gram, problem.targets, problem.mean)
     exact = seconds(lambda: newton(*given, TOLERANCE, 100, zeros))
     method = nb.RandomInit(num_inits=1000)
-    found = seconds(solved(method, problem), 1)
+    all_draws = seconds(solved(method, problem), 1)
     info: Any = method.solve(problem, KEY).info
 
     stack = jnp.ones((num_outputs, n, n))
@@ -111,12 +111,12 @@ def draws() -> None:
     product = seconds(lambda: jax.lax.batch_matmul(stack, columns))
     products = 2 * product * info.mean_iterations  # a step takes two
     print(f"\ndigits, n = {n}, C = {num_outputs}, {method.num_inits} random-init draws")
-    print(f"  one exact-Newton MAP {exact:.3f} s; all draws {found:.2f} s")
-    print(f"  {found / exact:.1f} MAP solves for all (aim: 15)")
+    print(f"  one exact-Newton MAP {exact:.3f} s; all draws {all_draws:.2f} s")
+    print(f"  {all_draws / exact:.1f} MAP solves for all (aim: 15)")
     print(f"  worst residual {info.worst_residual:.1e} (aim: 1e-6)")
     print(
-        f"  {info.mean_iterations:.1f} steps a draw, {info.max_iterations} at most; their products: "
-        f"{products:.2f} s; the draws take {found / products:.1f} times that"
+        f"  {info.mean_iterations:.1f} steps per draw, {info.max_iterations} at most; their products: "
+        f"{products:.2f} s; the draws take {all_draws / products:.1f} times that"
     )
 
 
@@ -158,13 +158,13 @@ JOBS = (
 )
 
 
-def solved_and_told(
-    method: nb.laws.Method, problem: Problem, test: np.ndarray, told: dict[str, Any]
+def solved_and_recorded(
+    method: nb.laws.Method, problem: Problem, test: np.ndarray, record: dict[str, Any]
 ) -> list[jax.Array]:
     law = method.solve(problem, KEY)
-    told["info"] = str(law.info)
+    record["info"] = str(law.info)
     if method.name.endswith("Laplace"):
-        told["variance"] = np.asarray(law.variance(test)).tolist()
+        record["variance"] = np.asarray(law.variance(test)).tolist()
     return arrays(law)
 
 
@@ -182,24 +182,25 @@ def job(name: str, num_points: int, dtype: str) -> None:
     }
     method = methods.get(name)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    told: dict[str, Any] = {}
+    record: dict[str, Any] = {}
     work: Callable[[], Any]
     work = build = partial(Problem.build, PRIOR, train, None)
     if method is not None:
         problem = build()
         jax.block_until_ready(problem.gram)
-        told["predicted"] = method.memory(PRIOR, train).total
-        work = partial(solved_and_told, method, problem, test, told)
+        record["predicted"] = method.memory(PRIOR, train).total
+        work = partial(solved_and_recorded, method, problem, test, record)
     elif name != "Gram":
         gram = build().prior_gram.dense()
         matrix = (gram + jnp.eye(num_points)).astype(dtype)
         jax.block_until_ready(matrix)  # or forming it would count in the reference's time
         work = partial(jnp.linalg.cholesky if name == "Cholesky" else lambda m: m @ m, matrix)
-    told["first"] = once(work)
+    record["first"] = once(work)
     after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    told["peak"] = (after - before) * 1024  # before a second call, which reuses what this one left
-    told["seconds"] = once(work)
-    print(json.dumps(told))
+    # before a second call, which reuses what this one left
+    record["peak"] = (after - before) * 1024
+    record["seconds"] = once(work)
+    print(json.dumps(record))
 
 
 def large(num_points: int, dtypes: list[str]) -> None:
@@ -208,7 +209,7 @@ def large(num_points: int, dtypes: list[str]) -> None:
     aims = {"MAP": (5, 5), "Laplace": (20, 14), "pruned Laplace": (20, 14), "random init": (30, 5)}
     variances = {}
     for dtype in dtypes:
-        found: dict[str, dict[str, Any]] = {}
+        records: dict[str, dict[str, Any]] = {}
         choleskys = []
         for name in JOBS:
             command = [sys.executable, __file__, "--job", name, "--points", str(num_points)]
@@ -217,31 +218,31 @@ def large(num_points: int, dtypes: list[str]) -> None:
             )
             if done.returncode:
                 sys.exit(f"{name} failed:\n{done.stderr}")
-            found[name] = told = json.loads(done.stdout.splitlines()[-1])
+            records[name] = record = json.loads(done.stdout.splitlines()[-1])
             print(
-                f"{name}, {dtype}: {told['first']:.1f} s, then {told['seconds']:.1f} s",
+                f"{name}, {dtype}: {record['first']:.1f} s, then {record['seconds']:.1f} s",
                 file=sys.stderr,
                 flush=True,
             )
             if name == "Cholesky":
-                choleskys.append(told["seconds"])
-            if "variance" in told:
-                variances[name, dtype] = np.array(told["variance"])
-        found["Cholesky"]["seconds"] = cholesky = float(np.median(choleskys))
+                choleskys.append(record["seconds"])
+            if "variance" in record:
+                variances[name, dtype] = np.array(record["variance"])
+        records["Cholesky"]["seconds"] = cholesky = float(np.median(choleskys))
         print(f"factors in {dtype}; Choleskys took {', '.join(f'{s:.1f}' for s in choleskys)} s")
         print(f"  {'':14s}{'first, s':>9s}{'seconds':>9s}{'Choleskys':>11s}{'aim':>5s}", end="")
         print(f"{'products':>10s}", end="")
         print(f"{'peak, n×n':>11s}{'aim':>5s}{'predicted':>11s}")
-        for name, told in found.items():
-            line = f"  {name:14s}{told['first']:9.1f}{told['seconds']:9.1f}"
+        for name, record in records.items():
+            line = f"  {name:14s}{record['first']:9.1f}{record['seconds']:9.1f}"
             if name in aims:
-                line += f"{told['seconds'] / cholesky:11.1f}{aims[name][0]:5d}"
-                line += f"{told['seconds'] / found['product']['seconds']:10.1f}"
-                line += f"{told['peak'] / matrix:11.1f}{aims[name][1]:5d}"
-                line += f"{told['predicted'] / matrix:11.1f}  {told['info']}"
+                line += f"{record['seconds'] / cholesky:11.1f}{aims[name][0]:5d}"
+                line += f"{record['seconds'] / records['product']['seconds']:10.1f}"
+                line += f"{record['peak'] / matrix:11.1f}{aims[name][1]:5d}"
+                line += f"{record['predicted'] / matrix:11.1f}  {record['info']}"
             print(line, flush=True)
     exact = variances["Laplace", dtypes[0]]
-    print(f"variances beside those of Laplace with factors in {dtypes[0]}")
+    print(f"variances against those of Laplace with factors in {dtypes[0]}")
     for (name, dtype), variance in variances.items():
         error = np.abs(variance / exact - 1)
         print(
@@ -251,11 +252,11 @@ def large(num_points: int, dtypes: list[str]) -> None:
 
 def growth() -> None:
     def row(what: str, sizes: list[int], works: list[Callable[[], Any]], *theory: str) -> None:
-        found = np.array([seconds_and_peak(work) for work in works]).T
-        for unit, values, expected in zip(("s", "MiB"), found, theory, strict=True):
+        measured = np.array([seconds_and_peak(work) for work in works]).T
+        for unit, values, expected in zip(("s", "MiB"), measured, theory, strict=True):
             exponent = np.polyfit(np.log(sizes), np.log(values), 1)[0]
-            told = ", ".join(f"{size}: {v:.3g}" for size, v in zip(sizes, values, strict=True))
-            print(f"  {what:30s}{unit:>4s} {exponent:5.2f}   {expected:28s} {told}", flush=True)
+            by_size = ", ".join(f"{size}: {v:.3g}" for size, v in zip(sizes, values, strict=True))
+            print(f"  {what:30s}{unit:>4s} {exponent:5.2f}   {expected:28s} {by_size}", flush=True)
 
     print("\nexponents of time and of memory beyond K and Θ, fitted on four sizes")
     points = [500, 1000, 2000, 4000]

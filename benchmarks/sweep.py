@@ -37,12 +37,12 @@ STUDIES = grid(
 
 def begun(folder: Path) -> dict[str, list[int]]:
     """Processes that started each study, in order."""
-    found = {}
+    processes = {}
     for name in STUDIES:
         log = study_folder(folder, name) / "attempts.log"
         lines = log.read_text().splitlines() if log.is_file() else []
-        found[name] = [int(line.split()[-1]) for line in lines]
-    return found
+        processes[name] = [int(line.split()[-1]) for line in lines]
+    return processes
 
 
 def is_finished(folder: Path, name: str) -> bool:
@@ -73,7 +73,7 @@ def main() -> None:
         killed: list[tuple[int, str, int]] = []
         threading.Thread(target=kill_one, args=(folder, killed), daemon=True).start()
         start = time.perf_counter()
-        found = Sweep(STUDIES).run(folder, num_workers=options.workers, progress=True)
+        result = Sweep(STUDIES).run(folder, num_workers=options.workers, progress=True)
         seconds = time.perf_counter() - start
         ((process, amid, done),) = killed
         attempts = {name: len(processes) for name, processes in begun(folder).items()}
@@ -84,13 +84,13 @@ def main() -> None:
             print(f"  {name:35s} begun {count} time(s)")
         print(
             f"{len(STUDIES)} studies: {sum(is_finished(folder, n) for n in STUDIES)} finished, "
-            f"{len(found.failures)} failed, {len(found.table)} rows, {seconds:.0f} s"
+            f"{len(result.failures)} failed, {len(result.table)} rows, {seconds:.0f} s"
         )
         print(f"begun more than once: {[name for name, count in attempts.items() if count > 1]}")
         print(f"finished by the killed process before, and kept: {len(by_it)}")
         start = time.perf_counter()
         again = Sweep(STUDIES).run(folder)
-        same = again.table.equals(found.table)
+        same = again.table.equals(result.table)
         unchanged = attempts == {name: len(processes) for name, processes in begun(folder).items()}
         print(
             f"run again: {time.perf_counter() - start:.2f} s; "

@@ -111,8 +111,8 @@ def run(name: str, seed: int, slow: bool) -> pd.DataFrame:
     if slow or name != "digits":
         baselines.append(gaussian_process_classifier)
     for baseline in baselines:
-        found = baseline(train, test, key=key)
-        predictions[found.name] = found
+        prediction = baseline(train, test, key=key)
+        predictions[prediction.name] = prediction
     comparison = nb.compare(predictions, test, key=key)
     table = comparison.table().reset_index()
     differences = comparison.score_differences("logistic regression")
@@ -130,11 +130,11 @@ def show(everything: pd.DataFrame) -> None:
     """Print one table per data set, and how the best law fares against logistic regression."""
     order = list(dict.fromkeys(everything["law"]))
     for name in dict.fromkeys(everything["data"]):
-        found = everything[everything["data"] == name]
-        rows = found.groupby("law")[list(COLUMNS)]
+        subset = everything[everything["data"] == name]
+        rows = subset.groupby("law")[list(COLUMNS)]
         mean = rows.mean().reindex([law for law in order if law in rows.groups])
         error = rows.sem().loc[mean.index]
-        splits = found["seed"].nunique(), found.loc[found["energy"].notna(), "seed"].nunique()
+        splits = subset["seed"].nunique(), subset.loc[subset["energy"].notna(), "seed"].nunique()
         print(
             f"\n{name}: mean ± standard error over {splits[0]} splits, distances over {splits[1]}"
         )
@@ -142,12 +142,12 @@ def show(everything: pd.DataFrame) -> None:
         print(text.to_string())
         ours = mean.drop(index=["logistic regression", "sklearn GPC"], errors="ignore")
         best = ours["nll"].idxmin()
-        against = found[found["law"] == best]
-        told = ", ".join(
+        against = subset[subset["law"] == best]
+        differences = ", ".join(
             f"{row.against_lr_value:+.3f} [{row.against_lr_lower:+.3f}, {row.against_lr_upper:+.3f}]"
             for row in against.itertuples()
         )
-        print(f"  {best} less logistic regression, NLL with 90% intervals: {told}")
+        print(f"  {best} less logistic regression, NLL with 90% intervals: {differences}")
 
 
 def main() -> None:
@@ -169,8 +169,8 @@ def main() -> None:
         for seed in range(arguments.splits):
             if ((everything["data"] == name) & (everything["seed"] == seed)).any():
                 continue
-            found = run(name, seed, seed < arguments.slow_splits)
-            everything = found if everything.empty else pd.concat([everything, found])
+            table = run(name, seed, seed < arguments.slow_splits)
+            everything = table if everything.empty else pd.concat([everything, table])
             if arguments.out:
                 everything.to_csv(arguments.out, index=False)
     show(everything[everything["data"].isin(arguments.data)])

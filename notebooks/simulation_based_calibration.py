@@ -115,7 +115,7 @@ with warnings.catch_warnings():
 figures.calibration_ranks(ranks)
 
 # %%
-tables = {name: found.table() for name, found in ranks.items()}
+tables = {name: of_law.table() for name, of_law in ranks.items()}
 columns = ["logits outside", "spread of the logits", "shift of the log likelihood"]
 rows = {
     name: (

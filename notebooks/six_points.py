@@ -92,7 +92,7 @@ def train(width, ridge, data):
     return np.array(outputs), np.array(kernels)
 
 
-found = {
+recorded = {
     (name, width): train(width, ridge, data)
     for name, (ridge, data) in REGIMES.items()
     for width in WIDTHS
@@ -121,14 +121,14 @@ with matplotlib.rc_context(STYLE | {"text.parse_math": True}):
     figure, panels = plt.subplots(2, 3, figsize=(9.5, 5.6), layout="constrained", sharex=True)
     for column, name in enumerate(REGIMES):
         upper, lower = panels[:, column]
-        outputs, _ = found[name, WIDTHS[-1]]
+        outputs, _ = recorded[name, WIDTHS[-1]]
         for point, label in enumerate(circle.labels):
             upper.plot(times, outputs[:, point], color=CLASS_COLOURS[label])
         for end in ends.get((name, WIDTHS[-1]), ()):
             upper.axhline(end, color="#8a8a8a", linewidth=1, dashes=(4, 3), zorder=0)
         upper.set_title(name, loc="left")
         for width, dashes in zip(WIDTHS, ((2, 1.5), (None, None)), strict=True):
-            kernels = found[name, width][1]
+            kernels = recorded[name, width][1]
             before = ntk(width, start[width])
             drift = np.linalg.norm(kernels - before, axis=(1, 2)) / np.linalg.norm(before)
             lower.plot(times, drift, color="#333333", dashes=dashes, label=f"width {width}")
@@ -162,7 +162,7 @@ with matplotlib.rc_context(STYLE | {"text.parse_math": True}):
 
 # %%
 rows = {}
-for (name, width), (outputs, kernels) in found.items():
+for (name, width), (outputs, kernels) in recorded.items():
     before = ntk(width, start[width])
     tenth = np.searchsorted(STEPS, STEPS[-1] / 10)
     moved = np.linalg.norm(kernels - before, axis=(1, 2)) / np.linalg.norm(before)

@@ -112,7 +112,7 @@ LAWS = {
     "shares, ridge 1": ("shares", 1.0),
     "shares + ½, no ridge": ("shares + ½", 0.0),
 }
-found = {
+probabilities = {
     name: predict_probabilities(
         nb.RandomInit(num_inits=500).fit(
             nb.NTKPrior(network, ridge=ridge), targets[kind], key=fit_key
@@ -131,7 +131,7 @@ with matplotlib.rc_context(figures.STYLE):
         2, 2, figsize=(9.5, 5.4), layout="constrained", sharex=True, sharey=True
     )
     for panel, (name, draws), colour in zip(
-        panels.ravel(), found.items(), figures.LAW_COLOURS, strict=False
+        panels.ravel(), probabilities.items(), figures.LAW_COLOURS, strict=False
     ):
         low, high = np.quantile(draws, [0.05, 0.95], axis=0)
         panel.fill_between(
@@ -172,7 +172,7 @@ with matplotlib.rc_context(figures.STYLE):
 inside = np.abs(grid[:, 0]) <= 2
 p = truth(grid[inside, 0])
 rows = {}
-for name, draws in found.items():
+for name, draws in probabilities.items():
     q = draws.mean(axis=0)[inside]
     low, high = np.quantile(draws[:, inside], [0.05, 0.95], axis=0)
     rows[name] = {
