@@ -37,8 +37,7 @@ import numpy as np
 import ntkbayes as nb
 from ntkbayes.laws import Problem
 from ntkbayes.memory import in_words
-from ntkbayes.training.accuracy import TOLERANCE
-from ntkbayes.training.newton import newton
+from ntkbayes.training.newton import Newton
 
 PRIOR = nb.NTKPrior(
     nb.networks.mlp(depth=2, activation="relu", weight_std=1.5, bias_std=0.1), ridge=0.1
@@ -99,9 +98,7 @@ def solved(method: nb.laws.Method, problem: Problem) -> Callable[[], list[jax.Ar
 def draws() -> None:
     problem = Problem.build(PRIOR, digits(500), None)
     n, num_outputs = problem.targets.shape
-    zeros = jnp.zeros_like(problem.targets)
-    given = (problem.likelihood, problem.prior_gram, problem.targets, problem.mean)
-    exact = seconds(lambda: newton(*given, TOLERANCE, 100, zeros))
+    exact = seconds(lambda: Newton().optimum(problem.objective, problem.mean))
     method = nb.RandomInit(num_inits=1000)
     all_draws = seconds(solved(method, problem), 1)
     info: Any = method.solve(problem, KEY).info

@@ -15,9 +15,8 @@ import numpy as np
 
 import ntkbayes as nb
 from ntkbayes.linalg import over_devices
-from ntkbayes.training import linearised
 
-linearised.EXACT_POINTS = 20  # so that so few points are trained as many would be
+NUM_POINTS = 272  # more than Newton's method trains, and a multiple of 16
 NEW = np.random.default_rng(1).standard_normal((16, 4))
 KEY = jax.random.key(0)
 
@@ -28,8 +27,10 @@ def bytes_of(array: jax.Array) -> list[int]:
 
 def main() -> None:
     rng = np.random.default_rng(0)
-    features = rng.standard_normal((112, 4))
-    data = nb.Dataset(features, np.argmax(features[:, :3] + rng.standard_normal((112, 3)), axis=1))
+    features = rng.standard_normal((NUM_POINTS, 4))
+    data = nb.Dataset(
+        features, np.argmax(features[:, :3] + rng.standard_normal((NUM_POINTS, 3)), axis=1)
+    )
     prior = nb.NTKPrior(nb.networks.mlp(depth=2), ridge=0.1)
     many = len(jax.devices()) > 1
     with over_devices() if many else contextlib.nullcontext():

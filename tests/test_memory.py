@@ -9,7 +9,7 @@ from oracles import gp_classification as oracle
 import ntkbayes as nb
 from ntkbayes import memory
 from ntkbayes.errors import InsufficientMemoryError
-from ntkbayes.training import linearised
+from ntkbayes.training.linearised import EXACT_POINTS
 
 PRIOR = nb.NTKPrior(nb.networks.mlp(depth=1), ridge=0.5)
 METHODS = {
@@ -30,14 +30,18 @@ def data():
     return nb.Dataset(*oracle.blobs(3, 90, 3))
 
 
-@pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
-def test_a_law_holds_no_more_than_was_predicted(method, data, monkeypatch):
-    monkeypatch.setattr(linearised, "EXACT_POINTS", 20)
+@pytest.mark.parametrize("name", METHODS)
+def test_a_law_holds_no_more_than_was_predicted(name):
+    # MAP is trained in another way where there are many points; of the others the number is no matter.
+    method, size = METHODS[name], EXACT_POINTS + 4 if name == "MAP" else 90
+    data = nb.Dataset(*oracle.blobs(3, size, 3))
     predicted = method.memory(PRIOR, data)
     law = method.fit(PRIOR, data, key=jax.random.key(0))
     arrays = {id(v): v for v in jax.tree.leaves(vars(law)) if eqx.is_array(v)}
     held = sum(v.nbytes for v in arrays.values())
-    assert 2 * 8 * 90**2 <= held <= predicted.total + 100 * 8 * 90 * 3  # what has (n, C) numbers
+    assert (
+        2 * 8 * size**2 <= held <= predicted.total + 100 * 8 * size * 3
+    )  # what has (n, C) numbers
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -13,8 +13,8 @@ from ntkbayes.laws.problem import Problem
 from ntkbayes.linalg import factor_dtype
 from ntkbayes.priors.prior import NTKPrior
 from ntkbayes.ranges import Range, real_field
-from ntkbayes.training import flow
 from ntkbayes.training.accuracy import TOLERANCE
+from ntkbayes.training.linearised import train
 from ntkbayes.training.matrices import training_matrices
 
 
@@ -56,12 +56,9 @@ class MAP(Method[PointLaw]):
         return training_matrices(rows, num_outputs, self.factor_dtype)
 
     def solve(self, problem: Problem, key: PRNGKeyArray | None = None) -> PointLaw:
-        solution = flow.train_from(
-            problem.likelihood,
-            problem.gram.ntk,
-            problem.targets,
+        solution = train(
+            problem.objective,
             problem.mean,
-            ridge=problem.ridge,
             time=self.training_time,
             tolerance=self.tolerance,
             factor_dtype=self.factor_dtype,

@@ -17,6 +17,7 @@ from ntkbayes.linalg import Gram, Logits, Portable, require_shares
 from ntkbayes.priors import paths
 from ntkbayes.priors.paths import Process
 from ntkbayes.priors.prior import NTKPrior
+from ntkbayes.training.objective import Objective
 
 Inputs = Any
 """Inputs to predict at: a `Dataset`, a data frame with the training data's columns, or an array (m, d)
@@ -95,6 +96,11 @@ class Problem(Portable, eqx.Module):
     def prior_gram(self) -> Gram:
         """P = Θ(X, X) / ridge."""
         return self.gram.ntk / self.prior.ridge
+
+    @property
+    def objective(self) -> Objective:
+        """What training minimises, from any initial function."""
+        return Objective(self.likelihood, self.gram.ntk, self.targets, self.prior.ridge)
 
     @property
     def initial_process(self) -> Process:

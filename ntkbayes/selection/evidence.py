@@ -26,7 +26,8 @@ from ntkbayes.linalg import Logits, require_float64
 from ntkbayes.priors.hyperparameters import value_of, with_values
 from ntkbayes.priors.prior import NTKPrior
 from ntkbayes.training.accuracy import TOLERANCE, is_accurate
-from ntkbayes.training.newton import newton
+from ntkbayes.training.newton import Newton
+from ntkbayes.training.objective import Objective
 
 Values = dict[str, Float[Array, "..."]]
 
@@ -122,15 +123,15 @@ def _evidence(values: Values, objective: Evidence) -> tuple[Array, Accuracy]:
     """Log evidence, and the error of the mode's logits with their spread."""
     likelihood, targets = objective.likelihood, objective.targets
     prior = with_values(objective.prior, values)
-    gram = prior.gram(objective.features).ntk / prior.ridge
+    ntk = prior.gram(objective.features).ntk
+    gram = ntk / prior.ridge
     mean = prior.mean_logits(objective.features, targets.shape[1])
 
-    fixed_gram, fixed_mean = jax.lax.stop_gradient((gram, mean))
-    zeros = jnp.zeros_like(mean)
-    found = jax.lax.stop_gradient(
-        newton(likelihood, fixed_gram, targets, fixed_mean, TOLERANCE, 100, zeros)
-    )
+    fixed_ntk, ridge, fixed_mean = jax.lax.stop_gradient((ntk, jnp.asarray(prior.ridge), mean))
+    training = Objective(likelihood, fixed_ntk, targets, ridge)
+    found = jax.lax.stop_gradient(Newton().optimum(training, fixed_mean))
     mode, logits = found.a, found.logits
+    fixed_gram = training.prior_gram
     fixed_inverse = fixed_gram.curved(likelihood.curvature(targets, logits))
     # At the mode the bracket is 0; its derivative is that of the stationarity a = r(f).
     wrong = mode - likelihood.residual(targets, mean + gram @ mode)

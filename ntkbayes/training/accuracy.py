@@ -13,7 +13,8 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from ntkbayes.likelihood import Likelihood
-from ntkbayes.linalg import Draws, Gram, Logits, PerDraw, Preconditioner, largest
+from ntkbayes.linalg import Draws, Logits, PerDraw, Preconditioner, largest
+from ntkbayes.training.objective import Objective
 
 TOLERANCE = 1e-6  # on the error of logits, relative to their spread
 
@@ -50,14 +51,7 @@ def round_off(prior: Float[Array, "n outputs"], initial: Logits, a: Logits, f: L
 
 
 def error_bounds(
-    likelihood: Likelihood,
-    ntk: Gram,
-    ridge: Float[Array, ""],
-    targets: Logits,
-    initials: Draws,
-    preconditioner: Preconditioner,
-    a: Draws,
-    f: Draws,
+    objective: Objective, initials: Draws, preconditioner: Preconditioner, a: Draws, f: Draws
 ) -> tuple[PerDraw, PerDraw, PerDraw]:
     """Residual, bound on the error of logits, and spread of each draw, at the cost of two products.
 
@@ -65,23 +59,23 @@ def error_bounds(
     with equality at u = P⁻¹ Σ e. The preconditioner proposes u; points at which the draw's own W is
     small, so that e − u weighs much, give all of e to u.
     """
-    prior = ntk.variances / ridge
-    e = a - jax.vmap(lambda f: likelihood.residual(targets, f))(f)
+    likelihood, prior = objective.likelihood, objective.prior_variances
+    e = a - jax.vmap(objective.residual)(f)
     _, proposed = preconditioner.apply(e, likelihood.project)
 
     def split(f: Logits, e: Logits, u: Logits) -> tuple[Logits, Float[Array, ""]]:
         rest = likelihood.project(e - u)
-        weighed = likelihood.curvature(targets, f).inverse_quadratic(rest)
+        weighed = objective.curvature(f).inverse_quadratic(rest)
         moved = ~(weighed <= jnp.sum(prior * rest**2, axis=1))
         rest = jnp.where(moved[:, None], 0.0, rest)
         return e - rest, jnp.sum(jnp.where(moved, 0.0, weighed))
 
     u, rest = jax.vmap(split)(f, e, proposed)
-    energy = jnp.sum(u * (ntk @ (u / ridge)), axis=(1, 2)) + rest
+    energy = jnp.sum(u * (objective.gram @ (u / objective.ridge)), axis=(1, 2)) + rest
 
     def lost(initial: Logits, a: Logits, f: Logits) -> tuple[Array, Array]:
         noise = round_off(prior, initial, a, f)
-        return jnp.sum(noise * likelihood.curvature(targets, f).matvec(noise)), largest(noise)
+        return jnp.sum(noise * objective.curvature(f).matvec(noise)), largest(noise)
 
     moved, noise = jax.vmap(lost)(initials, a, f)
     bound = (

@@ -1,22 +1,25 @@
 """The line search of every solver of the linearised network's loss."""
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ntkbayes.likelihood import Likelihood
 from ntkbayes.linalg import Curvature, Logits
+from ntkbayes.training.objective import Objective
+
+
+class Slopes(NamedTuple):
+    """Along a step, at its start: the slope of the loss, and slope and curvature of its prior part."""
+
+    loss: Float[Array, ""]
+    prior: Float[Array, ""]
+    prior_curvature: Float[Array, ""]
 
 
 def line_search(
-    likelihood: Likelihood,
-    targets: Logits,
-    logits: Logits,
-    curvature: Curvature,
-    step: Logits,
-    start_slope: Float[Array, ""],
-    prior_slope: Float[Array, ""],
-    prior_curvature: Float[Array, ""],
+    objective: Objective, logits: Logits, curvature: Curvature, step: Logits, slopes: Slopes
 ) -> tuple[Float[Array, ""], Logits, Curvature]:
     """The t > 0 that (nearly) minimises the loss along logits + t · step, and the residual and W there.
 
@@ -25,7 +28,6 @@ def line_search(
     slope's round-off. Newton's moves have to halve, or else one bisects: where the loss grows
     exponentially (counts), they would all be alike and tiny. Costs no matrix product, and near the
     solution one evaluation of the likelihood: the first t is Newton's, by the curvature at the logits.
-    The slopes are of the whole loss at 0, and of its prior part at 0.
 
     Without a slope beyond round-off t = 1: a step that moves no logit (balanced labels of coinciding
     points) still moves the weights, and all of it is wanted.
@@ -33,20 +35,20 @@ def line_search(
     eps = jnp.finfo(step.dtype).eps
 
     def steepness(curvature: Curvature) -> Array:
-        return jnp.sum(step * curvature.matvec(step)) + prior_curvature
+        return jnp.sum(step * curvature.matvec(step)) + slopes.prior_curvature
 
     def at(t: Float[Array, ""]) -> tuple[Array, Array, Logits, Curvature]:
         f = logits + t * step
-        residual = likelihood.residual(targets, f)
-        prior = prior_slope + t * prior_curvature
+        residual = objective.residual(f)
+        prior = slopes.prior + t * slopes.prior_curvature
         terms = jnp.abs(prior) + jnp.sum(jnp.abs(residual * step))
         noise = jnp.where(jnp.isfinite(terms), 8 * eps * terms, 0.0)
         slope = prior - jnp.sum(residual * step)
-        return slope, noise, residual, likelihood.curvature(targets, f)
+        return slope, noise, residual, objective.curvature(f)
 
     def unfinished(state: tuple) -> Array:
         *_, (slope, noise, _, _), count = state
-        return ~(jnp.abs(slope) <= 0.1 * jnp.abs(start_slope) + noise) & (count < 50)
+        return ~(jnp.abs(slope) <= 0.1 * jnp.abs(slopes.loss) + noise) & (count < 50)
 
     def refine(state: tuple) -> tuple:
         low, high, t, last, (slope, *_, curvature), count = state
@@ -58,8 +60,8 @@ def line_search(
         return low, high, new, jnp.abs(new - t), at(new), count + 1
 
     steep = steepness(curvature)
-    descends = (start_slope < -at(jnp.zeros_like(steep))[1]) & (steep > 0)
-    newton = -start_slope / jnp.where(descends, steep, 1.0)
+    descends = (slopes.loss < -at(jnp.zeros_like(steep))[1]) & (steep > 0)
+    newton = -slopes.loss / jnp.where(descends, steep, 1.0)
     first = jnp.where(descends, jnp.minimum(newton, 10.0), 1.0)
     endless = jnp.full_like(first, jnp.inf)
     state = (jnp.zeros_like(first), endless, first, endless, at(first), 0)

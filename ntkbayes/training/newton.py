@@ -1,50 +1,75 @@
-"""Newton's method for one trained predictor (R&W algorithm 3.3), exact to round-off.
-
-P = Θ/ridge and a = ridge · α, as in `linearised`. Shapes: n points, C logits.
-"""
+"""Newton's method for one trained predictor (R&W algorithm 3.3), exact to round-off."""
 
 from typing import NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
-from ntkbayes.likelihood import Likelihood
-from ntkbayes.linalg import (
-    Curvature,
-    CurvedInverse,
-    Gram,
-    Logits,
-    largest,
-    nan_is_an_answer,
+from ntkbayes.linalg import Curvature, CurvedInverse, Draws, Logits, largest, nan_is_an_answer
+from ntkbayes.training.accuracy import TOLERANCE, is_accurate, round_off, spread_of
+from ntkbayes.training.line_search import Slopes, line_search
+from ntkbayes.training.objective import (
+    Objective,
+    Optimum,
+    Solver,
+    TrainedPredictors,
+    not_converged,
 )
-from ntkbayes.training.accuracy import round_off, spread_of
-from ntkbayes.training.line_search import line_search
-
-
-class Mode(NamedTuple):
-    """Where Newton's method ended.
-
-    Attributes:
-        a: ridge · α, (n, C).
-        logits: f = f0 + P a, (n, C).
-        residual: max |a − r(f)|, in units of probability.
-        logit_error: of the logits, at most, round-off included.
-        spread: root mean square of f − f0.
-        num_iterations: factorisations.
-    """
-
-    a: Logits
-    logits: Logits
-    residual: Float[Array, ""]
-    logit_error: Float[Array, ""]
-    spread: Float[Array, ""]
-    num_iterations: Int[Array, ""]
-
 
 _MARGIN = 1e-4
 _PATIENCE = 3  # factors that do not halve the error
+
+
+class Newton(Solver):
+    """Newton's method on the strictly convex loss, for a ridge > 0, one initial function after another.
+
+    With a line search it converges from everywhere; undamped it does not. A factor costs O(C n³) where
+    the outputs share Θ, O((nC)³) where they do not, and some dozen products with an operator.
+
+    Args:
+        tolerance: on the error of the logits, relative to their spread. It goes on to round-off.
+        max_iterations: factors before giving up.
+    """
+
+    tolerance: float = TOLERANCE
+    max_iterations: int = 100
+
+    def solve(self, objective: Objective, initial: Draws) -> TrainedPredictors:
+        found = [self.accepted(objective, one) for one in initial]
+        return TrainedPredictors.of(objective, jax.tree.map(lambda *v: jnp.stack(v), *found))
+
+    def accepted(
+        self,
+        objective: Objective,
+        initial: Logits,
+        start: Logits | None = None,
+        *,
+        who: str = "Newton's method",
+    ) -> Optimum:
+        """The optimum for one initial function.
+
+        Args:
+            start: the first a, by default 0.
+            who: is to blame, in the error.
+
+        Raises:
+            ConvergenceError: its logits miss the tolerance.
+        """
+        found = self.optimum(objective, initial, start)
+        error, spread = found.logit_error, found.spread
+        if not bool(is_accurate(objective.likelihood, error, spread, self.tolerance)):
+            raise not_converged(who, found, self.tolerance, self.max_iterations)
+        return found
+
+    def optimum(
+        self, objective: Objective, initial: Logits, start: Logits | None = None
+    ) -> Optimum:
+        """The same, whether its logits meet the tolerance or not."""
+        return _optimum(
+            self, objective, initial, jnp.zeros_like(initial) if start is None else start
+        )
 
 
 class _Point(NamedTuple):
@@ -58,15 +83,7 @@ class _Point(NamedTuple):
 
 @nan_is_an_answer()
 @eqx.filter_jit
-def newton(
-    likelihood: Likelihood,
-    gram: Gram,
-    targets: Logits,
-    initial: Logits,
-    tolerance: float | Float[Array, ""],
-    max_iterations: int,
-    start: Logits,
-) -> Mode:
+def _optimum(solver: Newton, objective: Objective, initial: Logits, start: Logits) -> Optimum:
     """Newton's method with a line search, whose factors serve as long as steps halve.
 
     Steps cost a product each beside their factor. Where they halve no longer they are as small as
@@ -74,7 +91,7 @@ def newton(
     the tolerance of the logits' spread, with a margin that takes at most one more factor, or where new
     factors do not halve the error either.
     """
-
+    gram = objective.prior_gram
     prior = gram.variances
 
     def descend(inverse: CurvedInverse, curvature: Curvature, a: Logits) -> tuple:
@@ -88,12 +105,12 @@ def newton(
         def advance(state: tuple) -> tuple:
             last, first, _, a, count = state
             f = initial + gram @ a
-            gradient = a - likelihood.residual(targets, f)
+            gradient = a - objective.residual(f)
             da = -(gradient - inverse.matvec(gram @ gradient))
             df = gram @ da
             # a and f − f0 = P a move together, so the slope of ½ aᵀ(f − f0) is aᵀ df.
-            slopes = (jnp.sum(gradient * df), jnp.sum(a * df), jnp.sum(da * df))
-            t, _, _ = line_search(likelihood, targets, f, curvature, df, *slopes)
+            slopes = Slopes(jnp.sum(gradient * df), jnp.sum(a * df), jnp.sum(da * df))
+            t, _, _ = line_search(objective, f, curvature, df, slopes)
             here = _Point(a, f, gradient, largest(df))
             first = jnp.where(count == 0, here.size, first)
             return here, first, last.size, a + t * da, count + 1
@@ -106,18 +123,16 @@ def newton(
 
     def unfinished(state: tuple) -> Array:
         best, _, num_stale, count = state
-        is_close = best.logit_error <= _MARGIN * tolerance * best.spread
-        return ~is_close & (num_stale < _PATIENCE) & (count < max_iterations)
+        is_close = best.logit_error <= _MARGIN * solver.tolerance * best.spread
+        return ~is_close & (num_stale < _PATIENCE) & (count < solver.max_iterations)
 
     def update(state: tuple) -> tuple:
         best, a, num_stale, count = state
-        curvature = likelihood.curvature(targets, initial + gram @ a)
-        inverse = gram.curved(curvature)
-        here, first, before, a = descend(inverse, curvature, a)
+        curvature = objective.curvature(initial + gram @ a)
+        here, first, before, a = descend(gram.curved(curvature), curvature, a)
         error = 2 * (before + here.size) + largest(round_off(prior, initial, here.a, here.f))
-        new = Mode(
-            here.a, here.f, largest(here.gradient), error, spread_of(here.f, initial), count + 1
-        )
+        size = largest(here.gradient)
+        new = Optimum(here.a, here.f, size, error, spread_of(here.f, initial), count + 1)
         # Where W hardly changes along the step, a new factor squares the error, until it is round-off.
         is_stale = (first <= 0.1) & ~(error <= best.logit_error / 2)
         num_stale = jnp.where(is_stale, num_stale + 1, 0)
@@ -126,7 +141,7 @@ def newton(
         return best, a, jnp.where(jnp.isnan(error), _PATIENCE, num_stale), count + 1
 
     endless = jnp.full((), jnp.inf, dtype=start.dtype)
-    none = Mode(start, initial, endless, endless, jnp.zeros_like(endless), jnp.asarray(0))
+    none = Optimum(start, initial, endless, endless, jnp.zeros_like(endless), jnp.asarray(0))
     state = (none, start, jnp.asarray(0), jnp.asarray(0))
     best, _, _, count = jax.lax.while_loop(unfinished, update, state)
     return best._replace(num_iterations=count)

@@ -6,8 +6,8 @@ differences. Nothing here imports ntkbayes or JAX.
 
 import mpmath as mp
 import numpy as np
+from oracles.extended_precision import DIGITS, Logistic, laplace_evidence, trained
 
-DIGITS = 60
 STEP = mp.mpf(2) ** -50
 
 
@@ -101,37 +101,12 @@ def ntk(features, *, activation, depth, weight_std, bias_std, skip=False):
     return gram
 
 
-def log_evidence(gram, labels, ridge, mean=0):
+def log_evidence(gram, labels, ridge):
     """Laplace's log evidence of two classes under the logistic likelihood (R&W algorithm 3.1)."""
-    size, y = len(labels), [mp.mpf(int(label)) for label in labels]
-    covariance = gram / mp.mpf(ridge)
-    f = mp.matrix(size, 1)
-    for _ in range(200):
-        p = [1 / (1 + mp.exp(-(f[i] + mean))) for i in range(size)]
-        w = [q * (1 - q) for q in p]
-        whole = mp.matrix(size)
-        for i in range(size):
-            for j in range(size):
-                whole[i, j] = (i == j) + covariance[i, j] * w[j]
-        right = mp.matrix([w[i] * f[i] + y[i] - p[i] for i in range(size)])
-        new = mp.lu_solve(whole, covariance * right)
-        change = mp.norm(new - f, mp.inf)
-        f = f + (new - f) * min(1, 2 / change if change else 1)
-        if change < mp.mpf(10) ** (-mp.mp.dps / 2):
-            break
-    else:
-        raise ArithmeticError(f"Newton's method did not end: the last step was {change}")
-    p = [1 / (1 + mp.exp(-(f[i] + mean))) for i in range(size)]
-    a = mp.matrix([y[i] - p[i] for i in range(size)])
-    root = [mp.sqrt(q * (1 - q)) for q in p]
-    curved = mp.matrix(size)
-    for i in range(size):
-        for j in range(size):
-            curved[i, j] = (i == j) + root[i] * covariance[i, j] * root[j]
-    lower = mp.cholesky(curved)
-    density = sum(y[i] * mp.log(p[i]) + (1 - y[i]) * mp.log(1 - p[i]) for i in range(size))
-    spread = (a.T * f)[0]
-    return density - spread / 2 - sum(mp.log(lower[i, i]) for i in range(size))
+    targets = [[mp.mpf(int(label))] for label in labels]
+    zero = [[mp.mpf(0)] for _ in labels]
+    solution = trained(Logistic(), gram / mp.mpf(ridge), targets, zero, zero)
+    return laplace_evidence(Logistic(), targets, zero, *solution)
 
 
 def evidence_gradient(features, labels, *, ridge, over, **options):

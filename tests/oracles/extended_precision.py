@@ -49,7 +49,7 @@ def trained(likelihood, gram, targets, initial, start, max_iterations=60):
     """f and a with f = f0 + P a and a = r(f), from weights near them.
 
     Args:
-        gram: P, (n, n) where the outputs share it, or (nC, nC).
+        gram: P, (n, n) where the outputs share it, or (nC, nC); of NumPy or mpmath.
         targets, initial, start: Y, f0 and the first a, (n, C).
 
     Returns:
@@ -57,12 +57,12 @@ def trained(likelihood, gram, targets, initial, start, max_iterations=60):
     """
     with mpmath.workdps(DIGITS):
         n, size = np.shape(targets)
-        if gram.shape[0] == n:
-            gram = np.kron(gram, np.eye(size))
-        p = mpmath.matrix(gram.tolist())
+        p = gram if isinstance(gram, mpmath.matrix) else mpmath.matrix(gram.tolist())
+        if p.rows == n and size > 1:
+            p = mpmath.matrix(np.kron(np.reshape(list(p), (n, n)), np.eye(size)).tolist())
         f0 = mpmath.matrix(np.ravel(initial).tolist())
         a = mpmath.matrix(np.ravel(start).tolist())
-        y = [[mpmath.mpf(float(v)) for v in row] for row in np.asarray(targets)]
+        y = [[mpmath.mpf(v) for v in row] for row in targets]
 
         def state(a):
             f = f0 + p * a
@@ -100,8 +100,8 @@ def laplace_evidence(likelihood, targets, initial, f, a, log_determinant):
     """R&W 3.44."""
     with mpmath.workdps(DIGITS):
         density = sum(
-            likelihood.log_density([mpmath.mpf(float(v)) for v in y], list(row))
-            for y, row in zip(np.asarray(targets), f, strict=True)
+            likelihood.log_density([mpmath.mpf(v) for v in y], list(row))
+            for y, row in zip(targets, f, strict=True)
         )
-        moved = f - np.vectorize(mpmath.mpf)(np.asarray(initial, dtype=float))
+        moved = f - np.vectorize(mpmath.mpf, otypes=[object])(initial)
         return density - np.sum(a * moved) / 2 - log_determinant / 2

@@ -14,8 +14,9 @@ import ntkbayes as nb
 from ntkbayes.errors import ConvergenceError
 from ntkbayes.likelihood import Bernoulli, Categorical, Normal, Poisson
 from ntkbayes.linalg import SharedGram
-from ntkbayes.training import linearised
 from ntkbayes.training.accuracy import error_bounds
+from ntkbayes.training.linearised import solver_for, train
+from ntkbayes.training.objective import Objective
 
 COUNT = 12
 RNG = np.random.default_rng(0)
@@ -45,6 +46,11 @@ PROBLEMS = {
 RIDGES = (1e-12, 1e-8, 1e-3, 1.0, 1e6)
 
 
+def draws(objective, starts, centre, **settings):
+    """The trained predictors from many initial functions around a centre."""
+    return solver_for(objective, centre=centre, **settings).solve(objective, starts)
+
+
 def errors(truth, gram, targets, initial, a, logits):
     """By how much the logits are off, at most, beside the exact solution and its log determinant."""
     f, exact_a, log_determinant = exact.trained(truth, np.asarray(gram), targets, initial, a)
@@ -59,9 +65,9 @@ def test_the_stated_error_of_logits_bounds_that_to_60_digits(name, ridge):
     zero = jnp.zeros(targets.shape)
     if name == "counts of 1e+06" and ridge == 1e-12:  # cond(I + W P) is 1e19
         with pytest.raises(ConvergenceError, match="Newton's method leaves logits off by up to"):
-            linearised.train(likelihood, GRAM, jnp.asarray(targets), zero, ridge=ridge)
+            train(Objective(likelihood, GRAM, jnp.asarray(targets), ridge), zero)
         return
-    found = linearised.train(likelihood, GRAM, jnp.asarray(targets), zero, ridge=ridge)
+    found = train(Objective(likelihood, GRAM, jnp.asarray(targets), ridge), zero)
     given = truth, GRAM / ridge, targets, np.asarray(zero), ridge * np.asarray(found.alpha)
     error, _ = errors(*given, np.asarray(found.logits))
     assert error <= found.logit_error
@@ -76,8 +82,8 @@ def test_the_stated_error_of_draws_bounds_that_to_60_digits(name, ridge):
     zero = jnp.zeros(targets.shape)
     starts = jax.random.normal(jax.random.key(1), (3, *targets.shape))
     given = likelihood, GRAM, jnp.asarray(targets)
-    centre = linearised.train(*given, zero, ridge=ridge)
-    many = linearised.train_many(*given, starts, centre, zero, ridge=ridge)
+    centre = train(Objective(*given, ridge), zero)
+    many = draws(Objective(*given, ridge), starts, centre)
     for start, alpha, stated in zip(starts, many.alpha, many.logit_error, strict=True):
         f = np.asarray(start + GRAM @ alpha)
         start = np.asarray(start)
@@ -104,18 +110,12 @@ def test_the_bound_on_errors_of_draws_is_one_and_at_most_twice_the_energy_where_
     e = 1e-6 * np.asarray(likelihood.project(jnp.asarray(rng.standard_normal((1, n, size)))))
     a = e + np.asarray(likelihood.residual(jnp.asarray(targets), jnp.asarray(f[0])))[None]
 
+    objective = Objective(likelihood, GRAM, jnp.asarray(targets), weight)
+
     def bound_at(centre):
-        curvature = likelihood.curvature(jnp.asarray(targets), jnp.asarray(centre))
-        preconditioner = GRAM.preconditioner(
-            weight, curvature, is_flat=likelihood.is_flat, num_draws=1, dtype=jnp.float64
-        )
-        arrays = (jnp.asarray(v) for v in (f, a, f))
-        initial, a_, f_ = arrays
-        return float(
-            error_bounds(
-                likelihood, GRAM, weight, jnp.asarray(targets), initial, preconditioner, a_, f_
-            )[1][0]
-        )
+        steps = objective.preconditioner(jnp.asarray(centre), num_draws=1, dtype=jnp.float64)
+        initial, a_, f_ = (jnp.asarray(v) for v in (f, a, f))
+        return float(error_bounds(objective, initial, steps, a_, f_)[1][0])
 
     blocks = np.asarray(likelihood.curvature(jnp.asarray(targets), jnp.asarray(f[0])).blocks)
     w = np.zeros((n, size, n, size))
@@ -165,8 +165,8 @@ def test_a_kernel_of_zeros_leaves_the_prior():
     gram, targets = SharedGram(jnp.zeros((COUNT, COUNT))), jnp.asarray(MULTICLASS[2])
     starts = jax.random.normal(jax.random.key(0), (2, *targets.shape))
     given = Categorical(), gram, targets
-    centre = linearised.train(*given, jnp.zeros_like(targets), ridge=0.1)
-    many = linearised.train_many(*given, starts, centre, jnp.zeros_like(targets), ridge=0.1)
+    centre = train(Objective(*given, 0.1), jnp.zeros_like(targets))
+    many = draws(Objective(*given, 0.1), starts, centre)
     np.testing.assert_allclose(0.1 * centre.alpha, targets - 1 / 3, atol=1e-15)
     np.testing.assert_allclose(0.1 * many.alpha, targets[None] - jax.nn.softmax(starts), atol=1e-14)
     assert centre.logit_error == 0

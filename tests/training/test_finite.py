@@ -11,10 +11,13 @@ import pytest
 import ntkbayes as nb
 from ntkbayes.errors import ConfigurationError, DivergenceError, StorageError
 from ntkbayes.likelihood import Bernoulli, Categorical, Normal
-from ntkbayes.training import flow, linearised
+from ntkbayes.linalg import SharedGram
 from ntkbayes.training import networks as finite
+from ntkbayes.training.flow import GradientFlow
+from ntkbayes.training.linearised import train
 from ntkbayes.training.networks import Trainer
 from ntkbayes.training.networks.trainer import _batch
+from ntkbayes.training.objective import Objective
 
 KEY = jax.random.key(0)
 X = jax.random.normal(KEY, (12, 2))
@@ -34,7 +37,7 @@ def linear(features):
         lambda key, x: jax.random.normal(key, (3, 3)),
         lambda params, x: jnp.concatenate([jnp.sin(x), jnp.ones((len(x), 1))], axis=1) @ params,
     )
-    return network, at @ at.T
+    return network, SharedGram(at @ at.T)
 
 
 LINEAR, NTK = linear(X)
@@ -61,7 +64,7 @@ def test_gradient_descent_on_a_linear_network_ends_in_the_linearised_solution(ta
     trainer = linear_trainer()
     state = trainer.run(trainer.start(LINEAR_START, targets), X, targets, num_steps=3000)
     initial = LINEAR.apply(LINEAR_START[0], X)
-    exact = linearised.train(Categorical(), NTK, targets, initial, ridge=RIDGE)
+    exact = train(Objective(Categorical(), NTK, targets, RIDGE), initial)
     np.testing.assert_allclose(LINEAR.apply(state.params[0], X), exact.logits, atol=1e-8)
 
 
@@ -69,7 +72,7 @@ def test_steps_times_their_size_are_the_time_of_gradient_flow():
     trainer = linear_trainer(step_size=1e-4)
     state = trainer.advance(trainer.start(LINEAR_START, Y), X, Y, 5000)
     initial = LINEAR.apply(LINEAR_START[0], X)
-    exact = flow.flow(Categorical(), NTK, Y, initial[None], ridge=RIDGE, time=0.5)
+    exact = GradientFlow(0.5).solve(Objective(Categorical(), NTK, Y, RIDGE), initial[None])
     expected = initial + NTK @ exact.alpha[0]
     np.testing.assert_allclose(LINEAR.apply(state.params[0], X), expected, atol=1e-3)
 
@@ -200,7 +203,7 @@ def test_adam_reaches_the_same_solution_of_a_convex_problem():
     trainer = linear_trainer(optimizer=optax.adam(optax.exponential_decay(0.1, 300, 0.3)))
     state = trainer.run(trainer.start(LINEAR_START, Y), X, Y, num_steps=3000)
     initial = LINEAR.apply(LINEAR_START[0], X)
-    exact = linearised.train(Categorical(), NTK, Y, initial, ridge=RIDGE)
+    exact = train(Objective(Categorical(), NTK, Y, RIDGE), initial)
     np.testing.assert_allclose(LINEAR.apply(state.params[0], X), exact.logits, atol=1e-4)
 
 

@@ -1,5 +1,7 @@
 """The trained predictor of a linearised network: THEORY 2, 3 and 4 (oracles 3 and 4)."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,7 +19,11 @@ from ntkbayes.errors import (
 )
 from ntkbayes.likelihood import Bernoulli, Categorical, Normal
 from ntkbayes.linalg import SharedGram
-from ntkbayes.training import flow, linearised
+from ntkbayes.training.conjugate_gradients import ConjugateGradients
+from ntkbayes.training.flow import GradientFlow
+from ntkbayes.training.linearised import EXACT_POINTS, solver_for, train
+from ntkbayes.training.newton import Newton
+from ntkbayes.training.objective import Objective
 
 NETWORK = nb.networks.mlp(depth=1, activation="relu", weight_std=1.5, bias_std=0.3)
 COUNT = 16
@@ -58,6 +64,11 @@ def mismatch(likelihood, ntk, targets, initial, alpha, ridge):
     return np.abs(np.asarray(alpha).reshape(r.shape) - np.asarray(r) / ridge).max()
 
 
+def draws(objective, starts, centre, **settings):
+    """The trained predictors from many initial functions around a centre."""
+    return solver_for(objective, centre=centre, **settings).solve(objective, starts)
+
+
 # --- ridge > 0 -----------------------------------------------------------------------------------
 
 
@@ -66,7 +77,7 @@ def mismatch(likelihood, ntk, targets, initial, alpha, ridge):
 def test_newton_equals_scipy(kind, ridge):
     likelihood, truth, ntk, targets = problem(kind)
     initial = initials(targets, 1, 1.0)[0]
-    found = linearised.train(likelihood, ntk, targets, initial, ridge=ridge)
+    found = train(Objective(likelihood, ntk, targets, ridge), initial)
     a = oracle.map_weights(truth, np.array(ntk) / ridge, np.array(targets), np.array(initial))
     np.testing.assert_allclose(ridge * found.alpha, a, atol=1e-8)
     np.testing.assert_allclose(found.logits, initial + np.array(ntk) @ a / ridge, atol=1e-6)
@@ -77,7 +88,7 @@ def test_newton_equals_scipy(kind, ridge):
 def test_newton_solves_the_fixed_point_of_theory_2(kind, ridge):
     likelihood, _, ntk, targets = problem(kind)
     initial = initials(targets, 1, 2.0)[0]
-    found = linearised.train(likelihood, ntk, targets, initial, ridge=ridge)
+    found = train(Objective(likelihood, ntk, targets, ridge), initial)
     assert found.residual <= 1e-10
     np.testing.assert_allclose(found.logits, initial + ntk @ found.alpha, rtol=1e-12)
     assert mismatch(likelihood, ntk, targets, initial, found.alpha, ridge) <= 2e-10 / ridge
@@ -89,31 +100,25 @@ def test_every_draw_solves_the_fixed_point_and_equals_newton(kind, ridge):
     likelihood, _, ntk, targets = problem(kind)
     starts = initials(targets, 12, 1.5)
     zero = jnp.zeros_like(targets)
-    centre = linearised.train(likelihood, ntk, targets, zero, ridge=ridge)
-    many = linearised.train_many(
-        likelihood, ntk, targets, starts, centre, zero, ridge=ridge, tolerance=1e-8
-    )
+    centre = train(Objective(likelihood, ntk, targets, ridge), zero)
+    many = draws(Objective(likelihood, ntk, targets, ridge), starts, centre, tolerance=1e-8)
     assert float(jnp.max(many.residual)) <= 1e-8
     assert mismatch(likelihood, ntk, targets, starts, many.alpha, ridge) <= 2e-8 / ridge
     one_by_one = jnp.stack(
-        [linearised.train(likelihood, ntk, targets, f0, ridge=ridge).alpha for f0 in starts]
+        [train(Objective(likelihood, ntk, targets, ridge), f0).alpha for f0 in starts]
     )
     np.testing.assert_allclose(ridge * many.alpha, ridge * one_by_one, atol=1e-6)
 
 
-def test_draws_solved_in_blocks_equal_draws_solved_at_once(monkeypatch):
+def test_draws_solved_in_blocks_equal_draws_solved_at_once():
     likelihood, _, ntk, targets = problem("3 classes")
     starts = initials(targets, 7, 1.0)
-    zero = jnp.zeros_like(targets)
-    centre = linearised.train(likelihood, ntk, targets, zero, ridge=0.1)
+    objective = Objective(likelihood, ntk, targets, 0.1)
+    centre = train(objective, jnp.zeros_like(targets))
     finished = []
-    solve = lambda: linearised.train_many(  # noqa: E731
-        likelihood, ntk, targets, starts, centre, zero, ridge=0.1, progress=finished.append
-    )
-    whole = solve()
-    monkeypatch.setattr(linearised, "_BLOCK_NUMBERS", 3 * targets.size)
-    monkeypatch.setattr(linearised, "_BLOCK_COLUMNS", 0)
-    blocks = solve()
+    at_once = ConjugateGradients(centre=centre, progress=finished.append)
+    in_blocks = dataclasses.replace(at_once, block_numbers=3 * targets.size, block_columns=0)
+    whole, blocks = (solver.solve(objective, starts) for solver in (at_once, in_blocks))
     assert finished == [7, 3, 3, 1]
     assert blocks.alpha.shape == whole.alpha.shape
     np.testing.assert_allclose(blocks.alpha, whole.alpha, atol=1e-6)
@@ -122,20 +127,23 @@ def test_draws_solved_in_blocks_equal_draws_solved_at_once(monkeypatch):
 def many_points(kind):
     """As many as take conjugate gradients instead of Newton's method."""
     likelihood, _, classes = KINDS[kind]
-    features, labels = oracle.blobs(5, linearised.EXACT_POINTS + 1, classes)
+    features, labels = oracle.blobs(5, EXACT_POINTS + 1, classes)
     return likelihood, ntk_of(features), encoded(likelihood, np.eye(classes)[labels])
 
 
 @each_kind
 @pytest.mark.parametrize("ridge", [1e-6, 0.1])
-def test_conjugate_gradients_of_many_points_equal_newton(kind, ridge, monkeypatch):
+def test_conjugate_gradients_of_many_points_equal_newton(kind, ridge):
     likelihood, ntk, targets = many_points(kind)
-    initial = initials(targets, 1, 2.0)[0]
-    found = linearised.train(likelihood, ntk, targets, initial, ridge=ridge, tolerance=1e-9)
-    monkeypatch.setattr(linearised, "EXACT_POINTS", len(targets))
-    exact = linearised.train(likelihood, ntk, targets, initial, ridge=ridge, tolerance=1e-9)
-    assert found.num_iterations > exact.num_iterations  # another way, indeed
-    assert max(found.residual, exact.residual) <= 1e-10
+    initial = initials(targets, 1, 2.0)
+    objective = Objective(likelihood, ntk, targets, ridge)
+    assert isinstance(solver_for(objective), ConjugateGradients)
+    found, exact = (
+        solver.solve(objective, initial)
+        for solver in (solver_for(objective, tolerance=1e-9), Newton(1e-9))
+    )
+    assert found.num_iterations[0] > exact.num_iterations[0]  # another way, indeed
+    assert max(found.residual[0], exact.residual[0]) <= 1e-10
     np.testing.assert_allclose(ridge * found.alpha, ridge * exact.alpha, atol=1e-7)
 
 
@@ -143,11 +151,9 @@ def test_conjugate_gradients_of_many_points_equal_newton(kind, ridge, monkeypatc
 def test_few_draws_that_share_one_factor_equal_each_alone(kind):
     likelihood, ntk, targets = many_points(kind)
     starts, zero = initials(targets, 3, 1.0), jnp.zeros_like(targets)
-    centre = linearised.train(likelihood, ntk, targets, zero, ridge=0.1)
-    many = linearised.train_many(
-        likelihood, ntk, targets, starts, centre, zero, ridge=0.1, tolerance=1e-8
-    )
-    alone = [linearised.train(likelihood, ntk, targets, f0, ridge=0.1) for f0 in starts]
+    centre = train(Objective(likelihood, ntk, targets, 0.1), zero)
+    many = draws(Objective(likelihood, ntk, targets, 0.1), starts, centre, tolerance=1e-8)
+    alone = [train(Objective(likelihood, ntk, targets, 0.1), f0) for f0 in starts]
     assert float(jnp.max(many.residual)) <= 1e-8
     for one, alpha in zip(alone, many.alpha, strict=True):
         np.testing.assert_allclose(0.1 * alpha, 0.1 * one.alpha, atol=1e-6)
@@ -159,10 +165,11 @@ def test_factors_in_float32_reach_the_tolerance_of_float64(kind):
     starts, zero = initials(targets, 20, 1.0), jnp.zeros_like(targets)
     found = []
     for dtype in (jnp.float64, jnp.float32):
-        settings = {"ridge": 0.1, "factor_dtype": dtype, "tolerance": 1e-9}
-        centre = linearised.train(likelihood, ntk, targets, zero, **settings)
-        few = linearised.train_many(likelihood, ntk, targets, starts[:2], centre, zero, **settings)
-        many = linearised.train_many(likelihood, ntk, targets, starts, centre, zero, **settings)
+        settings = {"factor_dtype": dtype, "tolerance": 1e-9}
+        objective = Objective(likelihood, ntk, targets, 0.1)
+        centre = train(objective, zero, **settings)
+        few = draws(objective, starts[:2], centre, **settings)
+        many = draws(objective, starts, centre, **settings)
         assert centre.residual <= 1e-10
         assert float(jnp.max(few.residual)) <= 1e-8
         assert float(jnp.max(many.residual)) <= 1e-8
@@ -177,8 +184,8 @@ def test_weights_of_softmax_sum_to_zero_over_classes():
     likelihood, _, ntk, targets = problem("3 classes")
     starts = initials(targets, 5, 3.0)
     zero = jnp.zeros_like(targets)
-    centre = linearised.train(likelihood, ntk, targets, zero, ridge=0.01)
-    many = linearised.train_many(likelihood, ntk, targets, starts, centre, zero, ridge=0.01)
+    centre = train(Objective(likelihood, ntk, targets, 0.01), zero)
+    many = draws(Objective(likelihood, ntk, targets, 0.01), starts, centre)
     for alpha in (centre.alpha, many.alpha):
         assert float(jnp.max(jnp.abs(0.01 * jnp.sum(alpha, axis=-1)))) <= 3e-8
 
@@ -191,7 +198,7 @@ def test_full_newton_steps_cycle_for_ever_where_a_line_search_converges():
         oracle.Logistic(), np.array(gram), np.ones((1, 1)), np.array(initial), 100
     )
     np.testing.assert_allclose(wrong, 1.0, atol=1e-12)
-    found = linearised.train(Bernoulli(), gram, targets, initial, ridge=1.0)
+    found = train(Objective(Bernoulli(), gram, targets, 1.0), initial)
     assert found.residual <= 1e-10
     # a = 1 - σ(-50 + 1000 a), by bisection.
     low, high = 0.0, 1.0
@@ -208,7 +215,7 @@ def test_newton_converges_from_huge_initial_functions_where_full_steps_do_not(ki
     likelihood, truth, ntk, targets = problem(kind)
     starts = initials(targets, 6, 50.0, seed=1)
     for initial in starts:
-        found = linearised.train(likelihood, ntk, targets, initial, ridge=0.01)
+        found = train(Objective(likelihood, ntk, targets, 0.01), initial)
         assert found.residual <= 1e-10
         assert found.num_iterations <= 50
         full = oracle.undamped_newton(
@@ -222,10 +229,8 @@ def test_draws_converge_from_huge_initial_functions(kind):
     likelihood, _, ntk, targets = problem(kind)
     starts = initials(targets, 6, 50.0, seed=1)
     zero = jnp.zeros_like(targets)
-    centre = linearised.train(likelihood, ntk, targets, zero, ridge=0.01)
-    many = linearised.train_many(
-        likelihood, ntk, targets, starts, centre, zero, ridge=0.01, tolerance=1e-8
-    )
+    centre = train(Objective(likelihood, ntk, targets, 0.01), zero)
+    many = draws(Objective(likelihood, ntk, targets, 0.01), starts, centre, tolerance=1e-8)
     assert float(jnp.max(many.residual)) <= 1e-8
 
 
@@ -236,11 +241,11 @@ def test_too_few_iterations_are_an_error():
     with pytest.raises(
         ConvergenceError, match=r"Newton's method leaves logits off by up to .* after 1 iterations"
     ):
-        linearised.train(likelihood, ntk, targets, zero, ridge=0.01, max_iterations=1)
-    centre = linearised.train(likelihood, ntk, targets, zero, ridge=0.01)
+        Newton(max_iterations=1).solve(Objective(likelihood, ntk, targets, 0.01), zero[None])
+    centre = train(Objective(likelihood, ntk, targets, 0.01), zero)
     with pytest.raises(ConvergenceError, match=r"training many draws leaves logits off"):
-        linearised.train_many(
-            likelihood, ntk, targets, starts, centre, zero, ridge=0.01, max_iterations=1
+        ConjugateGradients(max_iterations=1, centre=centre).solve(
+            Objective(likelihood, ntk, targets, 0.01), starts
         )
 
 
@@ -252,8 +257,8 @@ def test_normal_likelihood_gives_kernel_ridge_regression(ridge):
     targets = initials(jnp.zeros((COUNT, 2)), 1, 1.0, seed=2)[0]
     starts = initials(targets, 4, 1.0, seed=3)
     zero = jnp.zeros_like(targets)
-    centre = linearised.train(likelihood, ntk, targets, zero, ridge=ridge)
-    many = linearised.train_many(likelihood, ntk, targets, starts, centre, zero, ridge=ridge)
+    centre = train(Objective(likelihood, ntk, targets, ridge), zero)
+    many = draws(Objective(likelihood, ntk, targets, ridge), starts, centre)
     noisy = np.array(ntk) + ridge * 0.25 * np.eye(COUNT)
     np.testing.assert_allclose(centre.alpha, np.linalg.solve(noisy, targets), rtol=1e-7, atol=1e-9)
     for f0, alpha in zip(starts, many.alpha, strict=True):
@@ -286,11 +291,9 @@ def test_training_always_reaches_its_tolerance(
     starts = initials(targets, 4, scale, seed)
     ntk, ridge, zero = ntk_of(features), 10.0**ridge_exponent, jnp.zeros_like(targets)
 
-    centre = linearised.train(likelihood, ntk, targets, zero, ridge=ridge)
-    alone = linearised.train(likelihood, ntk, targets, starts[0], ridge=ridge)
-    many = linearised.train_many(
-        likelihood, ntk, targets, starts, centre, zero, ridge=ridge, tolerance=1e-9
-    )
+    centre = train(Objective(likelihood, ntk, targets, ridge), zero)
+    alone = train(Objective(likelihood, ntk, targets, ridge), starts[0])
+    many = draws(Objective(likelihood, ntk, targets, ridge), starts, centre, tolerance=1e-9)
     assert max(centre.residual, alone.residual / max(1.0, scale)) <= 1e-10
     moved = jnp.sqrt(jnp.mean((ntk @ many.alpha) ** 2, axis=(1, 2)))
     assert jnp.all(many.logit_error <= 1e-9 * jnp.maximum(moved, likelihood.unit))
@@ -308,8 +311,8 @@ def test_without_ridge_training_is_the_closed_form_of_theory_3():
     likelihood, _, ntk, targets = problem("3 classes", smooth=0.2)
     starts = initials(targets, 4, 1.5)
     zero = jnp.zeros_like(targets)
-    centre = linearised.train(likelihood, ntk, targets, zero, ridge=0.0)
-    many = linearised.train_many(likelihood, ntk, targets, starts, centre, zero, ridge=0.0)
+    centre = train(Objective(likelihood, ntk, targets, 0.0), zero)
+    many = draws(Objective(likelihood, ntk, targets, 0.0), starts, centre)
     assert centre.num_iterations == 0
     for f0, alpha in zip([zero, *starts], [centre.alpha, *many.alpha], strict=True):
         dense = oracle.ridgeless_weights(np.array(ntk), np.array(targets), np.array(f0))
@@ -325,15 +328,15 @@ def test_without_ridge_training_is_the_closed_form_of_theory_3():
 def test_as_the_ridge_goes_to_zero_theory_2_becomes_theory_3_at_a_linear_rate(kind):
     likelihood, _, ntk, targets = problem(kind, smooth=0.3)
     initial = initials(targets, 1, 1.0)[0]
-    limit = linearised.train(likelihood, ntk, targets, initial, ridge=0.0).logits
+    limit = train(Objective(likelihood, ntk, targets, 0.0), initial).logits
     # A ridge is small where it is small against Θ's eigenvalues times the curvature.
     ridges = [1e-4, 1e-5, 1e-6]
     gaps = [
         float(
             jnp.max(
                 jnp.abs(
-                    linearised.train(
-                        likelihood, ntk, targets, initial, ridge=ridge, tolerance=1e-9
+                    train(
+                        Objective(likelihood, ntk, targets, ridge), initial, tolerance=1e-9
                     ).logits
                     - limit
                 )
@@ -350,7 +353,7 @@ def test_without_ridge_one_hot_targets_are_refused(kind):
     likelihood, _, ntk, targets = problem(kind)
     zero = jnp.zeros_like(targets)
     with pytest.raises(RidgeError, match="smooth the targets"):
-        linearised.train(likelihood, ntk, targets, zero, ridge=0.0)
+        train(Objective(likelihood, ntk, targets, 0.0), zero)
 
 
 def test_without_ridge_a_singular_kernel_is_an_error_of_convergence():
@@ -359,7 +362,7 @@ def test_without_ridge_a_singular_kernel_is_an_error_of_convergence():
     features = np.repeat(oracle.blobs(3, COUNT // 2, 2)[0], 2, axis=0)
     zero = jnp.zeros_like(targets)
     with pytest.raises((ConvergenceError, NotPositiveDefiniteError)):
-        linearised.train(likelihood, ntk_of(features), targets, zero, ridge=0.0)
+        train(Objective(likelihood, ntk_of(features), targets, 0.0), zero)
 
 
 # --- finite time ---------------------------------------------------------------------------------
@@ -369,11 +372,9 @@ def test_without_ridge_a_singular_kernel_is_an_error_of_convergence():
 def test_at_time_zero_nothing_has_been_learnt(kind):
     likelihood, _, ntk, targets = problem(kind)
     starts = initials(targets, 2, 1.0)
-    end = flow.flow(likelihood, ntk, targets, starts, ridge=0.1, time=0.0)
+    end = GradientFlow(0.0).solve(Objective(likelihood, ntk, targets, 0.1), starts)
     np.testing.assert_array_equal(end.alpha, 0)
-    single = flow.train_from(
-        likelihood, ntk, targets, starts[0], ridge=0.1, time=0.0, tolerance=1e-10
-    )
+    single = train(Objective(likelihood, ntk, targets, 0.1), starts[0], time=0.0, tolerance=1e-10)
     np.testing.assert_array_equal(single.logits, starts[0])
 
 
@@ -381,8 +382,8 @@ def test_one_initial_function_flows_as_it_does_among_many():
     likelihood, _, ntk, targets = problem("binary")
     given = (likelihood, ntk, targets)
     starts = initials(targets, 2, 1.0)
-    many = flow.flow(*given, starts, ridge=0.1, time=2.0)
-    single = flow.train_from(*given, starts[0], ridge=0.1, time=2.0, tolerance=1e-10)
+    many = GradientFlow(2.0).solve(Objective(*given, 0.1), starts)
+    single = train(Objective(*given, 0.1), starts[0], time=2.0, tolerance=1e-10)
     np.testing.assert_allclose(single.logits, starts[0] + ntk @ many.alpha[0], atol=1e-6)
 
 
@@ -390,18 +391,18 @@ def test_one_initial_function_flows_as_it_does_among_many():
 def test_at_large_time_the_flow_ends_in_the_ridge_solution(kind):
     likelihood, _, ntk, targets = problem(kind)
     starts = initials(targets, 2, 1.0)
-    end = flow.flow(likelihood, ntk, targets, starts, ridge=0.1, time=1000.0)
+    end = GradientFlow(1000.0).solve(Objective(likelihood, ntk, targets, 0.1), starts)
     for f0, alpha in zip(starts, end.alpha, strict=True):
-        f = linearised.train(likelihood, ntk, targets, f0, ridge=0.1).logits
+        f = train(Objective(likelihood, ntk, targets, 0.1), f0).logits
         np.testing.assert_allclose(f0 + ntk @ alpha, f, atol=1e-6)
 
 
 def test_at_large_time_the_flow_without_ridge_ends_in_the_closed_form():
     likelihood, _, ntk, targets = problem("3 classes", smooth=0.3)
     starts = initials(targets, 2, 1.0)
-    end = flow.flow(likelihood, ntk, targets, starts, ridge=0.0, time=1e6)
+    end = GradientFlow(1e6).solve(Objective(likelihood, ntk, targets, 0.0), starts)
     for f0, alpha in zip(starts, end.alpha, strict=True):
-        f = linearised.train(likelihood, ntk, targets, f0, ridge=0.0).logits
+        f = train(Objective(likelihood, ntk, targets, 0.0), f0).logits
         np.testing.assert_allclose(f0 + ntk @ alpha, f, atol=1e-5)
 
 
@@ -410,7 +411,7 @@ def test_at_large_time_the_flow_without_ridge_ends_in_the_closed_form():
 def test_at_any_time_the_flow_equals_scipy(kind, ridge, time):
     likelihood, truth, ntk, targets = problem(kind)  # one-hot is fine: time is finite
     starts = initials(targets, 2, 1.0)
-    end = flow.flow(likelihood, ntk, targets, starts, ridge=ridge, time=time)
+    end = GradientFlow(time).solve(Objective(likelihood, ntk, targets, ridge), starts)
     for f0, alpha in zip(starts, end.alpha, strict=True):
         f = oracle.flow(truth, np.array(ntk), np.array(targets), np.array(f0), ridge, time)
         np.testing.assert_allclose(f0 + ntk @ alpha, f, atol=1e-5)
@@ -424,8 +425,8 @@ def test_one_hot_logits_grow_as_the_logarithm_of_time_without_ridge():
     # One point, Θ = 1, one logit: df/dt = 1 − σ(f), so f + e^f = t + f0 + e^f0.
     one = jnp.ones((1, 1))
     for time in (1e2, 1e4, 1e6):
-        end = flow.flow(
-            Bernoulli(), SharedGram(one), one, jnp.zeros((1, 1, 1)), ridge=0.0, time=time
+        end = GradientFlow(time).solve(
+            Objective(Bernoulli(), SharedGram(one), one, 0.0), jnp.zeros((1, 1, 1))
         )
         f = float(end.alpha[0, 0, 0])
         assert f + np.exp(f) == pytest.approx(time + 1, rel=1e-5)
@@ -434,27 +435,18 @@ def test_one_hot_logits_grow_as_the_logarithm_of_time_without_ridge():
 @each_kind
 def test_explicit_and_implicit_steps_agree(kind):
     likelihood, _, ntk, targets = problem(kind)
-    starts = initials(targets, 2, 1.0)
-    given = (
-        likelihood,
-        ntk,
-        targets,
-        starts,
-        jnp.asarray(0.1),
-        jnp.asarray(3.0),
-        1e-8,
-        jnp.ones(()),
-    )
-    explicit, implicit = flow._explicit(*given)[0], flow._implicit(*given)[0]
+    objective, starts = Objective(likelihood, ntk, targets, 0.1), initials(targets, 2, 1.0)
+    flow = GradientFlow(3.0)
+    explicit, implicit = (run(objective, starts)[0] for run in (flow.explicit, flow.implicit))
     np.testing.assert_allclose(explicit, implicit, atol=1e-6)
 
 
-def test_a_flow_too_long_and_too_large_is_refused_before_it_starts(monkeypatch):
+def test_a_flow_too_long_and_too_large_is_refused_before_it_starts():
     size = 20
-    monkeypatch.setattr(flow, "MAX_JACOBIAN", 2 * size - 1)
     zeros = jnp.zeros((size, 2))
+    objective = Objective(Categorical(), SharedGram(jnp.eye(size)), zeros, 0.1)
     with pytest.raises(ConfigurationError, match="infinite time"):
-        flow.flow(Categorical(), SharedGram(jnp.eye(size)), zeros, zeros[None], ridge=0.1, time=1e7)
+        GradientFlow(1e7, max_jacobian=2 * size - 1).solve(objective, zeros[None])
 
 
 def test_newton_reaches_counts_whose_loss_grows_exponentially():
@@ -464,6 +456,6 @@ def test_newton_reaches_counts_whose_loss_grows_exponentially():
     network = nb.networks.mlp(depth=1, activation="relu", weight_std=1.5, bias_std=0.5)
     gram = nb.NTKPrior(network, ridge=0.4).gram(features).ntk
     likelihood = nb.likelihood.Poisson()
-    found = linearised.train(likelihood, gram, counts, jnp.zeros((20, 1)), ridge=0.4)
+    found = train(Objective(likelihood, gram, counts, 0.4), jnp.zeros((20, 1)))
     expected = oracle.map_weights(oracle.Counts(), np.array(gram) / 0.4, counts, np.zeros((20, 1)))
     np.testing.assert_allclose(found.alpha * 0.4, expected, rtol=1e-8, atol=1e-8)

@@ -12,8 +12,9 @@ from ntkbayes.linalg import (
     SharedGram,
     SharedPreconditioner,
 )
-from ntkbayes.training import linearised
-from ntkbayes.training.conjugate_gradients import restarted
+from ntkbayes.training.conjugate_gradients import ConjugateGradients
+from ntkbayes.training.linearised import train
+from ntkbayes.training.objective import Objective
 
 SIZE, CLASSES, RIDGE = 40, 4, 0.3
 RNG = np.random.default_rng(0)
@@ -117,18 +118,19 @@ def test_pairs_save_most_of_the_steps():
     likelihood = Categorical()
     targets = jnp.asarray(np.eye(CLASSES)[LABELS])
     zero = jnp.zeros_like(targets)
-    centre = linearised.train(likelihood, GRAM, targets, zero, ridge=0.01)
+    objective = Objective(likelihood, GRAM, targets, 0.01)
+    centre = train(objective, zero)
     initials = jnp.asarray(3 * RNG.standard_normal((4, SIZE, CLASSES)))
-    found = likelihood.curvature(targets, centre.logits)
+    curvature_there = objective.curvature(centre.logits)
     counts = {}
     for num_draws, kind in ((1, SharedPreconditioner), (4, PairedPreconditioner)):
-        steps = preconditioner(likelihood, num_draws, found, ridge=0.01)
+        steps = preconditioner(likelihood, num_draws, curvature_there, ridge=0.01)
         assert isinstance(steps, kind)
-        given = (likelihood, GRAM, jnp.asarray(0.01), targets, initials)
-        solved = restarted(*given, jnp.zeros_like(initials), steps, 1e-8, 500)
-        assert float(jnp.max(solved.residual)) <= 1e-8
-        assert solved.shortfall(1e-8) <= 1
-        counts[kind] = int(jnp.max(solved.num_iterations))
+        solver = ConjugateGradients(1e-8)
+        found = solver.restarted(objective, initials, jnp.zeros_like(initials), steps)
+        assert float(jnp.max(found.optimum.residual)) <= 1e-8
+        assert found.shortfall(1e-8) <= 1
+        counts[kind] = int(jnp.max(found.optimum.num_iterations))
     assert counts[PairedPreconditioner] <= 0.6 * counts[SharedPreconditioner]
 
 

@@ -22,7 +22,7 @@ from ntkbayes.laws.problem import Problem
 from ntkbayes.linalg import CholeskyFactor, Curvature, Draws, FormedBlock, Logits, Square
 from ntkbayes.priors.paths import conditioned_tangent_process
 from ntkbayes.ranges import Range, real_field, whole_field
-from ntkbayes.training import linearised
+from ntkbayes.training.linearised import train
 
 Positions = Float[Array, "chains samples n moving"]
 Whitened = Float[Array, "chains samples n classes"]
@@ -165,13 +165,7 @@ class ChainMethod(Method[SampledLaw]):
 
 def laplace_mode(problem: Problem, factor: CholeskyFactor) -> Mode:
     """Mode of the posterior: ẑ = ridge Lᵀ α (THEORY 2)."""
-    found = linearised.train(
-        problem.likelihood,
-        problem.gram.ntk,
-        problem.targets,
-        problem.mean,
-        ridge=problem.ridge,
-    )
+    found = train(problem.objective, problem.mean)
     score = problem.ridge * found.alpha
     whitened = problem.gram.ntk.like(factor.lower).T @ score
     curvature = problem.likelihood.curvature(problem.targets, found.logits)

@@ -25,8 +25,8 @@ from ntkbayes.linalg import (
 )
 from ntkbayes.priors.paths import InitialProcess
 from ntkbayes.ranges import Range, real_field
-from ntkbayes.training import linearised
 from ntkbayes.training.accuracy import TOLERANCE
+from ntkbayes.training.linearised import train
 from ntkbayes.training.matrices import inverse_matrices
 
 
@@ -136,14 +136,7 @@ class FirstOrder(Method[FirstOrderLaw]):
                 "the first-order law needs the covariance of the initial functions, which is not known "
                 f"for {type(problem.prior.kernel).__name__}; use RandomInit, which draws them"
             )
-        centre = linearised.train(
-            likelihood,
-            problem.gram.ntk,
-            problem.targets,
-            problem.mean,
-            ridge=ridge,
-            tolerance=self.tolerance,
-        )
+        centre = train(problem.objective, problem.mean, tolerance=self.tolerance)
         if problem.gram.ntk.couples:
             raise ConfigurationError(
                 "the first-order law takes a kernel that the outputs share; use RandomInit"
@@ -158,7 +151,7 @@ class FirstOrder(Method[FirstOrderLaw]):
                 )
             inverse = problem.prior_gram.curved(curvature)
         else:
-            inverse = linearised.interpolator(likelihood, problem.gram.ntk, problem.targets)
+            inverse = problem.objective.interpolator()
         assert isinstance(inverse, SharedInverse | SharedInterpolator)
         info = FirstOrderInfo(
             centre.residual, centre.logit_error, centre.num_iterations, ridge == 0

@@ -34,7 +34,8 @@ from ntkbayes.linalg import (
     output_blocks,
 )
 from ntkbayes.priors.paths import Process
-from ntkbayes.training.linearised import TrainedPredictor, train
+from ntkbayes.training.linearised import train
+from ntkbayes.training.objective import TrainedPredictor
 
 
 class SiteInfo(Info):
@@ -67,16 +68,9 @@ def mode_and_curvature(
         RidgeError: the ridge is 0.
     """
     problem.prior.require_ridge("the Laplace posterior")
-    mode = train(
-        problem.likelihood,
-        problem.gram.ntk,
-        problem.targets,
-        problem.mean,
-        ridge=problem.ridge,
-        tolerance=tolerance,
-        factor_dtype=factor_dtype,
-    )
-    return mode, problem.likelihood.curvature(problem.targets, mode.logits)
+    objective = problem.objective
+    mode = train(objective, problem.mean, tolerance=tolerance, factor_dtype=factor_dtype)
+    return mode, objective.curvature(mode.logits)
 
 
 class SitePosterior(GaussianLaw):

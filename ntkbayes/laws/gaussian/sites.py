@@ -36,7 +36,7 @@ from ntkbayes.linalg import (
     largest,
     nan_is_an_answer,
 )
-from ntkbayes.training import linearised
+from ntkbayes.training.linearised import train
 from ntkbayes.training.matrices import inverse_matrices
 
 _SMALLEST_STEP = 1 / 8  # which is taken even if it makes the sites move more
@@ -156,14 +156,7 @@ class SiteMethod(PosteriorMethod[GaussianPosterior]):
 
     def _start(self, problem: Problem) -> Sites:
         likelihood, targets = problem.likelihood, problem.targets
-        mode = linearised.train(
-            likelihood,
-            problem.gram.ntk,
-            targets,
-            problem.mean,
-            ridge=problem.ridge,
-            tolerance=1e-3,
-        )
+        mode = train(problem.objective, problem.mean, tolerance=1e-3)
         blocks = likelihood.curvature(targets, mode.logits).blocks
         if not self.couples(problem.num_outputs):
             blocks = diagonal_blocks(blocks)

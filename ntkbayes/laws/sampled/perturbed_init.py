@@ -16,8 +16,8 @@ from ntkbayes.laws.sampled.training_info import TrainingInfo
 from ntkbayes.linalg import factor_dtype
 from ntkbayes.priors.paths import Process, tangent_process
 from ntkbayes.ranges import Range, real_field, whole_field
-from ntkbayes.training import linearised
 from ntkbayes.training.accuracy import TOLERANCE
+from ntkbayes.training.linearised import solver_for, train
 from ntkbayes.training.matrices import many_draws_matrices
 
 
@@ -66,24 +66,21 @@ class PerturbedInit(Method[SampledLaw]):
         key = self.require_key(key)
         problem.prior.require_ridge("the perturbed-init law")
         path_key, noise_key = jax.random.split(key)
-        given = (problem.likelihood, problem.gram.ntk, problem.targets)
-        centre = linearised.train(
-            *given, problem.mean, ridge=problem.ridge, factor_dtype=self.factor_dtype
-        )
+        objective = problem.objective
+        centre = train(objective, problem.mean, factor_dtype=self.factor_dtype)
         g = self._process(problem).draw(path_key, self.num_inits)
-        curvature = problem.likelihood.curvature(problem.targets, centre.logits)
         white = jax.random.normal(noise_key, g.values.shape)
-        noise = self.spread * jax.vmap(curvature.root_matvec)(white)
+        noise = self.spread * jax.vmap(objective.curvature(centre.logits).root_matvec)(white)
         with tqdm(total=self.num_inits, desc=self.name, disable=not self.progress) as bar:
-            trained = linearised.train_many(
-                *given,
-                problem.mean[None] + g.values + problem.prior_gram @ noise,
-                centre,
-                problem.mean,
-                ridge=problem.ridge,
+            solver = solver_for(
+                objective,
                 tolerance=self.tolerance,
                 factor_dtype=self.factor_dtype,
+                centre=centre,
                 progress=bar.update,
+            )
+            trained = solver.solve(
+                objective, problem.mean[None] + g.values + problem.prior_gram @ noise
             )
         alpha = trained.alpha + noise / problem.ridge
         return SampledLaw(problem, self.kind, TrainingInfo.of(trained), g, alpha)

@@ -15,8 +15,8 @@ from ntkbayes.laws.sampled.training_info import TrainingInfo
 from ntkbayes.linalg import factor_dtype
 from ntkbayes.priors.prior import NTKPrior
 from ntkbayes.ranges import Range, real_field, whole_field
-from ntkbayes.training import flow, linearised
 from ntkbayes.training.accuracy import TOLERANCE
+from ntkbayes.training.linearised import solver_for, train
 from ntkbayes.training.matrices import many_draws_matrices
 
 
@@ -58,31 +58,26 @@ class RandomInit(Method[SampledLaw]):
 
     def solve(self, problem: Problem, key: PRNGKeyArray | None) -> SampledLaw:
         key = self.require_key(key)
-        given = (problem.likelihood, problem.gram.ntk, problem.targets)
-        if self.training_time < float("inf"):
-            g = problem.initial_process.draw(key, self.num_inits)
-            initials = problem.mean[None] + g.values
-            trained = flow.flow(*given, initials, ridge=problem.ridge, time=self.training_time)
-            return SampledLaw(problem, self.kind, TrainingInfo.of(trained), g, trained.alpha)
-        centre = linearised.train(  # before there is a factor of K, for the sake of the peak
-            *given,
-            problem.mean,
-            ridge=problem.ridge,
-            tolerance=max(_CENTRE, self.tolerance),
-            factor_dtype=self.factor_dtype,
-        )
+        objective, centre = problem.objective, None
+        if self.training_time == float(
+            "inf"
+        ):  # first, as a factor of K would add to its peak memory
+            tolerance = max(_CENTRE, self.tolerance)
+            centre = train(
+                objective, problem.mean, tolerance=tolerance, factor_dtype=self.factor_dtype
+            )
         g = problem.initial_process.draw(key, self.num_inits)
-        with tqdm(total=self.num_inits, desc=self.name, disable=not self.progress) as bar:
-            trained = linearised.train_many(
-                *given,
-                problem.mean[None] + g.values,
-                centre,
-                problem.mean,
-                ridge=problem.ridge,
+        hidden = centre is None or not self.progress
+        with tqdm(total=self.num_inits, desc=self.name, disable=hidden) as bar:
+            solver = solver_for(
+                objective,
+                time=self.training_time,
                 tolerance=self.tolerance,
                 factor_dtype=self.factor_dtype,
+                centre=centre,
                 progress=bar.update,
             )
+            trained = solver.solve(objective, problem.mean[None] + g.values)
         return SampledLaw(problem, self.kind, TrainingInfo.of(trained), g, trained.alpha)
 
 

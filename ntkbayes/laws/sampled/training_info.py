@@ -5,7 +5,7 @@ import numpy as np
 
 from ntkbayes.laws.law import Info
 from ntkbayes.linalg import largest
-from ntkbayes.training.linearised import TrainedPredictors
+from ntkbayes.training.objective import TrainedPredictors
 
 
 class TrainingInfo(Info):
