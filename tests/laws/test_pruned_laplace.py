@@ -119,7 +119,7 @@ def test_the_bound_is_the_largest_share_of_any_sum_of_training_logits(name):
     # The eigenvalues of T S̃ T are those of S⁻¹ S̃ − I, less zeros; S may be singular.
     law, exact = fitted(name)
     features = DATA[name][0].features
-    lost = linalg.block_diag(*np.array(law.roots))
+    lost = linalg.block_diag(*np.array(law.lost.roots))
     together = np.linalg.eigvalsh(lost @ np.array(law.joint_covariance(features)) @ lost)[-1]
     assert together * (1 - 1e-8) <= law.info.excess_bound <= 1.02 * together
     for inputs in (features, NEW):
