@@ -19,62 +19,16 @@ def __getattr__(name: str) -> Any:
     # So the command line is there before JAX is, and can be stopped, and `import ntkbayes` is quick.
     if not name.startswith("_") and find_spec(f"{__name__}.{name}") is not None:
         return import_module(f"{__name__}.{name}")
-    if name in __all__:
-        return getattr(import_module(f"{__name__}._public"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name.startswith("_") and name != "__all__":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    public = import_module(f"{__name__}._public")
+    if name == "__all__":
+        public_names = {each for each in vars(public) if not each.startswith("_")}
+        return sorted({*public_names, "checks", "lazy"})
+    if not hasattr(public, name):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(public, name)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
-
-
-__all__ = [
-    "MAP",
-    "NUTS",
-    "Comparison",
-    "Dataset",
-    "DirichletGP",
-    "ExpectationPropagation",
-    "FiniteEnsemble",
-    "FirstOrder",
-    "FullBayes",
-    "ImportanceCorrected",
-    "Laplace",
-    "MeanField",
-    "NTKPrior",
-    "PerturbedInit",
-    "Predictions",
-    "Prior",
-    "PrunedLaplace",
-    "RandomInit",
-    "SplitHMC",
-    "Study",
-    "TemperatureScaled",
-    "Variational",
-    "activations",
-    "calibration",
-    "checks",
-    "compare",
-    "conformal",
-    "cross_validated_nll",
-    "datasets",
-    "detection",
-    "distances",
-    "from_datatree",
-    "kernels",
-    "lazy",
-    "leave_one_out",
-    "likelihood",
-    "linearise",
-    "load",
-    "log_evidence",
-    "maximise_evidence",
-    "networks",
-    "numpyro_model",
-    "over_devices",
-    "predict",
-    "save",
-    "scan",
-    "selective",
-    "to_datatree",
-]
+    return sorted({*globals(), *__getattr__("__all__")})

@@ -5,26 +5,7 @@ from ntkbayes.app.study import Study
 from ntkbayes.bridges.arviz import from_datatree, to_datatree
 from ntkbayes.comparison import Comparison, compare
 from ntkbayes.datasets import Dataset
-from ntkbayes.laws import (
-    MAP,
-    NUTS,
-    DirichletGP,
-    ExpectationPropagation,
-    FiniteEnsemble,
-    FirstOrder,
-    FullBayes,
-    ImportanceCorrected,
-    Laplace,
-    MeanField,
-    PerturbedInit,
-    Prior,
-    PrunedLaplace,
-    RandomInit,
-    SplitHMC,
-    TemperatureScaled,
-    Variational,
-    numpyro_model,
-)
+from ntkbayes.laws import *
 from ntkbayes.linalg import over_devices
 from ntkbayes.networks import activations
 from ntkbayes.predictions import Predictions, predict

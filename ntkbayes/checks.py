@@ -27,8 +27,9 @@ from ntkbayes.errors import (
     ConvergenceWarning,
     NotPositiveDefiniteError,
 )
-from ntkbayes.laws import Inputs, Law, Method, Problem
+from ntkbayes.laws import Law, Method, Problem
 from ntkbayes.laws.gaussian.prior import Prior, PriorLaw
+from ntkbayes.laws.problem import Inputs
 from ntkbayes.likelihood import Likelihood
 from ntkbayes.linalg import Logits
 from ntkbayes.predictions import Predictions

@@ -4,6 +4,7 @@ import base64
 import dataclasses
 import re
 import sys
+from html import escape
 from html.parser import HTMLParser
 
 import matplotlib
@@ -20,7 +21,7 @@ from ntkbayes.app.report.sentences import confidence_gap
 from ntkbayes.bridges.arviz import to_datatree
 from ntkbayes.comparison import Comparison
 from ntkbayes.errors import ConfigurationError
-from ntkbayes.laws import Info, Sampling
+from ntkbayes.laws import Info, Kind, Sampling
 from ntkbayes.laws.kind import BASELINE
 from ntkbayes.predictions import Predictions, Surface
 
@@ -101,6 +102,35 @@ def surface(num_classes: int, *, certain: bool = False) -> Surface:
     epistemic = np.zeros((6, 5)) if certain else rng.uniform(0, 0.3, (6, 5))
     features, labels = rng.normal(size=(9, 2)), np.arange(9) % num_classes
     return Surface(np.linspace(-1, 1, 5), np.linspace(-2, 2, 6), p, epistemic, features, labels)
+
+
+METHODS = {
+    kind.name: kind
+    for one in (getattr(nb, name) for name in nb.__all__)
+    if isinstance(one, type) and isinstance(kind := getattr(one, "kind", None), Kind)
+}
+
+
+def test_every_kind_of_law_is_described_in_its_own_words():
+    laws = [
+        dataclasses.replace(predictions("random init", name), kind=kind)
+        for name, kind in METHODS.items()
+    ]
+    page = report.page(comparison(*laws), "runs")
+    for kind in METHODS.values():
+        assert escape(kind.description) in page
+
+
+def test_a_finite_ensemble_and_a_hierarchical_posterior_are_told_as_what_they_are():
+    laws = [
+        dataclasses.replace(predictions("random init", "networks"), kind=nb.FiniteEnsemble.kind),
+        dataclasses.replace(predictions("NUTS", "groups"), kind=nb.FullBayes.kind),
+    ]
+    page = report.page(comparison(*laws), "runs")
+    assert "real networks of finite width, each trained by gradient descent" in page
+    assert "in which hyperparameters have priors" in page
+    assert "of the variance of the hierarchical posterior" in page
+    assert "exact posterior of GP classification with prior GP(m, Θ/ridge)" not in page
 
 
 @pytest.fixture(scope="module")

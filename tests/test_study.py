@@ -5,6 +5,7 @@ import json
 import shutil
 import textwrap
 from functools import partial
+from html import escape
 from pathlib import Path
 
 import jax
@@ -334,7 +335,8 @@ def test_model_file_runs_and_every_law_of_it_beats_the_base_rate(name, tmp_path)
     found = model.run(tmp_path)
     assert list(found.predictions) == list(small)
     assert (found.reference == "NUTS") == ("NUTS" in small)
-    assert (tmp_path / "report.html").is_file()
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert all(escape(method.kind.description) in page for method in small.values())
     frequencies = data.targets.mean(axis=0)
     base_rate = -frequencies @ np.log(frequencies)
     nll = {law: scores["nll"].value for law, scores in found.scores.items()}

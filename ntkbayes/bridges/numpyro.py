@@ -25,7 +25,8 @@ from numpyro.distributions import constraints
 from numpyro.distributions.transforms import LowerCholeskyAffine, ReshapeTransform
 
 from ntkbayes.errors import ConfigurationError
-from ntkbayes.laws import Inputs, Law, Sampling
+from ntkbayes.laws import Law, Sampling
+from ntkbayes.laws.problem import Inputs
 from ntkbayes.linalg import cholesky, output_blocks
 
 _LEAST = 1e-9  # of the prior's variance: a smaller one is lost in the round-off of a difference

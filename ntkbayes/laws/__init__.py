@@ -7,6 +7,7 @@ from ntkbayes.laws.gaussian.dirichlet import DirichletGP
 from ntkbayes.laws.gaussian.expectation_propagation import ExpectationPropagation
 from ntkbayes.laws.gaussian.first_order import FirstOrder
 from ntkbayes.laws.gaussian.laplace import Laplace
+from ntkbayes.laws.gaussian.law import GaussianLaw
 from ntkbayes.laws.gaussian.prior import Prior
 from ntkbayes.laws.gaussian.pruned_laplace import PrunedLaplace
 from ntkbayes.laws.gaussian.variational import MeanField, Variational
@@ -14,7 +15,7 @@ from ntkbayes.laws.kind import Kind, Sampling
 from ntkbayes.laws.law import Info, Law, PointLaw, SampledLaw
 from ntkbayes.laws.method import Method
 from ntkbayes.laws.point import MAP
-from ntkbayes.laws.problem import Inputs, Problem
+from ntkbayes.laws.problem import Problem
 from ntkbayes.laws.sampled.finite_ensemble import FiniteEnsemble
 from ntkbayes.laws.sampled.perturbed_init import PerturbedInit
 from ntkbayes.laws.sampled.random_init import RandomInit
@@ -29,9 +30,9 @@ __all__ = [
     "FiniteEnsemble",
     "FirstOrder",
     "FullBayes",
+    "GaussianLaw",
     "ImportanceCorrected",
     "Info",
-    "Inputs",
     "Kind",
     "Laplace",
     "Law",

@@ -18,10 +18,10 @@ from ntkbayes.laws.chains.sampler import (
     coupled_root,
     laplace_root,
 )
-from ntkbayes.laws.law import Draws
+from ntkbayes.laws.law import SampledLaw
 from ntkbayes.laws.problem import Problem
 from ntkbayes.likelihood import Likelihood
-from ntkbayes.linalg import Curvature, FormedBlock, Logits
+from ntkbayes.linalg import Curvature, Draws, FormedBlock, Logits
 from ntkbayes.ranges import Range, real_field, whole_field
 
 
@@ -47,6 +47,10 @@ class NUTS(ChainMethod):
     name: ClassVar[str] = "NUTS"
     target_accept: float = real_field("target_accept", 0.9, Range.OPEN_UNIT)
     max_tree_depth: int = whole_field("max_tree_depth", 10)
+
+    def solve(self, problem: Problem, key: PRNGKeyArray | None) -> SampledLaw:
+        with jax.debug_key_reuse(False):  # NumPyro's own transitions use a key twice
+            return super().solve(problem, key)
 
     def matrices(self, rows: int, num_outputs: int) -> dict[str, float]:
         return {"factor and P": 2.0, "roots": 2.0, "workspace": 5.0}
