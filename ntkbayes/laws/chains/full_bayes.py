@@ -322,7 +322,7 @@ def _conditioned(
     values, whitened = draw
     prior, projection = _projected(problem, values, inputs)
     mean = prior.mean_logits(inputs, whitened.shape[1]) + projection.T @ whitened
-    left = prior.gram(inputs).ntk / prior.ridge - projection.T @ projection
+    left = prior.gram(inputs).ntk.dense() / prior.ridge - projection.T @ projection
     return mean, (left + left.T) / 2
 
 
