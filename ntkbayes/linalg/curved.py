@@ -16,7 +16,7 @@ from ntkbayes.linalg.halves import Half, lower_triangle, tabulated
 from ntkbayes.linalg.sharded import Triangle, triangle
 
 Stack = Float[Array, "classes n m"]
-Rows = Int[Array, " kept"]
+Indices = Int[Array, " kept"]
 
 
 class CurvedInverse(eqx.Module):
@@ -70,7 +70,7 @@ class SharedInverse(CurvedInverse):
         if points is not None:
             scales = jnp.take_along_axis(scales, points, axis=1)
 
-        def factor(scale: Float[Array, " kept"], rows: Rows | None) -> Triangle:
+        def factor(scale: Float[Array, " kept"], rows: Indices | None) -> Triangle:
             return triangle(_within(gram, rows), scale=scale, shift=1.0, dtype=dtype)
 
         if not curvature.coupled:
@@ -78,7 +78,7 @@ class SharedInverse(CurvedInverse):
             return cls(2 * factors.log_determinant, scales, points, factors, None)
 
         def local(
-            scale: Float[Array, " kept"], rows: Rows | None
+            scale: Float[Array, " kept"], rows: Indices | None
         ) -> tuple[Square | Half, Triangle]:
             found = factor(scale, rows)
             return _among(found.scaled_inverse(scale), rows, len(gram)), found
@@ -145,14 +145,14 @@ class SharedInverse(CurvedInverse):
         return jax.lax.map(one, (self.factors, self.scales, self.points, half))
 
 
-def _within(gram: Square, rows: Rows | None) -> Square | Half:
+def _within(gram: Square, rows: Indices | None) -> Square | Half:
     """The matrix of some of the points."""
     if rows is None:
         return gram
     return tabulated(len(rows), lambda i, j: gram[rows[i]][:, rows[j]])
 
 
-def _among(inverse: Square | Half, rows: Rows | None, size: int) -> Square | Half:
+def _among(inverse: Square | Half, rows: Indices | None, size: int) -> Square | Half:
     """The lower half of a matrix of some of the points among all, with zeros at the others."""
     if rows is None:
         return inverse

@@ -12,7 +12,7 @@ from ntkbayes.linalg.halves import Half, matrix, tabulated
 from ntkbayes.linalg.preconditioners import (
     Preconditioner,
     RowPreconditioner,
-    Rows,
+    RowStack,
     SharedPreconditioner,
 )
 from ntkbayes.linalg.triangular import BlockedTriangle
@@ -50,11 +50,11 @@ class CurvedPairs(eqx.Module):
         excess = jnp.maximum(values[points, which] - weights[points], 0.0)  # up to round-off
         return weights, cls(points, jnp.sqrt(excess)[:, None] * vectors[points, :, which])
 
-    def gather(self, v: Rows) -> Float[Array, "draws pairs"]:
+    def gather(self, v: RowStack) -> Float[Array, "draws pairs"]:
         """Rᵀ v."""
         return jnp.einsum("scm,mc->sm", v[:, :, self.points], self.directions)
 
-    def subtract(self, v: Rows, y: Float[Array, "draws pairs"]) -> Rows:
+    def subtract(self, v: RowStack, y: Float[Array, "draws pairs"]) -> RowStack:
         """v − R y."""
         along = jnp.einsum("sm,mc->scm", y, self.directions)
         return v.at[:, :, self.points].add(-along)
@@ -92,7 +92,7 @@ class PairedPreconditioner(RowPreconditioner):
     def reach(self) -> float:
         return self.shared.reach
 
-    def apply_rows(self, gradients: Rows) -> tuple[Rows, Rows]:
+    def apply_rows(self, gradients: RowStack) -> tuple[RowStack, RowStack]:
         moved, _ = self.shared.apply_rows(gradients)
         y = self.capacitance.solve_gram_rows(self.pairs.gather(moved))
         return self.shared.apply_rows(self.pairs.subtract(gradients, y))

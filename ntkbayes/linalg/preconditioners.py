@@ -17,7 +17,7 @@ from ntkbayes.linalg.curvature import Curvature
 from ntkbayes.linalg.curved import CoupledInverse
 from ntkbayes.linalg.sharded import Triangle, triangle
 
-Rows = Float[Array, "draws classes n"]
+RowStack = Float[Array, "draws classes n"]
 
 
 class Preconditioner(eqx.Module):
@@ -41,7 +41,7 @@ class RowPreconditioner(Preconditioner):
         return project(v.transpose(0, 2, 1)), project(z.transpose(0, 2, 1))
 
     @abc.abstractmethod
-    def apply_rows(self, gradients: Rows) -> tuple[Rows, Rows]:
+    def apply_rows(self, gradients: RowStack) -> tuple[RowStack, RowStack]:
         """v and z, of gradients that are projected."""
 
 
@@ -68,7 +68,7 @@ class SharedPreconditioner(RowPreconditioner):
     def reach(self) -> float:
         return 0.0 if self.factor.dtype == self.weights.dtype else 1e-4
 
-    def apply_rows(self, gradients: Rows) -> tuple[Rows, Rows]:
+    def apply_rows(self, gradients: RowStack) -> tuple[RowStack, RowStack]:
         """v = (g − z) / w, and z = √w (I + √w P_s √w)⁻¹ g / √w."""
         weights = self.weights[None, None, :]
         scaled = (gradients / jnp.sqrt(weights)).reshape(-1, weights.size)

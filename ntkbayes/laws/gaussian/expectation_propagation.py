@@ -7,8 +7,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ntkbayes.errors import ConfigurationError
-from ntkbayes.laws.gaussian.marginals import PerPoint, tilted
-from ntkbayes.laws.gaussian.posterior import GaussianPosterior
+from ntkbayes.laws.gaussian.marginals import PerLogit, tilted
+from ntkbayes.laws.gaussian.posterior import GaussianPosterior, cavity
 from ntkbayes.laws.gaussian.sites import Estimate, Posterior, SiteMethod, Sites
 from ntkbayes.laws.kind import Kind, Sampling
 from ntkbayes.laws.problem import Problem
@@ -47,7 +47,7 @@ class ExpectationPropagation(SiteMethod):
         return super().solve(problem, key)
 
     def rule(self, likelihood: Likelihood, targets: Logits, posterior: Posterior) -> Sites:
-        centre, spread = _cavity(posterior)
+        centre, spread = _without_site(posterior)
         _, mean, variance = tilted(likelihood, targets, centre, spread)
         precision = 1 / variance - 1 / spread
         # ν − Λ m of the site that would give the tilted moments.
@@ -65,7 +65,7 @@ class ExpectationPropagation(SiteMethod):
 def _log_evidence(
     likelihood: Likelihood, targets: Logits, mean: Logits, posterior: Posterior
 ) -> Float[Array, ""]:
-    centre, spread = _cavity(posterior)
+    centre, spread = _without_site(posterior)
     m, variance = posterior.logits, posterior.covariances[:, :, 0]
     weights = posterior.sites.weights
     shifts = weights + posterior.sites.precisions[:, :, 0] * m
@@ -75,8 +75,10 @@ def _log_evidence(
     return jnp.sum(log_masses - gaussian / 2) + joint / 2
 
 
-def _cavity(posterior: Posterior) -> tuple[PerPoint, PerPoint]:
+def _without_site(posterior: Posterior) -> tuple[PerLogit, PerLogit]:
     """Mean and variance of each marginal without its own site."""
-    variance = posterior.covariances[:, :, 0]
-    spread = variance / (1 - posterior.sites.precisions[:, :, 0] * variance)
-    return posterior.logits - spread * posterior.sites.weights, spread
+    sites = posterior.sites
+    mean, covariance = cavity(
+        posterior.logits, posterior.covariances, sites.weights, sites.precisions
+    )
+    return mean, covariance[:, :, 0]

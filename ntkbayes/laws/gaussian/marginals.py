@@ -12,11 +12,10 @@ from jaxtyping import Array, Float
 
 from ntkbayes.laws.gaussian.quadrature import integrate
 from ntkbayes.likelihood import ClassLikelihood, Likelihood, Normal, Poisson
-from ntkbayes.linalg import Logits, symmetric_roots
+from ntkbayes.linalg import Covariances, Logits, symmetric_roots
 
-Covariances = Float[Array, "n classes classes"]
 Nodes = Float[Array, "nodes classes"]
-PerPoint = Float[Array, "n 1"]
+PerLogit = Float[Array, "n 1"]
 
 _NUM_HALVES = 512  # points of a sequence, of which each has a mirror image
 _REACH = (1.0, 2.0, 4.0, 8.0, 16.0, 38.0)  # beyond, a standard normal density is 0 in float64
@@ -126,17 +125,17 @@ def nodes(num_outputs: int, seed: int = 0) -> Nodes:
 
 
 def tilted(
-    likelihood: Likelihood, targets: Logits, centre: PerPoint, spread: PerPoint
-) -> tuple[PerPoint, PerPoint, PerPoint]:
+    likelihood: Likelihood, targets: Logits, centre: PerLogit, spread: PerLogit
+) -> tuple[PerLogit, PerLogit, PerLogit]:
     """log mass, mean and variance of N(f; centre, spread) p(y | f), point by point, to round-off.
 
     By `integrate`, to both sides of the maximum, as far as the density has fallen by 40 nats.
     """
 
-    def log_density(f: PerPoint) -> PerPoint:
+    def log_density(f: PerLogit) -> PerLogit:
         return likelihood.log_density(targets, f)[:, None] - (f - centre) ** 2 / (2 * spread)
 
-    def rises(f: PerPoint) -> Array:
+    def rises(f: PerLogit) -> Array:
         return likelihood.residual(targets, f) > (f - centre) / spread
 
     # The slope falls from r(centre) at the centre, so the maximum lies within spread · r of it.
@@ -162,10 +161,10 @@ def tilted(
     return log_mass, mode + unit * shift, unit**2 * (second / mass - shift**2)
 
 
-def _bisected(is_below: Callable[[PerPoint], Array], low: PerPoint, high: PerPoint) -> PerPoint:
+def _bisected(is_below: Callable[[PerLogit], Array], low: PerLogit, high: PerLogit) -> PerLogit:
     """Where a condition that holds to the left of some place, and not to its right, ends."""
 
-    def halve(bracket: tuple[PerPoint, PerPoint], _: None) -> tuple[tuple, None]:
+    def halve(bracket: tuple[PerLogit, PerLogit], _: None) -> tuple[tuple, None]:
         low, high = bracket
         middle = (low + high) / 2
         holds = is_below(middle)

@@ -31,6 +31,7 @@ from ntkbayes.linalg import (
     Gram,
     Logits,
     SharedInverse,
+    num_shares,
     output_blocks,
 )
 from ntkbayes.priors.paths import Process
@@ -89,7 +90,7 @@ class SitePosterior(GaussianLaw):
     @cached_property
     def process(self) -> Process:
         """GP(0, Θ/ridge), computed lazily; only sampling needs its factor."""
-        if isinstance(self.alpha, jax.core.Tracer):
+        if isinstance(self.alpha, jax.core.Tracer) or num_shares() > 1:  # a mesh needs its own trace
             return self.problem.tangent_process
         with jax.ensure_compile_time_eval():  # what is kept outlives a trace that asks for it
             return self.problem.tangent_process
@@ -121,7 +122,7 @@ class SitePosterior(GaussianLaw):
         """
         problem = self.problem
         posterior = site_covariance(problem, self.inverse, problem.features)
-        return _cavity(
+        return cavity(
             self.logits, posterior, problem.prior.ridge * self.alpha, self.curvature.blocks
         )
 
@@ -160,9 +161,15 @@ def _response(
 
 
 @eqx.filter_jit
-def _cavity(
+def cavity(
     mean: Logits, covariance: Covariances, weights: Logits, precisions: Covariances
 ) -> tuple[Logits, Covariances]:
+    """Mean and covariance of each point's logits without its own site, (Sᵢᵢ⁻¹ − Λᵢ)⁻¹ the covariance.
+
+    Args:
+        mean, covariance: mᵢ and Sᵢᵢ of the posterior.
+        weights, precisions: aᵢ and Λᵢ of the site.
+    """
     identity = jnp.eye(mean.shape[1])[None]
     left = jnp.linalg.solve(identity - covariance @ precisions, covariance)
     left = (left + left.transpose(0, 2, 1)) / 2
