@@ -64,7 +64,7 @@ agreement = checks.neighbour_agreement(train.features)
 
 rows = {}
 for ridge in (0.01, 0.1, 1.0, 10.0, 100.0):
-    before = nb.Prior().fit(nb.NTKPrior(network, ridge=ridge), train)
+    before = nb.PriorPredictive().fit(nb.NTKPrior(network, ridge=ridge), train)
     drawn = nb.predict(before, train, key=next(keys), name="prior", num_draws=400, held_out=False)
     check = checks.predictive_check(drawn, agreement)
     rows[ridge] = {

@@ -28,7 +28,7 @@ from ntkbayes.errors import (
     NotPositiveDefiniteError,
 )
 from ntkbayes.laws import Law, Method, Problem
-from ntkbayes.laws.gaussian.prior import Prior, PriorLaw
+from ntkbayes.laws.gaussian.prior_predictive import PriorLaw, PriorPredictive
 from ntkbayes.laws.problem import Inputs
 from ntkbayes.likelihood import Likelihood
 from ntkbayes.linalg import Logits
@@ -243,7 +243,7 @@ def simulation_based_calibration(
     num_simulations = ranges.whole("num_simulations", num_simulations, at_least=2)
     num_draws = ranges.whole("num_draws", num_draws)
     num_workers = ranges.whole("num_workers", num_workers)
-    truths = Prior().fit(prior, data, likelihood=likelihood)
+    truths = PriorPredictive().fit(prior, data, likelihood=likelihood)
     inputs = None if at is None else truths.problem.read(at)
     simulation = _Simulation(method, truths, num_draws, inputs)
     title = f"{method.name}: calibration"

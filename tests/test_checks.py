@@ -15,7 +15,6 @@ from ntkbayes.checks import (
     simulation_based_calibration,
 )
 from ntkbayes.errors import ConfigurationError, ConvergenceError, ConvergenceWarning, DataError
-from ntkbayes.laws.gaussian.prior import Prior
 from ntkbayes.predictions import predictions_from_probabilities
 
 KEY = jax.random.key(4)
@@ -31,7 +30,7 @@ NEW = np.array([[0.0, 0.0], [2.0, -1.0]])
 
 
 def test_the_prior_as_a_law_is_the_gaussian_process_of_the_ntk_over_the_ridge():
-    law = Prior().fit(PRIOR, BINARY)
+    law = PriorPredictive().fit(PRIOR, BINARY)
     inputs = np.concatenate([FEATURES[:2], NEW])
     gram = np.array(PRIOR.gram(inputs).ntk) / 0.5
     np.testing.assert_array_equal(law.mean(inputs), np.full((4, 1), 0.3))
@@ -195,7 +194,7 @@ def test_softmax_ranks_centred_logits_of_each_class_at_the_first_inputs():
 def test_ranks_do_not_depend_on_the_number_of_workers():
     options = {"likelihood": nb.likelihood.Normal(0.5), "num_draws": 49}
     # The law of the prior, as it compiles next to nothing: each process compiles for itself.
-    one, two = (calibrate(Prior(), REAL, 6, num_workers=w, **options) for w in (1, 2))
+    one, two = (calibrate(PriorPredictive(), REAL, 6, num_workers=w, **options) for w in (1, 2))
     np.testing.assert_array_equal(one.ranks, two.ranks)
     assert one.ranks.std() > 0
 

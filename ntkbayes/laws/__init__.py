@@ -1,14 +1,15 @@
 """Laws: distributions over logit functions, and the methods that obtain them."""
 
-from ntkbayes.laws.chains.full_bayes import FullBayes, numpyro_model
+from ntkbayes.laws.chains.full_bayes import FullBayes
+from ntkbayes.laws.chains.numpyro_model import numpyro_model
 from ntkbayes.laws.chains.nuts import NUTS
 from ntkbayes.laws.chains.split_hmc import SplitHMC
 from ntkbayes.laws.gaussian.dirichlet import DirichletGP
 from ntkbayes.laws.gaussian.expectation_propagation import ExpectationPropagation
 from ntkbayes.laws.gaussian.first_order import FirstOrder
+from ntkbayes.laws.gaussian.gaussian_law import GaussianLaw
 from ntkbayes.laws.gaussian.laplace import Laplace
-from ntkbayes.laws.gaussian.law import GaussianLaw
-from ntkbayes.laws.gaussian.prior import Prior
+from ntkbayes.laws.gaussian.prior_predictive import PriorPredictive
 from ntkbayes.laws.gaussian.pruned_laplace import PrunedLaplace
 from ntkbayes.laws.gaussian.variational import MeanField, Variational
 from ntkbayes.laws.kind import Kind, Sampling
@@ -40,7 +41,7 @@ __all__ = [
     "Method",
     "PerturbedInit",
     "PointLaw",
-    "Prior",
+    "PriorPredictive",
     "Problem",
     "PrunedLaplace",
     "RandomInit",

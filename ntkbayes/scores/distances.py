@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 NUM_BLOCKS = 20
-Draws = Float[np.ndarray, "draws ..."]
+Sample = Float[np.ndarray, "draws ..."]
 
 
 @dataclass(frozen=True)
@@ -23,27 +23,27 @@ class Distance:
     error: float
 
 
-def total_variation(probabilities_a: Draws, probabilities_b: Draws) -> Distance:
+def total_variation(probabilities_a: Sample, probabilities_b: Sample) -> Distance:
     """Mean over points of ½ Σ_c |p_a − p_b| between predictive probabilities, in [0, 1].
 
     Probability draws (S, n, C). Finitely many draws make equal laws look a little apart: by about
     the error.
     """
 
-    def between(a: Draws, b: Draws) -> float:
+    def between(a: Sample, b: Sample) -> float:
         return float(np.mean(np.sum(np.abs(a.mean(0) - b.mean(0)), axis=-1)) / 2)
 
     return _jackknife(between, probabilities_a, probabilities_b)
 
 
-def variance_ratio(logits_a: Draws, logits_b: Draws) -> Distance:
+def variance_ratio(logits_a: Sample, logits_b: Sample) -> Distance:
     """Geometric mean over points and logits of Var_a / Var_b.
 
     Below 1, law a is the more confident one; 0 if it is a point, infinite if only law b is, NaN if
     both are. Logit draws (S, n, C).
     """
 
-    def between(a: Draws, b: Draws) -> float:
+    def between(a: Sample, b: Sample) -> float:
         return float(np.exp(np.mean(np.log(a.var(axis=0)) - np.log(b.var(axis=0)))))
 
     if _is_point(logits_b):
@@ -53,11 +53,11 @@ def variance_ratio(logits_a: Draws, logits_b: Draws) -> Distance:
     return _jackknife(between, logits_a, logits_b)
 
 
-def _is_point(draws: Draws) -> bool:
+def _is_point(draws: Sample) -> bool:
     return bool(np.max(np.ptp(draws, axis=0)) <= 1e-9 * max(1.0, float(np.max(np.abs(draws)))))
 
 
-def energy_coefficient(logits_a: Draws, logits_b: Draws, *, max_draws: int = 1000) -> Distance:
+def energy_coefficient(logits_a: Sample, logits_b: Sample, *, max_draws: int = 1000) -> Distance:
     """H = (2 E‖A − B‖ − E‖A − A'‖ − E‖B − B'‖) / (2 E‖A − B‖) over joint draws (Rizzo & Székely 2016).
 
     In [0, 1], and 0 only for equal laws. A draw is the vector of the logits at *all* points, so
@@ -76,7 +76,7 @@ def energy_coefficient(logits_a: Draws, logits_b: Draws, *, max_draws: int = 100
     return _jackknife(between, np.arange(len(a)), np.arange(len(b)))
 
 
-def _jackknife(between: Callable[[Draws, Draws], float], a: Draws, b: Draws) -> Distance:
+def _jackknife(between: Callable[[Sample, Sample], float], a: Sample, b: Sample) -> Distance:
     variance = 0.0
     for values, other, first in ((a, b, True), (b, a, False)):
         blocks = np.array_split(np.arange(len(values)), min(NUM_BLOCKS, len(values)))
@@ -91,13 +91,13 @@ def _jackknife(between: Callable[[Draws, Draws], float], a: Draws, b: Draws) -> 
     return Distance(between(a, b), variance**0.5)
 
 
-def _thin(draws: Draws, most: int) -> Draws:
+def _thin(draws: Sample, most: int) -> Sample:
     if len(draws) <= most:
         return draws
     return draws[np.arange(most) * len(draws) // most]
 
 
-def _flat(draws: Draws) -> Float[np.ndarray, "draws numbers"]:
+def _flat(draws: Sample) -> Float[np.ndarray, "draws numbers"]:
     return draws.reshape(len(draws), -1)
 
 

@@ -42,7 +42,7 @@ def laplace():
 # --- Gaussian laws -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("method", [nb.Laplace(), nb.FirstOrder(), nb.Prior()])
+@pytest.mark.parametrize("method", [nb.Laplace(), nb.FirstOrder(), nb.PriorPredictive()])
 def test_a_gaussian_laws_density_is_that_of_its_mean_and_joint_covariance(method):
     law = method.fit(PRIOR, data_of(3))
     found = logits_distribution(law, NEW)

@@ -126,7 +126,7 @@ def test_a_grid_search_over_the_ridge_in_a_pipeline_finds_the_best():
 
 
 def test_a_grid_search_chooses_between_laws():
-    laws = [nb.Prior(), nb.MAP()]  # the prior has seen no labels
+    laws = [nb.PriorPredictive(), nb.MAP()]  # the prior has seen no labels
     search = GridSearchCV(classifier(), {"law": laws}, cv=2).fit(X, Y)
     assert search.best_params_["law"] == nb.MAP()
 

@@ -10,7 +10,7 @@ from ntkbayes.app.report.chains import MIXING, chain_trouble, is_mixing_unknown
 from ntkbayes.app.report.words import listed, with_interval
 from ntkbayes.comparison import Comparison
 from ntkbayes.laws import FiniteEnsemble, Laplace, RandomInit, Sampling
-from ntkbayes.laws.chains.full_bayes import HIERARCHICAL_POSTERIOR
+from ntkbayes.laws.chains.hierarchical import HIERARCHICAL_POSTERIOR
 from ntkbayes.laws.kind import EXACT_POSTERIOR
 from ntkbayes.scores import calibration
 from ntkbayes.scores.calibration import Interval

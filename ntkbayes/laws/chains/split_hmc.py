@@ -121,7 +121,7 @@ def _reference(
     return Reference(likelihood, targets, lower, mode, curvature, roots, covariance)
 
 
-class State(NamedTuple):
+class ChainState(NamedTuple):
     """Of all chains: δ and Φ(δ), dual averaging of the log step size, what is left of warm-up, and
     how the last trajectory went."""
 
@@ -141,7 +141,7 @@ class SplitHMCSampler(Sampler):
     target_accept: Float[Array, ""]
     num_warmup: Int[Array, ""]
 
-    def start(self, noise: Draws, key: PRNGKeyArray) -> State:
+    def start(self, noise: Draws, key: PRNGKeyArray) -> ChainState:
         begin, _ = _dual_averaging()
         # What leapfrog would bear for a standard normal of this dimension: where adaptation begins.
         size = jnp.full((), noise[0].size ** -0.25, dtype=noise.dtype)
@@ -150,11 +150,11 @@ class SplitHMCSampler(Sampler):
         none = jnp.zeros(len(noise))
         averaging = begin(jnp.log(size))
         steps = jnp.zeros((), dtype=int)
-        return State(
+        return ChainState(
             position, remainder, averaging, self.num_warmup, key, none > 0, none, steps, size
         )
 
-    def move(self, state: State) -> State:
+    def move(self, state: ChainState) -> ChainState:
         key, angle_key, velocity_key, accept_key = jax.random.split(state.key, 4)
         angle = jax.random.uniform(angle_key, minval=_SHORTEST, maxval=_LONGEST)
         steps = jnp.clip(jnp.ceil(angle / state.step_size), 1, _MAX_STEPS)
@@ -179,7 +179,7 @@ class SplitHMCSampler(Sampler):
         # The last warm-up draw leaves the average of the log steps, the others the latest.
         log_step = jnp.where(state.warmup_left > 1, adapted[0], adapted[1])
         step_size = jnp.where(adapting, jnp.minimum(jnp.exp(log_step), _LONGEST), state.step_size)
-        return State(
+        return ChainState(
             jnp.where(moved[:, None, None], proposal, state.position),
             jnp.where(moved, remainder, state.remainder),
             adapted,
@@ -191,7 +191,7 @@ class SplitHMCSampler(Sampler):
             step_size,
         )
 
-    def seen(self, state: State) -> Chains:
+    def seen(self, state: ChainState) -> Chains:
         every = state.accept.shape
         steps = jnp.broadcast_to(state.num_steps, every)
         size = jnp.broadcast_to(state.step_size, every)

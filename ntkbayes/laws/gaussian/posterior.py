@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ntkbayes.errors import ConvergenceError
-from ntkbayes.laws.gaussian.law import GaussianLaw, solve_columns
+from ntkbayes.laws.gaussian.gaussian_law import GaussianLaw, solve_columns
 from ntkbayes.laws.law import Info, Inputs
 from ntkbayes.laws.method import Method
 from ntkbayes.laws.problem import Problem

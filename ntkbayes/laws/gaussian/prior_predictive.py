@@ -43,7 +43,7 @@ class PriorLaw(PathwiseLaw):
         return gram / problem.prior.ridge
 
 
-class Prior(Method[PriorLaw]):
+class PriorPredictive(Method[PriorLaw]):
     """No fit at all: the prior GP(mean, Θ/ridge) as a law, for prior predictive checks (Gabry et al.
     2019). Of the data it takes the features, the number of logits and the class names, not the targets.
     """

@@ -1,0 +1,168 @@
+"""Posteriors of the latent function and its hyperparameters together, by their draws."""
+
+from collections.abc import Mapping
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from ntkbayes.laws.chains.mixing import MixingInfo, judged
+from ntkbayes.laws.kind import Kind, Sampling
+from ntkbayes.laws.law import Inputs, Law, evenly_spaced, joint_scatter, scatter
+from ntkbayes.laws.problem import Problem
+from ntkbayes.linalg import Draws, Logits, output_blocks
+from ntkbayes.priors.hyperparameters import with_values
+from ntkbayes.priors.prior import NTKPrior
+
+_JITTER = 1e-9  # of the mean prior variance: a sampler cannot try one after another
+
+
+HIERARCHICAL_POSTERIOR = Kind(
+    "hierarchical posterior",
+    Sampling.CHAINS,
+    "the exact posterior of GP classification in which hyperparameters have priors, so that each draw "
+    "has its own kernel, by Markov chains: exact up to Monte Carlo error.",
+    is_posterior=True,
+)
+
+
+class FullBayesLaw(Law):
+    """Draws of (hyperparameters, latent function): each is a Gaussian process of its own kernel, and is
+    conditioned at new inputs on its own values at X.
+
+    Attributes:
+        values: draws of each hyperparameter, (S, ...).
+        whitened: z of each draw, (S, n, C).
+    """
+
+    info: MixingInfo
+    values: dict[str, Array]
+    whitened: Draws
+
+    def sample(
+        self, key: PRNGKeyArray, features: Inputs, num_draws: int | None = None
+    ) -> Float[Array, "draws m classes"]:
+        chosen, inputs = self._chosen(num_draws), self.problem.read(features)
+        values = {name: draws[chosen] for name, draws in self.values.items()}
+        noise = jax.random.normal(key, (len(chosen), len(inputs), self.problem.num_outputs))
+        return _joint(self.problem, values, self.whitened[chosen], inputs, noise)
+
+    def sample_marginals(
+        self, key: PRNGKeyArray, features: Inputs, num_draws: int | None = None
+    ) -> Float[Array, "draws m classes"]:
+        chosen = self._chosen(num_draws)
+        means, left = (part[chosen] for part in self._given(features))
+        noise = jax.random.normal(key, (len(chosen), 1, self.problem.num_outputs))
+        return means + jnp.sqrt(left)[:, :, None] * noise
+
+    def mean(self, features: Inputs) -> Float[Array, "m classes"]:
+        return jnp.mean(self._given(features)[0], axis=0)
+
+    def covariance(self, features: Inputs) -> Float[Array, "m classes classes"]:
+        means, left = self._given(features)
+        return scatter(means) + output_blocks(jnp.mean(left, axis=0), self.problem.num_outputs)
+
+    def joint_covariance(self, features: Inputs) -> Float[Array, "rows rows"]:
+        inputs = self.problem.read(features)
+        means, left = _jointly_given(self.problem, self.values, self.whitened, inputs)
+        return joint_scatter(means) + jnp.kron(left, jnp.eye(self.problem.num_outputs))
+
+    def _chosen(self, num_draws: int | None) -> Int[Array, " chosen"]:
+        held = len(self.whitened)
+        return evenly_spaced(held if num_draws is None else num_draws, held)
+
+    def _given(
+        self, features: Inputs
+    ) -> tuple[Float[Array, "draws m classes"], Float[Array, "draws m"]]:
+        inputs = self.problem.read(features)
+        return _marginals(self.problem, self.values, self.whitened, inputs)
+
+
+@eqx.filter_jit
+def _marginals(
+    problem: Problem, values: dict[str, Array], whitened: Draws, inputs: Array
+) -> tuple[Float[Array, "draws m classes"], Float[Array, "draws m"]]:
+    """Mean of each draw at the inputs, and the variance left to it."""
+
+    def one(draw: tuple) -> tuple[Logits, Float[Array, " m"]]:
+        prior, projection = _projected(problem, draw[0], inputs)
+        mean = prior.mean_logits(inputs, whitened.shape[2]) + projection.T @ draw[1]
+        variance = prior.diagonal(inputs).ntk / prior.ridge
+        return mean, jnp.maximum(variance - jnp.sum(projection**2, axis=0), 0.0)  # round-off
+
+    return jax.lax.map(one, (values, whitened))
+
+
+@eqx.filter_jit
+def _jointly_given(
+    problem: Problem, values: dict[str, Array], whitened: Draws, inputs: Array
+) -> tuple[Float[Array, "draws m classes"], Float[Array, "m m"]]:
+    """Mean of each draw at the inputs, and the mean over draws of the covariance left to them."""
+
+    def add(total: Array, draw: tuple) -> tuple[Array, Logits]:
+        mean, left = _conditioned(problem, draw, inputs)
+        return total + left / len(whitened), mean
+
+    zero = jnp.zeros((len(inputs), len(inputs)))
+    left, means = jax.lax.scan(add, zero, (values, whitened))
+    return means, left
+
+
+@eqx.filter_jit
+def _joint(
+    problem: Problem,
+    values: dict[str, Array],
+    whitened: Draws,
+    inputs: Array,
+    noise: Float[Array, "draws m classes"],
+) -> Float[Array, "draws m classes"]:
+    """Each draw jointly at the inputs, for white noise there."""
+
+    def one(draw: tuple) -> Logits:
+        values, whitened, noise = draw
+        mean, left = _conditioned(problem, (values, whitened), inputs)
+        prior = with_values(problem.prior, values)
+        jitter = 2 * _JITTER * jnp.mean(prior.diagonal(inputs).ntk / prior.ridge)
+        root = jnp.linalg.cholesky(left + jitter * jnp.eye(len(left)))
+        return mean + root @ noise
+
+    return jax.lax.map(one, (values, whitened, noise))
+
+
+def _conditioned(
+    problem: Problem, draw: tuple, inputs: Array
+) -> tuple[Logits, Float[Array, "m m"]]:
+    """Mean and covariance of one draw at the inputs, given its values at X (R&W 2.19)."""
+    values, whitened = draw
+    prior, projection = _projected(problem, values, inputs)
+    mean = prior.mean_logits(inputs, whitened.shape[1]) + projection.T @ whitened
+    left = prior.gram(inputs).ntk.dense() / prior.ridge - projection.T @ projection
+    return mean, (left + left.T) / 2
+
+
+def _projected(
+    problem: Problem, values: dict[str, Array], inputs: Array
+) -> tuple[NTKPrior, Float[Array, "n m"]]:
+    """A draw's prior, and L⁻¹ P(X, x)."""
+    prior = with_values(problem.prior, values)
+    lower, _ = factor(prior, problem.features, problem.num_outputs)
+    cross = prior.cross(problem.features, inputs).ntk.dense() / prior.ridge
+    return prior, jax.scipy.linalg.solve_triangular(lower, cross, lower=True)
+
+
+def factor(prior: NTKPrior, features: Array, num_outputs: int) -> tuple[Array, Array]:
+    """L with L Lᵀ = Θ/ridge + jitter, and the jitter."""
+    gram = prior.gram(features).ntk.dense() / prior.ridge
+    jitter = _JITTER * jnp.mean(jnp.diagonal(gram))
+    return jnp.linalg.cholesky(gram + jitter * jnp.eye(len(gram))), jitter
+
+
+def judged_draws(seen: Mapping[str, Array], *, num_divergences: int) -> dict[str, float]:
+    """The fields of `MixingInfo`, for draws (chains, samples, ...)."""
+    return judged(
+        seen.values(),
+        num_divergences=num_divergences,
+        remedy="Use more num_warmup and num_samples, a higher target_accept, or narrower hyper-priors",
+        stacklevel=4,
+    )
