@@ -42,7 +42,7 @@ _COMPILED = (
 )  # functions around another, not in Python
 
 
-_SHOWN = 32  # numbers of an array; more are told by a digest
+_SHOWN = 32  # numbers of an array; more are identified by a digest
 
 
 def describe(thing: object) -> Any:

@@ -139,7 +139,7 @@ class FunctionKernel(Kernel):
         if shape != (len(x1), len(x2)) or not is_real:
             raise ConfigurationError(
                 f"the kernel {_name(self.function)} gives {dtype} of shape {shape} between "
-                f"{len(x1)} and {len(x2)} points; it must give real numbers, one a pair"
+                f"{len(x1)} and {len(x2)} points; it must give real numbers, one per pair"
             )
         block = jnp.asarray(block, dtype=None if jnp.issubdtype(dtype, jnp.floating) else float)
         return KernelPair(block, block)

@@ -71,6 +71,6 @@ def _require(who: str, block: Float[np.ndarray, "rows rows"], alone: np.ndarray)
     if lowest < -_TOLERANCE * len(block) * own.max():
         raise NotPositiveDefiniteError(
             f"{who} is no covariance: of {len(block)} points its Gram matrix has the eigenvalue "
-            f"{lowest:.4g} < 0, beside a largest k(x, x) of {own.max():.4g}. Not every similarity is a "
+            f"{lowest:.4g} < 0, where the largest k(x, x) is {own.max():.4g}. Not every similarity is a "
             "covariance (a sigmoid or a distance is none); give a positive semi-definite kernel"
         )

@@ -76,7 +76,7 @@ class Law(Portable, eqx.Module):
         """Covariance of all logits at all inputs, (m C, m C): rows run through points, then outputs.
 
         Of a law known by its draws it is the scatter of their means given what is drawn, plus the mean
-        of what is left to chance; it estimates as well as the draws do.
+        of the conditional covariance; it is as accurate as the draws are many.
         """
 
     @abc.abstractmethod

@@ -47,7 +47,7 @@ class NTKPrior(Portable, eqx.Module):
         ridge: weight of ½‖θ − θ0‖² against the loss summed over points, ≥ 0. With ridge = 0 the
             prior of Bayes does not exist, and training ends only if every class has positive
             probability in every target.
-        mean: the mean logits: a number, one number a logit, or a function of the features with
+        mean: the mean logits: a number, one number per logit, or a function of the features with
             values (n, C).
 
     Raises:
@@ -227,14 +227,14 @@ _diagonal = eqx.filter_jit(lambda kernel, x: kernel.diagonal(x))
 
 
 def _mean(value: object) -> Float[Array, "..."]:
-    """One mean logit, or one a logit."""
+    """One mean for all logits, or one per logit."""
     try:
         mean = jnp.asarray(value, dtype=float)
     except (TypeError, ValueError):
         mean = None
     if mean is None or np.ma.is_masked(value):
         raise ConfigurationError(
-            f"the mean must be a number, one a logit, or a function of the features; got {value!r}"
+            f"the mean must be a number, one per logit, or a function of the features; got {value!r}"
         )
     if not isinstance(mean, jax.core.Tracer) and not bool(jnp.isfinite(mean).all()):
         raise ConfigurationError(f"the mean must be finite; got {value!r}")

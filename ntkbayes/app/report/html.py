@@ -47,7 +47,7 @@ def escaped(value: object) -> str:
 
 
 def law_name(comparison: Comparison, name: str) -> str:
-    """A law's name, beside its colour."""
+    """A law's name, next to its colour."""
     from ntkbayes import figures
 
     colour = figures.colours(comparison)[name]

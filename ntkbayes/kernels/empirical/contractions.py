@@ -78,7 +78,7 @@ class Contraction(abc.ABC):
 
     @abc.abstractmethod
     def operations(self, size: Size) -> int:
-        """Additions and multiplications, beside those of the forward and backward passes."""
+        """Additions and multiplications, besides those of the forward and backward passes."""
 
     @abc.abstractmethod
     def kept(self, num_classes: int) -> int:

@@ -51,7 +51,7 @@ class EmpiricalNTK(Portable, eqx.Module):
 
     Attributes:
         network, params: what is differentiated, and where.
-        max_bytes: bound on temporary arrays and inputs together, beside the result (for each member
+        max_bytes: bound on temporary arrays and inputs together, excluding the result (for each member
             where parameters are vmapped). Less memory may mean more passes through the network.
 
     Raises:

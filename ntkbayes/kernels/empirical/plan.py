@@ -27,7 +27,7 @@ class Step:
     Attributes:
         parameters: names of the leaves, as paths into the parameters.
         how: the contraction chosen, in words.
-        operations: additions and multiplications of it, beside the passes through the network.
+        operations: additions and multiplications of it, besides the passes through the network.
         bytes_held: from the passes through the network on, for the points held at one time.
         bytes_of_scratch: temporary arrays while one block is contracted.
     """
@@ -53,7 +53,7 @@ class Plan:
         at_once: whether there is but one block, and the gradients of a layer are formed when its
             turn comes.
         holds_all: whether signals of all points are held, or found again for each block.
-        num_bytes: predicted peak of temporaries and inputs, beside the result.
+        num_bytes: predicted peak of temporaries and inputs, excluding the result.
         max_bytes: its bound.
     """
 
@@ -90,7 +90,7 @@ class Plan:
                 f"in blocks of {self.rows} × {self.columns}, {held}, "
                 f"{self.chunk} points at a time through the network",
                 *lines,
-                f"at most {_bytes(self.num_bytes)} beside the result (bound "
+                f"at most {_bytes(self.num_bytes)} besides the result (bound "
                 f"{_bytes(self.max_bytes)})",
             ]
         )
@@ -309,7 +309,7 @@ _PRODUCTS = ("dot_general", "conv_general_dilated")  # XLA may copy operands int
 
 
 def peak_bytes(program: ClosedJaxpr) -> int:
-    """The most that a program's values, beside its arguments, take up at one time in its order."""
+    """The most that a program's values, excluding its arguments, occupy at once."""
     return _peak(program.jaxpr)
 
 

@@ -34,8 +34,8 @@ class FullBayes(Method[FullBayesLaw]):
 
     Args:
         hyperpriors: as for `numpyro_model`.
-        num_samples: draws kept, a chain.
-        num_warmup: draws thrown away while step size and mass adapt, a chain.
+        num_samples: draws kept per chain.
+        num_warmup: draws per chain discarded while step size and mass adapt.
         num_chains: chains, run side by side.
         target_accept: acceptance probability that the step size aims at.
         progress: show NumPyro's progress bar.

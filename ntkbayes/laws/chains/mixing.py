@@ -20,7 +20,7 @@ ESS_PER_CHAIN = 100
 """Thresholds of Vehtari et al. (2021); beyond `WORST_RHAT` the sampler warns."""
 
 FEWEST_DRAWS = 10
-"""In a chain. In half-chains of fewer than 5 draws no autocorrelation is left to estimate."""
+"""Per chain. Half-chains of fewer than 5 draws leave no autocorrelation to estimate."""
 
 _TAIL = (0.05, 0.95)
 _NUM_ASSESSED = 16

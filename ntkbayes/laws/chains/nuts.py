@@ -36,8 +36,8 @@ class NUTS(ChainMethod):
     num_chains and max_tree_depth does not compile again.
 
     Args:
-        num_samples: draws kept, a chain.
-        num_warmup: draws thrown away while the step size adapts, a chain.
+        num_samples: draws kept per chain.
+        num_warmup: draws per chain discarded while the step size adapts.
         num_chains: chains, run side by side.
         target_accept: acceptance probability that the step size aims at.
         progress: show a progress bar, over warm-up and samples.
@@ -118,8 +118,8 @@ def _target(likelihood: Likelihood, targets: Logits, lower: FormedBlock, mode: M
 
 
 def _shared_weights(curvature: Curvature, num_directions: int) -> Float[Array, " n"]:
-    """One weight for all logits of a point: by the mean of their √w, as it is scales that T evens out,
-    and logits with small weights are many."""
+    """One weight for all logits of a point, by the mean of their √w, because T equalises scales, and
+    logits with small weights are many."""
     weights = jnp.maximum(curvature.matrix_diagonal, 0.0)  # round-off
     return jnp.mean(jnp.sqrt(weights), axis=1) ** 2 * weights.shape[1] / num_directions
 

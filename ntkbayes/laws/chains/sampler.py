@@ -87,8 +87,8 @@ class ChainMethod(Method[SampledLaw]):
     Another fit with the same shapes, num_warmup and num_chains does not compile again.
 
     Args:
-        num_samples: draws kept, a chain.
-        num_warmup: draws thrown away while the step size adapts, a chain.
+        num_samples: draws kept per chain.
+        num_warmup: draws per chain discarded while the step size adapts.
         num_chains: chains, run side by side.
         target_accept: acceptance probability that the step size aims at.
         progress: show a progress bar, over warm-up and samples.
@@ -165,10 +165,10 @@ class ChainMethod(Method[SampledLaw]):
 
 def laplace_mode(problem: Problem, factor: CholeskyFactor) -> Mode:
     """Mode of the posterior: ẑ = ridge Lᵀ α (THEORY 2)."""
-    found = train(problem.objective, problem.mean)
-    score = problem.ridge * found.alpha
+    mode = train(problem.objective, problem.mean)
+    score = problem.ridge * mode.alpha
     whitened = problem.gram.ntk.like(factor.lower).T @ score
-    curvature = problem.likelihood.curvature(problem.targets, found.logits)
+    curvature = problem.likelihood.curvature(problem.targets, mode.logits)
     return Mode(whitened, problem.mean + factor.colour(whitened), score, curvature)
 
 

@@ -55,8 +55,8 @@ class SplitHMC(ChainMethod):
     Another fit with the same shapes and num_chains does not compile again.
 
     Args:
-        num_samples: draws kept, a chain.
-        num_warmup: draws thrown away while the step size adapts, a chain.
+        num_samples: draws kept per chain.
+        num_warmup: draws per chain discarded while the step size adapts.
         num_chains: chains, run side by side.
         target_accept: acceptance probability that the step size aims at.
         progress: show a progress bar, over warm-up and samples.

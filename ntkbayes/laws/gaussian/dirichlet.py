@@ -1,4 +1,4 @@
-"""Dirichlet-based GP classification (Milios et al. 2018): one heteroskedastic regression a class."""
+"""Dirichlet-based GP classification (Milios et al. 2018): one heteroskedastic regression per class."""
 
 from typing import ClassVar
 

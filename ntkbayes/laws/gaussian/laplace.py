@@ -35,7 +35,7 @@ class Laplace(PosteriorMethod[GaussianPosterior]):
 
     Args:
         tolerance: on the error of the mode's logits, relative to their spread.
-        factor_dtype: of the factors that are kept, one a class. In float32 they take half of the time
+        factor_dtype: of the factors that are kept, one per class. In float32 they take half of the time
             and memory; the mode is float64's, but evidence and variances have float32's digits.
     """
 

@@ -1,4 +1,4 @@
-"""Gaussian posteriors: the prior GP(mean, Θ/ridge) times one Gaussian site a training point.
+"""Gaussian posteriors: the prior GP(mean, Θ/ridge) times one Gaussian site per training point.
 
 With sites exp(νᵢᵀ fᵢ − ½ fᵢᵀ Λᵢ fᵢ) the posterior is, with P = Θ(X, X)/ridge,
 
@@ -214,10 +214,10 @@ def site_covariance(problem: Problem, inverse: CurvedInverse, features: Array) -
         return output_blocks(variance, problem.num_outputs) - _quadratic(inverse, cross)
 
     parts = [part(features[i : i + step]) for i in range(0, len(features), step)]
-    found = jnp.concatenate(parts)
-    if not isinstance(found, jax.core.Tracer) and not bool(jnp.all(jnp.isfinite(found))):
+    covariance = jnp.concatenate(parts)
+    if not isinstance(covariance, jax.core.Tracer) and not bool(jnp.all(jnp.isfinite(covariance))):
         raise ConvergenceError(
             "the posterior's covariance was not found: conjugate gradients did not converge. Use a "
             "larger ridge, or a kernel with a larger max_rows, which is formed and factored"
         )
-    return found
+    return covariance

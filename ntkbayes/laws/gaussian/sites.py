@@ -44,7 +44,7 @@ _VANISHING_STEP = 1e-4
 
 
 class Sites(eqx.Module):
-    """Sites, each told by Λᵢ and by aᵢ = νᵢ − Λᵢ mᵢ, its slope at the posterior mean."""
+    """Sites, each given by Λᵢ and by aᵢ = νᵢ − Λᵢ mᵢ, its slope at the posterior mean."""
 
     weights: Logits
     precisions: Covariances
@@ -76,7 +76,7 @@ class Estimate(NamedTuple):
 
 
 class SiteMethod(PosteriorMethod[GaussianPosterior]):
-    """A method that is told by its rule for sites.
+    """A method given by its rule for sites.
 
     Attributes:
         tolerance: on how far the rule would still move the marginals, as `SiteInfo.site_move`.
@@ -134,14 +134,14 @@ class SiteMethod(PosteriorMethod[GaussianPosterior]):
         while not float(now.size) <= self.tolerance:
             self._require_steps(float(now.size), step, count)
             mixed = history.next(sites, now, step)
-            found = _assess(*given, mixed)
+            trial = _assess(*given, mixed)
             count += 1
-            while not _is_acceptable(float(found.size), float(now.size), step):
+            while not _is_acceptable(float(trial.size), float(now.size), step):
                 self._require_steps(float(now.size), step, count)
                 mixed = jax.tree.map(lambda x, dx, t=step: x + t * dx, sites, now.move)
-                found = _assess(*given, mixed)
+                trial = _assess(*given, mixed)
                 history, step, count = Mixing(), step / 2, count + 1
-            sites, now = mixed, found
+            sites, now = mixed, trial
             step = min(1.0, 2 * step)
         return now.posterior, float(now.size), count
 

@@ -52,7 +52,7 @@ class _Variational(SiteMethod):
 class Variational(_Variational):
     """The best Gaussian of all: full covariance over points and outputs.
 
-    Several outputs are coupled by a factor of nC × nC numbers an iteration; `MeanField` does without.
+    Several outputs are coupled by a factor of nC × nC numbers per iteration; `MeanField` does without.
 
     Args:
         tolerance: on how far the marginals still move, as `SiteInfo.site_move`.
@@ -86,7 +86,7 @@ class Variational(_Variational):
 class MeanField(_Variational):
     """The best Gaussian whose outputs are independent, with full covariance over points.
 
-    The same as `Variational` for one output; O(C n³) operations an iteration for several. Where the
+    The same as `Variational` for one output; O(C n³) operations per iteration for several. Where the
     kernel itself couples the outputs, as a finite network's does, so does the posterior: it is then
     the sites alone that are independent, and `log_evidence` is still a lower bound.
 
