@@ -307,7 +307,7 @@ def test_replicated_labels_follow_the_probabilities(laws, predicted, kind):
 
 def test_counts_beyond_float64_are_refused():
     law = nb.MAP().fit(PRIOR, COUNTS, likelihood=Poisson())
-    law.alpha = law.alpha * 0 + 1e3  # logits of thousands
+    law = dataclasses.replace(law, alpha=0 * law.alpha + 1e3)  # logits of thousands
     with pytest.raises(ConfigurationError, match=r"at the logit [\d.e+]+ targets are too large"):
         replicates(law, COUNTS.features, key=KEY)
 

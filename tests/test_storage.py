@@ -216,12 +216,13 @@ FULL_DISK = """
     from ntkbayes.comparison import Comparison
     from ntkbayes.errors import StorageError
     from ntkbayes.files import save_arrays, write_text
+    from ntkbayes.laws.kind import BASELINE
     from ntkbayes.predictions import Predictions
 
     def law(name, seed):
         p = np.random.default_rng(seed).dirichlet(np.ones(2), size=50)
         labels, targets = np.zeros((40, 50), dtype=int), np.eye(2)[np.arange(50) % 2]
-        return Predictions(name, targets, ("x", "y"), None, None, None, p, labels, "point")
+        return Predictions(name, targets, ("x", "y"), None, None, None, p, labels, BASELINE)
 
     def comparison(seed):
         laws = {name: law(name, seed) for name in ("one", "two")}
@@ -417,14 +418,14 @@ def test_hostile_law_is_refused_with_the_reason(spoil, saved):
 def test_a_law_of_a_later_version_says_what_to_do(comparison, saved):
     path = storage.law_path(saved, "NUTS")
     with h5py.File(path, "r+") as root:
-        root.attrs["schema"], root.attrs["version"] = "ntkbayes 3", "7.1"
+        root.attrs["schema"], root.attrs["version"] = "ntkbayes 99", "7.1"
     message = (
         r"nuts-.*\.nc was written by ntkbayes 7\.1, .*read it with that version or a later one$"
     )
     with pytest.raises(NewerFormatError, match=message):
         storage.load(saved)
     summary = json.loads((saved / "comparison.json").read_text())
-    (saved / "comparison.json").write_text(json.dumps({**summary, "schema": 3, "version": "7.1"}))
+    (saved / "comparison.json").write_text(json.dumps({**summary, "schema": 99, "version": "7.1"}))
     with pytest.raises(NewerFormatError, match=r"comparison\.json was written by ntkbayes 7\.1"):
         storage.load(saved)
 
