@@ -90,9 +90,8 @@ class SitePosterior(GaussianLaw):
     @cached_property
     def process(self) -> Process:
         """GP(0, Θ/ridge), computed lazily; only sampling needs its factor."""
-        if (
-            isinstance(self.alpha, jax.core.Tracer) or num_shares() > 1
-        ):  # a mesh needs its own trace
+        is_traced = isinstance(self.alpha, jax.core.Tracer)
+        if is_traced or num_shares() > 1:  # a mesh needs its own trace
             return self.problem.tangent_process
         with jax.ensure_compile_time_eval():  # what is kept outlives a trace that asks for it
             return self.problem.tangent_process
