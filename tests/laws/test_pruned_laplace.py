@@ -12,7 +12,7 @@ from scipy import linalg, special
 import ntkbayes as nb
 from ntkbayes.errors import ConfigurationError, ConvergenceError, DataError
 from ntkbayes.laws.gaussian import pruned_laplace
-from ntkbayes.linalg import SharedInverse, StructuredCurvature, halves
+from ntkbayes.linalg import SharedBlock, SharedInverse, StructuredCurvature, halves
 
 RIDGE = 0.5
 NETWORK = nb.networks.mlp(depth=2, activation="relu", weight_std=1.5, bias_std=0.3)
@@ -175,7 +175,9 @@ def test_factors_of_several_blocks_are_those_of_one(monkeypatch):
     assert len(jax.tree.leaves(several)) > len(jax.tree.leaves(one)) + 4
     v = jnp.asarray(rng.standard_normal((40, 4)))
     np.testing.assert_allclose(several.matvec(v), one.matvec(v), atol=1e-10)
-    np.testing.assert_allclose(several.quadratic(gram), one.quadratic(gram), atol=1e-8)
+    np.testing.assert_allclose(
+        several.quadratic(SharedBlock(gram)), one.quadratic(SharedBlock(gram)), atol=1e-8
+    )
     np.testing.assert_allclose(several.log_determinant, one.log_determinant, atol=1e-10)
 
 
@@ -196,7 +198,7 @@ def test_points_that_lose_the_class_that_they_are_sure_of_say_nothing(sure, dtyp
         assert curvature.is_idle[4:].all()
     inverse = SharedInverse.build(gram, curvature, dtype)
     np.testing.assert_allclose(inverse.matvec(jnp.ones((8, 3))), 0, atol=1e-6)
-    np.testing.assert_allclose(inverse.quadratic(gram), 0, atol=1e-6)
+    np.testing.assert_allclose(inverse.quadratic(SharedBlock(gram)), 0, atol=1e-6)
     np.testing.assert_allclose(inverse.log_determinant, 0, atol=1e-5)
 
 
