@@ -15,6 +15,7 @@ from ntkbayes.checks import (
     simulation_based_calibration,
 )
 from ntkbayes.errors import ConfigurationError, ConvergenceError, ConvergenceWarning, DataError
+from ntkbayes.laws.gaussian.prior_predictive import PriorPredictive
 from ntkbayes.predictions import predictions_from_probabilities
 
 KEY = jax.random.key(4)
@@ -205,7 +206,7 @@ def test_ranks_do_not_depend_on_the_number_of_workers():
 class Failing(nb.laws.Method):
     """Fails in the way it is told to."""
 
-    name = "failing"
+    name, kind = "failing", nb.Laplace.kind
     error: BaseException
 
     def solve(self, problem, key):
@@ -215,7 +216,7 @@ class Failing(nb.laws.Method):
 class Warning_(nb.laws.Method):
     """Laplace, with a complaint."""
 
-    name = "warning"
+    name, kind = "warning", nb.Laplace.kind
 
     def solve(self, problem, key):
         import warnings
