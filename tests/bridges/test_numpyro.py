@@ -155,7 +155,7 @@ def ensemble():
 
 def test_a_law_of_draws_has_no_density(ensemble):
     with pytest.raises(
-        ConfigurationError, match="law of independent initialisations has no density"
+        ConfigurationError, match="law of independent initialisations has no known density"
     ):
         logits_distribution(ensemble, NEW)
 
