@@ -10,7 +10,7 @@ BIN   = $(VENV)/bin
 MADE_FROM = pyproject.toml Makefile .python-version
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-latest lint fuzz format bench docs clean
+.PHONY: help setup demo test test-slow test-latest lint fuzz format bench docs clean
 export VENV GROUP
 
 help: ## list these targets
@@ -37,10 +37,13 @@ lint: setup ## check style, types and the order of the layers
 
 PYTEST = pytest --numprocesses auto --dist loadfile --max-worker-restart 0
 
-test: lint ## run lint, then the tests, with GPJax and the newest versions that go with it
+test: lint ## run lint, then the tests but for the slow ones, with GPJax and the newest versions that go with it
 	@echo "== pytest"
-	@$(BIN)/$(PYTEST) --cov --cov-report=
+	@$(BIN)/$(PYTEST) -m "not slow" --cov --cov-report=
 	@echo "coverage of lines: $$($(BIN)/coverage report --format=total) % ($(BIN)/coverage report shows the files)"
+
+test-slow: setup ## run the slow tests, one in forty, which take half of the time
+	@$(BIN)/$(PYTEST) -m slow
 
 # Without GPJax, which holds back JAX, and so without its tests and those of the reference, which names its bridge.
 test-latest: VENV = .venv-latest

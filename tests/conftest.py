@@ -74,6 +74,17 @@ def pytest_report_header():
     return "with " + ", ".join(f"{name} {version(name)}" for name in sorted(names))
 
 
+SLOW = Path(__file__).with_name("slow.txt")
+
+
+def pytest_collection_modifyitems(items):
+    """Mark the tests that take half of the suite's time; `make test-slow` runs them."""
+    slow = set(SLOW.read_text(encoding="utf-8").splitlines())
+    for item in items:
+        if item.nodeid in slow:
+            item.add_marker("slow")
+
+
 MAPS = Path("/proc/self/maps")
 
 
