@@ -135,26 +135,30 @@ class PathwiseLaw(Law):
     def sample(
         self, key: PRNGKeyArray, features: Inputs, num_draws: int | None = None
     ) -> Float[Array, "draws m classes"]:
-        _require_draws(num_draws)
-        path_key, new_key = jax.random.split(key)
-        g, alpha = self.paths(path_key, num_draws)
         features = self.problem.read(features)
-        logits = self.trained(features, alpha)
+        logits, g, new_key = self._drawn(key, features, num_draws)
         return logits if g is None else logits + g.at(new_key, features)
 
     def sample_marginals(
         self, key: PRNGKeyArray, features: Inputs, num_draws: int | None = None
     ) -> Float[Array, "draws m classes"]:
-        _require_draws(num_draws)
-        path_key, new_key = jax.random.split(key)
-        g, alpha = self.paths(path_key, num_draws)
         features = self.problem.read(features)
-        logits = self.trained(features, alpha)
+        logits, g, new_key = self._drawn(key, features, num_draws)
         if g is None:
             return logits
         means, left = g.given(features)
-        noise = jax.random.normal(new_key, (alpha.shape[0], alpha.shape[2]))
+        noise = jax.random.normal(new_key, (logits.shape[0], logits.shape[2]))
         return logits + means + jnp.einsum("mcd,sd->smc", symmetric_roots(left), noise)
+
+    def _drawn(
+        self, key: PRNGKeyArray, features: Float[Array, "m ..."], num_draws: int | None
+    ) -> tuple[Float[Array, "draws m classes"], Path | None, PRNGKeyArray]:
+        """All of each draw but g, then g, and a key for what g leaves open."""
+        if num_draws is not None:
+            whole("the number of draws", num_draws)
+        path_key, new_key = jax.random.split(key)
+        g, alpha = self.paths(path_key, num_draws)
+        return self.trained(features, alpha), g, new_key
 
     def trained(
         self, features: Float[Array, "m ..."], alpha: Float[Array, "*draws n classes"]
@@ -215,19 +219,22 @@ class SampledLaw(PathwiseLaw):
         return Paths(self.g.chosen(chosen), jnp.take(self.alpha, chosen, axis=0))
 
     def mean(self, features: Inputs) -> Array:
-        features = self.problem.read(features)
-        means, _ = self.g.given(features)
-        return jnp.mean(self.trained(features, self.alpha) + means, axis=0)
+        return jnp.mean(self._given(features)[0], axis=0)
 
     def covariance(self, features: Inputs) -> Array:
-        features = self.problem.read(features)
-        means, left = self.g.given(features)
-        return scatter(self.trained(features, self.alpha) + means) + left
+        means, left = self._given(features)
+        return scatter(means) + left
 
     def joint_covariance(self, features: Inputs) -> Array:
         features = self.problem.read(features)
         means, left = self.g.jointly_given(features)
         return joint_scatter(self.trained(features, self.alpha) + means) + left
+
+    def _given(self, features: Inputs) -> tuple[Draws, Float[Array, "m classes classes"]]:
+        """Mean of f at the inputs given each draw, and the covariance left to g."""
+        features = self.problem.read(features)
+        means, left = self.g.given(features)
+        return self.trained(features, self.alpha) + means, left
 
 
 def evenly_spaced(num_draws: int, num_held: int) -> Int[Array, " chosen"]:
@@ -263,8 +270,3 @@ def _shifted(
 ) -> Float[Array, "*draws m classes"]:
     trained = block @ alpha
     return jnp.broadcast_to(mean, trained.shape) + trained
-
-
-def _require_draws(num_draws: int | None) -> None:
-    if num_draws is not None:
-        whole("the number of draws", num_draws)

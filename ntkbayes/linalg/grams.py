@@ -14,7 +14,13 @@ from jaxtyping import Array, DTypeLike, Float
 
 from ntkbayes.errors import ConfigurationError
 from ntkbayes.linalg.arrays import Covariances, Logits, Matrix, Square
-from ntkbayes.linalg.blocks import Block, CoupledBlock, SharedBlock, output_blocks
+from ntkbayes.linalg.blocks import (
+    Block,
+    CoupledBlock,
+    FormedBlock,
+    SharedBlock,
+    output_blocks,
+)
 from ntkbayes.linalg.cholesky import CholeskyFactor, cholesky
 from ntkbayes.linalg.curvature import Curvature, StructuredCurvature
 from ntkbayes.linalg.curved import CoupledInverse, CurvedInverse, IterativeInverse, SharedInverse
@@ -106,15 +112,8 @@ class Gram(Block):
         """
 
 
-class SharedGram(SharedBlock, Gram):
-    """matrix ⊗ I_C: O(n²) memory whatever the number of outputs."""
-
-    @property
-    def variances(self) -> Float[Array, "n 1"]:
-        return jnp.diagonal(self.matrix)[:, None]
-
-    def diagonal_blocks(self, num_outputs: int) -> Covariances:
-        return output_blocks(jnp.diagonal(self.matrix), num_outputs)
+class FormedGram(FormedBlock, Gram):
+    """One given by its matrix."""
 
     def largest_eigenvalue(self) -> float:
         return float(jnp.linalg.eigvalsh(self.matrix)[-1])
@@ -124,6 +123,17 @@ class SharedGram(SharedBlock, Gram):
 
     def factor(self, what: str = "the Gram matrix") -> CholeskyFactor:
         return cholesky(self.matrix, what=what)
+
+
+class SharedGram(SharedBlock, FormedGram):
+    """matrix ⊗ I_C: O(n²) memory whatever the number of outputs."""
+
+    @property
+    def variances(self) -> Float[Array, "n 1"]:
+        return jnp.diagonal(self.matrix)[:, None]
+
+    def diagonal_blocks(self, num_outputs: int) -> Covariances:
+        return output_blocks(jnp.diagonal(self.matrix), num_outputs)
 
     def curved(self, curvature: Curvature, *, dtype: DTypeLike | None = None) -> CurvedInverse:
         if isinstance(curvature, StructuredCurvature):
@@ -147,7 +157,7 @@ class SharedGram(SharedBlock, Gram):
         return shared_preconditioner(self.matrix, ridge, curvature, is_flat, has_pairs, dtype)
 
 
-class CoupledGram(CoupledBlock, Gram):
+class CoupledGram(CoupledBlock, FormedGram):
     """(nC, nC), formed."""
 
     @property
@@ -158,15 +168,6 @@ class CoupledGram(CoupledBlock, Gram):
         size = len(self.matrix) // num_outputs
         blocks = self.matrix.reshape(size, num_outputs, size, num_outputs)
         return jnp.einsum("icid->icd", blocks)
-
-    def largest_eigenvalue(self) -> float:
-        return float(jnp.linalg.eigvalsh(self.matrix)[-1])
-
-    def require_formed(self, why: str) -> None:
-        pass
-
-    def factor(self, what: str = "the Gram matrix") -> CholeskyFactor:
-        return cholesky(self.matrix, what=what)
 
     def curved(self, curvature: Curvature, *, dtype: DTypeLike | None = None) -> CurvedInverse:
         return _coupled_inverse(self.matrix, curvature)

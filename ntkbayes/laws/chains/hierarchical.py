@@ -101,7 +101,7 @@ def _jointly_given(
     """Mean of each draw at the inputs, and the mean over draws of the covariance left to them."""
 
     def add(total: Array, draw: tuple) -> tuple[Array, Logits]:
-        mean, left = _conditioned(problem, draw, inputs)
+        mean, left, _ = _conditioned(problem, draw, inputs)
         return total + left / len(whitened), mean
 
     zero = jnp.zeros((len(inputs), len(inputs)))
@@ -121,9 +121,8 @@ def _joint(
 
     def one(draw: tuple) -> Logits:
         values, whitened, noise = draw
-        mean, left = _conditioned(problem, (values, whitened), inputs)
-        prior = with_values(problem.prior, values)
-        jitter = 2 * _JITTER * jnp.mean(prior.diagonal(inputs).ntk / prior.ridge)
+        mean, left, variance = _conditioned(problem, (values, whitened), inputs)
+        jitter = 2 * _JITTER * variance
         root = jnp.linalg.cholesky(left + jitter * jnp.eye(len(left)))
         return mean + root @ noise
 
@@ -132,13 +131,15 @@ def _joint(
 
 def _conditioned(
     problem: Problem, draw: tuple, inputs: Array
-) -> tuple[Logits, Float[Array, "m m"]]:
-    """Mean and covariance of one draw at the inputs, given its values at X (R&W 2.19)."""
+) -> tuple[Logits, Float[Array, "m m"], Float[Array, ""]]:
+    """Mean and covariance of one draw at the inputs, given its values at X (R&W 2.19), and its mean
+    prior variance there."""
     values, whitened = draw
     prior, projection = _projected(problem, values, inputs)
     mean = prior.mean_logits(inputs, whitened.shape[1]) + projection.T @ whitened
-    left = prior.gram(inputs).ntk.dense() / prior.ridge - projection.T @ projection
-    return mean, (left + left.T) / 2
+    gram = prior.gram(inputs).ntk.dense() / prior.ridge
+    left = gram - projection.T @ projection
+    return mean, (left + left.T) / 2, jnp.mean(jnp.diagonal(gram))
 
 
 def _projected(
@@ -146,16 +147,16 @@ def _projected(
 ) -> tuple[NTKPrior, Float[Array, "n m"]]:
     """A draw's prior, and L⁻¹ P(X, x)."""
     prior = with_values(problem.prior, values)
-    lower, _ = factor(prior, problem.features, problem.num_outputs)
+    lower = factor(prior, problem.features)
     cross = prior.cross(problem.features, inputs).ntk.dense() / prior.ridge
     return prior, jax.scipy.linalg.solve_triangular(lower, cross, lower=True)
 
 
-def factor(prior: NTKPrior, features: Array, num_outputs: int) -> tuple[Array, Array]:
-    """L with L Lᵀ = Θ/ridge + jitter, and the jitter."""
+def factor(prior: NTKPrior, features: Array) -> Float[Array, "n n"]:
+    """L with L Lᵀ = Θ/ridge + jitter."""
     gram = prior.gram(features).ntk.dense() / prior.ridge
     jitter = _JITTER * jnp.mean(jnp.diagonal(gram))
-    return jnp.linalg.cholesky(gram + jitter * jnp.eye(len(gram))), jitter
+    return jnp.linalg.cholesky(gram + jitter * jnp.eye(len(gram)))
 
 
 def judged_draws(seen: Mapping[str, Array], *, num_divergences: int) -> dict[str, float]:

@@ -151,7 +151,7 @@ def declare(
 def _logits(values: Mapping[str, Any], whitened: Logits, problem: Problem) -> Logits:
     """mean + L z at the training points."""
     prior = with_values(problem.prior, values)
-    lower, _ = factor(prior, problem.features, whitened.shape[1])
+    lower = factor(prior, problem.features)
     return prior.mean_logits(problem.features, whitened.shape[1]) + lower @ whitened
 
 

@@ -59,9 +59,8 @@ class RandomInit(Method[SampledLaw]):
     def solve(self, problem: Problem, key: PRNGKeyArray | None) -> SampledLaw:
         key = self.require_key(key)
         objective, centre = problem.objective, None
-        if self.training_time == float(
-            "inf"
-        ):  # first, as a factor of K would add to its peak memory
+        # Before g is drawn, since a factor of K would add to the peak memory.
+        if self.training_time == float("inf"):
             tolerance = max(_CENTRE, self.tolerance)
             centre = train(
                 objective, problem.mean, tolerance=tolerance, factor_dtype=self.factor_dtype
