@@ -28,7 +28,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 import pytest
 from hypothesis import settings
 
-settings.register_profile("suite", max_examples=50)
+settings.register_profile("suite", max_examples=50, derandomize=True)
 settings.load_profile("suite")
 settings.register_profile("nightly", max_examples=5000)  # for `make fuzz`
 

@@ -171,6 +171,9 @@ WIDE = Case((3, 2, 3), 0, "copies", 1e7, False, 1.0, 1e-4, "relu", 1.0, 0.0)
 # A point so large that erf's determinant at its opposite was lost in round-off.
 LARGE = Case((1, 1, 2), 73897583, "apart", 10.0**7.625, False, 1e-300, 1e-4, "erf", 1.0, 0.0)
 
+# Features so large that the preconditioner sees nothing of the error of a draw's logits.
+UNSEEN = Case((1, 1, 2), 428363620, "apart", 1e8, False, 0.0, 0.1, "relu", 1.0, 0.0)
+
 # Labels that have no slope at the prior's mean.
 SLOPELESS = Case((6, 2, 2), 0, "balanced", 1.0, False, 0.0, 0.1, "relu", 1.0, 0.1)
 
@@ -181,6 +184,7 @@ COUNTS = dataclasses.replace(MILLIONS, targets="counts")
 @pytest.mark.parametrize("name", METHODS)
 @example(case=WIDE)
 @example(case=LARGE)
+@example(case=UNSEEN)
 @example(case=SLOPELESS)
 @example(case=MILLIONS)
 @example(case=COUNTS)

@@ -123,9 +123,11 @@ class ConjugateGradients(Solver):
         slack = np.ones(len(initial))
         found = run(start, slack)
         while not (shortfall := found.shortfall(self.tolerance)) <= 1:
-            # A draw that ended by its estimate, and not by the bound, gets a goal as much lower.
+            # A draw that ended by its estimate, and not by the bound, gets a goal as much lower, unless
+            # its estimate sees nothing of the error.
             error, estimate = np.asarray(found.optimum.logit_error), np.asarray(found.estimate)
-            slack = np.divide(error, estimate, out=slack, where=estimate > 0)
+            seen = estimate > np.finfo(error.dtype).eps * error
+            slack = np.divide(error, estimate, out=slack, where=seen)
             again = run(found.optimum.a, slack)
             if not again.shortfall(self.tolerance) < 0.9 * shortfall:
                 break
@@ -192,12 +194,13 @@ class Descent(NamedTuple):
     estimate: PerDraw
 
     def shortfall(self, tolerance: float) -> float:
-        """The largest error over what the tolerance allows; NaN if one is."""
+        """The largest error over what the tolerance allows: infinite if nothing is, NaN if one is."""
         error, allowed = (
             np.asarray(self.optimum.logit_error),
             tolerance * np.asarray(self.optimum.spread),
         )
-        return float(np.max(error / np.maximum(allowed, np.finfo(allowed.dtype).tiny)))
+        with np.errstate(over="ignore"):
+            return float(np.max(error / np.maximum(allowed, np.finfo(allowed.dtype).tiny)))
 
     def after(self, earlier: "Descent") -> "Descent":
         """This, with the iterations of an earlier run that it went on from."""
