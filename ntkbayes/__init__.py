@@ -1,4 +1,4 @@
-"""The Neural Tangent Kernel as a Bayesian object: laws of trained classifiers, next to Bayes.
+"""The Neural Tangent Kernel as a Bayesian object: laws of trained classifiers compared with Bayes.
 
     network → kernel → prior → method.fit(prior, data, key=key) → law → predictions → comparison
 
@@ -16,7 +16,7 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
-    # So the command line is there before JAX is, and can be stopped, and `import ntkbayes` is quick.
+    # Lazily: `import ntkbayes` is quick, and the command line starts, and can be stopped, before JAX.
     if not name.startswith("_") and find_spec(f"{__name__}.{name}") is not None:
         return import_module(f"{__name__}.{name}")
     if name.startswith("_") and name != "__all__":

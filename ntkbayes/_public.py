@@ -1,4 +1,4 @@
-"""What `ntkbayes` offers, imported when the first of it is asked for."""
+"""The public names of `ntkbayes`, imported on first use."""
 
 from ntkbayes import datasets, kernels, likelihood, networks
 from ntkbayes.app.study import Study

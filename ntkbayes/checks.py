@@ -1,7 +1,7 @@
 """Checks of a model against data, and of a method against its own model.
 
-* Predictive checks: could the labels have come from the law? Before the data with the law of `Prior`.
-* Simulation-based calibration: does a method find the posterior that it says it finds?
+* Predictive checks: could the labels have come from the law? Prior or posterior predictive.
+* Simulation-based calibration: does a method find the posterior that it claims to find?
 """
 
 import dataclasses
@@ -42,18 +42,18 @@ if TYPE_CHECKING:
 
 Labels = Int[np.ndarray, " n"]
 Statistic = Callable[[Labels], float | Float[np.ndarray, " k"]]
-"""A number, or k numbers, of the labels of all points, given as class indices."""
+"""One or k numbers from the labels of all points, given as class indices."""
 
 # --- predictive checks ----------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False)
 class PredictiveCheck:
-    """A statistic of the observed labels among the same of replicated ones.
+    """A statistic of the observed labels, and of replicated ones.
 
     Attributes:
-        observed: (k,), k = 1 for a statistic that is a number.
-        replicated: of each draw's labels, (S, k).
+        observed: (k,), with k = 1 for a statistic that is a number.
+        replicated: one row per draw of the labels, (S, k).
     """
 
     observed: Float[np.ndarray, " k"]
@@ -62,14 +62,15 @@ class PredictiveCheck:
     @property
     def p_value(self) -> Float[np.ndarray, " k"]:
         """P(replicated > observed) + ½ P(replicated = observed), (k,): near 0 or 1 where the law does
-        not produce such labels. At points that were trained on it gathers around ½ (Robins, van der
-        Vaart & Ventura 2000): held-out points make the sharper check."""
+        not produce such labels. At training points it concentrates around ½ (Robins, van der Vaart &
+        Ventura 2000), so held-out points give a sharper check."""
         above = (self.replicated > self.observed[None]).mean(axis=0)
         return above + (self.replicated == self.observed[None]).mean(axis=0) / 2
 
 
 def predictive_check(predictions: Predictions, statistic: Statistic) -> PredictiveCheck:
-    """Posterior predictive check (Gelman, Meng & Stern 1996); prior predictive, for the law of `Prior`.
+    """Posterior predictive check (Gelman, Meng & Stern 1996); a prior predictive one for the law of
+    `PriorPredictive`.
 
     Args:
         predictions: of a law or baseline; `label_draws` are its replicated labels, jointly at all
@@ -77,13 +78,13 @@ def predictive_check(predictions: Predictions, statistic: Statistic) -> Predicti
         statistic: of the labels at these points.
 
     Raises:
-        ConfigurationError: the targets are not one-hot, the statistic is not finite, or there is one
-            draw only.
+        ConfigurationError: the targets are not one-hot, the statistic is not finite, or there is only
+            one draw.
     """
     if len(predictions.label_draws) < 2:
         raise ConfigurationError(
-            f"{predictions.name!r} has one draw of the labels, among which nothing can be ranked; a "
-            "point law draws as many as it is told to: predict(..., num_draws=1000)"
+            f"{predictions.name!r} has one draw of the labels, too few to rank against; for a point law "
+            "ask for more: predict(..., num_draws=1000)"
         )
     if not np.isin(predictions.targets, (0, 1)).all():
         raise ConfigurationError(
@@ -107,7 +108,7 @@ def class_frequencies(num_classes: int) -> Statistic:
 
 
 def neighbour_agreement(features: Float[np.ndarray, "n d"]) -> Statistic:
-    """The share of points that have the label of their nearest neighbour: how smooth labels are.
+    """The share of points with the label of their nearest neighbour: how smooth the labels are.
 
     Args:
         features: of the points whose labels are given.
@@ -123,13 +124,13 @@ def neighbour_agreement(features: Float[np.ndarray, "n d"]) -> Statistic:
 
 @dataclass(frozen=True, eq=False)
 class Ranks:
-    """Ranks of what was simulated among draws of the law fitted to the simulated data.
+    """Ranks of the simulated truths among draws of the law fitted to the simulated data.
 
-    Uniform on 0, 1, …, L if the method is exact. Ranks at both ends: the law is too narrow. Ranks in
-    the middle: too wide. Ranks at one end: its quantity is too low (ranks high) or too high.
+    Uniform on 0, 1, …, L if the method is exact. A ∪ shape: the law is too narrow. A ∩ shape: too
+    wide. Mostly high ranks: the law's draws are too low; mostly low ranks: too high.
 
     Attributes:
-        ranks: number of the L draws that are below the truth, (simulations, quantities).
+        ranks: how many of the L draws are below the truth, (simulations, quantities).
         num_draws: L.
         names: of the quantities.
     """
@@ -140,14 +141,14 @@ class Ranks:
 
     @property
     def pit(self) -> Float[np.ndarray, "simulations quantities"]:
-        """(rank + U) / (L + 1) with U uniform, from a seed of its own: uniform on (0, 1) exactly if
-        the ranks are uniform."""
+        """(rank + U) / (L + 1) with U uniform from a fixed seed: exactly uniform on (0, 1) if the ranks
+        are uniform."""
         noise = np.random.default_rng(0).uniform(size=self.ranks.shape)
         return (self.ranks + noise) / (self.num_draws + 1)
 
     def band(self, level: float = 0.95) -> "Band":
-        """What the ECDF of N uniform numbers stays within with probability `level`, at all its points
-        together (Säilynoja, Bürkner & Vehtari 2022)."""
+        """The simultaneous band: holds the whole ECDF of N uniform numbers with probability `level`
+        (Säilynoja, Bürkner & Vehtari 2022)."""
         from arviz_stats.ecdf_utils import ecdf_pit
 
         level = ranges.real("the level of a band", level, Range.OPEN_UNIT)
@@ -155,11 +156,12 @@ class Ranks:
         return Band(points, lower, upper)
 
     def ecdf(self, points: Float[np.ndarray, " p"]) -> Float[np.ndarray, "p quantities"]:
-        """The share of `pit` at most at each point, for each quantity."""
+        """The ECDF of `pit` at the points, for each quantity."""
         return (self.pit[None] <= points[:, None, None]).mean(axis=1)
 
     def uniform(self, level: float = 0.95) -> Bool[np.ndarray, " quantities"]:
-        """Whether the ECDF of each quantity stays in its band: of exact methods all but 1 − level do."""
+        """Whether the ECDF of each quantity stays in the band: with probability `level` for an exact
+        method."""
         band = self.band(level)
         ecdf = self.ecdf(band.points)
         inside = (band.lower[:, None] <= ecdf) & (ecdf <= band.upper[:, None])
@@ -191,7 +193,7 @@ class Ranks:
 
 @dataclass(frozen=True, eq=False)
 class Band:
-    """Where an ECDF is expected: lower and upper at the points, (p,)."""
+    """Lower and upper end of an ECDF's band at the points, (p,)."""
 
     points: Float[np.ndarray, " p"]
     lower: Float[np.ndarray, " p"]
@@ -214,26 +216,26 @@ def simulation_based_calibration(
     """Ranks of the truth in a method's law, over data simulated from its own model (Talts et al. 2018).
 
     Each simulation draws f* ~ GP(mean, Θ/ridge) and targets y ~ p(y | f*(X)), fits the method to them,
-    and counts the draws below the truth: of the logits at some inputs (less their mean over classes,
-    for softmax), and of log p(y | f(X)), which sees errors that leave the logits' own ranks uniform
+    and counts the draws below the truth: of the logits at some inputs (minus their mean over classes,
+    for softmax), and of log p(y | f(X)), which detects errors that leave the ranks of logits uniform
     (Modrák et al. 2023).
 
     Args:
-        method: any method whose law is spread. Let Markov chains keep several times num_draws, of which
-            evenly spaced ones are taken: ranks among correlated draws are not uniform.
+        method: any method but a point law's. Let Markov chains keep several times num_draws, which are
+            thinned evenly: ranks among correlated draws are not uniform.
         prior: the model, with ridge > 0.
         data: X and the classes; the targets are replaced by simulated ones.
-        key: simulation i has the key jax.random.fold_in(key, i), however many workers there are.
+        key: simulation i uses jax.random.fold_in(key, i), for any number of workers.
         likelihood: as for `Method.fit`.
         num_simulations: N.
-        num_draws: L, draws of each law, among which the truth is ranked.
+        num_draws: L, draws per law among which the truth is ranked.
         at: inputs whose logits are ranked, (m, d); the first three of X if None.
-        num_workers: processes that share the simulations. Each compiles for itself.
+        num_workers: processes that share the simulations. Each compiles on its own.
         progress: show a progress bar.
 
     Raises:
         ConvergenceError, NotPositiveDefiniteError: a fit failed; the message says in which simulation.
-        ConfigurationError: a number is out of its range, or a law holds fewer than num_draws.
+        ConfigurationError: a number is outside its range, or a law holds fewer than num_draws.
         DataError: `at` does not fit the features.
         RidgeError: the ridge is 0.
 
@@ -270,7 +272,7 @@ def simulation_based_calibration(
 
 @dataclass(frozen=True, eq=False)
 class _Outcome:
-    """Ranks of one simulation, and what its fit warned of (nothing if empty)."""
+    """Ranks of one simulation, and the warning of its fit (empty if none)."""
 
     ranks: Int[np.ndarray, " quantities"]
     warning: str
@@ -313,7 +315,7 @@ class _Simulation:
         return _Outcome(np.asarray(ranks), warning)
 
     def _fit(self, problem: Problem, key: PRNGKeyArray) -> tuple[Law, str]:
-        """The law, and its ConvergenceWarning, kept for the caller; others are passed on."""
+        """The law and the text of its ConvergenceWarning; other warnings pass through."""
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", ConvergenceWarning)
             law = self.method.solve(problem, key)
@@ -352,7 +354,7 @@ def _outcomes(
     import cloudpickle
     from joblib import Parallel, delayed
 
-    # Bytes, since a process that is not in float64 yet would read float64 arrays as float32.
+    # As bytes: a process that is not in float64 yet would unpickle float64 arrays as float32.
     task = cloudpickle.dumps((simulation, str(jax.random.key_impl(key)), jax.random.key_data(key)))
     precise = jax.config.read("jax_enable_x64")
     run = Parallel(n_jobs=num_workers, backend="loky", return_as="generator")
@@ -360,7 +362,7 @@ def _outcomes(
 
 
 def _run_elsewhere(precise: bool, task: bytes, number: int) -> _Outcome:
-    """One simulation in a process of joblib, in the caller's precision."""
+    """One simulation in a joblib process, in the caller's precision."""
     jax.config.update("jax_enable_x64", precise)
     simulation, implementation, key_data = _unpacked(task)
     return _run_one(simulation, jax.random.wrap_key_data(key_data, impl=implementation), number)
@@ -373,5 +375,5 @@ def _run_one(simulation: _Simulation, key: PRNGKeyArray, number: int) -> _Outcom
     try:
         return simulation.run(jax.random.fold_in(key, number))
     except (ConvergenceError, NotPositiveDefiniteError) as error:
-        where = f"simulation {number}, of the key jax.random.fold_in(key, {number}), failed: "
+        where = f"simulation {number}, with key jax.random.fold_in(key, {number}), failed: "
         raise type(error)(where + str(error)) from error

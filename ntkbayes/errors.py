@@ -1,6 +1,6 @@
-"""Every error and warning a user of ntkbayes can meet: one class a cause.
+"""Every error and warning of ntkbayes, one class per cause.
 
-Messages name the value that is wrong and say what to do about it.
+Messages name the offending value and say what to do about it.
 """
 
 
@@ -9,7 +9,7 @@ class NTKBayesError(Exception):
 
 
 class DataError(NTKBayesError, ValueError):
-    """Features or targets that no model could be trained on."""
+    """Features or targets that no model can be trained on."""
 
 
 class UnknownNameError(NTKBayesError, ValueError):
@@ -24,7 +24,7 @@ class ConfigurationError(NTKBayesError, ValueError):
 
 
 class RidgeError(ConfigurationError):
-    """A ridge with which the trained predictor does not exist (THEORY 1, claim 3)."""
+    """A ridge for which the trained predictor does not exist (THEORY 1, claim 3)."""
 
 
 class PrecisionError(NTKBayesError, RuntimeError):
@@ -40,7 +40,7 @@ class ConvergenceError(NTKBayesError, ArithmeticError):
 
 
 class SearchError(ConvergenceError):
-    """A search over hyper-parameters that ended before a maximum. `best` is the best that it found."""
+    """A search over hyper-parameters that found no maximum. `best` is the best point so far."""
 
     def __init__(self, message: str, *, best: object = None):
         super().__init__(message)
@@ -48,7 +48,7 @@ class SearchError(ConvergenceError):
 
 
 class DivergenceError(NTKBayesError, ArithmeticError):
-    """Training whose loss became NaN or infinite, at `step`. `state` is the last one that was sound."""
+    """Training whose loss became NaN or infinite, at `step`. `state` is the last finite one."""
 
     def __init__(self, message: str, *, step: int = 0, state: object = None):
         super().__init__(message)
@@ -57,11 +57,11 @@ class DivergenceError(NTKBayesError, ArithmeticError):
 
 
 class InsufficientMemoryError(NTKBayesError, MemoryError):
-    """A fit that would need more memory than there is."""
+    """A fit that would need more memory than is free."""
 
 
 class StorageError(NTKBayesError, OSError):
-    """A file or folder that cannot be read or written, or is not what it should be."""
+    """A file or folder that cannot be read or written, or does not hold what it should."""
 
 
 class NewerFormatError(StorageError):
@@ -77,20 +77,20 @@ class MissingDependencyError(NTKBayesError, ImportError):
 
 
 class DataWarning(UserWarning):
-    """Data that can be used, but probably not as the user meant."""
+    """Usable data that are probably not what the user meant."""
 
 
 class ConvergenceWarning(UserWarning):
-    """Markov chains whose diagnostics say that they have not reached their law."""
+    """Markov chains that have not converged, by their diagnostics."""
 
 
 class StorageWarning(UserWarning):
-    """A folder that can be used, but whose results cannot be guarded as usual."""
+    """A folder that can be used, but without the usual safeguards."""
 
 
 class GridEdgeWarning(UserWarning):
-    """A best value at the edge of the grid that was searched."""
+    """A best value at the edge of the searched grid."""
 
 
 class FailedTrialWarning(UserWarning):
-    """A candidate that could not be scored: the best is the best of the others."""
+    """A candidate that could not be scored, and is passed over."""

@@ -1,4 +1,4 @@
-"""Files that are whole or not there, folders that one run has to itself, and formats read with care."""
+"""Atomic writes, folder locks, and safe reading of arrays and JSON."""
 
 import errno
 import hashlib
@@ -23,16 +23,16 @@ import numpy as np
 
 from ntkbayes.errors import FolderInUseError, StorageError, StorageWarning
 
-# A file of ours is made, not found: a link that lies in its place is never followed.
+# Never follow a link that lies where one of our files should be.
 _FLAGS = sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_CLOEXEC", "O_BINARY"))
 _PART = ".ntkbayes-{}.part"
 
 
 def slug(name: str) -> str:
-    """A file name for a name: readable, and different for every other name.
+    """A readable file name, unique to the name.
 
-    Letters, digits and hyphens of ASCII, in lower case, then a digest of the name. So names differ on
-    file systems that ignore case or normalise Unicode, are none that Windows reserves, and are short.
+    Lower-case ASCII letters, digits and hyphens, then a digest of the name. So file names are short,
+    differ on file systems that ignore case or normalise Unicode, and avoid what Windows reserves.
     """
     words = re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-").lower()[:40]
     digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:10]
@@ -46,18 +46,18 @@ def write_atomically(path: Path, content: bytes) -> None:
     """Write a file under a temporary name, then move it to `path`.
 
     Raises:
-        StorageError: the disk is full, or the folder cannot be written to. `path` is as it was.
+        StorageError: the disk is full, or the folder cannot be written to. `path` is unchanged.
     """
     replace_all([(path, content)])
 
 
 def write_text(path: Path, text: str) -> None:
-    """`write_atomically` of text, see `encoded`."""
+    """`write_atomically` for text; see `encoded`."""
     write_atomically(path, encoded(text))
 
 
 def encoded(text: str) -> bytes:
-    """Text in UTF-8. Surrogates, as in a file name that was not UTF-8, are escaped."""
+    """Text as UTF-8. Surrogates, from file names that are not UTF-8, are escaped."""
     return text.encode("utf-8", "backslashreplace")
 
 
@@ -65,10 +65,10 @@ def replace_all(files: Iterable[tuple[Path, bytes]]) -> None:
     """Write several files under temporary names, and move them into place once all are written.
 
     Args:
-        files: paths and contents; an iterator is asked for one at a time.
+        files: paths and contents; an iterator is consumed one file at a time.
 
     Raises:
-        StorageError: the disk is full, or a folder cannot be written to. All files are as they were.
+        StorageError: the disk is full, or a folder cannot be written to. All files are unchanged.
     """
     parts: list[tuple[Path, Path]] = []
     path = Path()
@@ -96,15 +96,15 @@ def replace_all(files: Iterable[tuple[Path, bytes]]) -> None:
 
 
 def require_file(path: Path) -> None:
-    """Raises StorageError unless there is a file, saying what is there instead."""
+    """Raises StorageError unless `path` is a file that can be reached."""
     try:
         mode = path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError) as error:
         raise StorageError(f"there is no file {path}; check the path") from error
     except (OSError, ValueError) as error:
-        told = getattr(error, "strerror", None) or error
+        reason = getattr(error, "strerror", None) or error
         raise StorageError(
-            f"cannot read {path}: {told}; check the path, and who may read it"
+            f"cannot read {path}: {reason}; check the path and its permissions"
         ) from error
     if stat.S_ISDIR(mode):
         raise StorageError(f"{path} is a folder; give a file")
@@ -114,7 +114,7 @@ def append_line(path: Path, line: str) -> None:
     """Add a line to a log.
 
     Raises:
-        StorageError: it cannot be written to, or is a link.
+        StorageError: the log cannot be written to, or is a link.
     """
     try:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | _FLAGS
@@ -125,7 +125,7 @@ def append_line(path: Path, line: str) -> None:
 
 
 def _sync(folder: Path) -> None:
-    """Make a move last through a power cut, where the system lets folders be opened."""
+    """Make a rename survive a power cut, where the system can open folders."""
     with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
         try:
@@ -134,19 +134,18 @@ def _sync(folder: Path) -> None:
             os.close(descriptor)
 
 
-# --- one run a folder -----------------------------------------------------------------------------
+# --- one run per folder ---------------------------------------------------------------------------
 
 
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
-    """Have a folder for oneself. The lock goes with the process, however that ends.
+    """Lock a folder. The lock is released when the process ends, however it ends.
 
-    What a process that was killed had half written, in the folder or in one directly below it, is
-    removed.
+    Removes the partial files that a killed process left in the folder or directly below it.
 
     Raises:
-        FolderInUseError: another run has it; process, host and time are named.
-        StorageError: it cannot be written to.
+        FolderInUseError: another run holds the lock; the message names process, host and time.
+        StorageError: the folder cannot be written to.
     """
     path = folder / ".ntkbayes.lock"
     try:
@@ -156,7 +155,7 @@ def held(folder: Path) -> Iterator[None]:
     with open(descriptor, "r+b", buffering=0) as file:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
-            raise StorageError(f"{path} is no lock, but a link or a device; remove it")
+            raise StorageError(f"{path} is not a lock, but a link or a device; remove it")
         _lock(descriptor, folder)
         os.ftruncate(descriptor, 0)
         owner = {
@@ -164,7 +163,7 @@ def held(folder: Path) -> Iterator[None]:
             "host": socket.gethostname(),
             "since": f"{datetime.now(UTC):%FT%TZ}",
         }
-        with suppress(OSError):  # on a full disk the lock holds, but does not say who has it
+        with suppress(OSError):  # on a full disk the lock holds, but does not name its owner
             file.write(json.dumps(owner).encode())
         try:
             for pattern in (_PART.format("*"), f"*/{_PART.format('*')}"):
@@ -210,9 +209,9 @@ def _owner(descriptor: int) -> str:
     """Who holds the lock, in words."""
     try:
         os.lseek(descriptor, 0, os.SEEK_SET)
-        told = json.loads(os.read(descriptor, 1000))
-        return f"process {told['pid']:d} on {told['host']} since {told['since']}"
-    except (OSError, ValueError, TypeError, KeyError):  # it has only just begun, or has no space
+        owner = json.loads(os.read(descriptor, 1000))
+        return f"process {owner['pid']:d} on {owner['host']} since {owner['since']}"
+    except (OSError, ValueError, TypeError, KeyError):  # it has just started, or its disk is full
         return "another process"
 
 
@@ -231,19 +230,19 @@ def save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def load_arrays(path: Path) -> dict[str, np.ndarray]:
-    """What `save_arrays` wrote.
+    """The arrays that `save_arrays` wrote.
 
     Raises:
-        StorageError: the file is broken, or not one of those.
+        StorageError: the file is broken, or of another format.
     """
     try:
         with zipfile.ZipFile(path) as parts:
             size = sum(part.file_size for part in parts.infolist())
         if size > path.stat().st_size:
-            raise ValueError(f"its arrays are said to have {size} bytes")
+            raise ValueError(f"its arrays claim {size} bytes, more than the file has")
         with np.load(path, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
-    except Exception as error:  # zipfile, zlib and numpy each have their own for a broken file
+    except Exception as error:  # zipfile, zlib and numpy each raise their own for a broken file
         raise StorageError(f"{path} cannot be read ({error})") from error
 
 
@@ -253,13 +252,13 @@ _DEEPEST, _LARGEST = 200, 2**26
 
 
 def to_json(value: object) -> str:
-    """A value as JSON that every reader takes: numbers that are not finite are "NaN", "Infinity" and
-    "-Infinity", as `float` reads them; anything else becomes its `str`."""
+    """A value as strict JSON. Non-finite numbers become the strings "NaN", "Infinity" and "-Infinity",
+    which `float` reads; other types become their `str`."""
     return json.dumps(plain(value), indent=2, allow_nan=False) + "\n"
 
 
 def plain(value: object) -> Any:
-    """What `to_json` writes, as Python's values."""
+    """What `to_json` writes, as plain Python objects."""
     if isinstance(value, np.ndarray | np.generic):
         value = value.tolist()
     if isinstance(value, Mapping):
@@ -275,7 +274,7 @@ def read_json(path: Path) -> dict[str, object]:
     """A JSON object from a file.
 
     Raises:
-        StorageError: it is not one, is larger than 64 MiB, or nested more than 200 deep.
+        StorageError: the file holds none, is larger than 64 MiB, or is nested more than 200 deep.
     """
     try:
         size = path.stat().st_size
@@ -283,7 +282,7 @@ def read_json(path: Path) -> dict[str, object]:
             raise ValueError(f"it has {size} bytes")
         value = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(value, dict):
-            raise ValueError(f"it is no object, but of type {type(value).__name__}")
+            raise ValueError(f"it holds no object, but a {type(value).__name__}")
         level: list[object] = [value]
         for _ in range(_DEEPEST):
             level = [part for value in level for part in _parts_of(value)]

@@ -1,7 +1,7 @@
-"""The memory that a fit will need, told before it begins.
+"""The peak memory of a fit, predicted before it starts.
 
-Predictions count the arrays of n × n numbers that exist at the same time, where they peak, and the
-draws; what grows only with n · C is left out. They hold for float64 kernels, and for one process.
+Predictions count the draws and the n × n arrays that coexist at the peak; arrays that grow only with
+n · C are left out. They hold for float64 kernels and one process.
 """
 
 import math
@@ -18,12 +18,12 @@ NUMBER = 8  # bytes of a float64
 
 @dataclass(frozen=True)
 class Memory:
-    """What a method will need at its peak.
+    """The peak memory of a method.
 
     Attributes:
         who: method, points and outputs, in words.
         num_points: n.
-        parts: bytes by what they are for.
+        parts: bytes by purpose.
     """
 
     who: str
@@ -40,20 +40,20 @@ class Memory:
         return f"{self.who}: {in_words(self.total)} ({parts})"
 
     def require(self) -> None:
-        """Raises InsufficientMemoryError if there is less."""
+        """Raises InsufficientMemoryError if less is free."""
         free = available()
         if self.total > free:
             fit = math.floor(self.num_points * math.sqrt(free / self.total))
             raise InsufficientMemoryError(
-                f"not enough memory: {self} are needed, {in_words(free)} are free. Use about {fit} "
-                f"points (data.subset(key, {fit})), a method that needs less (MAP needs least), "
+                f"not enough memory: {self} needed, {in_words(free)} free. Use about {fit} points "
+                f"(data.subset(key, {fit})), a method that needs less (MAP needs the least), "
                 "factor_dtype=float32 where a method has it, or more devices (over_devices)"
             )
 
 
 def available() -> float:
-    """Free bytes: of the first device, or of this machine if that computes on the processor itself,
-    within the limit of the control group that the process may be in."""
+    """Free bytes of the first device. For the CPU, those of the machine, within the limit of the
+    process's control group."""
     statistics = jax.local_devices()[0].memory_stats()
     if statistics and "bytes_limit" in statistics:
         return statistics["bytes_limit"] - statistics.get("bytes_in_use", 0)
@@ -70,13 +70,13 @@ def _control_group() -> float:
     ):
         try:
             return int((folder / limit).read_text()) - int((folder / used).read_text())
-        except (OSError, ValueError):  # another version, or "max"
+        except (OSError, ValueError):  # the other version of cgroups, or no limit ("max")
             continue
     return math.inf
 
 
 def in_words(size: float) -> str:
-    """Bytes, in the unit that suits them."""
+    """Bytes in a readable unit."""
     for unit in ("B", "KiB", "MiB"):
         if size < 1024:
             return f"{size:.3g} {unit}"

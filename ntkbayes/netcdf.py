@@ -1,8 +1,8 @@
-"""netCDF as bytes, and a DataTree from a file that may be anything: only what is asked for is read.
+"""netCDF as bytes, and safe reading of netCDF files from anyone.
 
-The HDF5 library reads all that a file declares, follows its links, and ends the process when a disk
-fills beneath it. So trees are written in memory, and arrays are read one by one, once they are known to
-lie in the file whole.
+The HDF5 library reads whatever a file declares, follows its links, and kills the process when the disk
+fills up. So trees are written in memory, and only requested arrays are read, each after a check that it
+is stored in the file.
 """
 
 import io
@@ -28,7 +28,7 @@ def to_bytes(tree: "xr.DataTree") -> bytes:
     """A DataTree as a netCDF file.
 
     Raises:
-        StorageError: netCDF cannot hold a name or value in it, such as a text with a NUL.
+        StorageError: netCDF cannot store a name or value in it, such as text with NUL.
     """
     buffer = io.BytesIO()
     # With a Dask client, xarray would lock the buffer, by name, for the whole cluster.
@@ -37,21 +37,20 @@ def to_bytes(tree: "xr.DataTree") -> bytes:
         with dask.config.set(scheduler="threads") if dask else nullcontext():
             tree.to_netcdf(buffer, engine="h5netcdf")
     except (ValueError, TypeError) as error:
-        raise StorageError(f"{error}; netCDF holds no such name or value") from error
+        raise StorageError(f"netCDF cannot store a name or value: {error}") from error
     return buffer.getvalue()
 
 
 def read(path: Path, layout: Layout, attributes: Collection[str]) -> "xr.DataTree":
-    """Those variables of a netCDF file that a layout names, of the groups that are there; nothing else.
+    """Read the variables of a netCDF file that a layout names, as far as they exist, and nothing else.
 
     Args:
-        path: of the file.
-        layout: what may be there.
-        attributes: those wanted, of the root and of the groups of the layout.
+        layout: the variables to read.
+        attributes: names of those to read, at the root and in the groups of the layout.
 
     Raises:
-        StorageError: there is no such file; it is not netCDF; an array is not of numbers, does not lie
-            in the file, or does not fit the other arrays of its group.
+        StorageError: the file is missing or not netCDF; an array is not numeric, is stored elsewhere,
+            or does not fit the other arrays of its group.
     """
     import h5py
     import xarray as xr
@@ -70,15 +69,14 @@ def read(path: Path, layout: Layout, attributes: Collection[str]) -> "xr.DataTre
                         for variable, dimensions in variables.items()
                         if variable in group
                     }
-                    told = _attributes(group, attributes)
-                    groups[name] = xr.Dataset(arrays, attrs=told)
+                    groups[name] = xr.Dataset(arrays, attrs=_attributes(group, attributes))
             return xr.DataTree.from_dict(groups)
-    except Exception as error:  # h5py has no class of its own for a broken file, but many
+    except Exception as error:  # h5py raises many classes for a broken file
         raise StorageError(f"{path} is not a readable netCDF file ({error})") from error
 
 
 def _group(root: "h5py.Group", name: str) -> "h5py.Group | None":
-    """The group of that path, if it is there and every step to it is within the file."""
+    """The group at a path, or None if there is none. Raises ValueError for a link on the way."""
     import h5py
 
     group = root
@@ -87,7 +85,7 @@ def _group(root: "h5py.Group", name: str) -> "h5py.Group | None":
             return None
         group = _linked(group, step)
         if not isinstance(group, h5py.Group):
-            raise ValueError(f"{name} is no group")
+            raise ValueError(f"{name} is not a group")
     return group
 
 
@@ -95,21 +93,21 @@ def _linked(group: "h5py.Group", name: str) -> Any:
     import h5py
 
     if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-        raise ValueError(f"{name} is a link to elsewhere")
+        raise ValueError(f"{name} is a link")
     return group[name]
 
 
 def _array(group: "h5py.Group", name: str, size: int) -> np.ndarray:
-    """An array of numbers, once it is known to be no larger than the file."""
+    """An array of numbers, after a check that the file stores all of it."""
     import h5py
 
     array = _linked(group, name)
     if not isinstance(array, h5py.Dataset) or array.dtype.kind not in "fiu":
-        raise ValueError(f"{name} is no array of numbers")
+        raise ValueError(f"{name} is not an array of numbers")
     if array.is_virtual or array.external:
-        raise ValueError(f"{name} lies in another file")
+        raise ValueError(f"{name} is stored in another file")
     if array.nbytes > size or array.id.get_storage_size() < array.nbytes:
-        raise ValueError(f"{name} is said to have {array.nbytes} bytes, in a file of {size}")
+        raise ValueError(f"{name} claims {array.nbytes} bytes, which the file does not store")
     return np.asarray(array[()])
 
 

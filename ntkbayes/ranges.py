@@ -1,4 +1,4 @@
-"""Numbers among settings: what counts as one, and the range that it must lie in."""
+"""Validation of numeric settings: their type and range."""
 
 import enum
 import math
@@ -14,11 +14,11 @@ import numpy as np
 from ntkbayes.errors import ConfigurationError
 
 Number = Any
-"""A number of Python's, NumPy's, pandas' or JAX's, before it is checked."""
+"""A Python, NumPy, pandas or JAX number, before validation."""
 
 
 class Range(enum.Enum):
-    """Where a real number must lie, and how a message says so."""
+    """An allowed range of real numbers, as worded in messages."""
 
     FINITE = "be finite"
     POSITIVE = "be positive"
@@ -46,53 +46,57 @@ _CONTAINS = {
 
 
 def real(name: str, value: Number, within: Range) -> Any:
-    """A real number of any kind as a float. JAX scalars of floats stay arrays, to be differentiated.
+    """A real number of any type as a float. JAX float scalars stay arrays, for differentiation.
 
     Raises:
-        ConfigurationError: it is no real number (booleans are none), NaN, or outside the range. A
-            traced JAX scalar has no value to be checked.
+        ConfigurationError: the value is not a real number (booleans are not), is NaN, or is outside
+            the range. Traced JAX scalars have no value to check.
     """
     if isinstance(value, jax.core.Tracer):
         return value
-    found = _number(name, value)
-    if not (found == found and found in within):
-        raise ConfigurationError(f"{name} must {within.value}; got {_told(value)}")
+    number = _number(name, value)
+    if math.isnan(number) or number not in within:
+        raise ConfigurationError(f"{name} must {within.value}; got {_shown(value)}")
     is_array = isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jnp.floating)
-    return value if is_array else found
+    return value if is_array else number
 
 
 def whole(name: str, value: Number, *, at_least: int = 1) -> int:
-    """A whole number of any kind as an int.
+    """A whole number of any type as an int.
 
     Raises:
-        ConfigurationError: it is no whole number, or too small.
+        ConfigurationError: the value is not a whole number, or too small.
     """
-    found = _number(name, value)
-    if not found.is_integer():  # nor are NaN and infinity
+    number = _number(name, value)
+    if not number.is_integer():  # nor are NaN and infinity
         raise ConfigurationError(
-            f"{name} must be a whole number of at least {at_least}; got {_told(value)}"
+            f"{name} must be a whole number of at least {at_least}; got {_shown(value)}"
         )
-    exact = _exact(value, found)
+    exact = _exact(value, number)
     if exact < at_least:
-        raise ConfigurationError(f"{name} must be at least {at_least}; got {_told(value)}")
+        raise ConfigurationError(f"{name} must be at least {at_least}; got {_shown(value)}")
     return exact
 
 
 def real_field(name: str, default: float, within: Range) -> Any:
-    """A field of an Equinox module that holds a number as `real` gives it."""
+    """A field of an Equinox module, validated by `real`."""
     return eqx.field(default=default, converter=lambda value: real(name, value, within))
 
 
 def whole_field(name: str, default: int, *, at_least: int = 1) -> Any:
-    """A field of an Equinox module that holds a number as `whole` gives it."""
+    """A field of an Equinox module, validated by `whole`."""
     return eqx.field(default=default, converter=lambda value: whole(name, value, at_least=at_least))
 
 
 def seed(value: Number) -> int:
-    """The seed of a JAX key: a whole number of 63 bits."""
-    found = _number("the seed", value)
-    if not (found.is_integer() and 0 <= (exact := _exact(value, found)) < 2**63):
-        raise ConfigurationError(f"the seed must be at least 0 and below 2^63; got {_told(value)}")
+    """The seed of a JAX key: a whole number in [0, 2^63).
+
+    Raises:
+        ConfigurationError: the value is not one.
+    """
+    number = _number("the seed", value)
+    if not (number.is_integer() and 0 <= (exact := _exact(value, number)) < 2**63):
+        raise ConfigurationError(f"the seed must be at least 0 and below 2^63; got {_shown(value)}")
     return exact
 
 
@@ -103,23 +107,23 @@ def _number(name: str, value: Any) -> float:
         or isinstance(scalar, bool)
         or not isinstance(scalar, numbers.Real | Decimal)
     ):
-        raise ConfigurationError(f"{name} must be a number; got {_told(value)}")
+        raise ConfigurationError(f"{name} must be a number; got {_shown(value)}")
     try:
         return float(scalar)
     except OverflowError:
         return math.inf if scalar > 0 else -math.inf  # type: ignore[operator]
 
 
-def _exact(value: Number, found: float) -> int:
-    """A whole number, also where float64 does not hold it."""
-    return int(value) if isinstance(value, numbers.Integral) else int(found)
+def _exact(value: Number, rounded: float) -> int:
+    """A whole number, even one that float64 would round."""
+    return int(value) if isinstance(value, numbers.Integral) else int(rounded)
 
 
 def _is_scalar_array(value: Any) -> bool:
     return isinstance(value, np.generic | np.ndarray | jax.Array) and np.ndim(value) == 0
 
 
-def _told(value: Any) -> str:
+def _shown(value: Any) -> str:
     if np.ma.is_masked(value):
         return "a masked value"
     return repr(value.item() if _is_scalar_array(value) else value)

@@ -226,7 +226,7 @@ class Warning_(nb.laws.Method):
 
 
 def test_a_fit_that_fails_is_named():
-    message = r"simulation 0, of the key jax\.random\.fold_in\(key, 0\), failed: did not get there"
+    message = r"simulation 0, with key jax\.random\.fold_in\(key, 0\), failed: did not get there"
     with pytest.raises(ConvergenceError, match=message):
         calibrate(Failing(ConvergenceError("did not get there")), BINARY, 3)
 

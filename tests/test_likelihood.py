@@ -329,7 +329,7 @@ def test_a_likelihood_of_ones_own_draws_by_its_own_function():
     f = jnp.broadcast_to(jnp.asarray([[0.4], [-2.0]])[None], (MANY, 2, 1))
     frequency = np.asarray(own.sample(jax.random.key(1), f)).mean(axis=0)
     assert np.abs(z_scores(frequency, special.expit([[0.4], [-2.0]]))).max() < 4.5
-    with pytest.raises(ConfigurationError, match="give it draw="):
+    with pytest.raises(ConfigurationError, match="pass draw="):
         OWN.sample(jax.random.key(1), f)
 
 
@@ -352,11 +352,11 @@ def unstable(target, logits):
         (
             absolute,
             {},
-            r"not concave.*target \[0\.0\].*half way to \[.*below the mean of both ends",
+            r"not concave.*target \[0\.0\].*halfway to \[.*below the mean of the two ends",
         ),
         (unstable, {}, r"target \[0\.0\].*the log density is -inf.*must be finite"),
         (lambda y, f: f, {}, "one float64 number"),
-        (logistic, {"examples": [0.0]}, r"one column a logit; got shape \(1,\)"),
+        (logistic, {"examples": [0.0]}, r"one column per logit; got shape \(1,\)"),
         (logistic, {"curvature_bound": 0.2}, "curvature_bound is 0.2, but a curvature of 0.25"),
         (logistic, {"curvature_bound": -1.0}, "must be positive; got -1"),
         (logistic, {"num_logits": 0}, "num_logits must be at least 1; got 0"),
@@ -511,7 +511,7 @@ def test_ordered_classes_are_encoded_by_their_index_and_counts_as_they_are():
 @pytest.mark.parametrize(
     ("likelihood", "data", "message"),
     [
-        (Bernoulli(), THREE, r"has two classes, the data have 3.*Categorical"),
+        (Bernoulli(), THREE, r"has two classes, but the data have 3.*Categorical"),
         (Bernoulli(), REAL, "real targets"),
         (Categorical(), REAL, "real targets"),
         (Normal(), BINARY, r"Dataset\.real"),
@@ -520,10 +520,10 @@ def test_ordered_classes_are_encoded_by_their_index_and_counts_as_they_are():
         (Poisson(), nb.Dataset.real(POINTS, [3, 0, -2]), r"point 2 has -2\.0"),
         (Poisson(), nb.Dataset.real(POINTS, np.ones((3, 2))), "2 columns"),
         (Ordinal(CUTS), REAL, "real targets"),
-        (Ordinal(CUTS), THREE, "3 cutpoints are for 4 classes, the data have 3"),
+        (Ordinal(CUTS), THREE, "3 cutpoints are for 4 classes, but the data have 3"),
         (Ordinal(CUTS[:2]), THREE.smooth(0.3), r"point 0 are the probabilities \[0\.\d+"),
-        (OWN_SOFTMAX, BINARY, "3 logits, the data 2 columns"),
-        (OWN, THREE, "1 logits, the data 3 columns"),
+        (OWN_SOFTMAX, BINARY, "3 logits, but the data have 2 columns"),
+        (OWN, THREE, "1 logits, but the data have 3 columns"),
     ],
 )
 def test_data_of_another_kind_are_refused(likelihood, data, message):

@@ -37,7 +37,7 @@ def test_a_reshaped_network_has_the_analytic_kernels_of_the_network_inside():
         np.testing.assert_array_equal(one.ntk, other.ntk)
         np.testing.assert_array_equal(one.nngp, other.nngp)
     np.testing.assert_array_equal(plain.diagonal(x).ntk, rows.diagonal(x).ntk)
-    with pytest.raises(DataError, match="rows of 3 features are not inputs of shape"):
+    with pytest.raises(DataError, match="rows of 3 features cannot be reshaped to"):
         rows.diagonal(x[:, :3])
 
 
@@ -46,7 +46,7 @@ def test_a_reshaped_network_sees_the_rows_of_a_table_as_images():
     rows = reshaped(images, (3, 4, 2))
     params = rows.init(jax.random.key(1), X)
     np.testing.assert_array_equal(rows.apply(params, X), images.apply(params, IMAGES))
-    with pytest.raises(DataError, match="rows of 24 features are not inputs of shape"):
+    with pytest.raises(DataError, match="rows of 24 features cannot be reshaped to"):
         reshaped(images, (5, 5, 1)).init(jax.random.key(1), X)
 
 
@@ -179,9 +179,9 @@ def test_a_network_without_parameters_or_points_is_refused():
 def test_trees_of_other_shapes_are_refused_by_name():
     require_same_shapes("params", {"a": X}, {"a": jax.ShapeDtypeStruct(X.shape, X.dtype)})
     for found, message in (
-        ({"a": X[:1]}, r"params\['a'\] is of shape \(1, 24\), and should be of shape \(2, 24\)"),
-        ({}, r"params\['a'\] is absent, and should be of shape"),
-        ({"a": X, "b": X}, r"params\['b'\] is of shape \(2, 24\), and should be absent"),
+        ({"a": X[:1]}, r"params\['a'\] is of shape \(1, 24\), but should be of shape \(2, 24\)"),
+        ({}, r"params\['a'\] is absent, but should be of shape"),
+        ({"a": X, "b": X}, r"params\['b'\] is of shape \(2, 24\), but should be absent"),
     ):
         with pytest.raises(ConfigurationError, match=message):
             require_same_shapes("params", found, {"a": X})

@@ -387,13 +387,13 @@ def unmarked(root: h5py.File) -> None:
 
 
 HOSTILE = {
-    huge: "is said to have",
-    huge_and_whole: "is said to have",
-    packed: "is said to have",
-    elsewhere: "logits is a link to elsewhere",
-    outside: "logits lies in another file",
+    huge: "claims",
+    huge_and_whole: "claims",
+    packed: "claims",
+    elsewhere: "logits is a link",
+    outside: "logits is stored in another file",
     cycle: "",
-    words: "targets is no array of numbers",
+    words: "targets is not an array of numbers",
     other_shape: "conflicting sizes",
     one_axis: "",
     no_classes: "",

@@ -405,7 +405,7 @@ def test_folder_of_another_sweep_is_refused(studies, message, finished):
     [
         (None, r"holds studies but no sweep\.json; choose another output folder"),
         (b"\xff{", r"sweep\.json cannot be read"),
-        (b"[]", r"sweep\.json cannot be read .*it is no object"),
+        (b"[]", r"sweep\.json cannot be read .*it holds no object"),
     ],
 )
 def test_folder_of_an_unknown_sweep_is_refused(content, message, tmp_path):

@@ -7,7 +7,7 @@ All are log-concave in the logits f. Nothing is clipped. Shapes: targets and log
     Ordinal         ordered classes, one logit (cumulative logit)
     Normal          real targets, squared loss
     Poisson         counts, one logit (log link)
-    LogConcave      your own, by its log density
+    LogConcave      your own, given its log density
 """
 
 from ntkbayes.datasets import Dataset

@@ -1,4 +1,4 @@
-"""What a likelihood is."""
+"""The interface of likelihoods."""
 
 import abc
 from typing import ClassVar
@@ -17,24 +17,24 @@ ClassProbabilities = Float[Array, "*draws n labels"]
 
 
 class Likelihood(Portable, eqx.Module):
-    """log p(y | f), its derivatives in f, and what is special about its flat directions.
+    """log p(y | f), its derivatives in f, and its flat directions.
 
-    `is_flat` says whether a constant added to all logits of a point changes nothing.
+    `is_flat`: p(y | f) is invariant to adding a constant to all logits of a point.
     """
 
     is_flat: ClassVar[bool] = False
 
     @abc.abstractmethod
     def encode(self, data: Dataset) -> Logits:
-        """The data's targets as this likelihood takes them, (n, C). Raises DataError if it cannot."""
+        """The data's targets, encoded as (n, C). Raises DataError for targets of the wrong kind."""
 
     @abc.abstractmethod
     def log_density(self, targets: Logits, logits: Logits) -> PerPoint:
-        """log p(y_i | f_i); for soft targets minus the cross-entropy."""
+        """log p(y_i | f_i); for soft targets, minus the cross-entropy."""
 
     @abc.abstractmethod
     def residual(self, targets: Logits, logits: Logits) -> Logits:
-        """∂ log p(y | f) / ∂f: for cross-entropy the targets less the probabilities."""
+        """∂ log p(y | f) / ∂f; for cross-entropy, targets minus probabilities."""
 
     @abc.abstractmethod
     def curvature(self, targets: Logits, logits: Logits) -> Curvature:
@@ -43,24 +43,25 @@ class Likelihood(Portable, eqx.Module):
     @property
     @abc.abstractmethod
     def curvature_bound(self) -> float:
-        """No less than any eigenvalue of W at any logits; infinite if there is no bound."""
+        """An upper bound on the eigenvalues of W at any logits; infinite if there is none."""
 
     @property
     def unit(self) -> Float[Array, ""] | float:
-        """The change of a logit that matters to the likelihood, at the least: 1/√curvature_bound, or 1
-        where there is no bound."""
+        """The smallest change of a logit that matters to the likelihood: 1/√curvature_bound, or 1
+        without a bound."""
         return self.curvature_bound**-0.5 if self.curvature_bound < float("inf") else 1.0
 
     @abc.abstractmethod
     def interpolant(self, targets: Logits) -> Logits:
-        """The logits of zero residual, for training without ridge. Raises RidgeError if infinite."""
+        """The logits with zero residual, where training without ridge ends. Raises RidgeError if they
+        are infinite."""
 
     @abc.abstractmethod
     def sample(self, key: PRNGKeyArray, logits: Stack) -> Stack:
-        """Targets drawn from p(y | f) at each of the logits, (..., n, C), as `encode` gives them."""
+        """Draws from p(y | f) at the logits, (..., n, C), in the encoding of `encode`."""
 
     def project(self, v: Stack) -> Stack:
-        """v without its part along directions in which the likelihood is flat."""
+        """v without its component along the flat directions."""
         return v
 
 
@@ -74,16 +75,16 @@ class ClassLikelihood(Likelihood):
 
     @abc.abstractmethod
     def encode_classes(self, targets: ClassProbabilities) -> Logits:
-        """Targets on the simplex, (n, K), as this likelihood takes them, (n, C). Raises DataError."""
+        """Encode targets on the simplex, (n, K), as (n, C). Raises DataError as `encode` does."""
 
     @abc.abstractmethod
     def decode(self, targets: Logits) -> ClassProbabilities:
-        """Targets on the simplex, (n, K), of those that `encode_classes` gave."""
+        """Undo `encode_classes`: targets on the simplex, (n, K)."""
 
     @abc.abstractmethod
     def probabilities(self, logits: Stack) -> ClassProbabilities:
         """Class probabilities (..., n, K)."""
 
     def log_probabilities(self, logits: Stack) -> ClassProbabilities:
-        """Their logarithms, in nats."""
+        """Log class probabilities (..., n, K), in nats."""
         return jnp.log(self.probabilities(logits))

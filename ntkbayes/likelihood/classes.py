@@ -14,7 +14,7 @@ from ntkbayes.linalg import Curvature, Logits, StructuredCurvature
 
 
 class Categorical(ClassLikelihood):
-    """Softmax of one logit a class."""
+    """Softmax, with one logit per class."""
 
     is_flat: ClassVar[bool] = True
 
@@ -28,7 +28,7 @@ class Categorical(ClassLikelihood):
         return jnp.sum(targets * jax.nn.log_softmax(logits, axis=1), axis=1)
 
     def residual(self, targets: Logits, logits: Logits) -> Logits:
-        """Y − p as Y (1 − p) − (1 − Y) p, which keeps its digits where p is close to 0 or 1."""
+        """Y − p as Y (1 − p) − (1 − Y) p, which loses no digits where p is close to 0 or 1."""
         top = jax.nn.one_hot(jnp.argmax(logits, axis=1), logits.shape[1], dtype=logits.dtype)
         p = jax.nn.softmax(logits, axis=1)
         others = jnp.where(top > 0, jnp.sum(p * (1 - top), axis=1, keepdims=True), 1 - p)
@@ -65,7 +65,7 @@ class Bernoulli(ClassLikelihood):
     def encode_classes(self, targets: ClassProbabilities) -> Logits:
         if targets.shape[1] != 2:
             raise DataError(
-                f"a Bernoulli likelihood has two classes, the data have {targets.shape[1]}; "
+                f"a Bernoulli likelihood has two classes, but the data have {targets.shape[1]}; "
                 "use Categorical()"
             )
         return targets[:, 1:]
@@ -77,7 +77,7 @@ class Bernoulli(ClassLikelihood):
         return (targets * logits - jax.nn.softplus(logits))[:, 0]
 
     def residual(self, targets: Logits, logits: Logits) -> Logits:
-        """y − p as y (1 − p) − (1 − y) p, which keeps its digits where p is close to 0 or 1."""
+        """y − p as y (1 − p) − (1 − y) p, which loses no digits where p is close to 0 or 1."""
         return targets * jax.nn.sigmoid(-logits) - (1 - targets) * jax.nn.sigmoid(logits)
 
     def curvature(self, targets: Logits, logits: Logits) -> Curvature:
@@ -103,14 +103,14 @@ class Bernoulli(ClassLikelihood):
 
 
 def _cutpoints(values: object) -> Float[Array, " cuts"] | tuple[float, ...]:
-    """JAX arrays as they are, so that they can be differentiated; else numbers."""
+    """The validated cutpoints. JAX arrays stay arrays, so that they can be differentiated."""
     if isinstance(values, jax.core.Tracer):
         return values
     cuts = np.asarray(values, dtype=float)
     if cuts.ndim != 1 or not cuts.size or not np.isfinite(cuts).all() or (np.diff(cuts) <= 0).any():
         raise ConfigurationError(
-            "cutpoints must be one or more finite numbers that strictly increase, one fewer than "
-            f"there are classes; got {cuts.tolist()}"
+            "cutpoints must be finite and strictly increasing, one fewer than there are classes; got "
+            f"{cuts.tolist()}"
         )
     return values if isinstance(values, jax.Array) else tuple(cuts.tolist())
 
@@ -118,12 +118,12 @@ def _cutpoints(values: object) -> Float[Array, " cuts"] | tuple[float, ...]:
 class Ordinal(ClassLikelihood):
     """One logit for K ordered classes: the cumulative logit, P(y ≤ k) = σ(c_k − f) (McCullagh 1980).
 
-    With a = c_k − f and b = c_{k−1} − f the ends of class k (±∞ outside),
+    With a = c_k − f and b = c_{k−1} − f the ends of class k (±∞ for the outer ones),
     p_k = σ(a) − σ(b) = σ(a) σ(−b) (1 − e^{b − a}), a product that is accurate in both tails. So
-    log p_k is a sum of two logistic ones: r = σ(b) − σ(−a) and W = σ'(a) + σ'(b).
+    log p_k is a constant plus two log-sigmoids: r = σ(b) − σ(−a) and W = σ'(a) + σ'(b).
 
-    Targets are the index of the class, (n, 1): labels must be hard. The order of the classes is that
-    of the data's class_names.
+    Targets are class indices, (n, 1): labels must be hard. Classes are ordered as the data's
+    class_names.
 
     Args:
         cutpoints: c_1 < … < c_{K−1}, in units of the logit.
@@ -142,7 +142,7 @@ class Ordinal(ClassLikelihood):
     def encode_classes(self, targets: ClassProbabilities) -> Logits:
         if targets.shape[1] != self.num_classes:
             raise DataError(
-                f"{len(self.cutpoints)} cutpoints are for {self.num_classes} classes, the data have "
+                f"{len(self.cutpoints)} cutpoints are for {self.num_classes} classes, but the data have "
                 f"{targets.shape[1]}; give one cutpoint fewer than there are classes"
             )
         labels = jnp.argmax(targets, axis=1)
@@ -216,16 +216,16 @@ class Ordinal(ClassLikelihood):
         return jnp.pad(inner, 1)
 
     def _ends(self, targets: Logits, logits: Logits) -> tuple[Logits, Logits, Int[Array, " n"]]:
-        """a and b of each point, and the index of its class."""
+        """a and b at each point, and its class index."""
         lower, upper = self._bounds
         index = targets[:, 0].astype(int)
         return upper[index][:, None] - logits, lower[index][:, None] - logits, index
 
 
 def _logistic_density(x: Logits) -> Logits:
-    """σ(x) σ(−x) by way of exp(−|x|): σ(x) (1 − σ(x)) would be 0 from x = 37 on."""
+    """σ(x) σ(−x), from exp(−|x|): σ(x) (1 − σ(x)) is 0 beyond x = 37."""
     tail = jnp.exp(-jnp.abs(x))
-    return jnp.minimum(tail / (1 + tail) ** 2, 0.25)  # round-off can pass it where x is tiny
+    return jnp.minimum(tail / (1 + tail) ** 2, 0.25)  # round-off can exceed it at tiny x
 
 
 def _refuse_divergence(is_degenerate: bool) -> None:

@@ -1,4 +1,4 @@
-"""A user's own likelihood, by its log density alone."""
+"""User-defined likelihoods, given only their log density."""
 
 from collections.abc import Callable
 from functools import partial
@@ -29,37 +29,37 @@ Row = Float[Array, " classes"]
 Targets = Float[np.ndarray, "n classes"]
 
 _SCALES = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
-_LOGITS_A_SCALE = 32
+_LOGITS_PER_SCALE = 32
 _BLOCK = 16  # targets probed at once, one shape for all data
 _TOLERANCE = 1e-8
 
 
 class LogConcave(Likelihood):
-    """p(y | f) by its logarithm, with derivatives by JAX. It must be concave in the logits.
+    """p(y | f) given its log density, which must be concave in the logits; JAX differentiates it.
 
-    That is checked when it is made, at the example targets, and again at the targets of all data, at
-    192 logits between scales of 0.1 and 30: finite values and gradients, no eigenvalue of the Hessian
-    above 1e-8 of its size (at least 1), and midpoints of distant pairs no lower than their chord. The
-    check can refute concavity, not prove it.
+    Concavity is checked on construction at the example targets, and again at the targets of all data,
+    at 192 logits of scales from 0.1 to 30: values and gradients must be finite, the Hessian have no
+    eigenvalue above 1e-8 of its size (at least 1), and midpoints of distant pairs lie no lower than
+    their chord. The check can refute concavity, not prove it.
 
-    Its curvature is kept by blocks, which costs O((nC)³) for several logits and suits no first-order
-    law; with one logit it costs what Bernoulli's does. Targets have one column a logit: real
-    targets (n, C), or class probabilities (n, C), or with one logit that of the second of two classes.
-    Two objects share compilations if they have the same `log_density` object: define it once.
+    With several logits W is stored as dense blocks: it costs O((nC)³), and `FirstOrder` refuses it.
+    With one logit the cost is that of `Bernoulli`. Targets have one column per logit: real targets
+    (n, C), class probabilities (n, C), or, with one logit, the probability of the second of two classes.
+    Objects that hold the same `log_density` function share compilations: define it once.
 
     Args:
-        log_density: (target (C,), logits (C,)) → log p(y | f), a scalar in JAX, defined for one point.
-            Write it so that it stays finite in the tails (`jax.nn.log_sigmoid`, not log of sigmoid).
+        log_density: (target (C,), logits (C,)) → log p(y | f) of one point, a JAX scalar. Write it so
+            that it stays finite in the tails (`jax.nn.log_sigmoid`, not log of sigmoid).
         num_logits: C.
-        examples: targets to check at, (e, C); the extremes of what data may hold are the best.
-        curvature_bound: no less than any eigenvalue of −∂² log p / ∂f² at any targets and logits, for
-            the step size of real networks. Infinite, unknown, by default: what the check sees is
-            only a lower bound.
-        draw: (key, logits (C,)) → a target (C,) drawn from p(y | f); needed by `sample` alone.
+        examples: targets to check at, (e, C); include the extremes that data may hold.
+        curvature_bound: upper bound on the eigenvalues of −∂² log p / ∂f² at any targets and logits,
+            for the step size of real networks. Infinite (unknown) by default: the check yields only a
+            lower bound.
+        draw: (key, logits (C,)) → a target (C,) drawn from p(y | f); only `sample` needs it.
 
     Raises:
-        ConfigurationError: the log density is not a scalar, not finite or not concave, and where; the
-            curvature bound is below a curvature that was seen; the examples have another shape.
+        ConfigurationError: the log density is not a scalar, not finite or not concave (the message says
+            where); the curvature bound is below an observed curvature; the examples have a wrong shape.
         PrecisionError: JAX is not in float64.
     """
 
@@ -86,13 +86,14 @@ class LogConcave(Likelihood):
         rows = np.asarray(examples, dtype=float)
         if rows.ndim != 2 or rows.shape[1] != num_logits or not len(rows):
             raise ConfigurationError(
-                f"examples must be targets (e, {num_logits}), one column a logit; got shape {rows.shape}"
+                f"examples must be targets (e, {num_logits}), one column per logit; got shape "
+                f"{rows.shape}"
             )
         row = jax.ShapeDtypeStruct((num_logits,), jnp.float64)
-        found = jax.eval_shape(log_density, row, row)
-        if getattr(found, "shape", None) != () or found.dtype != jnp.float64:
+        value = jax.eval_shape(log_density, row, row)
+        if getattr(value, "shape", None) != () or value.dtype != jnp.float64:
             raise ConfigurationError(
-                f"log_density must give one float64 number for one point, gave {found}; sum over logits"
+                f"log_density must return one float64 number for one point, got {value}; sum over logits"
             )
         self._require_log_concave(rows)
 
@@ -102,8 +103,8 @@ class LogConcave(Likelihood):
             targets = targets[:, 1:]
         if targets.shape[1] != self.num_logits:
             raise DataError(
-                f"this likelihood has {self.num_logits} logits, the data {targets.shape[1]} columns of "
-                "targets; it takes one column a logit (or two classes with one logit)"
+                f"this likelihood has {self.num_logits} logits, but the data have {targets.shape[1]} "
+                "columns of targets; give one column per logit (or two classes for one logit)"
             )
         self._require_log_concave(targets)
         return jnp.asarray(targets)
@@ -118,7 +119,7 @@ class LogConcave(Likelihood):
         blocks = -jax.vmap(jax.hessian(self.density, argnums=1))(targets, logits)
         if self.num_logits > 1:
             return BlockCurvature(blocks)
-        # Round-off can leave small negative ones, which have no root.
+        # Round-off can leave tiny negative values, which have no root.
         return StructuredCurvature(jnp.maximum(blocks[:, :, 0], 0.0), coupled=False)
 
     @property
@@ -127,15 +128,15 @@ class LogConcave(Likelihood):
 
     def interpolant(self, targets: Logits) -> Logits:
         raise ConfigurationError(
-            "a LogConcave likelihood does not know the logits of zero residual, which training without "
-            "ridge ends at: use a ridge > 0"
+            "training without ridge ends at the logits with zero residual, which a LogConcave "
+            "likelihood does not know: use a ridge > 0"
         )
 
     def sample(self, key: PRNGKeyArray, logits: Stack) -> Stack:
         if self.draw is None:
             raise ConfigurationError(
-                "this LogConcave likelihood cannot draw targets: give it draw=, a function of a key "
-                "and one point's logits"
+                "this LogConcave likelihood cannot draw targets: pass draw=, a function of a key and "
+                "one point's logits"
             )
         rows = logits.reshape(-1, self.num_logits)
         drawn = jax.vmap(self.draw)(jax.random.split(key, len(rows)), rows)
@@ -146,7 +147,7 @@ class LogConcave(Likelihood):
         distinct = np.unique(targets, axis=0)
         for begin in range(0, len(distinct), _BLOCK):
             rows = distinct[begin : begin + _BLOCK]
-            rows = rows[np.arange(_BLOCK) % len(rows)]  # filled up to one shape
+            rows = rows[np.arange(_BLOCK) % len(rows)]  # padded to one shape
             with nan_is_an_answer():
                 seen = _probe(self.density, jnp.asarray(rows), logits, partners)
             self._judge(rows, np.asarray(logits), np.asarray(partners), seen)
@@ -184,14 +185,14 @@ class LogConcave(Likelihood):
         if wrong.any():
             at, place = where(wrong)
             raise ConfigurationError(
-                f"the log density is not concave in the logits: {place}, half way to "
-                f"{partners[at[1]].tolist()}, it lies {sag[at]:.3g} below the mean of both ends"
+                f"the log density is not concave in the logits: {place}, halfway to "
+                f"{partners[at[1]].tolist()}, it lies {sag[at]:.3g} below the mean of the two ends"
             )
         steepest = float(np.max(-bottom))
         if steepest > self.bound * (1 + _TOLERANCE):
             raise ConfigurationError(
-                f"curvature_bound is {self.bound:g}, but a curvature of {steepest:.4g} was seen; give a "
-                "larger one, or leave it out"
+                f"curvature_bound is {self.bound:g}, but a curvature of {steepest:.4g} was observed; "
+                "give a larger bound, or leave it out"
             )
 
 
@@ -199,9 +200,9 @@ Probes = Float[Array, "..."]
 
 
 class _Seen(NamedTuple):
-    """At each target and logits: the log density, its largest slope, and of its Hessian the largest
-    entry and the extreme eigenvalues; how far the midpoint of a pair lies below its chord (sag), and
-    the size of the chord's values."""
+    """At each target and logits: the log density, its largest slope, the largest entry and extreme
+    eigenvalues of its Hessian, how far the midpoint of a pair lies below its chord (sag), and the size
+    of the chord's values."""
 
     value: Probes
     slope: Probes
@@ -213,9 +214,9 @@ class _Seen(NamedTuple):
 
 
 def _probe_logits(num_logits: int) -> tuple[Logits, Logits]:
-    """Random logits at all scales, and a partner of each."""
+    """Random logits at all scales, and a partner for each."""
     normal_key, pair_key = jax.random.split(jax.random.key(0))
-    scales = jnp.repeat(jnp.asarray(_SCALES), _LOGITS_A_SCALE)
+    scales = jnp.repeat(jnp.asarray(_SCALES), _LOGITS_PER_SCALE)
     logits = scales[:, None] * jax.random.normal(normal_key, (len(scales), num_logits))
     return logits, jax.random.permutation(pair_key, logits, axis=0)
 

@@ -1,4 +1,4 @@
-"""Likelihoods of numbers: Gaussian noise and counts."""
+"""Likelihoods of real targets and of counts."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ from ntkbayes.ranges import Range, real_field
 class Normal(Likelihood):
     """Real targets with Gaussian noise of standard deviation `noise_std`: squared loss.
 
-    Every law is then a Gaussian process known in closed form, which tests the methods.
+    Every law is then a Gaussian process in closed form, which makes it an oracle for the methods.
     """
 
     noise_std: Float[Array, ""] | float = real_field("noise_std", 1.0, Range.POSITIVE_FINITE)
@@ -53,10 +53,10 @@ class Normal(Likelihood):
 
 
 class Poisson(Likelihood):
-    """Counts whose rate is exp(f), one logit.
+    """Counts with rate exp(f), one logit.
 
-    log p = y f − exp(f) − log y!, so r = y − exp(f) and W = exp(f), which has no bound: gradient descent
-    on a real network has no step size that is stable at all logits.
+    log p = y f − exp(f) − log y!, so r = y − exp(f) and W = exp(f). W is unbounded: on a real network no
+    step size of gradient descent is stable at all logits.
     """
 
     def encode(self, data: Dataset) -> Logits:
@@ -65,12 +65,13 @@ class Poisson(Likelihood):
         counts = data.targets
         if counts.shape[1] != 1:
             raise DataError(
-                f"a Poisson likelihood takes one count a point, the data have {counts.shape[1]} columns"
+                f"a Poisson likelihood takes one count per point, but the data have {counts.shape[1]} "
+                "columns"
             )
         wrong = np.flatnonzero((counts < 0) | (counts != np.round(counts)))
         if wrong.size:
             raise DataError(
-                f"counts must be integers of at least 0; point {wrong[0]} has {counts[wrong[0], 0]}"
+                f"counts must be non-negative integers; point {wrong[0]} has {counts[wrong[0], 0]}"
                 " (without ridge, repeated points count as one with the mean of their targets)"
             )
         return jnp.asarray(counts)
@@ -98,19 +99,19 @@ class Poisson(Likelihood):
         return jnp.log(targets)
 
     def sample(self, key: PRNGKeyArray, logits: Stack) -> Stack:
-        # JAX's sampler works in float32, too coarse for large rates. There the Cornish–Fisher
-        # expansion of the quantile, with the lattice's correction, is within 2e-6 of the law.
+        # JAX samples in float32, too coarse for large rates. There the Cornish–Fisher expansion of
+        # the quantile, with a lattice correction, is within 2e-6 of the law.
         small_key, large_key = jax.random.split(key)
         rate = jnp.exp(logits)
         small = jax.random.poisson(_threefry(small_key), jnp.minimum(rate, _LARGE_RATE))
         z, std = jax.random.normal(large_key, logits.shape, logits.dtype), jnp.sqrt(rate)
-        std = jnp.maximum(std, 1.0)  # for rates that `small` is for
+        std = jnp.maximum(std, 1.0)  # no division by 0 where `small` is used
         large = jnp.round(rate + std * z + (z**2 - 1) / 6 - (2 * z + z**3) / (72 * std))
         return jnp.where(rate <= _LARGE_RATE, small.astype(logits.dtype), large)
 
 
 def _threefry(key: PRNGKeyArray) -> PRNGKeyArray:
-    """A key of the kind that JAX's Poisson sampler takes, of bits drawn from a key of any kind."""
+    """A threefry key, which JAX's Poisson sampler requires, from a key of any kind."""
     return jax.random.wrap_key_data(jax.random.bits(key, (2,), jnp.uint32), impl="threefry2x32")
 
 

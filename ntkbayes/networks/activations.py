@@ -1,14 +1,14 @@
 """Activation functions and their Gaussian moments ("dual activations").
 
-Everything an analytic kernel needs to know of an activation φ is, for (u, v) jointly Gaussian with
-mean zero, how E[φ(u) φ(v)] and E[φ'(u) φ'(v)] depend on the covariance of (u, v). Those two numbers
-drive the NNGP and the NTK recursion (Jacot et al. 2018; Lee et al. 2018).
+An analytic kernel needs two moments of an activation φ: E[φ(u) φ(v)] and E[φ'(u) φ'(v)] for centred
+jointly Gaussian (u, v), as functions of their covariance. They drive the NNGP and NTK recursions
+(Jacot et al. 2018; Lee et al. 2018).
 
-A pair is not held as a covariance, which near u = v has lost half of the digits of the angle between u
-and v, of which the moments of ReLU are a function; nor as an angle, which there is the root of a
-difference. It is held as numbers none of which cancels (`GaussianPair`). So moments are exact to
-round-off at x = x' and for collinear inputs. So are their gradients: there, each partial derivative is
-itself small, and none has to cancel against another, which a compiler may have computed otherwise.
+The moments of ReLU are functions of the angle between u and v. Near u = v a covariance has lost half
+of that angle's digits, and the angle itself would be the root of a difference. So a pair is stored as
+numbers that do not cancel (`GaussianPair`), and moments are exact to round-off at x = x' and for
+collinear inputs. So are their gradients: each partial derivative is small there by itself, and none
+has to cancel against another that the compiler may have rounded differently.
 """
 
 import abc
@@ -75,13 +75,13 @@ class GaussianPair(NamedTuple):
 
     @property
     def cosine(self) -> Field:
-        """The correlation of u and v; 0 if one of them is."""
+        """The correlation of u and v; 0 if u or v is 0."""
         twice = self.closed + self.opened
         return 2 * self.covariance / jnp.where(twice > 0, twice, 1.0)
 
     @property
     def angle(self) -> Field:
-        """The angle of which it is the cosine."""
+        """The angle whose cosine is the correlation."""
         undefined = (self.opened <= 0) & (self.closed <= 0)
         opened, closed = (jnp.where(undefined, 1.0, x) for x in (self.opened, self.closed))
         return 2 * jnp.arctan2(safe_sqrt(opened), safe_sqrt(closed))
@@ -100,8 +100,8 @@ class GaussianPair(NamedTuple):
     def __add__(self, other: "GaussianPair") -> "GaussianPair":  # type: ignore[override]
         """The sum with an independent pair: covariances add.
 
-        The product of the norms exceeds the sum of the products by a term ≥ 0 (Lagrange's identity),
-        and this term vanishes with the difference of the contrasts.
+        The product of the norms exceeds the sum of the products by a term ≥ 0 (Lagrange's identity)
+        that vanishes where the contrasts are equal.
         """
         norm1, norm2 = jnp.hypot(self.std1, other.std1), jnp.hypot(self.std2, other.std2)
         mine, theirs = (self.std1 + self.std2) / 2, (other.std1 + other.std2) / 2
@@ -123,10 +123,10 @@ def contrast(std1: Field, std2: Field) -> Field:
 
 @jax.custom_jvp
 def _beyond_round_off(difference: Field, product: Field) -> Field:
-    """A difference of two terms of that size, and 0 where it is no more than their round-off.
+    """A difference of two terms of size `product`, set to 0 where it is mere round-off.
 
-    Its derivative is that of the difference everywhere: with a threshold of its own, round-off would
-    decide between 0 and 1.
+    The derivative is that of the difference everywhere: through the threshold, round-off would choose
+    between 0 and 1.
     """
     return jnp.where(difference > 32 * jnp.finfo(product.dtype).eps * product, difference, 0.0)
 
@@ -168,7 +168,7 @@ class _SmoothActivation(Activation):
 
 
 def _of_covariance(std1: Field, std2: Field, covariance: Field) -> GaussianPair:
-    """The pair of which no more is known, for moments that are smooth in the covariance."""
+    """The pair with this covariance. Cancellation is harmless: the moments are smooth in it."""
     product = std1 * std2
     opened, closed = (
         _beyond_round_off(x, product) for x in (product - covariance, product + covariance)
@@ -208,7 +208,7 @@ class LeakyReLU(Activation):
 
 
 def _sin_minus_angle_cos(angle: Field) -> Field:
-    """sin θ − θ cos θ on [0, π], by its series where the difference would cancel."""
+    """sin θ − θ cos θ on [0, π], by series where the difference would cancel."""
     near = angle < 0.5
     small, large = jnp.where(near, angle, 0.25), jnp.where(near, 1.0, angle)
     terms = [(-1) ** (k + 1) * 2 * k / float(_factorial(2 * k + 1)) for k in range(9, 0, -1)]
@@ -255,7 +255,7 @@ class GELU(_SmoothActivation):
 
     def derivative_expectation(self, pair: GaussianPair) -> Field:
         both, density, determinant, (inverse1, inverse2) = self._parts(pair)
-        # The product of `expectation` less the determinant, which would cancel at large variances.
+        # `product` of `expectation` minus the determinant, expanded: it would cancel at large variances.
         short = 1 + inverse1 * (pair.std2**2 + pair.determinant)
         short += inverse2 * (pair.std1**2 + pair.determinant)
         skew = 2 * (inverse1 + inverse2) - short / determinant
@@ -273,14 +273,14 @@ class GELU(_SmoothActivation):
 
 class Elementwise(Activation):
     """Any scalar function, with moments by Mehler's formula (1866): with h_k the normalised Hermite
-    polynomials and ρ the cosine of the angle,
+    polynomials and ρ the correlation,
 
         E[φ(u) φ(v)] = Σ_k ρᵏ a_k(std1) a_k(std2),    a_k(std) = E[φ(std z) h_k(z)],  z ~ N(0, 1)
 
-    and likewise with φ'. The a_k come from one-dimensional quadrature, so a pair of inputs costs
-    num_terms multiplications, not a two-dimensional quadrature, and the Gram matrix is positive
-    semi-definite by construction. Exact for polynomials of degree < num_terms; fast to converge for
-    functions analytic near the real line (tanh at std 2: 1e-7); slow at kinks.
+    and likewise for φ'. The a_k come from one-dimensional quadrature, so each pair of inputs costs
+    num_terms multiplications instead of a two-dimensional quadrature, and the Gram matrix is positive
+    semi-definite by construction. Exact for polynomials of degree < num_terms. Converges fast for
+    functions analytic near the real line (tanh at std 2: 1e-7), slowly at kinks.
     """
 
     function: Callable[[Field], Field] = eqx.field(static=True)
@@ -319,8 +319,8 @@ class Elementwise(Activation):
 def _hermite_projections(num_terms: int) -> tuple[np.ndarray, np.ndarray]:
     """Nodes z (m,) and weights (m, num_terms) with Σ_z f(z) weights[z, k] = E[f(z) h_k(z)].
 
-    The trapezoidal rule, which for analytic functions under a Gaussian weight converges faster than
-    Gauss–Hermite (Trefethen & Weideman 2014).
+    Uses the trapezoidal rule, which converges faster than Gauss–Hermite for analytic functions under a
+    Gaussian weight (Trefethen & Weideman 2014).
     """
     reach = 12 + np.sqrt(num_terms)
     nodes = np.linspace(-reach, reach, 40 * int(reach) + 1)
@@ -345,10 +345,11 @@ NAMES = tuple(_BY_NAME)
 
 
 def get(activation: str | Activation | Callable[[Field], Field]) -> Activation:
-    """An activation from its name, from itself, or from any elementwise JAX function.
+    """The activation of a name, an `Activation` or any elementwise JAX function.
 
     Raises:
-        UnknownNameError: the name is none of `NAMES`.
+        UnknownNameError: the name is not in `NAMES`.
+        ConfigurationError: it is none of the three.
     """
     if isinstance(activation, Activation):
         return activation

@@ -1,4 +1,4 @@
-"""What a network is, to the rest of the library."""
+"""The interface of networks, and checks that a network keeps to it."""
 
 import abc
 import math
@@ -22,12 +22,12 @@ Params = Any
 class Network(Portable, eqx.Module):
     """A family of functions with a random initialisation.
 
-    `init` and `apply` may be used under `jax.jit`, `jax.vmap` over stacked parameters, `jax.grad`.
+    `init` and `apply` work under `jax.jit`, `jax.vmap` over stacked parameters, and `jax.grad`.
     """
 
     @abc.abstractmethod
     def init(self, key: PRNGKeyArray, features: Float[Array, "n ..."]) -> Params:
-        """Random parameters θ0 for inputs shaped as `features`."""
+        """Random parameters θ0 for inputs shaped like `features`."""
 
     @abc.abstractmethod
     def apply(self, params: Params, features: Float[Array, "n ..."]) -> Float[Array, "n outputs"]:
@@ -64,7 +64,7 @@ def from_functions(init: Callable | Any, apply: Callable | Any) -> FunctionNetwo
 
 
 class Reshaped(Network):
-    """A network whose inputs are rows of a table: each row is reshaped before it goes in."""
+    """A network on rows of a table, each reshaped to `shape` first."""
 
     network: Network
     shape: tuple[int, ...] = eqx.field(static=True)
@@ -76,22 +76,22 @@ class Reshaped(Network):
         return self.network.apply(params, self.reshape(features))
 
     def reshape(self, features: Float[Array, "n d"]) -> Float[Array, "n ..."]:
-        """The rows as inputs of the network. Raises DataError if they have another number of columns."""
+        """The rows as inputs of the network. Raises DataError for a wrong number of columns."""
         if features.shape[1] != math.prod(self.shape):
             raise DataError(
-                f"rows of {features.shape[1]} features are not inputs of shape {self.shape}, which "
-                f"have {math.prod(self.shape)} numbers"
+                f"rows of {features.shape[1]} features cannot be reshaped to {self.shape}, which "
+                f"takes {math.prod(self.shape)}"
             )
         return features.reshape(-1, *self.shape)
 
 
 def reshaped(network: Network, shape: tuple[int, ...]) -> Reshaped:
-    """The same network for the rows of a data set: `reshaped(cnn(...), (8, 8, 1))` for digits."""
+    """The network on flat rows: `reshaped(cnn(...), (8, 8, 1))` for digits."""
     return Reshaped(network, tuple(ranges.whole("a side of the shape", side) for side in shape))
 
 
 def require_sound(network: Network, params: Params, features: Array | np.ndarray) -> int:
-    """The number of outputs C of a network that may be differentiated at `params`.
+    """Check that a network can be differentiated at `params`; return its number of outputs C.
 
     Runs the network eagerly, three times on at most two points: call it outside `jax.jit`.
 
@@ -105,7 +105,7 @@ def require_sound(network: Network, params: Params, features: Array | np.ndarray
     x = jnp.asarray(features)
     if x.ndim < 2 or len(x) < 1:
         raise DataError(f"features must be (n, ...) with at least one point; got shape {x.shape}")
-    # One point alone needs company for the question whether company matters.
+    # It takes two points to see whether the output at one depends on the other.
     pair = x[:2] if len(x) > 1 else jnp.concatenate([x, x + 1])
     logits = _logits(network, params, pair)
     require_precision("the network", network.apply, params, pair)
@@ -114,7 +114,7 @@ def require_sound(network: Network, params: Params, features: Array | np.ndarray
             "the network's logits are not finite at the first points; look for a division by zero "
             "or an overflow, and standardise the features"
         )
-    # Round-off differs between batch sizes, by far less than a batch norm or a dropout would.
+    # Round-off differs between batch sizes, but far less than with batch norm or dropout.
     tolerance = 10 * np.sqrt(float(jnp.finfo(logits.dtype).eps)) * np.abs(logits).max()
     if np.abs(_logits(network, params, pair) - logits).max() > tolerance:
         raise ConfigurationError(
@@ -128,15 +128,15 @@ def require_sound(network: Network, params: Params, features: Array | np.ndarray
     return int(logits.shape[1])
 
 
-def require_same_shapes(name: str, found: Params, expected: Params) -> None:
-    """Check that two trees, `found` given by the user, have leaves of the same paths and shapes.
+def require_same_shapes(name: str, given: Params, expected: Params) -> None:
+    """Check that two trees have the same paths and leaf shapes.
 
     Raises:
-        ConfigurationError: a leaf is missing, unknown or of another shape; it is named by its path.
+        ConfigurationError: a leaf is missing, unknown or of the wrong shape; the message names its path.
     """
     ours, theirs = (
         {jax.tree_util.keystr(path): jnp.shape(leaf) for path, leaf in paths}
-        for paths in map(jax.tree_util.tree_leaves_with_path, (expected, found))
+        for paths in map(jax.tree_util.tree_leaves_with_path, (expected, given))
     )
     for path in [*ours, *theirs]:
         if ours.get(path) != theirs.get(path):
@@ -145,15 +145,15 @@ def require_same_shapes(name: str, found: Params, expected: Params) -> None:
                 for shapes in (theirs, ours)
             )
             raise ConfigurationError(
-                f"{name}{path} is {is_}, and should be {should}: give what was trained with the "
-                "same architecture"
+                f"{name}{path} is {is_}, but should be {should}; pass one trained with the same "
+                "architecture"
             )
 
 
 def require_stds(
     weight_std: Number, bias_std: Number
 ) -> tuple[Float[Array, ""] | float, Float[Array, ""] | float]:
-    """Standard deviations of the NTK parameterisation, as `ranges.real` gives them.
+    """The validated standard deviations of the NTK parameterisation; see `ranges.real`.
 
     Raises:
         ConfigurationError: a number is outside its range.
@@ -165,15 +165,15 @@ def require_stds(
 
 
 def _logits(network: Network, params: Params, x: Array) -> np.ndarray:
-    # A checked `apply` would raise its own, less helpful error for a wrong shape.
+    # A type-checked `apply` would raise its own, less helpful error for a wrong shape.
     apply = network.function if isinstance(network, FunctionNetwork) else network.apply
     logits = apply(params, x)
     shape = getattr(logits, "shape", None)
     if shape is None or len(shape) != 2 or shape[0] != len(x) or shape[1] < 1:
-        found = type(logits).__name__ if shape is None else f"an array of shape {shape}"
+        got = type(logits).__name__ if shape is None else f"an array of shape {shape}"
         raise ConfigurationError(
             f"the network's output must be (n, C), logits of each of the n = {len(x)} points; got "
-            f"{found}. Flatten or pool images before the readout, and keep the last axis (n, 1) of "
+            f"{got}. Flatten or pool images before the readout, and keep the last axis (n, 1) of "
             "a single output"
         )
     if not jnp.issubdtype(logits.dtype, jnp.floating):

@@ -18,12 +18,12 @@ from ntkbayes.ranges import Number
 
 
 def global_average(images: Float[Array, "n h w c"]) -> Float[Array, "n c"]:
-    """The mean over positions of each channel."""
+    """The mean of each channel over positions."""
     return images.mean(axis=(1, 2))
 
 
 def flatten(images: Float[Array, "n h w c"]) -> Float[Array, "n d"]:
-    """Every position of every channel, in one row."""
+    """All positions and channels in one row."""
     return images.reshape(len(images), -1)
 
 
@@ -99,15 +99,16 @@ def cnn(
         activation: one of `activations.NAMES`, an `Activation`, or any elementwise JAX function.
         weight_std: standard deviation of the weights before division by √fan_in, > 0.
         bias_std: standard deviation of the biases, ≥ 0.
-        gather: images (n, h, w, c) to rows (n, d) before the readout: `global_average`, `flatten`.
-        num_outputs: logits.
+        gather: maps images (n, h, w, c) to rows (n, d) before the readout; `global_average`, `flatten`
+            or any JAX function.
+        num_outputs: number of logits.
 
     Raises:
-        ConfigurationError: a number is outside its range, or `gather` is no function.
-        UnknownNameError: there is no such activation.
+        ConfigurationError: a number is outside its range, or `gather` is not a function.
+        UnknownNameError: the activation is unknown.
     """
     if len(channels) < 1:
-        raise ConfigurationError("channels must name at least one convolution; got none")
+        raise ConfigurationError("channels must list at least one convolution; got none")
     if not callable(gather):
         raise ConfigurationError(f"gather must be a function of images; got {gather!r}")
     weight_std, bias_std = require_stds(weight_std, bias_std)

@@ -20,8 +20,8 @@ class MLP(Network):
 
     Dense is x ↦ weight_std · W x / √fan_in + bias_std · b with W, b ~ N(0, 1) entrywise (the NTK
     parameterisation). With `skip`, every hidden layer after the first is added to the one before it:
-    h ↦ h + Dense(φ(h)). `width` and `num_outputs` matter to `init` alone: the kernels are of infinite
-    width, and the same for each output.
+    h ↦ h + Dense(φ(h)). Only `init` uses `width` and `num_outputs`: the kernels are those of infinite
+    width, shared by all outputs.
     """
 
     activation: Activation
@@ -69,17 +69,17 @@ def mlp(
     Args:
         depth: number of hidden layers, ≥ 1.
         activation: one of `activations.NAMES`, an `Activation`, or any elementwise JAX function
-            (then its moments are found by quadrature).
+            (its moments are then computed by quadrature).
         weight_std: standard deviation of the weights before division by √fan_in, > 0. A JAX scalar
             may be traced or differentiated.
         bias_std: standard deviation of the biases, ≥ 0.
         skip: add each hidden layer to the one before it.
-        width: hidden units of a finite network (used by `init` alone).
-        num_outputs: logits of a finite network (used by `init` alone).
+        width: hidden units of a finite network (used only by `init`).
+        num_outputs: logits of a finite network (used only by `init`).
 
     Raises:
         ConfigurationError: a number is outside its range.
-        UnknownNameError: there is no such activation.
+        UnknownNameError: the activation is unknown.
     """
     weight_std, bias_std = require_stds(weight_std, bias_std)
     return MLP(
