@@ -248,7 +248,7 @@ def conjugate_gradients(
     def update(state: tuple) -> tuple:
         a, f, curvature, gradient, energy, df, da, counts, active, count = state
         slopes = Slopes(inner(gradient, df), inner(a, df), inner(da, df))
-        t, residual, curvature = search(f, curvature, df, slopes)
+        t, residual, curvature = search(f, a - gradient, curvature, df, slopes)
         t = spread(jnp.where(active, t, 0.0))
         a, f = a + t * da, f + t * df
         new = jnp.where(spread(active), a - residual, gradient)

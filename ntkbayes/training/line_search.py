@@ -19,7 +19,12 @@ class Slopes(NamedTuple):
 
 
 def line_search(
-    objective: Objective, logits: Logits, curvature: Curvature, step: Logits, slopes: Slopes
+    objective: Objective,
+    logits: Logits,
+    residual: Logits,
+    curvature: Curvature,
+    step: Logits,
+    slopes: Slopes,
 ) -> tuple[Float[Array, ""], Logits, Curvature]:
     """The t > 0 that (nearly) minimises the loss along logits + t · step, and the residual and W there.
 
@@ -31,20 +36,25 @@ def line_search(
 
     Without a slope beyond round-off t = 1: a step that moves no logit (balanced labels of coinciding
     points) still moves the weights, and all of it is wanted.
+
+    Args:
+        residual, curvature: at the logits.
     """
     eps = jnp.finfo(step.dtype).eps
 
     def steepness(curvature: Curvature) -> Array:
         return jnp.sum(step * curvature.matvec(step)) + slopes.prior_curvature
 
+    def round_off(prior: Array, residual: Logits) -> Array:
+        terms = jnp.abs(prior) + jnp.sum(jnp.abs(residual * step))
+        return jnp.where(jnp.isfinite(terms), 8 * eps * terms, 0.0)
+
     def at(t: Float[Array, ""]) -> tuple[Array, Array, Logits, Curvature]:
         f = logits + t * step
         residual = objective.residual(f)
         prior = slopes.prior + t * slopes.prior_curvature
-        terms = jnp.abs(prior) + jnp.sum(jnp.abs(residual * step))
-        noise = jnp.where(jnp.isfinite(terms), 8 * eps * terms, 0.0)
         slope = prior - jnp.sum(residual * step)
-        return slope, noise, residual, objective.curvature(f)
+        return slope, round_off(prior, residual), residual, objective.curvature(f)
 
     def unfinished(state: tuple) -> Array:
         *_, (slope, noise, _, _), count = state
@@ -60,7 +70,7 @@ def line_search(
         return low, high, new, jnp.abs(new - t), at(new), count + 1
 
     steep = steepness(curvature)
-    descends = (slopes.loss < -at(jnp.zeros_like(steep))[1]) & (steep > 0)
+    descends = (slopes.loss < -round_off(slopes.prior, residual)) & (steep > 0)
     newton = -slopes.loss / jnp.where(descends, steep, 1.0)
     first = jnp.where(descends, jnp.minimum(newton, 10.0), 1.0)
     endless = jnp.full_like(first, jnp.inf)

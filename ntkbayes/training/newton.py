@@ -105,12 +105,13 @@ def _optimum(solver: Newton, objective: Objective, initial: Logits, start: Logit
         def advance(state: tuple) -> tuple:
             last, first, _, a, count = state
             f = initial + gram @ a
-            gradient = a - objective.residual(f)
+            residual = objective.residual(f)
+            gradient = a - residual
             da = -(gradient - inverse.matvec(gram @ gradient))
             df = gram @ da
             # a and f − f0 = P a move together, so the slope of ½ aᵀ(f − f0) is aᵀ df.
             slopes = Slopes(jnp.sum(gradient * df), jnp.sum(a * df), jnp.sum(da * df))
-            t, _, _ = line_search(objective, f, curvature, df, slopes)
+            t, _, _ = line_search(objective, f, residual, curvature, df, slopes)
             here = _Point(a, f, gradient, largest(df))
             first = jnp.where(count == 0, here.size, first)
             return here, first, last.size, a + t * da, count + 1
