@@ -88,6 +88,10 @@ class StorageWarning(UserWarning):
     """A folder that can be used, but without the usual safeguards."""
 
 
+class CacheWarning(UserWarning):
+    """Compiled programs that cannot be kept, or read: they are compiled again, to the same results."""
+
+
 class GridEdgeWarning(UserWarning):
     """A best value at the edge of the searched grid."""
 

@@ -424,7 +424,7 @@ def test_a_log_that_is_a_link_is_not_written_through(tmp_path):
     place.mkdir(parents=True)
     (place / "attempts.log").symlink_to(precious)
     work = cloudpickle.dumps((RIDGES[FIRST], "", {}))
-    assert "could not write" in str(workers._attempt(work, str(place)).error)
+    assert "could not write" in str(workers._attempt(work, str(place), None, "").error)
     assert precious.read_text() == "mine"
 
 

@@ -133,8 +133,8 @@ class Sweep:
         any other error is retried. The next run retries failed studies. Studies may be added to the
         folder of a sweep, but not removed or changed.
 
-        Workers are processes of their own, in which JAX is switched to float64. Each runs one study
-        at a time.
+        Workers are processes of their own, in which JAX is switched to float64, and to the cache of
+        compiled programs (`compilation_cache.chosen_folder`). Each runs one study at a time.
 
         Args:
             folder: for the files; with workers on other machines, on a file system that they share.

@@ -18,8 +18,14 @@ import jax
 from joblib import cpu_count
 from tqdm import tqdm
 
+from ntkbayes.app import compilation_cache
 from ntkbayes.app.study import Study
-from ntkbayes.errors import ConfigurationError, MissingDependencyError, NTKBayesError
+from ntkbayes.errors import (
+    CacheWarning,
+    ConfigurationError,
+    MissingDependencyError,
+    NTKBayesError,
+)
 from ntkbayes.files import append_line, slug
 from ntkbayes.storage import LawFolder, random_switches
 
@@ -55,13 +61,20 @@ def work_off(
 
     before = {name: num_attempts(study_folder(folder, name)) for name in studies}
     killed: Counter[str] = Counter()
+    cache, here = compilation_cache.chosen_folder(), _this_process()
 
     def submit(name: str) -> "Future":
         # Pickled here and not by Dask, whose workers would read float64 as float32: a task is
         # unpickled before it begins, and so before it can change JAX's switch.
         work = cloudpickle.dumps((studies[name], command, random_switches()))
         return client.submit(
-            _attempt, work, str(study_folder(folder, name)), pure=False, retries=ATTEMPTS - 1
+            _attempt,
+            work,
+            str(study_folder(folder, name)),
+            cache,
+            here,
+            pure=False,
+            retries=ATTEMPTS - 1,
         )
 
     errors: dict[str, str] = {}
@@ -116,7 +129,10 @@ def _error_of(name: str, future: "Future", place: Path) -> str | None:
     except Exception as error:  # whatever a study may raise, after all retries
         return _told(error)
     for category, message in outcome.warnings:
-        warnings.warn(f"{name}: {message}", category, stacklevel=4)
+        if category is CacheWarning:
+            compilation_cache.tell(message)
+        else:
+            warnings.warn(f"{name}: {message}", category, stacklevel=4)
     if outcome.error is None and not is_finished(place):
         return (
             f"its worker finished it, but its results are not in {place}; workers must share the "
@@ -128,8 +144,13 @@ def _error_of(name: str, future: "Future", place: Path) -> str | None:
 _ONE_AT_A_TIME = threading.Lock()
 
 
-def _attempt(work: bytes, folder: str) -> Outcome:
-    """Run a study: at a worker, whose process is ours, so that JAX's switch is too.
+def _this_process() -> str:
+    return f"{socket.gethostname()} {os.getpid()}"
+
+
+def _attempt(work: bytes, folder: str, cache: Path | None, sweep: str) -> Outcome:
+    """Run a study: at a worker, whose process is ours, so that JAX's switches are too; but the cache's,
+    which cannot be put back, stay as they are where the process is that of the sweep itself.
 
     Raises whatever is not an NTKBayesError.
     """
@@ -141,10 +162,10 @@ def _attempt(work: bytes, folder: str) -> Outcome:
             return Outcome(None, ())
         try:
             LawFolder(place).prepare()
-            now = f"{datetime.now(UTC):%FT%TZ} {socket.gethostname()} {os.getpid()}"
-            append_line(place / "attempts.log", now)
+            append_line(place / "attempts.log", f"{datetime.now(UTC):%FT%TZ} {_this_process()}")
             study, command, switches = cloudpickle.loads(work)
-            with _switched(switches):
+            kept = compilation_cache.kept(None if sweep == _this_process() else cache)
+            with kept, _switched(switches):
                 study.run(place, command=command)
         except NTKBayesError as failed:
             error = _told(failed)

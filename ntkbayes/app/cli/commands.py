@@ -16,6 +16,7 @@ from ntkbayes.app.cli.options import (
     ActivationOption,
     BaselinesOption,
     BiasStdOption,
+    CacheOption,
     Command,
     DepthOption,
     DrawsOption,
@@ -30,6 +31,7 @@ from ntkbayes.app.cli.options import (
     require_only,
     whole_numbers,
 )
+from ntkbayes.app.compilation_cache import VARIABLE
 from ntkbayes.errors import ConfigurationError
 
 app = typer.Typer(
@@ -38,7 +40,11 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     help="The Neural Tangent Kernel as a Bayesian object: compare laws of trained classifiers.",
-    epilog="Example: ntkbayes compare --data iris",
+    epilog=f"""Example: ntkbayes compare --data iris
+
+Compiled programs are kept in the user's cache folder, ~/.cache/ntkbayes on Linux. {VARIABLE} names
+another folder, or switches this off if it is "off"; so does --no-cache. JAX's own variables, such as
+JAX_COMPILATION_CACHE_DIR, come first.""",
 )
 _RUNS = Path("runs")
 
@@ -91,6 +97,7 @@ def compare(
         int | None, typer.Option(help="Use only this many of the points, chosen by class.")
     ] = None,
     baselines: BaselinesOption = True,
+    cache: CacheOption = True,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -115,7 +122,7 @@ def compare(
         raise ConfigurationError(f"give either --data NAME or --model FILE; got {given}")
     out = out or _RUNS / Path(data or str(model)).stem
     if model is not None:
-        require_only(context, "out", "model")
+        require_only(context, "out", "model", "cache")
         study = from_file(model)
     else:
         (points,) = load_data([str(data)], target)
@@ -168,6 +175,7 @@ def sweep(
     ] = None,
     test_share: TestShareOption = 0.25,
     baselines: BaselinesOption = True,
+    cache: CacheOption = True,
     workers: Annotated[
         int | None, typer.Option(help="Processes on this machine; one per core if not given.")
     ] = None,
@@ -267,6 +275,7 @@ def lazy(
     ] = 40,
     test_share: Annotated[float, typer.Option(help="Part of the points held out.")] = 0.25,
     seed: Annotated[int, typer.Option(help="Of points, split and initialisations.")] = 0,
+    cache: CacheOption = True,
     out: Annotated[
         Path | None,
         typer.Option(

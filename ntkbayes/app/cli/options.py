@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from ntkbayes.app import compilation_cache
 from ntkbayes.app.cli import terminal
 from ntkbayes.errors import ConfigurationError
 
@@ -38,6 +39,12 @@ DrawsOption = Annotated[
 ]
 TestShareOption = Annotated[float, typer.Option(help="Part of the data held out.")]
 BaselinesOption = Annotated[bool, typer.Option(help="Take in scikit-learn's baselines.")]
+CacheOption = Annotated[
+    bool,
+    typer.Option(
+        help="Keep compiled programs for later runs, and use those of earlier ones; see ntkbayes --help."
+    ),
+]
 
 
 class Command(TyperCommand):
@@ -57,6 +64,8 @@ class Command(TyperCommand):
 
     def invoke(self, ctx: Any) -> Any:
         """Raises ConfigurationError if JAX has no device to work with."""
+        if not ctx.params.get("cache", True):
+            os.environ[compilation_cache.VARIABLE] = "off"  # also for the workers of a sweep
         # JAX's switches are this process's own here; the library never touches them.
         import jax
 
@@ -70,7 +79,8 @@ class Command(TyperCommand):
             )
             told = str(error) or type(error).__name__
             raise ConfigurationError(f"JAX finds no device{cause} ({told})") from error
-        return super().invoke(ctx)
+        with compilation_cache.kept(compilation_cache.chosen_folder()):
+            return super().invoke(ctx)
 
 
 def command_line() -> str:
