@@ -369,8 +369,8 @@ def test_study_whose_workers_die_again_and_again_is_reported(client, tmp_path):
 class Elsewhere(Deadly):
     """A client whose workers have another file system."""
 
-    def submit(self, task: Callable, work: bytes, folder: str, **options: object) -> Future:
-        return self.client.submit(task, work, f"{folder}-elsewhere", **options)
+    def submit(self, task: Callable, work: bytes, folder: str, *more: object, **options) -> Future:
+        return self.client.submit(task, work, f"{folder}-elsewhere", *more, **options)
 
 
 def test_workers_that_do_not_share_the_folder_are_named(client, tmp_path):
