@@ -1,5 +1,6 @@
 """Newton's method for one trained predictor (R&W algorithm 3.3), exact to round-off."""
 
+import dataclasses
 from typing import NamedTuple
 
 import equinox as eqx
@@ -20,6 +21,7 @@ from ntkbayes.training.objective import (
 
 _MARGIN = 1e-4
 _PATIENCE = 3  # factors that do not halve the error
+_MOST_DECADES = 20  # of the ridge
 
 
 class Newton(Solver):
@@ -84,6 +86,36 @@ class _Point(NamedTuple):
 @nan_is_an_answer()
 @eqx.filter_jit
 def _optimum(solver: Newton, objective: Objective, initial: Logits, start: Logits) -> Optimum:
+    """Newton's method, by way of larger ridges where round-off would drown its first steps.
+
+    A step loses ε |e| of the weights, with e = a − r(f), and so ε ‖P‖ |e| of the logits: more than the
+    likelihood's unit where Θ/ridge is beyond 1/ε and e of order 1. So it begins at a ridge at which less
+    is lost, and goes down by decades. α changes little from one to the next, so e is small where P is
+    large.
+    """
+    f = objective.logits(initial, start)
+    e = start - objective.residual(f)
+    lost = largest(round_off(objective.prior_variances, initial, e, f)) / objective.likelihood.unit
+    decades = jnp.where(lost > 1, jnp.minimum(jnp.ceil(jnp.log10(lost)), _MOST_DECADES), 0)
+
+    def unfinished(state: tuple) -> Array:
+        decade, _ = state
+        return decade >= 0
+
+    def update(state: tuple) -> tuple:
+        decade, found = state
+        times = 10.0**decade
+        nearby = dataclasses.replace(objective, ridge=times * objective.ridge)
+        found = _from_nearby(solver, nearby, initial, found._replace(a=times * found.a))
+        return decade - 1, found._replace(a=found.a / times)
+
+    endless = jnp.full((), jnp.inf, dtype=start.dtype)
+    none = Optimum(start, f, endless, endless, jnp.zeros_like(endless), jnp.asarray(0))
+    _, found = jax.lax.while_loop(unfinished, update, (decades, none))
+    return found
+
+
+def _from_nearby(solver: Newton, objective: Objective, initial: Logits, start: Optimum) -> Optimum:
     """Newton's method with a line search, whose factors serve as long as steps halve.
 
     Steps cost a product each beside their factor. Where they halve no longer they are as small as
@@ -141,8 +173,8 @@ def _optimum(solver: Newton, objective: Objective, initial: Logits, start: Logit
         best = jax.tree.map(lambda old, new: jnp.where(is_better, new, old), best, new)
         return best, a, jnp.where(jnp.isnan(error), _PATIENCE, num_stale), count + 1
 
-    endless = jnp.full((), jnp.inf, dtype=start.dtype)
-    none = Optimum(start, initial, endless, endless, jnp.zeros_like(endless), jnp.asarray(0))
-    state = (none, start, jnp.asarray(0), jnp.asarray(0))
+    endless = jnp.full((), jnp.inf, dtype=start.a.dtype)
+    none = start._replace(residual=endless, logit_error=endless, spread=jnp.zeros_like(endless))
+    state = (none, start.a, jnp.asarray(0), start.num_iterations)
     best, _, _, count = jax.lax.while_loop(unfinished, update, state)
     return best._replace(num_iterations=count)

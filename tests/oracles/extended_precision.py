@@ -3,6 +3,8 @@
 No code is shared with the package. Shapes: n points, C logits; matrices are (nC, nC), points first.
 """
 
+from decimal import Decimal, localcontext
+
 import mpmath
 import numpy as np
 
@@ -45,54 +47,67 @@ class Count:
         return [y[0] - rate], [[rate]]
 
 
+to_mp = np.vectorize(mpmath.mpf, otypes=[object])
+to_decimal = np.vectorize(lambda v: Decimal(mpmath.nstr(v, DIGITS)), otypes=[object])
+from_decimal = np.vectorize(lambda v: mpmath.mpf(str(v)), otypes=[object])
+
+
+def solve(system, right):
+    """The solution of a linear system, and its log determinant: elimination with pivots, in decimals,
+    whose arithmetic is compiled."""
+    with localcontext(prec=DIGITS):
+        a, x, log_determinant = to_decimal(system), to_decimal(right), Decimal(0)
+        for k in range(len(a)):
+            pivot = k + int(np.argmax(np.abs(a[k:, k])))
+            for rows in (a, x):
+                rows[[k, pivot]] = rows[[pivot, k]]
+            log_determinant += abs(a[k, k]).ln()
+            factors = a[k + 1 :, k] / a[k, k]
+            a[k + 1 :, k:] -= np.outer(factors, a[k, k:])
+            x[k + 1 :] -= factors * x[k]
+        for k in reversed(range(len(a))):
+            x[k] = (x[k] - a[k, k + 1 :] @ x[k + 1 :]) / a[k, k]
+        return from_decimal(x), mpmath.mpf(str(log_determinant))
+
+
 def trained(likelihood, gram, targets, initial, start, max_iterations=60):
     """f and a with f = f0 + P a and a = r(f), from weights near them.
 
     Args:
-        gram: P, (n, n) where the outputs share it, or (nC, nC); of NumPy or mpmath.
+        gram: P, (n, n) where the outputs share it, or (nC, nC); of floats or mpmath's numbers.
         targets, initial, start: Y, f0 and the first a, (n, C).
 
     Returns:
-        f and a as lists of mpmath numbers, and log det(I + W P).
+        f and a as arrays of mpmath's numbers, and log det(I + W P).
     """
     with mpmath.workdps(DIGITS):
         n, size = np.shape(targets)
-        p = gram if isinstance(gram, mpmath.matrix) else mpmath.matrix(gram.tolist())
-        if p.rows == n and size > 1:
-            p = mpmath.matrix(np.kron(np.reshape(list(p), (n, n)), np.eye(size)).tolist())
-        f0 = mpmath.matrix(np.ravel(initial).tolist())
-        a = mpmath.matrix(np.ravel(start).tolist())
-        y = [[mpmath.mpf(v) for v in row] for row in targets]
+        y, f0, a = (to_mp(np.asarray(v)) for v in (targets, initial, start))
+        gram = gram.tolist() if isinstance(gram, mpmath.matrix) else gram
+        shared = to_mp(np.array(gram, dtype=object))
+        p = np.kron(shared, np.eye(size, dtype=int)) if len(shared) == n else shared
+        rows = p.reshape(n, size, n * size)
 
-        def state(a):
-            f = f0 + p * a
-            wrong, system = a.copy(), p.copy()
-            for i in range(n):
-                rows = range(i * size, (i + 1) * size)
-                r, block = likelihood.residual_and_curvature(y[i], [f[k] for k in rows])
-                for c, k in enumerate(rows):
-                    wrong[k] = a[k] - r[c]
-                    for j in range(n * size):
-                        system[k, j] = sum(block[c][d] * p[i * size + d, j] for d in range(size))
-                        system[k, j] += k == j
-            return f, wrong, system
+        def at(a):
+            """f, a − r(f), and the blocks of W."""
+            f = f0 + (p @ a.ravel()).reshape(n, size)
+            pairs = [likelihood.residual_and_curvature(*each) for each in zip(y, f, strict=True)]
+            r, blocks = (np.array(part, dtype=object) for part in zip(*pairs, strict=True))
+            return f, a - r, blocks
 
+        f, wrong, blocks = at(a)
         for _ in range(max_iterations):
-            f, wrong, system = state(a)
-            step = mpmath.lu_solve(system, -wrong)
-            moved = p * step
-            t, before = mpmath.mpf(1), mpmath.norm(wrong)
-            while mpmath.norm(state(a + t * step)[1]) > before and t > 1e-3:
+            curved = [block @ each for block, each in zip(blocks, rows, strict=True)]
+            system = np.concatenate(curved) + np.eye(n * size, dtype=int)
+            step, log_determinant = solve(system, -wrong.ravel())
+            if np.abs(p @ step).max() <= mpmath.mpf(10) ** (-30) * (1 + np.abs(f).max()):
+                return f, a, log_determinant
+            t, before, step = mpmath.mpf(1), np.abs(wrong).max(), step.reshape(n, size)
+            f, wrong, blocks = at(a + step)
+            while np.abs(wrong).max() > before and t > 1e-3:
                 t /= 2
+                f, wrong, blocks = at(a + t * step)
             a = a + t * step
-            if max(abs(v) for v in moved) <= mpmath.mpf(10) ** (-30) * (1 + max(abs(v) for v in f)):
-                f, _, system = state(a)
-                log_determinant = mpmath.log(mpmath.det(system))
-                return (
-                    np.reshape(list(f), (n, size)),
-                    np.reshape(list(a), (n, size)),
-                    log_determinant,
-                )
         raise AssertionError("the oracle did not converge")
 
 
@@ -103,5 +118,5 @@ def laplace_evidence(likelihood, targets, initial, f, a, log_determinant):
             likelihood.log_density([mpmath.mpf(v) for v in y], list(row))
             for y, row in zip(targets, f, strict=True)
         )
-        moved = f - np.vectorize(mpmath.mpf, otypes=[object])(initial)
+        moved = f - to_mp(initial)
         return density - np.sum(a * moved) / 2 - log_determinant / 2
