@@ -55,7 +55,7 @@ def test_a_law_reads_the_same_columns_alike_in_any_order(same):
         (FRAME.assign(label=0), "'label' unknown"),
         (Dataset(RAW, LABELS, feature_names="pqr"), "'height', 'width', 'x0' missing and 'p'"),
         (RAW[:, :2], "trained on 3 features, got 2"),
-        (STANDARDISED, r"standardised, and the training data were not: give data.rescaled\(None\)"),
+        (STANDARDISED, r"standardised, but the training data were not: give data.rescaled\(None\)"),
         (np.ma.masked_greater(RAW, 100), "missing or not finite"),
         (sparse.csr_array(RAW), r"sparse matrix.*features.toarray\(\)"),
         (RAW[:0], "give at least one point"),
@@ -152,7 +152,7 @@ class Quantity(np.ndarray):
     [
         (np.ma.masked_greater(RAW, 100), LABELS, "missing or not finite"),
         (RAW, np.ma.masked_equal(np.arange(12) % 3, 2), r"4 target\(s\) are missing, in rows 2, 5"),
-        (RAW, np.ma.masked_less(np.full((12, 2), 0.5), 1.0), "no probabilities"),
+        (RAW, np.ma.masked_less(np.full((12, 2), 0.5), 1.0), "not probabilities"),
         (RAW, sparse.csr_array(np.eye(12)), "targets are a sparse matrix"),
         (RAW.view(Quantity), LABELS, "in units of cm, which would be lost"),
         (FRAME.to_records(index=False), LABELS, "records with the fields"),

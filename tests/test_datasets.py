@@ -272,7 +272,7 @@ def test_a_subset_keeps_a_class_of_one_point_in_a_thousand():
 
 
 def test_a_subset_too_small_for_its_classes_is_refused():
-    with pytest.raises(ConfigurationError, match="2 points cannot keep 3 classes; take 3"):
+    with pytest.raises(ConfigurationError, match="2 points cannot keep 3 classes; take at least 3"):
         Dataset(points(6), [0, 1, 2, 0, 1, 2]).subset(KEY, 2)
 
 
@@ -364,7 +364,7 @@ def test_new_inputs_are_checked_against_the_training_features():
     [
         ([1, "1", 2], "class names 1 and '1' read the same"),
         (["a\0", "b", "c"], r"class name 'a\\x00' holds NUL"),
-        (["a\udce9", "b", "c"], r"class name 'a\\udce9' holds NUL or half a character"),
+        (["a\udce9", "b", "c"], r"class name 'a\\udce9' holds NUL or a lone surrogate"),
     ],
 )
 def test_class_names_that_files_cannot_keep_apart_or_at_all_are_refused(labels, message):
@@ -425,9 +425,9 @@ def test_feature_names_must_match_the_features():
         ([[0, 1], [0]], "labels must be hashable"),
         (3, r"got shape \(\)"),
         ([[0], [1]], r"got shape \(2, 1\)"),
-        ([[1, 0], [-0.5, 1.5]], r"row 1 are no probabilities: \[-0.5, 1.5\]"),
-        ([[1, 0], [0.5, 0.6]], r"row 1 are no probabilities: \[0.5, 0.6\]"),
-        ([[np.nan, 1], [0, 1]], r"row 0 are no probabilities: \[nan, 1.0\]"),
+        ([[1, 0], [-0.5, 1.5]], r"row 1 are not probabilities: \[-0.5, 1.5\]"),
+        ([[1, 0], [0.5, 0.6]], r"row 1 are not probabilities: \[0.5, 0.6\]"),
+        ([[np.nan, 1], [0, 1]], r"row 0 are not probabilities: \[nan, 1.0\]"),
         ([[0.5, "x"], [0, 1]], "column 1 holds 'x' in row 0"),
         (np.eye(3)[:2], "2 points are fewer than 3 classes"),
         (np.zeros((0, 2)), "targets are empty"),
@@ -451,7 +451,7 @@ def test_labels_outside_the_class_names_are_refused():
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (["a"], "two classes at least"),
+        (["a"], "at least two classes"),
         (["a", "a"], "must differ"),
         (["a", "b", "c"], "3 class names for 2 columns"),
     ],
@@ -467,7 +467,7 @@ def test_fewer_points_than_classes_are_allowed_with_class_names():
 
 
 def test_fractional_targets_look_like_a_regression():
-    with pytest.raises(DataError, match="look like those of a regression; use Dataset"):
+    with pytest.raises(DataError, match="look like regression; use Dataset"):
         Dataset(points(40), points(40)[:, 0])
 
 
@@ -504,8 +504,8 @@ def test_counts_become_shares_of_votes():
         ([[np.nan, 2], [3, 1]], r"counts in row 0 are \[nan, 2.0\]"),
         ([[1, 2], [3, np.inf]], "counts in row 1"),
         ([[1, "x"], [3, 1]], "column 1 holds 'x' in row 0"),
-        ([1, 2], r"two classes at least, got shape \(2,\)"),
-        ([[1], [2]], r"two classes at least, got shape \(2, 1\)"),
+        ([1, 2], r"at least two classes, got shape \(2,\)"),
+        ([[1], [2]], r"at least two classes, got shape \(2, 1\)"),
         ([[1, 2]], "2 rows of features but 1 targets"),
     ],
 )
@@ -557,7 +557,7 @@ def test_held_out_classes_are_put_on_the_scale_of_the_training_points():
         ("bc", DataError, r"no points are inside when classes \['b', 'c'\]"),
         (["d"], DataError, r"no points are outside when classes \['d'\]"),
         ([], DataError, "no points are outside"),
-        (["a", "b", "c"], DataError, r"two classes at least, got \['d'\]"),
+        (["a", "b", "c"], DataError, r"at least two classes, got \['d'\]"),
     ],
 )
 def test_classes_that_cannot_be_held_out_are_refused(names, error, message):

@@ -37,7 +37,7 @@ def test_a_network_that_computes_in_less_than_float64_is_refused(dtype, back):
     network = narrowed(dtype, back)
     params = network.init(jax.random.key(0), jnp.asarray(X))
     kernel = EmpiricalKernel(network, params)
-    told = f"computes in {dtype.__name__}, though it is given float64"
+    told = f"computes in {dtype.__name__} on float64 inputs"
     for fit in (
         lambda: nb.Laplace().fit(nb.NTKPrior(kernel, ridge=0.5), DATA),
         lambda: nb.Laplace().fit(nb.linearise(network, params, ridge=0.5), DATA),

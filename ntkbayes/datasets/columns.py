@@ -1,4 +1,4 @@
-"""What data state of their columns, names and scale, and how other data are brought to agree."""
+"""Names and scale of the columns of data, and how other data are matched to them."""
 
 import warnings
 from collections.abc import Hashable, Iterable
@@ -18,13 +18,13 @@ TRAINED = "the model was trained on"
 
 @dataclass(frozen=True, eq=False)
 class Scaling:
-    """The map `(features - mean) / scale`, one mean and one scale a column.
+    """The map `(features - mean) / scale`, with one mean and one scale per column.
 
-    `mean` has the units of the features, and so has `scale`, which is positive; both are `(d,)`.
-    `feature_names` are those of the columns; None if they are not known. Two scalings are equal if
-    they map alike.
+    `mean` and `scale` are `(d,)`, in the units of the features, and scales are positive.
+    `feature_names` are those of the columns, None if unknown. Scalings with the same mean and scale are
+    equal.
 
-    Raises DataError unless mean and scale are finite vectors of one length, and scales positive.
+    Raises DataError unless mean and scale are finite vectors of equal length, with positive scales.
     """
 
     mean: Float[np.ndarray, "d"]
@@ -35,7 +35,7 @@ class Scaling:
         mean, scale = (np.asarray(v, dtype=np.float64) for v in (self.mean, self.scale))
         if mean.ndim != 1 or mean.shape != scale.shape:
             raise DataError(
-                f"a scaling has a mean and a scale a column; got shapes {mean.shape}, {scale.shape}"
+                f"a scaling has a mean and a scale per column; got shapes {mean.shape}, {scale.shape}"
             )
         if not (np.isfinite(mean).all() and np.isfinite(scale).all() and (scale > 0).all()):
             raise DataError("the means and scales of a scaling must be finite, and scales positive")
@@ -46,7 +46,7 @@ class Scaling:
 
     @classmethod
     def fit(cls, features: Any, feature_names: Iterable[str] | None = None) -> "Scaling":
-        """The scaling after which every column of `features (n, d)` has mean 0 and deviation 1.
+        """The scaling that standardises every column of `features (n, d)`.
 
         A column that is constant up to round-off is only centred, with a DataWarning that names it.
         Raises DataError for features that are not a finite numeric matrix, or are too large.
@@ -65,25 +65,25 @@ class Scaling:
         if constant.any():
             warnings.warn(
                 f"constant columns {[names[j] for j in np.flatnonzero(constant)]} among "
-                f"{len(values)} points tell the model nothing and are not rescaled; drop them",
+                f"{len(values)} points carry no information and are not rescaled; drop them",
                 DataWarning,
                 skip_file_prefixes=(str(Path(__file__).parent),),
             )
         return cls(mean, scale, names if are_given else None)
 
     def __call__(self, features: Any) -> Float[np.ndarray, "n d"]:
-        """Standardised `features (n, d)`, with named columns in any order.
+        """Standardised `features (n, d)`. Named columns may come in any order.
 
-        Raises DataError if they have another number of columns, or other names.
+        Raises DataError for a wrong number of columns, or other names.
         """
         return (self._read(features) - self.mean) / self.scale
 
     def undo(self, features: Any) -> Float[np.ndarray, "n d"]:
-        """The features `(n, d)` that were standardised. Raises as the scaling itself does."""
+        """The raw features `(n, d)` of standardised ones. Raises as `__call__` does."""
         return self._read(features) * self.scale + self.mean
 
     def after(self, before: "Scaling | None") -> "Scaling":
-        """The scaling that does `before`, then this one."""
+        """The composition: `before`, then this scaling."""
         if before is None:
             return self
         mean, scale = before.mean + before.scale * self.mean, before.scale * self.scale
@@ -96,7 +96,7 @@ class Scaling:
         return Scaling(self.mean[order], self.scale[order], taken)
 
     def names_of(self, columns: "Columns") -> tuple[tuple[str, ...], bool]:
-        """Names for columns on this scale, and whether they are the user's."""
+        """Names for columns on this scale, and whether the user gave them."""
         if self.feature_names is not None:
             return self.feature_names, True
         if len(columns.names) == len(self.mean):
@@ -125,8 +125,8 @@ class Columns:
 
     Attributes:
         names: one per column.
-        are_named: whether the names are the user's; those of an array's columns are made up.
-        scaling: takes features as first given to what they are; None if they are as given.
+        are_named: whether the user gave the names; those of an array's columns are made up.
+        scaling: what was applied to the raw features; None if nothing was.
     """
 
     names: tuple[str, ...]
@@ -146,10 +146,10 @@ class Columns:
     def order_of(self, other: "Columns", who: str) -> np.ndarray:
         """The indices (d,) that bring other columns into this order.
 
-        The same names in another order are reordered. Columns without names of the user's go by
-        position.
+        Columns go by name where the user named both, in any order, else by position.
 
-        Raises DataError, which begins with `who`, for another number of columns, or for other names.
+        Raises DataError, with a message that begins with `who`, for a wrong number of columns or other
+        names.
         """
         if other.names == self.names:
             return np.arange(len(self.names))
@@ -174,34 +174,33 @@ class Columns:
         return np.arange(len(self.names))
 
     def read(self, features: Any) -> Float[np.ndarray, "k d"]:
-        """New inputs `(k, d)` without targets as float64, in the order of these columns.
+        """New inputs `(k, d)` as float64, in the order of these columns.
 
-        Arrays, which state neither names nor scale, go by position and are taken to be on the scale
-        of these columns. A data frame has the names of these columns, in any order.
+        Arrays carry neither names nor scale: they go by position, and are taken to be on the scale of
+        these columns. A data frame must have the names of these columns, in any order.
 
-        Raises DataError unless they are finite numbers of these columns; and for a data frame if
-        these columns are standardised, as it is not known whether its own are.
+        Raises DataError for other columns or values that are not finite; and for a data frame if these
+        columns are standardised, since it does not say whether its own are.
         """
         values, names, are_given = validation.features(features)
         values = values[:, self.order_of(Columns(names, are_given), TRAINED)]
         if are_given and self.scaling is not None:
             raise DataError(
                 "the training features were standardised, and a data frame does not say whether it "
-                "is: give train.scaling(frame) for features as first given, or an array of the same "
-                "columns on the scale of the training features"
+                "is: give train.scaling(frame) for raw features, or an array of the same columns on the "
+                "scale of the training features"
             )
         return values
 
     def require_width(self, features: Float[Array, "k ..."]) -> Float[Array, "k ..."]:
-        """The features, which JAX is tracing. Raises DataError for another number of columns."""
+        """The features, traced by JAX. Raises DataError for a wrong number of columns."""
         self.order_of(Columns(tuple(f"x{j}" for j in range(features.shape[1])), False), TRAINED)
         return features
 
     def match(self, values: Float[np.ndarray, "k d"], other: "Columns") -> np.ndarray:
         """Features `(k, d)` with other columns, brought into this order and onto this scale.
 
-        Raises DataError for other names; and where one of both scales is not known, so that
-        features may or may not be on the other.
+        Raises DataError for other names, and if only one of the two is standardised.
         """
         order = self.order_of(other, TRAINED)
         values = values[:, order]
@@ -210,12 +209,12 @@ class Columns:
             return values
         if self.scaling is None:
             raise DataError(
-                "these data are standardised, and the training data were not: give "
+                "these data are standardised, but the training data were not: give "
                 "data.rescaled(None), or train on standardised data"
             )
         if before is None:
             raise DataError(
-                "the training features were standardised, and these data are as given: use "
+                "the training features were standardised, but these data are raw: use "
                 "data.rescaled(train.scaling), or Dataset(..., scaling=train.scaling) to say that "
                 "they are on that scale already"
             )
@@ -223,6 +222,6 @@ class Columns:
 
 
 def _few(names: Iterable[Hashable]) -> str:
-    """Names for a message: the first ones of many."""
+    """The first few names, for a message."""
     listed = [repr(name) for name in names]
     return ", ".join(listed[:8]) + (f", … ({len(listed)} in all)" if len(listed) > 8 else "")

@@ -1,7 +1,7 @@
 """Corruptions of the digits images at five severities: shifts away from the training distribution.
 
 Hendrycks & Dietterich (2019) for images of 8 × 8 pixels with values from 0, the background, to 16.
-Severities are ours: at 1 the eye reads a digit easily, at 5 hardly.
+The severities are our own: at 1 a digit is easy to read, at 5 barely legible.
 """
 
 from collections.abc import Callable
@@ -23,18 +23,18 @@ Images = Float[np.ndarray, "n 8 8"]
 
 
 def corrupt(data: Dataset, name: str, severity: int, key: PRNGKeyArray) -> Dataset:
-    """The digits with corrupted images; targets and classes are as they were.
+    """The digits with corrupted images; targets and classes are unchanged.
 
     Args:
         data: points with 64 features, pixels from 0 to 16 once `data.scaling` is undone. The
             result is on the same scale, and its pixels lie in the same range.
         name: one of `CORRUPTIONS`.
         severity: 1 to 5. The same key makes the same choices at every severity.
-        key: of noise, directions and places, each point's its own.
+        key: of noise, directions and places, independent across points.
 
     Raises:
-        UnknownNameError: no such corruption.
-        ConfigurationError: no such severity.
+        UnknownNameError: the corruption is unknown.
+        ConfigurationError: the severity is not 1 to 5.
         DataError: not 64 features, or pixels outside [0, 16].
     """
     if name not in _CORRUPTIONS:

@@ -27,9 +27,9 @@ class Dataset:
     targets: `(n, m)`; for classes each row lies on the simplex and `m` is the number of classes.
     class_names: one name per column of `targets`; None for real-valued targets.
     feature_names: one name per column of `features`.
-    name: how tables and plots call the data set.
-    scaling: takes features as first given to `features`; None if they are as given.
-    columns: both, and whether the names are the user's.
+    name: label in tables and plots.
+    scaling: what was applied to the raw features; None if nothing was.
+    columns: feature names and scaling, and whether the user gave the names.
     """
 
     features: Float[np.ndarray, "n d"]
@@ -50,19 +50,19 @@ class Dataset:
         name: str = "data",
         scaling: Scaling | None = None,
     ):
-        """Class data from arrays, lists or pandas objects; rows go by position.
+        """Class data from arrays, lists or pandas objects; rows are matched by position.
 
         features: `(n, d)` numbers.
         targets: `n` labels of any hashable kind (tuples in a numpy object array), or probabilities
             `(n, C)`, whose rows must sum to 1 within 1e-6 and are then normalised.
-        class_names: all classes, in the order of the columns of the targets. Give it where some
-            class may be absent. By default the categories of an ordered pandas Categorical, else
-            the sorted labels (labels that cannot be sorted come in order of appearance); for
-            probabilities the columns of a data frame, else 0, 1, …
-        feature_names: all different; by default a data frame's columns, else x0, x1, …
-        scaling: what has already been applied to `features`, if anything; it is only kept.
+        class_names: all classes, in the order of the columns of the targets. Pass it if some class
+            may be absent. By default the categories of an ordered pandas Categorical, else the
+            sorted labels (in order of appearance if they cannot be sorted); for probabilities the
+            columns of a data frame, else 0, 1, …
+        feature_names: distinct; by default a data frame's columns, else x0, x1, …
+        scaling: what has already been applied to `features`, if anything; only recorded.
 
-        Raises DataError, naming the value, for anything no model could be trained on.
+        Raises DataError, naming the value, for anything no model can be trained on.
         """
         values, names, are_given = validation.features(features, feature_names)
         classes = validation.ordered_categories(targets) if class_names is None else class_names
@@ -119,10 +119,10 @@ class Dataset:
         name: str = "data",
         scaling: Scaling | None = None,
     ) -> "Dataset":
-        """Soft targets from several annotators: each class has its share of a point's votes.
+        """Soft targets from several annotators: each class gets its share of a point's votes.
 
-        counts: `(n, C)`, how many annotators chose each class; rows need not sum to the same
-            number, which is forgotten. Votes may be weighted.
+        counts: `(n, C)`, how many annotators chose each class. Row totals may differ, and are
+            discarded. Votes may be weighted.
 
         The other arguments and the errors are those of `Dataset`. Raises DataError, naming the row,
         for a point without votes and for counts that are negative, missing or infinite.
@@ -145,7 +145,7 @@ class Dataset:
         columns: Columns,
         name: str,
     ) -> "Dataset":
-        """Fill the fields of a new object with values that are known to be valid."""
+        """Set the fields of a new object to validated values."""
         vars(self).update(
             features=validation.read_only(features),
             targets=validation.read_only(targets),
@@ -158,7 +158,7 @@ class Dataset:
         return self
 
     def _with(self, **changes: Any) -> "Dataset":
-        """This data set with some fields changed, not validated again."""
+        """A copy with some fields changed, without validation."""
         kept = ("features", "targets", "class_names", "columns", "name")
         return type(self).__new__(type(self))._set(**{k: getattr(self, k) for k in kept} | changes)
 
@@ -211,11 +211,11 @@ class Dataset:
     def split(
         self, key: PRNGKeyArray, *, test_share: Number = 0.25, standardise: bool = True
     ) -> tuple["Dataset", "Dataset"]:
-        """Training and test points, drawn at random within each class, in their former order.
+        """A random split into training and test points, stratified by class, order kept.
 
-        Each class gives `test_share` of its points to the test set, within one point. A class with
+        Each class gives `test_share` of its points to the test set, to within one point. A class with
         two points or more is in both parts, one with a single point only in the training set.
-        With `standardise`, a `Scaling` fitted on the training points is applied to both parts.
+        With `standardise`, a `Scaling` fitted to the training points is applied to both parts.
 
         Raises ConfigurationError unless 0 < test_share < 1, DataError if a part would be empty.
         """
@@ -240,11 +240,11 @@ class Dataset:
         )
 
     def subset(self, key: PRNGKeyArray, size: Number) -> "Dataset":
-        """`size` random points, each class in proportion within one point, in their former order.
+        """`size` random points, stratified by class to within one point, order kept.
 
-        A rare class keeps one point at least: where its share is none, it takes that of a large
-        class. ConfigurationError unless size is at most n, and at least the number of classes that
-        have points.
+        Every class with points keeps at least one, if need be at the expense of the largest.
+
+        Raises ConfigurationError if size is above n, or below the number of classes with points.
         """
         strata, counts = self._strata()
         present = np.flatnonzero(counts)
@@ -255,7 +255,7 @@ class Dataset:
             )
         if size < len(present):
             raise ConfigurationError(
-                f"{size!r} points cannot keep {len(present)} classes; take {len(present)} at least, "
+                f"{size!r} points cannot keep {len(present)} classes; take at least {len(present)}, "
                 "or choose classes by hold_out_classes"
             )
         sizes = apportion(counts * size / self.num_points, size)
@@ -266,9 +266,9 @@ class Dataset:
         return self.take(draw(key, strata, sizes))
 
     def take(self, indices: Any) -> "Dataset":
-        """The points at `indices`, integers or a mask `(n,)`; DataError for none or outside.
+        """The points at `indices`, integers or a mask `(n,)`. All class names are kept.
 
-        Classes keep their names where their points are not among them.
+        Raises DataError for no points, or an index out of range.
         """
         chosen = validation.plain_array("indices", indices)
         if chosen.ndim != 1 or chosen.size == 0:
@@ -282,11 +282,11 @@ class Dataset:
         return self._with(features=features, targets=targets)
 
     def rescaled(self, scaling: Scaling | None) -> "Dataset":
-        """The same points on another scale, such as that of the training data; None: as given.
+        """The same points on another scale, such as that of the training data; raw for None.
 
-        Columns with names are brought into the order of the scaling's.
+        Named columns are brought into the order of the scaling's.
 
-        Raises DataError if the scaling was fitted on another number of features, or on others.
+        Raises DataError if the scaling was fitted on other features, or on a different number.
         """
         features = self.features if self.scaling is None else self.scaling.undo(self.features)
         if scaling is None:
@@ -298,15 +298,15 @@ class Dataset:
         return self._with(features=scaling(features[:, order]), columns=columns)
 
     def hold_out_classes(self, names: Iterable[Hashable]) -> tuple["Dataset", "Dataset"]:
-        """Points of the remaining classes, and those of the classes named: inside and outside.
+        """Split off the named classes: points of the remaining ones (inside), and theirs (outside).
 
         A point belongs to its most probable class. Inside, `class_names` are the remaining ones,
-        and soft targets are normalised over them. Outside, no class is right: targets are uniform
-        over the same classes, so that laws trained inside can predict there. Features stay as they
-        are; after splitting the inside points, `outside.rescaled(train.scaling)` is on their scale.
+        and soft targets are renormalised over them. Outside, no class is right: targets are uniform
+        over the same classes, so that laws trained inside can predict there. Features are unchanged;
+        after splitting the inside points, `outside.rescaled(train.scaling)` is on their scale.
 
-        Raises UnknownNameError for a class that is none of `class_names`, DataError for
-        real-valued targets, if a part would have no points, or fewer than two classes remain.
+        Raises UnknownNameError for a class not in `class_names`; DataError for real-valued targets, if
+        a part would have no points, or if fewer than two classes remain.
         """
         classes = self._classes()
         held_out = [validation.plain(name) for name in names]
@@ -333,10 +333,10 @@ class Dataset:
         )
 
     def merged(self) -> "Dataset":
-        """One point for each distinct row of features, with the mean of its targets.
+        """One point per distinct row of features, with the mean of its targets.
 
-        This leaves the ridge-less solution at infinite training time as it is; with a ridge, or
-        with early stopping, it changes the weight of repeated points.
+        This does not change the ridgeless solution at infinite training time. With a ridge or early
+        stopping it changes the weight of repeated points.
         """
         _, first, group = np.unique(
             self.features + 0.0, axis=0, return_index=True, return_inverse=True
@@ -351,7 +351,7 @@ class Dataset:
     def check_features(self, features: Any) -> Float[np.ndarray, "k d"]:
         """New inputs for prediction as float64, in the order and on the scale of `self.features`.
 
-        See `read_inputs`, also for what it raises.
+        Reads, and raises, as `read_inputs` does.
         """
         return read_inputs(self.columns, features)
 
@@ -361,7 +361,7 @@ class Dataset:
         return self.class_names
 
     def _strata(self) -> tuple[np.ndarray, np.ndarray]:
-        """The class index of each point and the size of each class; real data are one class."""
+        """The class index of each point, and the size of each class; real data are one class."""
         strata = np.zeros(self.num_points, int) if self.class_names is None else self.labels
         return strata, np.bincount(strata, minlength=len(self.class_names or ()))
 
@@ -371,11 +371,11 @@ def read_inputs(columns: Columns, inputs: Any) -> Float[np.ndarray, "k d"]:
 
     Args:
         columns: of the training data.
-        inputs: a data set, whose names and scale are compared (`Columns.match`); or a data frame or
-            an array (`Columns.read`).
+        inputs: a data set, matched by names and scale (`Columns.match`); or a data frame or an array
+            (`Columns.read`).
 
-    Raises DataError for other columns, features that are not finite or so large that their squares,
-    which kernels take, overflow.
+    Raises DataError for other columns, and for features that are not finite or so large that their
+    squares, which kernels need, overflow.
     """
     if isinstance(inputs, Dataset):
         values = columns.match(inputs.features, inputs.columns)

@@ -1,4 +1,4 @@
-"""Data sets known by a name: scikit-learn's."""
+"""Built-in data sets, from scikit-learn."""
 
 from ntkbayes.datasets.dataset import Dataset
 from ntkbayes.errors import UnknownNameError
@@ -8,10 +8,11 @@ NAMES = ("breast_cancer", "wine", "iris", "digits", "moons")
 
 
 def load(name: str) -> Dataset:
-    """A data set known by its name, one of `NAMES`, not standardised.
+    """The built-in data set of that name, one of `NAMES`, not standardised.
 
     breast_cancer, wine, iris and digits come with scikit-learn, with its names and order of
-    classes. moons are two interleaved half circles: 200 points with noise 0.2, always the same.
+    classes. moons is two interleaved half circles: 200 fixed points with noise 0.2.
+
     Raises UnknownNameError for any other name.
     """
     if name not in NAMES:

@@ -1,4 +1,4 @@
-"""Random points of each class, in proportion."""
+"""Stratified sampling."""
 
 import jax
 import numpy as np
@@ -6,7 +6,7 @@ from jaxtyping import PRNGKeyArray
 
 
 def apportion(quotas: np.ndarray, total: int) -> np.ndarray:
-    """Integers that sum to `total`, each within one of its quota: largest remainders go up."""
+    """Integers that sum to `total`, each within one of its quota (largest-remainder method)."""
     sizes = np.floor(quotas).astype(int)
     by_remainder = np.argsort(sizes - quotas, kind="stable")
     sizes[by_remainder[: total - sizes.sum()]] += 1
@@ -14,7 +14,7 @@ def apportion(quotas: np.ndarray, total: int) -> np.ndarray:
 
 
 def draw(key: PRNGKeyArray, strata: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """A mask that chooses `sizes[s]` random points of each stratum `s`."""
+    """A mask of `sizes[s]` random points from each stratum `s`."""
     order = np.asarray(jax.random.permutation(key, len(strata)))
     mask = np.zeros(len(strata), dtype=bool)
     for stratum, size in enumerate(sizes):

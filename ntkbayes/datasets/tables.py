@@ -1,4 +1,4 @@
-"""Class data from tables on disk: read as they are written, or refused with the reason."""
+"""Class data from tables on disk: read exactly, or refused with the reason."""
 
 import csv
 import difflib
@@ -33,24 +33,23 @@ _MARKS = {
 }
 _TRUTH = {"True": True, "TRUE": True, "true": True, "False": False, "FALSE": False, "false": False}
 _ROW_NUMBERS = re.compile(r"Unnamed: \d+|__index_level_\d+__")
-_MOST_NAMES = 12
-_FEWEST_ROWS = 10
+_MAX_NAMES = 12
+_MIN_ROWS = 10
 
 
 def read_table(path: str | PathLike[str], *, target: str) -> Dataset:
     """Class data from a file: labels in the column `target`, features in all other columns.
 
-    The suffix says how to read it: .csv (commas), .tsv (tabs), .parquet or .pq. Text is UTF-8, with
-    the names of the columns in its first line, and a point in the decimals; only an empty field is
-    missing. Labels are numbers or truth values if all of them are written as Python writes them, and
-    otherwise the text in the file: 1.10 and 1.1 are two classes. Truth values among the features
-    become 0 and 1. The index columns that pandas keeps in a Parquet file are no features, and may be
-    the target. The data set is called after the file.
+    The suffix sets the format: .csv (commas), .tsv (tabs), .parquet or .pq. Text is UTF-8, with column
+    names in its first line and decimal points; only empty fields are missing. Labels become numbers or
+    booleans if all of them are written as Python writes them; otherwise they are the text in the file:
+    1.10 and 1.1 are two classes. Boolean features become 0 and 1. Index columns that pandas stores in a
+    Parquet file are not features, but may be the target. The data set is named after the file.
 
-    A column that counts the rows is a DataWarning. Raises StorageError for a file that is missing,
-    unreadable, of an unknown suffix, or not such text; DataError for a table that is empty, has a
-    column without a name or two of one name, missing values, text among the features, labels that
-    look alike, no column `target`, or a target that looks like that of a regression.
+    Warns with DataWarning of a column that counts the rows. Raises StorageError for a file that is
+    missing, unreadable, of an unknown suffix, or not such text; DataError for a table that is empty, has
+    unnamed or repeated columns, missing values, text among the features, labels that look alike, no
+    column `target`, or a target that looks like regression.
     """
     path = Path(path)
     suffix = path.suffix.lower()
@@ -87,7 +86,7 @@ def read_table(path: str | PathLike[str], *, target: str) -> Dataset:
 
 
 def _parquet(path: Path) -> tuple[list[str], set[str], Any]:
-    """Names of the columns, those of them that pandas wrote as its index, and a data frame."""
+    """Column names, those that pandas wrote as its index, and a data frame."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -96,7 +95,7 @@ def _parquet(path: Path) -> tuple[list[str], set[str], Any]:
             table = file.read()
         names = [str(name) for name in table.column_names]
         kept = (table.schema.pandas_metadata or {}).get("index_columns", ())
-        kept = {name for name in kept if isinstance(name, str)}  # others say that rows are counted
+        kept = {name for name in kept if isinstance(name, str)}  # the others describe a RangeIndex
         _require_names(path, [name for name in names if name not in kept])
         frame = table.to_pandas(ignore_metadata=True)
     except DataError:
@@ -110,7 +109,7 @@ def _parquet(path: Path) -> tuple[list[str], set[str], Any]:
 
 
 def _text_rows(path: Path, separator: str) -> tuple[list[str], list[list[str]]]:
-    """The names in the first line, and all other lines, each with as many fields."""
+    """The names in the first line, and the fields of all other lines, one per name."""
     reader = csv.reader(io.StringIO(_text(path), newline=""), delimiter=separator, strict=True)
     names: list[str] = []
     rows = []
@@ -127,7 +126,7 @@ def _text_rows(path: Path, separator: str) -> tuple[list[str], list[list[str]]]:
         if len(row) != len(names):
             raise StorageError(
                 f"cannot read {path} as {path.suffix}: line {reader.line_num} has {len(row)} fields, "
-                f"the first {len(names)}{_advice(path, names, separator) or '; mend the line'}"
+                f"the first {len(names)}{_advice(path, names, separator) or '; fix the line'}"
             )
         rows.append(row)
     if not names:
@@ -141,7 +140,7 @@ def _whole(path: Path, reader: Any) -> Iterator[list[str]]:
         yield from reader
     except csv.Error as error:
         raise StorageError(
-            f"cannot read {path} as {path.suffix}: line {reader.line_num}: {error}; mend the quotes"
+            f"cannot read {path} as {path.suffix}: line {reader.line_num}: {error}; fix the quotes"
         ) from error
 
 
@@ -153,7 +152,7 @@ def _text(path: Path) -> str:
     for mark, what in _MARKS.items():
         if content.startswith(mark):
             remedy = (
-                ": save it as UTF-8, as by iconv -f UTF-16 -t UTF-8" if what == "UTF-16" else ""
+                ": save it as UTF-8, e.g. by iconv -f UTF-16 -t UTF-8" if what == "UTF-16" else ""
             )
             raise StorageError(f"cannot read {path} as {path.suffix}: it is {what}{remedy}")
     try:
@@ -161,21 +160,21 @@ def _text(path: Path) -> str:
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise StorageError(
-            f"cannot read {path} as {path.suffix}: line {line} is not UTF-8, but holds the byte "
-            f"0x{content[error.start]:02x}, as Latin-1 does; save the file as UTF-8, as by iconv -f "
+            f"cannot read {path} as {path.suffix}: line {line} is not UTF-8 (byte "
+            f"0x{content[error.start]:02x}), perhaps Latin-1; save the file as UTF-8, e.g. by iconv -f "
             "LATIN1 -t UTF-8"
         ) from error
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1
         raise StorageError(
-            f"cannot read {path} as {path.suffix}: line {line} holds the character NUL, as binary "
-            "files and UTF-16 do; save the file as text in UTF-8"
+            f"cannot read {path} as {path.suffix}: line {line} holds the character NUL, as in binary "
+            "files and UTF-16; save the file as UTF-8 text"
         )
     return text
 
 
 def _advice(path: Path, names: Sequence[str], separator: str) -> str:
-    """What to do if the first line has another separator than the suffix says, or nothing."""
+    """What to do if the first line uses another separator than the suffix implies; empty if not."""
     line = separator.join(names)
     other = next((s for s in ";\t,|" if s in line and s != separator), None)
     if other is None:
@@ -184,12 +183,12 @@ def _advice(path: Path, names: Sequence[str], separator: str) -> str:
     return (
         f"; {path.suffix} is read with {_CALLED[separator]}. If this is separated by "
         f"{_CALLED[other]}, convert it: pandas.read_csv({str(path)!r}, sep={other!r}{decimal})"
-        f".to_csv('new.csv', index=False){', without decimal if it has points' if decimal else ''}"
+        f".to_csv('new.csv', index=False){', without decimal= for decimal points' if decimal else ''}"
     )
 
 
 def _numbers(texts: list[str]) -> np.ndarray:
-    """A column as float64, or as objects if some text is no number; empty fields are missing."""
+    """A column as float64, or as objects if some text is not a number; empty fields are missing."""
     words = [text.strip() for text in texts]
     if set(words) <= {*_TRUTH, ""} and any(words):
         return np.array([float(_TRUTH[word]) if word else math.nan for word in words])
@@ -211,7 +210,7 @@ def _number(word: str) -> float | None:
 
 
 def _labels(path: Path, texts: list[str]) -> list[Hashable]:
-    """Labels as what they stand for; empty fields are missing."""
+    """Labels as the values that they stand for; empty fields are missing."""
     words = [text for text in dict.fromkeys(texts) if text.strip()]
     numbers = {word: value for word in words if (value := _number(word)) is not None}
     numbers = {word: value for word, value in numbers.items() if math.isfinite(value)}
@@ -229,7 +228,7 @@ def _labels(path: Path, texts: list[str]) -> list[Hashable]:
 
 
 def _meaning(words: Sequence[str]) -> Mapping[str, Hashable]:
-    """What labels stand for: the words themselves, unless all convert to values and back again."""
+    """The value of each label: the text itself, unless all survive conversion and back."""
     for read in (_integer, {"True": True, "False": False}.get, _integer_or_float):
         values = {word: read(word) for word in words}
         if None not in values.values() and len(set(values.values())) == len(words):
@@ -263,8 +262,8 @@ def _require_names(path: Path, names: Sequence[str]) -> None:
             )
         if _ROW_NUMBERS.fullmatch(name):
             raise DataError(
-                f"{path} has a column {name!r}, which pandas calls columns without a name, mostly row "
-                "numbers; remove it (frame.to_csv(path, index=False) writes none), or rename it"
+                f"{path} has a column {name!r}, pandas' name for an unnamed column, mostly row numbers; "
+                "remove it (frame.to_csv(path, index=False) writes none), or rename it"
             )
     seen: set[str] = set()
     for name in names:
@@ -274,17 +273,17 @@ def _require_names(path: Path, names: Sequence[str]) -> None:
 
 
 def _find(path: Path, names: Sequence[str], target: object) -> int:
-    """Which column is the target."""
+    """The index of the target column."""
     if str(target) in names:
         return names.index(str(target))
     close = difflib.get_close_matches(str(target), names, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
     if not close and all(_number(name) is not None for name in names[:-1]):
-        hint = "; its first line must hold the names of the columns"
+        hint = "; its first line must hold the column names"
     if len(names) == 1 and " " in names[0]:
         hint = "; write the file with commas if spaces separate its columns"
-    shown = ", ".join(map(repr, names[:_MOST_NAMES]))
-    shown += f", … ({len(names)} in all)" if len(names) > _MOST_NAMES else ""
+    shown = ", ".join(map(repr, names[:_MAX_NAMES]))
+    shown += f", … ({len(names)} in all)" if len(names) > _MAX_NAMES else ""
     raise DataError(f"{path} has no column {str(target)!r}; its columns are [{shown}]{hint}")
 
 
@@ -296,45 +295,44 @@ def _require_features(path: Path, chosen: Sequence[int], target: str) -> None:
 def _refuse_data_as_names(
     path: Path, names: Sequence[str], place: int, labels: Sequence[str]
 ) -> None:
-    """A first line that could as well be any other: numbers, and one of the labels."""
+    """Refuse a first line that looks like data: numbers, and one of the labels."""
     others = [name for j, name in enumerate(names) if j != place]
     counted = [_integer(name) for name in names]
     is_count = counted in (list(range(len(names))), list(range(1, len(names) + 1)))
     if not is_count and all(_number(n) is not None for n in others) and names[place] in labels:
         raise DataError(
-            f"the first line of {path} looks like data, {', '.join(names[:4])}, …, but is read as the "
-            "names of the columns; put a line of names above it"
+            f"the first line of {path} looks like data, {', '.join(names[:4])}, …, but is read as "
+            "column names; put a line of names above it"
         )
 
 
 def _refuse_lookalikes(path: Path, labels: Iterable[Any]) -> None:
-    """Labels that a reader takes for one: with spaces around them, in another Unicode form, or another
-    way to write true and false."""
+    """Refuse labels that differ only in surrounding spaces, Unicode form or spelling of booleans."""
     seen: dict[str, str] = {}
     for label in dict.fromkeys(each for each in labels if isinstance(each, str)):
         word = unicodedata.normalize("NFC", label.strip())
         other = seen.setdefault(str(_TRUTH.get(word, word)), label)
         if other != label:
             raise DataError(
-                f"the labels {other!a} and {label!a} in {path} look alike; write them in one way if "
+                f"the labels {other!a} and {label!a} in {path} look alike; write them the same way if "
                 "they are one class, or rename one"
             )
 
 
 def _warn_of_row_numbers(path: Path, data: Dataset) -> None:
-    if data.num_points < _FEWEST_ROWS:
+    if data.num_points < _MIN_ROWS:
         return
     count = np.arange(data.num_points)[:, None] + np.array([0, 1])
     for name, column in zip(data.feature_names, data.features.T, strict=True):
         if (column[:, None] == count).all(axis=0).any():
             warnings.warn(
-                f"the column {name!r} of {path} counts the rows, and is a feature like any other; "
-                "remove it if it only numbers them",
+                f"the column {name!r} of {path} counts the rows, but is used as a feature; remove it if "
+                "it only numbers them",
                 DataWarning,
                 skip_file_prefixes=(str(Path(__file__).parent),),
             )
 
 
 def _shown(name: str) -> str:
-    """A file name as text, though it may not be UTF-8."""
+    """A file name as text, even if it is not UTF-8."""
     return name.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -17,15 +17,15 @@ from ntkbayes.errors import (
 )
 
 _SIMPLEX_TOLERANCE = 1e-6
-_MOST_FRACTIONAL_LABELS = 20
+_MAX_FRACTIONAL_LABELS = 20
 WORDS_FOR_MISSING = ("na", "n/a", "<na>", "nan", "nat", "null", "none", "missing", "?", "-", ".")
-_LONGEST = 60  # characters of a value in a message
+_MAX_LENGTH = 60  # characters of a value in a message
 
 
 def features(
     features: Any, feature_names: Iterable[str] | None = None
 ) -> tuple[np.ndarray, tuple[str, ...], bool]:
-    """Features as a new finite matrix, the names of its columns, and whether they were given."""
+    """Features as a new finite matrix, its column names, and whether the user gave them."""
     array = plain_array("features", features)
     if array.ndim != 2:
         raise DataError(
@@ -38,7 +38,7 @@ def features(
         names = made_up if given is None else tuple(str(name) for name in given)
     else:
         names = tuple(str(name) for name in feature_names)
-        are_given = names != made_up  # those of another data set may be passed on
+        are_given = names != made_up  # a caller may pass on those of another data set
     if len(names) != array.shape[1]:
         raise DataError(f"{len(names)} feature names for {array.shape[1]} features; give one each")
     for name in names:
@@ -52,9 +52,9 @@ def features(
 
 
 def plain_array(what: str, values: Any) -> np.ndarray:
-    """Values as an array, in which masked entries are missing.
+    """Values as an array; masked entries become missing values.
 
-    Raises DataError for what no array can stand for, see `require_plain`.
+    Raises DataError for values that form no plain array; see `require_plain`.
     """
     require_plain(what, values)
     if isinstance(values, np.ma.MaskedArray):
@@ -65,9 +65,8 @@ def plain_array(what: str, values: Any) -> np.ndarray:
         array = np.asarray(values)
     except (ValueError, TypeError, RuntimeError) as error:
         raise DataError(f"{what} must form a matrix or a vector: {error}") from error
-    if array.dtype.kind in "US" and not hasattr(
-        values, "dtype"
-    ):  # one text makes all of a list text
+    # NumPy turns a list that holds one text into texts.
+    if array.dtype.kind in "US" and not hasattr(values, "dtype"):
         return np.asarray(values, dtype=object)
     if array.dtype.names is not None:
         raise DataError(
@@ -83,19 +82,18 @@ def require_plain(what: str, values: Any) -> None:
     """Raises DataError for sparse matrices, and for quantities, whose unit would be lost."""
     if hasattr(values, "toarray") and hasattr(values, "nnz"):
         raise DataError(
-            f"{what} are a sparse matrix, but kernels are between dense points; give "
-            f"{what}.toarray()"
+            f"{what} are a sparse matrix, but kernels take dense points; give {what}.toarray()"
         )
     for unit, number in (("units", "magnitude"), ("unit", "value")):
         if hasattr(values, unit) and hasattr(values, number):
             raise DataError(
-                f"{what} are in units of {getattr(values, unit)}, which would be lost; give their "
-                f"numbers alone, {what}.{number}, in the same unit wherever the law is used"
+                f"{what} are in units of {getattr(values, unit)}, which would be lost; give plain "
+                f"numbers, {what}.{number}, in the same unit wherever the law is used"
             )
 
 
 def _names_of(features: Any) -> tuple[Iterable[Hashable] | None, bool]:
-    """Names that an object has for its columns, and whether somebody gave them."""
+    """The column names of an object, if any, and whether the user gave them."""
     if hasattr(features, "column_names"):  # pyarrow
         return features.column_names, True
     columns = getattr(features, "columns", None)
@@ -108,10 +106,9 @@ def _names_of(features: Any) -> tuple[Iterable[Hashable] | None, bool]:
 
 
 def require_same_rows(features: Any, targets: Any) -> None:
-    """Raises DataError if pandas objects say by their index that rows do not belong together.
+    """Raises DataError if the pandas indices of features and targets disagree.
 
-    An index 0, 1, …, which pandas makes up, says nothing, unless it holds the same labels in
-    another order.
+    A default index 0, 1, … agrees with any, unless the two hold the same labels in another order.
     """
     first, second = (getattr(v, "index", None) for v in (features, targets))
     if not all(hasattr(index, "equals") for index in (first, second)):
@@ -123,13 +120,13 @@ def require_same_rows(features: Any, targets: Any) -> None:
         raise DataError(
             f"row {row} of the features is {plain(first[row])!r}, that of the targets "
             f"{plain(second[row])!r}: "
-            "their indices differ. Give targets.loc[features.index], or targets.to_numpy() if rows "
-            "go by position"
+            "their indices differ. Give targets.loc[features.index], or targets.to_numpy() to match "
+            "rows by position"
         )
 
 
 def _is_count(index: Any) -> bool:
-    """Whether a pandas index is 0, 1, … as pandas makes it up."""
+    """Whether an index is pandas' default, 0, 1, …"""
     return type(index).__name__ == "RangeIndex" and index.equals(type(index)(len(index)))
 
 
@@ -147,7 +144,7 @@ def number_matrix(what: str, array: np.ndarray, names: Sequence[Hashable]) -> np
         raise DataError(f"{what} are empty (shape {array.shape}); give at least one point")
     if array.dtype.kind in "biuf":
         return np.array(array, dtype=np.float64, order="C")
-    # Some times would become counts of numpy's own unit as objects.
+    # As objects, some NumPy times would become integers.
     cells = array.astype(str if array.dtype.kind in "mM" else object).astype(object)
     wrong = ~np.frompyfunc(_is_number_or_missing, 1, 1)(cells).astype(bool)
     if wrong.any():
@@ -173,7 +170,7 @@ def require_finite(what: str, values: np.ndarray, names: Sequence[Hashable]) -> 
 
 
 def require_squares(what: str, values: np.ndarray, names: Sequence[Hashable] | None = None) -> None:
-    """Raises DataError if squared norms, of which kernels are functions, overflow."""
+    """Raises DataError if squared norms, which kernels need, overflow."""
     with np.errstate(over="ignore"):
         squares = np.square(values).sum(axis=1)
     if not np.isfinite(squares).all():
@@ -193,7 +190,7 @@ def require_same_length(features: np.ndarray, targets: np.ndarray) -> None:
 def one_hot(
     labels: list[Any], classes: tuple[Hashable, ...] | None
 ) -> tuple[np.ndarray, tuple[Hashable, ...]]:
-    """Labels as one-hot rows, and the names of the classes."""
+    """Labels as one-hot rows, and the class names."""
     labels = [plain(label) for label in labels]
     if not labels:
         raise DataError("targets are empty; give at least one label")
@@ -209,7 +206,7 @@ def one_hot(
         require_few_fractions(distinct)
         if len(distinct) == 1:
             raise DataError(
-                f"all labels are {distinct[0]!r}, but classification takes two classes; "
+                f"all labels are {distinct[0]!r}, but classification needs two classes; "
                 "add points of another class or give class_names"
             )
         try:
@@ -228,19 +225,19 @@ def one_hot(
 
 
 def require_few_fractions(labels: Iterable[Any]) -> None:
-    """Raises DataError for distinct labels of which too many are fractions to be classes."""
+    """Raises DataError if too many of the distinct labels are fractional to be classes."""
     fractions = [v for v in labels if isinstance(v, float) and not v.is_integer()]
-    if len(fractions) > _MOST_FRACTIONAL_LABELS:
+    if len(fractions) > _MAX_FRACTIONAL_LABELS:
         raise DataError(
             f"targets such as {fractions[0]!r} with {len(fractions)} distinct fractional values"
-            " look like those of a regression; use Dataset.real, or give class_names"
+            " look like regression; use Dataset.real, or give class_names"
         )
 
 
 def probabilities(
     targets: Any, classes: tuple[Hashable, ...] | None
 ) -> tuple[np.ndarray, tuple[Hashable, ...]]:
-    """Probabilities with rows that sum to 1, and the names of the classes."""
+    """Probabilities with rows that sum to 1, and the class names."""
     array = plain_array("targets", targets)
     if array.ndim != 2 or array.shape[1] == 1:
         raise DataError(
@@ -261,7 +258,7 @@ def probabilities(
     if not on_simplex.all():
         row = int(np.argmin(on_simplex))
         raise DataError(
-            f"targets in row {row} are no probabilities: {values[row].tolist()}; "
+            f"targets in row {row} are not probabilities: {values[row].tolist()}; "
             "each row must be non-negative and sum to 1. Use Dataset.real for real values"
         )
     return values / sums, classes
@@ -270,7 +267,7 @@ def probabilities(
 def _in_order(
     array: np.ndarray, columns: tuple[Hashable, ...], classes: tuple[Hashable, ...] | None
 ) -> tuple[np.ndarray, tuple[Hashable, ...]]:
-    """Targets whose columns have names, in the order of the classes; None: as they are."""
+    """Targets with named columns in the order of the classes, or in their own if that is None."""
     if classes is None or columns == classes:
         return array, columns
     if len(set(columns)) < len(columns) or set(columns) != set(classes):
@@ -282,16 +279,16 @@ def _in_order(
 
 
 def shares(counts: Any) -> Any:
-    """Counts of votes (n, C) as shares of each row's total, in a frame if counts are in one."""
+    """Vote counts (n, C) as shares of each row's total; a data frame stays one."""
     array = plain_array("counts", counts)
     if array.ndim != 2 or array.shape[1] < 2:
-        raise DataError(f"counts must be (n, C) with two classes at least, got shape {array.shape}")
+        raise DataError(f"counts must be (n, C) with at least two classes, got shape {array.shape}")
     values = number_matrix("counts", array, range(array.shape[1]))
     wrong = np.flatnonzero(~(np.isfinite(values) & (values >= 0)).all(axis=1))
     if len(wrong):
         raise DataError(
             f"counts in row {wrong[0]} are {values[wrong[0]].tolist()}; "
-            "numbers of votes must be finite and not negative"
+            "vote counts must be finite and non-negative"
         )
     empty = np.flatnonzero(values.sum(axis=1) == 0)
     if len(empty):
@@ -303,7 +300,7 @@ def shares(counts: Any) -> Any:
 
 def require_classes(classes: tuple[Hashable, ...]) -> None:
     if len(classes) < 2:
-        raise DataError(f"classification takes two classes at least, got {list(classes)}")
+        raise DataError(f"classification needs at least two classes, got {list(classes)}")
     if len(set(classes)) < len(classes):
         raise DataError(f"class names must differ, got {list(classes)}")
     texts: dict[str, Hashable] = {}
@@ -312,8 +309,8 @@ def require_classes(classes: tuple[Hashable, ...]) -> None:
         other = texts.setdefault(str(name), name)
         if other is not name:
             raise DataError(
-                f"the class names {other!r} and {name!r} read the same in tables and files; make them "
-                "of one type, or rename one"
+                f"the class names {other!r} and {name!r} read the same in tables and files; use one "
+                "type, or rename one"
             )
 
 
@@ -321,7 +318,7 @@ def require_text(what: str, text: str) -> None:
     """Raises DataError for text that files cannot hold."""
     if "\0" in text or any("\ud800" <= letter <= "\udfff" for letter in text):
         raise DataError(
-            f"the {what} {text!a} holds NUL or half a character, which files cannot keep; rename it"
+            f"the {what} {text!a} holds NUL or a lone surrogate, which files cannot store; rename it"
         )
 
 
@@ -337,7 +334,7 @@ def plain(value: Any) -> Any:
 
 
 def is_missing(value: Any) -> bool:
-    """None, NaN, and the missing values of pandas, which need not be imported for this."""
+    """Whether a value is None, NaN or a missing value of pandas, without importing pandas."""
     if isinstance(value, float | np.floating):
         return math.isnan(value)
     return value is None or type(value).__name__ in ("NAType", "NaTType")
@@ -366,7 +363,7 @@ _DRESSED = re.compile(r"[\s$€£¥%'’_]|(?<=\d)[.,](?=\d{3}\b)|,")
 
 
 def _remedy(value: Any) -> str:
-    """What to do with a value that is no number."""
+    """What to do with a value that is not a number."""
     if isinstance(value, date | timedelta):
         value = str(value)
     if isinstance(value, str):
@@ -381,4 +378,4 @@ def _remedy(value: Any) -> str:
 
 def _shortened(value: Any) -> str:
     text = repr(plain(value))
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+    return text if len(text) <= _MAX_LENGTH else f"{text[:_MAX_LENGTH]}…"

@@ -1,11 +1,11 @@
 """NNGP and NTK of fully connected networks at infinite width (Jacot et al. 2018; Lee et al. 2018).
 
-For h the pre-activations of one layer, with K = E[h h'] and K' = E[φ(h) φ(h')], K̇ = E[φ'(h) φ'(h')]:
+For the pre-activations h of a layer, with K = E[h h'], K' = E[φ(h) φ(h')], K̇ = E[φ'(h) φ'(h')]:
 
     K ← weight_std² K' + bias_std²        Θ ← weight_std² K' + bias_std² + weight_std² K̇ Θ
 
-and a skip connection adds the previous K and Θ. Differentiable in weight_std, bias_std and slopes;
-finite gradients everywhere, x = x' and collinear inputs included.
+A skip connection adds the previous K and Θ. Differentiable in weight_std, bias_std and slopes, with
+finite gradients everywhere, including x = x' and collinear inputs.
 """
 
 from typing import ClassVar
@@ -38,7 +38,7 @@ class MLPKernel(Kernel):
         return jax.tree.map(lambda v: jnp.asarray(v) if isinstance(v, float) else v, self)
 
     def _propagate(self, pair: GaussianPair) -> KernelPair:
-        """The recursion above, from the inputs' geometry, elementwise over pairs of inputs."""
+        """The recursion above, elementwise over pairs of inputs."""
         network = self.network
         weight_std = jnp.asarray(network.weight_std)
         std = safe_sqrt(jnp.square(network.bias_std)).reshape((1,) * pair.opened.ndim)
@@ -69,7 +69,7 @@ def _pair(
     apart: Float[Array, "n1 n2"],
     along: Float[Array, "n1 n2"],
 ) -> GaussianPair:
-    """The pair with those standard deviations, and ‖u − v‖² and ‖u + v‖² of its unit vectors."""
+    """The pair with these standard deviations, from ‖u − v‖² and ‖u + v‖² of the unit vectors."""
     half = std1 * std2 / 2
     return GaussianPair(std1, std2, contrast(std1, std2), half * apart, half * along)
 
@@ -79,9 +79,9 @@ def _chords(
 ) -> tuple[Float[Array, "n1 n2"], Float[Array, "n1 n2"]]:
     """‖u − v‖² and ‖u + v‖² between unit vectors, to round-off.
 
-    A tile of them comes from one product u · v, unless two of its vectors are nearly alike or opposite,
-    where 1 − u · v has lost digits: then from differences and sums (Kahan), which takes d elementwise
-    operations a pair. Zero vectors are at right angles to all others.
+    A tile comes from one matrix product u · v, unless some vectors in it are nearly parallel, where
+    1 − |u · v| loses digits: then from differences and sums (Kahan), with d elementwise operations per
+    pair. Zero vectors count as orthogonal to all others.
     """
 
     def tile(
@@ -89,7 +89,7 @@ def _chords(
     ) -> tuple[Float[Array, "rows columns"], Float[Array, "rows columns"]]:
         cos = u @ v.T
         return jax.lax.cond(
-            jnp.max(jnp.abs(cos)) > _NEARLY_ALONG,
+            jnp.max(jnp.abs(cos)) > _NEARLY_PARALLEL,
             lambda: _squared_distances(u, v),
             lambda: (2 - 2 * cos, 2 + 2 * cos),
         )
@@ -102,7 +102,7 @@ def _chords(
 
 
 _TILE = 256
-_NEARLY_ALONG = 0.98  # of a cosine: an angle of 0.2, where the difference loses a factor of 50
+_NEARLY_PARALLEL = 0.98  # cosine: an angle of 0.2, where the difference loses a factor of 50
 
 
 def _squared_distances(

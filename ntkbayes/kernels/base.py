@@ -1,4 +1,4 @@
-"""What a kernel is, to the rest of the library."""
+"""The interface of kernels, and kernels from plain functions."""
 
 import abc
 import dataclasses
@@ -18,10 +18,10 @@ from ntkbayes.linalg import Portable
 class KernelPair(NamedTuple):
     """NNGP K and NTK Θ evaluated at the same inputs.
 
-    From a `Kernel` each is an array or a block of `linalg`. Between inputs it is (n1, n2), a scalar
-    kernel, as at infinite width the C logits are independent and alike; or (n1 C, n2 C), or a block
-    known by its products, where a finite network's NTK couples the logits. Diagonals are (n,) or
-    (n, C, C). A K that is not known, as a finite network's, is None.
+    From a `Kernel` each is an array or a block of `linalg`. Between inputs it is (n1, n2) for a scalar
+    kernel (at infinite width the C logits are independent and identically distributed); where a finite
+    network's NTK couples the logits, it is (n1 C, n2 C), or a block known by its products. Diagonals
+    are (n,) or (n, C, C). K is None if unknown, as for a finite network.
 
     From `NTKPrior.gram` each is a `Gram`, from `NTKPrior.cross` a `Block`.
     """
@@ -30,7 +30,7 @@ class KernelPair(NamedTuple):
     ntk: Any
 
     def map(self, function: Callable[[Any], Any]) -> "KernelPair":
-        """The pair of function(K) and function(Θ), of those that are known."""
+        """The pair of function(K) and function(Θ); None stays None."""
         return KernelPair(*(None if part is None else function(part) for part in self))
 
 
@@ -39,18 +39,18 @@ class Functions(eqx.Module):
 
     @abc.abstractmethod
     def __call__(self, features: Float[Array, "n ..."]) -> Float[Array, "draws n classes"]:
-        """Each function at the inputs."""
+        """The functions at the inputs."""
 
 
 DrawFunctions = Callable[[PRNGKeyArray, int], Functions]
-"""Given a key and a number of draws, so many random functions."""
+"""(key, number of draws) → that many random functions."""
 
 
 class Kernel(Portable, eqx.Module):
     """NNGP and NTK as functions of two sets of inputs.
 
-    A kernel defines `cross` and `diagonal`. The rest declares what else it can do, and need not be
-    written for a scalar kernel.
+    A kernel defines `cross` and `diagonal`. The other methods declare what else it can do, with defaults
+    that suit a scalar kernel.
     """
 
     @abc.abstractmethod
@@ -62,33 +62,33 @@ class Kernel(Portable, eqx.Module):
         """Both kernels between every input and itself."""
 
     def gram(self, x: Float[Array, "n ..."]) -> KernelPair:
-        """Both kernels between all inputs: cross(x, x), or quicker where symmetry saves work.
+        """Both kernels between all inputs: cross(x, x), or faster by symmetry.
 
-        `NTKPrior` asks only kernels that are not `compiled` for it.
+        `NTKPrior` only calls it for kernels that are not `compiled`.
         """
         return self.cross(x, x)
 
     def traced(self) -> "Kernel":
-        """The kernel with the numbers it may be varied in as arrays: as Python's they would be constants
-        of a compiled program, and other ones another program."""
+        """The kernel with its hyper-parameters as arrays, so that new values do not recompile: Python
+        numbers would be constants of the compiled program."""
         return self
 
     @property
     def compiled(self) -> bool:
         """Whether `NTKPrior` evaluates `cross` under `jax.jit`, by blocks of rows.
 
-        By default yes, unless the kernel is made of one that compiles itself.
+        By default yes, unless it wraps a kernel that compiles itself.
         """
         parts = (getattr(self, field.name) for field in dataclasses.fields(self))
         return all(part.compiled for part in parts if isinstance(part, Kernel))
 
     @property
     def is_covariance(self) -> bool:
-        """Whether K and Θ are covariances by construction, so that none of their values are checked."""
+        """Whether K and Θ are covariances by construction, which spares checking their values."""
         return False
 
     def is_formed(self, num_rows: int) -> bool:
-        """Whether a Gram of so many rows is formed, rather than known by its products."""
+        """Whether a Gram with this many rows is formed, rather than known by its products."""
         return True
 
     def num_outputs(self, x: Float[Array, "n ..."]) -> int | None:
@@ -97,24 +97,23 @@ class Kernel(Portable, eqx.Module):
 
     @property
     def initial_functions(self) -> DrawFunctions | None:
-        """Draws random functions at initialisation without their covariance K; None if it cannot."""
+        """Draws functions at initialisation without their covariance K; None if it cannot."""
         return None
 
     @property
     def tangent_functions(self) -> DrawFunctions | None:
-        """Draws random functions with covariance Θ without a factor of Θ; None if it cannot."""
+        """Draws functions with covariance Θ without a factor of Θ; None if it cannot."""
         return None
 
 
 class FunctionKernel(Kernel):
-    """Any covariance function k(x1, x2) -> (n1, n2), used as NTK and as NNGP alike.
+    """Any covariance function k(x1, x2) -> (n1, n2), used both as NTK and as NNGP.
 
-    For comparing with Gaussian processes that have no network behind them, e.g. an RBF kernel. It must
-    be written in JAX, be symmetric and positive semi-definite; `NTKPrior` looks at its values where it
-    meets data.
+    For comparison with Gaussian processes without a network, e.g. an RBF kernel. It must be written in
+    JAX, symmetric and positive semi-definite; `NTKPrior` checks its values when it meets data.
 
     Raises:
-        ConfigurationError: it is no function that JAX can trace; its values are not (n1, n2) real
+        ConfigurationError: it is not a function that JAX can trace; its values are not (n1, n2) real
             numbers.
     """
 
@@ -153,19 +152,19 @@ class FunctionKernel(Kernel):
 
 
 _IN_JAX = (
-    "NumPy, SciPy and scikit-learn cannot be compiled or differentiated. Write it with jax.numpy, "
-    "lambda x1, x2: jnp.exp(-jnp.sum((x1[:, None] - x2[None]) ** 2, axis=2)), say"
+    "NumPy, SciPy and scikit-learn cannot be compiled or differentiated. Write it with jax.numpy, e.g. "
+    "lambda x1, x2: jnp.exp(-jnp.sum((x1[:, None] - x2[None]) ** 2, axis=2))"
 )
 
 
 def _require_hash(function: Callable, part: object) -> None:
-    """Raises ConfigurationError unless JAX can tell the function from others."""
+    """Raises ConfigurationError unless the function has a hash, by which JAX caches compilations."""
     try:
         hash(part)
     except TypeError as error:
         raise ConfigurationError(
-            f"the kernel {_name(function)} has no hash, by which JAX tells functions apart, as "
-            f"scikit-learn's have none: {_IN_JAX}"
+            f"the kernel {_name(function)} has no hash, which JAX needs, perhaps because it is "
+            f"scikit-learn's: {_IN_JAX}"
         ) from error
 
 
@@ -178,7 +177,7 @@ def analytic_kernel(network: object) -> Kernel:
     """The infinite-width kernels of a network.
 
     Raises:
-        ConfigurationError: they are not known for this kind of network.
+        ConfigurationError: they are unknown for this kind of network.
     """
     raise ConfigurationError(
         f"no analytic kernel is known for {type(network).__name__}; give a network made by "
@@ -189,10 +188,10 @@ def analytic_kernel(network: object) -> Kernel:
 def in_blocks(
     function: Callable[[Float[Array, "rows ..."]], Any], x: Float[Array, "n ..."], rows: int
 ) -> Any:
-    """function(x), an array or several with the rows of x, computed a block of `rows` at a time.
+    """function(x), one or several arrays with a row per row of x, computed in blocks of `rows`.
 
-    So nothing but the result has n rows. Blocks are all alike: they are made a little smaller if that
-    makes them fit, or else the last one is filled up.
+    So only the result has n rows. All blocks have one size: a little smaller if that divides n, else the
+    last one is padded.
     """
     size = len(x)
     if size <= rows:

@@ -17,21 +17,20 @@ from ntkbayes.ranges import Number, whole
 
 
 class EmpiricalKernel(Kernel):
-    """Θ(x, x') = J(x; θ) J(x'; θ)ᵀ, which couples the outputs: what training the network's
-    linearisation at θ sees. In float64, whatever the parameters' own precision.
+    """Θ(x, x') = J(x; θ) J(x'; θ)ᵀ, the kernel of the network linearised at θ. It couples the outputs.
+    Computed in float64, even for parameters in lower precision.
 
-    Its initial functions are those of the network itself, at random initialisations; their covariance
-    K is not known, so methods that need it (`FirstOrder`) refuse.
+    Initial functions are those of the network itself, at random initialisations. Their covariance K is
+    unknown, so methods that need it (`FirstOrder`) refuse.
 
     Args:
         network: any network.
         params: θ, where it is linearised.
-        max_rows: Gram matrices of n · C rows up to this are formed; larger ones are known by their
-            products J Jᵀ alone, and equations with them are solved by conjugate gradients.
+        max_rows: Gram matrices of up to this many rows, n · C, are formed; larger ones are known only by
+            their products J Jᵀ, and solved with by conjugate gradients.
 
     Raises:
-        PrecisionError: JAX is not in float64; or, when the kernel is evaluated, the network computes in
-            less.
+        PrecisionError: JAX is not in float64, or, on evaluation, the network computes in less.
     """
 
     network: Network
@@ -96,7 +95,7 @@ def _as_float64(params: Params) -> Params:
 
 
 class InitialFunctions(Functions):
-    """x ↦ f(x; θ0) at the random initialisations of the keys."""
+    """x ↦ f(x; θ0), with one random initialisation θ0 per key."""
 
     network: Network
     keys: Shaped[Array, "draws ..."]
@@ -111,7 +110,7 @@ class InitialFunctions(Functions):
 
 
 class TangentFunctions(Functions):
-    """x ↦ J(x; θ) ε with ε ~ N(0, I) of the keys: draws of GP(0, Θ), jointly at any inputs."""
+    """x ↦ J(x; θ) ε, with one ε ~ N(0, I) per key: draws from GP(0, Θ), jointly at any inputs."""
 
     network: Network
     params: Params
@@ -139,8 +138,8 @@ class TangentFunctions(Functions):
 def _map_keys(
     function: Callable[[PRNGKeyArray], Logits], keys: Shaped[Array, "draws ..."]
 ) -> Float[Array, "draws n classes"]:
-    """function(key) of one key after the other, the same functions wherever they are evaluated. So keys
-    are used again on purpose, as numbers: `jax_debug_key_reuse` would take it for a mistake."""
+    """function(key), one key at a time. Keys are reused on purpose, so that a function is the same
+    wherever it is evaluated, and passed as numbers, since `jax_debug_key_reuse` would object."""
     kind = jax.random.key_impl(keys)
     return jax.lax.map(
         lambda numbers: function(jax.random.wrap_key_data(numbers, impl=kind)),

@@ -1,4 +1,4 @@
-"""Blocks of an empirical NTK too large to be formed: products with J Jᵀ."""
+"""Blocks of an empirical NTK too large to be formed, known by their products J Jᵀ v."""
 
 import equinox as eqx
 import jax
@@ -11,7 +11,7 @@ from ntkbayes.networks import Network, Params
 
 
 class JacobianBlock(OperatorBlock):
-    """scale · J(x1) J(x2)ᵀ, by one pull-back and one push-forward a product."""
+    """scale · J(x1) J(x2)ᵀ, with one VJP and one JVP per product."""
 
     network: Network
     params: Params
@@ -60,6 +60,6 @@ class JacobianGram(JacobianBlock, OperatorGram):
 
 
 def flattened(full: Float[Array, "n1 n2 classes classes"]) -> Float[Array, "rows columns"]:
-    """Θ with rows and columns that run through points, then outputs."""
+    """Θ as a matrix, with rows and columns ordered by point, then output."""
     n1, n2, size, _ = full.shape
     return full.transpose(0, 2, 1, 3).reshape(n1 * size, n2 * size)

@@ -1,4 +1,4 @@
-"""The kernel of a network of which only the readout is trained."""
+"""The kernel of a network whose readout alone is trained."""
 
 from jaxtyping import Array, Float
 
@@ -9,8 +9,8 @@ from ntkbayes.kernels.base import Kernel, KernelPair, analytic_kernel
 class LastLayerKernel(Kernel):
     """K as NNGP and as NTK: the conjugate kernel (Daniely et al. 2016; Fan & Wang 2020).
 
-    Training the readout alone has the NNGP kernel K as its NTK. With ridge 1 the prior of Bayes is the
-    NNGP itself, GP(mean, K); with another it is the last-layer baseline.
+    Training only the readout has the NNGP kernel K as its NTK. With ridge 1 the prior of Bayes is the
+    NNGP itself, GP(mean, K); other ridges give the last-layer baseline.
     """
 
     kernel: Kernel
@@ -33,10 +33,10 @@ class LastLayerKernel(Kernel):
 
 
 def last_layer(network: object) -> LastLayerKernel:
-    """The kernel of training the readout of a network, or of another kernel's network, alone.
+    """The kernel of training only the readout of a network, or of the network behind a kernel.
 
     Raises:
-        ConfigurationError: its NNGP kernel is not known.
+        ConfigurationError: its NNGP kernel is unknown.
     """
     return LastLayerKernel(network if isinstance(network, Kernel) else analytic_kernel(network))
 
@@ -44,7 +44,7 @@ def last_layer(network: object) -> LastLayerKernel:
 def _twice(pair: KernelPair) -> KernelPair:
     if pair.nngp is None:
         raise ConfigurationError(
-            "the last-layer kernel is the covariance K of initial functions, which is not known for a "
-            "finite network; use the kernel of the network at infinite width"
+            "the last-layer kernel is the covariance K of initial functions, which is unknown for a "
+            "finite network; use the network's kernel at infinite width"
         )
     return KernelPair(pair.nngp, pair.nngp)

@@ -7,7 +7,7 @@ from ntkbayes.networks import Reshaped
 
 
 class ReshapedKernel(Kernel):
-    """Both kernels of `networks.reshaped(network, shape)`: the network's own, of the reshaped rows."""
+    """Both kernels of `networks.reshaped(network, shape)`: the network's own at the reshaped rows."""
 
     kernel: Kernel
     network: Reshaped

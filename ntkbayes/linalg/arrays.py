@@ -1,4 +1,4 @@
-"""The arrays that everything above speaks of. Shapes: n points, C outputs, S draws."""
+"""Array types of all layers above. Shapes: n points, C outputs, S draws."""
 
 from jaxtyping import Array, Float
 
@@ -8,4 +8,4 @@ Logits = Float[Array, "n classes"]
 Draws = Float[Array, "draws n classes"]
 PerDraw = Float[Array, " draws"]
 Covariances = Float[Array, "n classes classes"]
-"""A covariance, or a precision, of the logits at each point."""
+"""A covariance, or a precision, of the logits per point."""

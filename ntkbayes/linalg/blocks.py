@@ -2,9 +2,9 @@
 
 A block between m and n inputs, each with C outputs, is
 
-* shared: one (m, n) matrix for every output and nothing between them, standing for matrix ⊗ I_C;
-* coupled: (mC, nC), rows and columns running through points, then outputs;
-* an operator: coupled, and known by its products alone (see `grams`).
+* shared: one (m, n) matrix for all outputs, independent of each other: matrix ⊗ I_C;
+* coupled: (mC, nC), rows and columns ordered by point, then output;
+* an operator: coupled, and known only by its products (see `grams`).
 """
 
 import abc
@@ -25,15 +25,15 @@ class Block(eqx.Module):
     """A kernel between two sets of inputs. NumPy reads it as the matrix that `dense` forms.
 
     Attributes:
-        couples: whether outputs are correlated, so that rows are points and outputs.
+        couples: whether outputs are correlated, so that rows are (point, output) pairs.
     """
 
     couples: eqx.AbstractClassVar[bool]
-    __array_priority__: ClassVar[int] = 100  # NumPy's number times a block is a block
+    __array_priority__: ClassVar[int] = 100  # a NumPy number times a block is a block
 
     @abc.abstractmethod
     def __matmul__(self, v: Float[Array, "*draws n classes"]) -> Float[Array, "*draws m classes"]:
-        """block · v, for logits of one function or of many."""
+        """block · v, for the logits of one function or many."""
 
     @abc.abstractmethod
     def __mul__[B](self: B, number: Number) -> B:
@@ -44,19 +44,19 @@ class Block(eqx.Module):
 
     @abc.abstractmethod
     def __truediv__[B](self: B, number: Number) -> B:
-        """The block over a number."""
+        """The block divided by a number."""
 
     @abc.abstractmethod
     def dense(self) -> Matrix:
-        """The block as a matrix, (m, n) where it is shared, else (mC, nC)."""
+        """The block as a matrix, (m, n) if it is shared, else (mC, nC)."""
 
     @abc.abstractmethod
     def every_output(self, num_outputs: int) -> Matrix:
-        """The block as a matrix (mC, nC), even where it is shared."""
+        """The block as a matrix (mC, nC), even if it is shared."""
 
     @abc.abstractmethod
     def formed(self) -> "FormedBlock":
-        """The same, known by its matrix."""
+        """The block as a `FormedBlock`."""
 
     def __array__(self, dtype: np.dtype | None = None, copy: bool | None = None) -> np.ndarray:
         return np.asarray(self.dense(), dtype=dtype)
@@ -69,11 +69,11 @@ class FormedBlock(Block):
 
     @abc.abstractmethod
     def like(self, matrix: Matrix) -> "FormedBlock":
-        """Another matrix that acts on logits in this way: a factor, or an inverse."""
+        """Another matrix that acts on logits the same way: a factor, or an inverse."""
 
     @abc.abstractmethod
     def column_products(self, num_outputs: int) -> Covariances:
-        """kⱼᵀ kⱼ of the columns kⱼ that belong to each of the n inputs, (n, C, C)."""
+        """kⱼᵀ kⱼ for the columns kⱼ of each input j, (n, C, C)."""
 
     @property
     def T(self) -> "FormedBlock":
@@ -137,7 +137,7 @@ class CoupledBlock(FormedBlock):
 def output_blocks(
     diagonal: Float[Array, " m"] | Float[Array, "m classes classes"], num_outputs: int
 ) -> Float[Array, "m classes classes"]:
-    """A kernel's diagonal as one C × C block for each input."""
+    """A kernel's diagonal as one C × C block per input."""
     if diagonal.ndim == 3:
         return diagonal
     return diagonal[:, None, None] * jnp.eye(num_outputs, dtype=diagonal.dtype)[None]

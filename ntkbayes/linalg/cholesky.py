@@ -1,4 +1,4 @@
-"""Cholesky factors of Gram matrices, and conditioning by them."""
+"""Cholesky factors of Gram matrices, and GP conditioning."""
 
 import abc
 
@@ -18,14 +18,14 @@ from ntkbayes.linalg.sharded import ShardedTriangle
 
 
 class CholeskyFactor(eqx.Module):
-    """gram + jitter · I = lower lowerᵀ, of a Gram matrix shared by the outputs or coupling them."""
+    """gram + jitter · I = lower lowerᵀ, for a shared or a coupled Gram matrix."""
 
     jitter: eqx.AbstractVar[Float[Array, ""]]
 
     @property
     @abc.abstractmethod
     def lower(self) -> Square:
-        """The matrix."""
+        """The factor as a matrix."""
 
     @abc.abstractmethod
     def colour(self, z: Float[Array, "*draws n classes"]) -> Float[Array, "*draws n classes"]:
@@ -37,8 +37,8 @@ class CholeskyFactor(eqx.Module):
 
 
 class HalvedFactor(CholeskyFactor):
-    """On one device, by halves. The blocks on its diagonal are as LAPACK gives them: jitter makes them
-    too ill-conditioned to be inverted."""
+    """On one device, by halves. Blocks on its diagonal are triangular, not inverted: with only jitter on
+    the diagonal they are too ill-conditioned."""
 
     half: halves.Corners
     jitter: Float[Array, ""]
@@ -71,12 +71,12 @@ def _coloured(
 def _columns(
     z: Float[Array, "*draws n classes"], num_rows: int
 ) -> Float[Array, "*draws rows columns"]:
-    """Logits as columns with so many rows: a row for each point, or for each of its outputs too."""
+    """Logits as columns with `num_rows` rows: one row per point, or per point and output."""
     return z.reshape(*z.shape[:-2], num_rows, -1)
 
 
 class ShardedFactor(CholeskyFactor):
-    """With its rows spread over devices."""
+    """With rows spread over devices."""
 
     triangle: ShardedTriangle
     jitter: Float[Array, ""]
@@ -99,9 +99,9 @@ _solve = eqx.filter_jit(lambda triangle, rhs: everywhere(triangle.solve(rhs)))
 def cholesky(gram: Square, *, what: str = "the Gram matrix") -> CholeskyFactor:
     """The factor of a positive semi-definite matrix.
 
-    Jitter starts at round-off, 10 n ε times the mean diagonal (about 1e-12), so that duplicated
-    points work, and grows tenfold as long as the factorisation fails, to 1e-8 at most. While JAX is
-    tracing, a factor that does not exist is NaN.
+    Jitter starts at round-off, 10 n ε times the mean diagonal (about 1e-12), so that duplicated points
+    work. It grows tenfold while the factorisation fails, up to 1e-8. Under a JAX trace, a factor that
+    does not exist is NaN.
 
     Raises:
         NotPositiveDefiniteError: the matrix has a negative eigenvalue beyond that, or is not finite.
@@ -125,7 +125,7 @@ def cholesky(gram: Square, *, what: str = "the Gram matrix") -> CholeskyFactor:
                 return ShardedFactor(triangle=factor, jitter=jitter)
             return HalvedFactor(half=factor, jitter=jitter)
         relative *= 10
-        if relative > _MOST_JITTER:
+        if relative > _MAX_JITTER:
             break
     if not bool(_is_finite(gram)):
         raise NotPositiveDefiniteError(f"{what} contains NaN or infinity")
@@ -136,7 +136,7 @@ def cholesky(gram: Square, *, what: str = "the Gram matrix") -> CholeskyFactor:
     )
 
 
-_MOST_JITTER = 1e-8
+_MAX_JITTER = 1e-8
 
 
 def _first_jitter(gram: Square) -> float:
@@ -144,7 +144,7 @@ def _first_jitter(gram: Square) -> float:
 
 
 def _traced(gram: Square) -> HalvedFactor:
-    """The same ladder as one program."""
+    """The same jitter ladder as one program."""
     scale = _mean_diagonal(gram)
     scale = jnp.where(scale == 0, 1.0, scale)
 
@@ -154,7 +154,7 @@ def _traced(gram: Square) -> HalvedFactor:
 
     def failed(state: tuple) -> Bool[Array, ""]:
         relative, _, is_finite = state
-        return ~is_finite & (10 * relative <= _MOST_JITTER)
+        return ~is_finite & (10 * relative <= _MAX_JITTER)
 
     first = jnp.asarray(_first_jitter(gram), gram.dtype)
     state = (first, *_attempt(gram, first * scale))
@@ -168,7 +168,7 @@ _mean_diagonal = jax.jit(lambda gram: jnp.mean(jnp.diagonal(gram)))
 
 @jax.jit
 def _is_finite(matrix: Square | halves.Lower | ShardedTriangle) -> Bool[Array, ""]:
-    """Whether each block is."""
+    """Whether all blocks are finite."""
     return jnp.all(jnp.stack([jnp.all(jnp.isfinite(block)) for block in jax.tree.leaves(matrix)]))
 
 
@@ -184,15 +184,15 @@ def _attempt_spread(
     gram: Square, jitter: Float[Array, ""]
 ) -> tuple[ShardedTriangle, Bool[Array, ""]]:
     """The same, spread over devices."""
-    found = ShardedTriangle.factor(gram, shift=jitter)
-    return found, _is_finite(found)
+    factor = ShardedTriangle.factor(gram, shift=jitter)
+    return factor, _is_finite(factor)
 
 
 class Conditional(eqx.Module):
-    """A centred GP path at new inputs, given its whitened values z at old ones: path = L z.
+    """A centred GP path at new inputs, given its whitened values z at old ones, where the path is L z.
 
-    At the new inputs it is N(projection z, root rootᵀ): exact conditioning (R&W 2.19). Rows and
-    columns are points, or points and outputs, as in the blocks it is built from.
+    At the new inputs it is N(projection z, root rootᵀ): exact conditioning (R&W 2.19). Rows and columns
+    are points, or (point, output) pairs, as in the blocks it is built from.
     """
 
     projection: FormedBlock
@@ -201,12 +201,12 @@ class Conditional(eqx.Module):
     def draw(
         self, whitened: Float[Array, "draws n classes"], noise: Float[Array, "draws m classes"]
     ) -> Float[Array, "draws m classes"]:
-        """The path at the new inputs, for white noise there."""
+        """The path at the new inputs, from white noise there."""
         return _draw(self, whitened, noise)
 
     @classmethod
     def build(cls, factor: CholeskyFactor, cross: Block, gram: Block) -> "Conditional":
-        """From the factor at the old inputs, the cross-covariance and the new inputs' Gram."""
+        """From the factor at the old inputs, the cross-covariance, and the Gram of the new inputs."""
         between, own = cross.formed(), gram.formed()
         projection = between.like(factor.whiten(between.matrix)).T
         remainder = _remainder(projection.matrix, own.matrix)
@@ -226,7 +226,7 @@ def _draw(
 
 @jax.jit
 def _remainder(projection: Float[Array, "m n"], gram: Float[Array, "m m"]) -> Float[Array, "m m"]:
-    """What is left of the prior's covariance, and the round-off that the difference can have lost."""
-    left = gram - projection @ projection.T
-    lost = 1e-11 * jnp.mean(jnp.diagonal(gram))
-    return (left + left.T) / 2 + lost * jnp.eye(gram.shape[0], dtype=gram.dtype)
+    """The conditional covariance, plus the round-off that cancellation may have cost."""
+    covariance = gram - projection @ projection.T
+    round_off = 1e-11 * jnp.mean(jnp.diagonal(gram))
+    return (covariance + covariance.T) / 2 + round_off * jnp.eye(len(gram), dtype=gram.dtype)

@@ -63,8 +63,8 @@ class StructuredCurvature(Curvature):
     The coupled form is softmax's, with D the class probabilities, whose sum is 1 (R&W 3.38).
 
     Attributes:
-        points: of each class, the only ones at which D can be other than zero, ascending, so that lower
-            halves stay lower halves; None for all.
+        points: per class, the only points at which D may be non-zero, ascending, so that lower halves
+            stay lower halves; None for all.
     """
 
     diagonal: Logits
@@ -72,11 +72,11 @@ class StructuredCurvature(Curvature):
     points: Kept | None = None
 
     def pruned(self, num_kept: int) -> "StructuredCurvature":
-        """W with D zero but at the points of each class where it is largest, and not below 1e-30,
-        which float32 could lose.
+        """W with D kept only at the `num_kept` points per class where it is largest. Values below 1e-30,
+        which float32 could lose, are dropped too.
 
-        W less this is positive semi-definite: of softmax a point keeps the Schur complement of the
-        classes that it loses, which is what W says of the others whatever the lost logits are.
+        W minus the result is positive semi-definite: for softmax, a point keeps the Schur complement of
+        the classes that it drops, the information on the others when the dropped logits are free.
         """
         _, points = jax.lax.top_k(self.diagonal.T, num_kept)
         points = jnp.sort(points, axis=1)
@@ -86,12 +86,12 @@ class StructuredCurvature(Curvature):
 
     @property
     def is_idle(self) -> Bool[Array, " n"]:
-        """Whether D is zero at a point, which then says nothing."""
+        """Whether D is zero at a point, which then carries no information."""
         return ~jnp.any(self.diagonal > 0, axis=1)
 
     @property
     def mass(self) -> Float[Array, " n"]:
-        """Σ D at each point, and 1 where it is idle."""
+        """Σ D per point, and 1 where the point is idle."""
         return jnp.where(self.is_idle, 1.0, jnp.sum(self.diagonal, axis=1))
 
     @property
@@ -122,7 +122,7 @@ class StructuredCurvature(Curvature):
         return root * (v - jnp.sum(self.diagonal * v, axis=1, keepdims=True) / self.mass[:, None])
 
     def inverse_quadratic(self, v: Logits) -> Float[Array, " n"]:
-        """Σ v² / D: W (v / D) = v where the classes are coupled, too, as v sums to zero over them."""
+        """Σ v² / D. If the classes are coupled, v sums to zero over them, so W (v / D) = v holds too."""
         return jnp.sum(jnp.where(v == 0, 0.0, v**2 / self.diagonal), axis=1)
 
     @property
@@ -133,10 +133,7 @@ class StructuredCurvature(Curvature):
 
 
 class BlockCurvature(Curvature):
-    """W by its blocks, with S their symmetric roots.
-
-    Where the blocks are not diagonal, B takes a matrix of size nC × nC.
-    """
+    """W by its blocks, with S their symmetric roots. B then takes a matrix of size nC × nC."""
 
     full: Covariances
 
@@ -175,8 +172,8 @@ class BlockCurvature(Curvature):
 def symmetric_roots(
     blocks: Covariances,
 ) -> Covariances:
-    """R = Rᵀ with R R = block, for blocks that may be singular. Smooth in the blocks, where eigenvectors
-    alone turn about as eigenvalues meet."""
+    """R = Rᵀ with R R = block, for blocks that may be singular. Smooth where eigenvalues meet, unlike
+    eigenvectors."""
     values, vectors = jnp.linalg.eigh(blocks)
-    roots = jnp.sqrt(jnp.maximum(values, 0.0))  # round-off can leave small negative ones
+    roots = jnp.sqrt(jnp.maximum(values, 0.0))  # round-off can leave tiny negative eigenvalues
     return jnp.einsum("ick,ik,idk->icd", vectors, roots, vectors)

@@ -1,4 +1,4 @@
-"""Inverses of the prior covariance P, curved by the likelihood's W."""
+"""The inverse B = (P + W⁻¹)⁻¹ for a prior covariance P and likelihood curvature W."""
 
 import abc
 
@@ -25,7 +25,7 @@ class CurvedInverse(eqx.Module):
     Finite where W is singular: (I + W P)⁻¹ = I − B P.
 
     Attributes:
-        log_determinant: log det(I + W P); NaN if it is not known.
+        log_determinant: log det(I + W P); NaN if unknown.
     """
 
     log_determinant: eqx.AbstractVar[Float[Array, ""]]
@@ -41,7 +41,7 @@ class CurvedInverse(eqx.Module):
 
     @abc.abstractmethod
     def quadratic(self, k: Block) -> Covariances:
-        """kⱼᵀ B kⱼ for the columns kⱼ of a block that belong to each input (R&W algorithm 3.4)."""
+        """kⱼᵀ B kⱼ for the columns kⱼ of each input j of a block (R&W algorithm 3.4)."""
 
 
 class SharedInverse(CurvedInverse):
@@ -51,9 +51,9 @@ class SharedInverse(CurvedInverse):
 
     (R&W 3.46–3.48); without the second term if the classes are not coupled.
 
-    A_c takes n³/3 operations a class, and Rᵀ E R = Σ E_c another 2n³/3 where it is needed. What is kept
-    are C + 1 lower halves of n × n, and n × n besides while they are made. Where D_c is zero A_c is the
-    identity, and is left out: with k points a class, k³ operations and k × k for each.
+    Each A_c takes n³/3 operations, and E_c in Rᵀ E R = Σ E_c, for coupled classes, another 2n³/3.
+    Stores C + 1 lower halves of n × n, with another n × n during the build. Where D_c is zero A_c is the
+    identity, and is left out: with k points per class, k³ operations and k × k each.
     """
 
     log_determinant: Float[Array, ""]
@@ -80,12 +80,12 @@ class SharedInverse(CurvedInverse):
         def local(
             scale: Float[Array, " kept"], rows: Indices | None
         ) -> tuple[Square | Half, Triangle]:
-            found = factor(scale, rows)
-            return _among(found.scaled_inverse(scale), rows, len(gram)), found
+            lower = factor(scale, rows)
+            return _among(lower.scaled_inverse(scale), rows, len(gram)), lower
 
         def add(total: Square | Half, part: tuple) -> tuple[Square | Half, Triangle]:
-            inverse, found = local(*part)
-            return jax.tree.map(jnp.add, total, inverse), found
+            inverse, lower = local(*part)
+            return jax.tree.map(jnp.add, total, inverse), lower
 
         like, _ = jax.eval_shape(local, *jax.tree.map(lambda part: part[0], (scales, points)))
         zero = jax.tree.map(lambda block: by_rows(jnp.zeros(block.shape, block.dtype)), like)
@@ -112,11 +112,11 @@ class SharedInverse(CurvedInverse):
         """B (k_j ⊗ I) for each column: [j, c, i, d] is entry ((i, d), c)."""
         size = len(self.scales)
         unit = jnp.eye(size, dtype=k.dtype)
-        found = self._apply(jnp.einsum("cd,im->dimc", unit, k).reshape(size, len(k), -1))
-        return found.reshape(size, len(k), -1, size).transpose(2, 3, 1, 0)
+        products = self._apply(jnp.einsum("cd,im->dimc", unit, k).reshape(size, len(k), -1))
+        return products.reshape(size, len(k), -1, size).transpose(2, 3, 1, 0)
 
     def _apply(self, v: Stack) -> Stack:
-        """B v, for vectors that are columns, class by class."""
+        """B v, for column vectors, class by class."""
         size = v.shape[1]
         local = self._rest(self._half(v), size)
         coupling = self.coupling
@@ -135,28 +135,28 @@ class SharedInverse(CurvedInverse):
         return jax.lax.map(one, (self.factors, self.scales, self.points, v))
 
     def _rest(self, half: Float[Array, "classes kept m"], size: int) -> Stack:
-        """√D_c L_c⁻ᵀ of it, and so E_c v."""
+        """E_c v = √D_c L_c⁻ᵀ half, with `half` from `_half`."""
 
         def one(part: tuple) -> Float[Array, "n m"]:
             factor, scale, rows, half = part
-            found = scale[:, None] * factor.solve_transposed(half)
-            return found if rows is None else jnp.zeros((size, found.shape[1])).at[rows].set(found)
+            local = scale[:, None] * factor.solve_transposed(half)
+            return local if rows is None else jnp.zeros((size, local.shape[1])).at[rows].set(local)
 
         return jax.lax.map(one, (self.factors, self.scales, self.points, half))
 
 
 def _within(gram: Square, rows: Indices | None) -> Square | Half:
-    """The matrix of some of the points."""
+    """The Gram of a subset of the points."""
     if rows is None:
         return gram
     return tabulated(len(rows), lambda i, j: gram[rows[i]][:, rows[j]])
 
 
 def _among(inverse: Square | Half, rows: Indices | None, size: int) -> Square | Half:
-    """The lower half of a matrix of some of the points among all, with zeros at the others."""
+    """A lower half on a subset of the points, embedded among all with zeros."""
     if rows is None:
         return inverse
-    assert num_shares() == 1  # matrices that are spread are not pruned
+    assert num_shares() == 1  # spread matrices are not pruned
     lower = lower_triangle(inverse)
     is_kept = jnp.zeros(size, bool).at[rows].set(True)
     place = jnp.zeros(size, int).at[rows].set(jnp.arange(len(rows)))
@@ -198,9 +198,8 @@ class CoupledInverse(CurvedInverse):
 class IterativeInverse(CurvedInverse):
     """B for a P known by its products: B = S (I + Sᵀ P S)⁻¹ Sᵀ by conjugate gradients.
 
-    The preconditioner is the same inverse for the surrogate P_s ⊗ I of P, which a wide network's
-    kernel approaches: (I + Sᵀ P_s S)⁻¹ = I − Sᵀ (P_s − P_s B_s P_s) S. NaN where the iteration does not
-    converge.
+    The preconditioner is the same inverse for P's surrogate P_s ⊗ I, which the kernel of a wide network
+    approaches: (I + Sᵀ P_s S)⁻¹ = I − Sᵀ (P_s − P_s B_s P_s) S. NaN if the iteration does not converge.
     """
 
     log_determinant: Float[Array, ""]

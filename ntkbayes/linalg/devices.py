@@ -1,7 +1,7 @@
 """Gram matrices spread over devices, by rows.
 
-Within `over_devices` the rows of every Gram matrix are divided among the devices of a mesh, and so are
-those of its factors (see `sharded`). Logits and weights are whole on every device.
+Within `over_devices` the rows of every Gram matrix and of its factors (see `sharded`) are divided among
+the devices of a mesh. Logits and weights are replicated.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -17,13 +17,13 @@ AXIS = "rows"
 
 @contextmanager
 def over_devices(devices: Sequence[jax.Device] | None = None) -> Iterator[Mesh]:
-    """Within it, Gram matrices and their factors are spread over devices, by rows.
+    """A context that spreads Gram matrices and their factors over devices, by rows.
 
-    For `MAP`, `RandomInit`, `PerturbedInit` and `Laplace`; the numbers are those of one device, to
-    round-off. With several processes (`jax.distributed`) all of them must run the same program.
+    For `MAP`, `RandomInit`, `PerturbedInit` and `Laplace`; results equal those of one device, to
+    round-off. With several processes (`jax.distributed`) all must run the same program.
 
     Args:
-        devices: all that JAX sees, by default.
+        devices: by default, all that JAX sees.
     """
     devices = jax.devices() if devices is None else list(devices)
     mesh = jax.make_mesh((len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
@@ -32,12 +32,12 @@ def over_devices(devices: Sequence[jax.Device] | None = None) -> Iterator[Mesh]:
 
 
 def num_shares() -> int:
-    """Devices that the rows of a matrix are spread over: 1 outside of `over_devices`."""
+    """The number of devices that rows are spread over: 1 outside `over_devices`."""
     return dict(jax.sharding.get_abstract_mesh().shape).get(AXIS, 1)
 
 
 def by_rows(block: Shaped[Array, "rows ..."]) -> Shaped[Array, "rows ..."]:
-    """The block, its rows spread over the devices where they can be divided by their number."""
+    """The block, with its rows spread over the devices if these divide them evenly."""
     shares = num_shares()
     if shares == 1 or block.shape[0] % shares:
         return block
@@ -48,8 +48,8 @@ def by_rows(block: Shaped[Array, "rows ..."]) -> Shaped[Array, "rows ..."]:
 def row_by_row(
     function: Callable[[Float[Array, "rows ..."], Float[Array, "n ..."]], Any],
 ) -> Callable[[Float[Array, "rows ..."], Float[Array, "n ..."]], Any]:
-    """A function whose result has a row for each row of its first argument, computed and kept by the
-    devices row by row."""
+    """A function whose result has one row per row of its first argument, with the rows computed and
+    stored where they are spread."""
 
     def spread(x1: Float[Array, "rows ..."], x2: Float[Array, "n ..."]) -> Any:
         shares = num_shares()
@@ -64,7 +64,7 @@ def row_by_row(
 
 
 def everywhere(values: Array) -> Array:
-    """The values, whole on every device."""
+    """The values, replicated on every device."""
     if num_shares() == 1:
         return values
     return jax.lax.with_sharding_constraint(values, PartitionSpec())

@@ -1,7 +1,7 @@
-"""Gram matrices: the block of a kernel between a set of inputs and itself, and what solves with it.
+"""Gram matrices: the block of a kernel between a set of inputs and itself, and solvers with it.
 
-How P and W are factored depends on whether P is shared by the outputs, couples them, or is known by its
-products. Each kind of Gram knows its own way, and nobody else asks which kind it is.
+How P and W are factored depends on whether P is shared by the outputs, couples them, or is known only by
+its products. Each kind of Gram has its own solvers, so no caller asks for the kind.
 """
 
 import abc
@@ -41,9 +41,9 @@ class Gram(Block):
     @property
     @abc.abstractmethod
     def variances(self) -> Float[Array, "n outputs"]:
-        """The diagonal: (n, 1) where the outputs share it, else (n, C).
+        """The diagonal: (n, 1) if the outputs share it, else (n, C).
 
-        An upper bound for an operator, of which only the mean over outputs is known.
+        An upper bound for an operator, where only the mean over outputs is known.
         """
 
     @abc.abstractmethod
@@ -52,23 +52,26 @@ class Gram(Block):
 
     @abc.abstractmethod
     def largest_eigenvalue(self) -> float:
-        """The largest eigenvalue; of an operator, that of its surrogate."""
+        """The largest eigenvalue; for an operator, its surrogate's."""
 
     @abc.abstractmethod
     def require_formed(self, why: str) -> None:
-        """Raises ConfigurationError if the Gram is known by its products alone.
+        """Raises ConfigurationError if the Gram is known only by its products.
 
         Args:
-            why: who needs what of the matrix.
+            why: what needs the matrix, for the message.
         """
 
     @abc.abstractmethod
     def factor(self, what: str = "the Gram matrix") -> CholeskyFactor:
-        """The Cholesky factor, with jitter of round-off.
+        """The Cholesky factor, with jitter at round-off.
+
+        Args:
+            what: the matrix's name, for messages.
 
         Raises:
             NotPositiveDefiniteError: there is none.
-            ConfigurationError: the Gram is known by its products alone.
+            ConfigurationError: the Gram is known only by its products.
         """
 
     @abc.abstractmethod
@@ -76,22 +79,22 @@ class Gram(Block):
         """B = (P + W⁻¹)⁻¹, with P this Gram.
 
         Args:
-            dtype: of the factors where the outputs share P; by default that of P.
+            dtype: of the factors if the outputs share P; by default that of P.
 
         Raises:
-            ConfigurationError: P is known by its products alone, and W has blocks of no known structure.
+            ConfigurationError: P is known only by its products, and W is not a `StructuredCurvature`.
         """
 
     @abc.abstractmethod
     def interpolator(self, *, is_flat: bool, num_outputs: int) -> Interpolator:
-        """Q, by which training without ridge answers; see `Interpolator`.
+        """Q of training without ridge; see `Interpolator`.
 
         Args:
-            is_flat: whether the likelihood is blind to equal shifts of all logits of a point.
+            is_flat: whether equal shifts of all logits of a point leave the likelihood unchanged.
 
         Raises:
             NotPositiveDefiniteError: the Gram is singular.
-            ConfigurationError: the Gram is known by its products alone.
+            ConfigurationError: the Gram is known only by its products.
         """
 
     @abc.abstractmethod
@@ -104,16 +107,16 @@ class Gram(Block):
         num_draws: int,
         dtype: DTypeLike,
     ) -> Preconditioner:
-        """Nearly (P⁻¹ + W)⁻¹ for P = Θ/ridge, with Θ this Gram.
+        """An approximation of (P⁻¹ + W)⁻¹ for P = Θ/ridge, with Θ this Gram.
 
         Args:
-            num_draws: that share the preconditioner: many are worth a better one.
-            dtype: of its matrices; float64 where the outputs are coupled.
+            num_draws: that share the preconditioner; many pay for a better one.
+            dtype: of its matrices; coupled outputs always use float64.
         """
 
 
 class FormedGram(FormedBlock, Gram):
-    """One given by its matrix."""
+    """A Gram known by its matrix."""
 
     def largest_eigenvalue(self) -> float:
         return float(jnp.linalg.eigvalsh(self.matrix)[-1])
@@ -126,7 +129,7 @@ class FormedGram(FormedBlock, Gram):
 
 
 class SharedGram(SharedBlock, FormedGram):
-    """matrix ⊗ I_C: O(n²) memory whatever the number of outputs."""
+    """matrix ⊗ I_C: O(n²) memory for any number of outputs."""
 
     @property
     def variances(self) -> Float[Array, "n 1"]:
@@ -199,11 +202,11 @@ class OperatorBlock(Block):
 
     @abc.abstractmethod
     def gram(self) -> "OperatorGram":
-        """The Gram of the inputs on its left, which those on its right equal."""
+        """The Gram of the inputs on the left, for a block whose inputs on the right are the same."""
 
     @abc.abstractmethod
     def matvec(self, v: Logits) -> Float[Array, "m classes"]:
-        """block · v, for logits of one function."""
+        """block · v, for the logits of one function."""
 
     def __matmul__(self, v: Float[Array, "*draws n classes"]) -> Float[Array, "*draws m classes"]:
         if v.ndim == 2:
@@ -219,7 +222,7 @@ class OperatorBlock(Block):
 
 
 class OperatorGram(OperatorBlock, Gram):
-    """Known by its products; equations are solved by conjugate gradients, with its surrogate's help."""
+    """A Gram known by its products, solved by conjugate gradients preconditioned with its surrogate."""
 
     @property
     @abc.abstractmethod
@@ -242,20 +245,20 @@ class OperatorGram(OperatorBlock, Gram):
     def factor(self, what: str = "the Gram matrix") -> CholeskyFactor:
         rows = len(self.surrogate) * self.num_outputs
         raise ConfigurationError(
-            f"{what} of {rows} rows, more than the kernel's max_rows, is to be factored; use fewer "
-            "points, or EmpiricalKernel(..., max_rows=...)"
+            f"{what} has {rows} rows, more than the kernel's max_rows, and cannot be factored; use "
+            "fewer points, or EmpiricalKernel(..., max_rows=...)"
         )
 
     def curved(self, curvature: Curvature, *, dtype: DTypeLike | None = None) -> CurvedInverse:
         if not isinstance(curvature, StructuredCurvature):
-            raise _too_large("a likelihood couples its logits in a way of its own")
+            raise _too_large("the likelihood couples its logits in its own way")
         return _iterative_inverse(self, self.surrogate, curvature)
 
     def interpolator(self, *, is_flat: bool, num_outputs: int) -> Interpolator:
         rows = len(self.surrogate) * num_outputs
         raise ConfigurationError(
-            f"training without ridge factors Θ, of {rows} rows: use a ridge > 0, fewer points, or a "
-            "kernel with a larger max_rows"
+            f"training without ridge factors Θ, which has {rows} rows: use a ridge > 0, fewer points, "
+            "or a kernel with a larger max_rows"
         )
 
     def preconditioner(
@@ -278,8 +281,7 @@ _NTK = "the NTK Gram matrix"
 
 def _too_large(why: str) -> ConfigurationError:
     return ConfigurationError(
-        f"{why}, which takes a kernel that can be formed: use fewer points, or a kernel with a larger "
-        "max_rows"
+        f"{why}, so the kernel must be formed: use fewer points, or a kernel with a larger max_rows"
     )
 
 
@@ -289,14 +291,15 @@ _iterative_inverse = nan_is_an_answer()(eqx.filter_jit(IterativeInverse.build))
 _coupled_preconditioner = eqx.filter_jit(CoupledPreconditioner.build)
 
 
-# --- of what a kernel gives ----------------------------------------------------------------------
+# --- from a kernel's values ----------------------------------------------------------------------
 
 
 def block_of(values: Array | Block, num_rows: int, num_columns: int) -> Block:
-    """The block between so many inputs that a kernel's values are.
+    """A kernel's values between two sets of inputs as a block.
 
     Args:
-        values: a block; or its matrix, shared where it has an entry for each pair of inputs.
+        values: a block, or its matrix; shared if it has one entry per pair of inputs.
+        num_rows, num_columns: numbers of inputs.
     """
     if isinstance(values, Block):
         return values
@@ -308,7 +311,7 @@ def block_of(values: Array | Block, num_rows: int, num_columns: int) -> Block:
 
 
 def gram_of(values: Array | Block, num_points: int) -> Gram:
-    """The Gram that a kernel's values between inputs and themselves are."""
+    """A kernel's values between inputs and themselves as a Gram."""
     match block_of(values, num_points, num_points):
         case Gram() as gram:
             return gram

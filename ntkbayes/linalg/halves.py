@@ -1,12 +1,12 @@
-"""Square matrices of which the lower half alone is kept: factors, solves and inverses by halves.
+"""Square matrices stored as their lower half: recursive factors, solves and inverses.
 
-A matrix is [top ·; below bottom], and so on down to blocks on the diagonal. In that form nearly all of
-a factorisation is products of matrices as large as can be, where LAPACK's, and its solves with few
-right-hand sides, run at a part of their speed. Of a factor L the blocks on the diagonal are kept
-inverted, or, where they are too ill-conditioned for that, as `Corner`s.
+A matrix is [top ·; below bottom], recursively down to blocks on the diagonal. In this form nearly all of
+a factorisation is large matrix products, much faster than LAPACK's factorisation, or its solves with few
+right-hand sides. Diagonal blocks of a factor L are stored inverted, or as `Corner`s where they are too
+ill-conditioned for that.
 
-On CPUs products A B and A Bᵀ of matrices as they lie in memory are twice as quick as Aᵀ B. So
-right-hand sides of L are columns, and those of Lᵀ rows.
+On CPUs the products A B and A Bᵀ are twice as fast as Aᵀ B in the memory layout here. So right-hand
+sides of L are columns, and those of Lᵀ rows.
 """
 
 from collections.abc import Callable, Iterator
@@ -25,13 +25,13 @@ _BLOCK = 512  # rows of a block on the diagonal, at most
 
 
 class Corner(eqx.Module):
-    """A block on the diagonal of a factor, as it is."""
+    """A diagonal block of a factor, not inverted."""
 
     lower: Tile
 
 
 class Halves[Kept: (Tile, Corner)](eqx.Module):
-    """The lower half of a matrix with more rows than a block has; `Kept` are blocks on its diagonal."""
+    """The lower half of a matrix larger than one block; `Kept` is the type of its diagonal blocks."""
 
     top: "Halves[Kept] | Kept"
     below: Tile
@@ -50,7 +50,7 @@ def lower_half(
     shift: Float[Array, "*n"] | float = 0.0,
     dtype: DTypeLike | None = None,
 ) -> Half:
-    """That of diag(scale) gram diag(scale) + diag(shift), in the precision asked for.
+    """The lower half of diag(scale) gram diag(scale) + diag(shift), in the given precision.
 
     Args:
         gram: symmetric; its upper half is not read.
@@ -68,7 +68,7 @@ def _divided(gram: Half) -> Half:
 
 
 def tabulated(size: int, entries: Callable[[slice, slice], Tile]) -> Half:
-    """The lower half of the matrix with these entries in its rows and columns."""
+    """The lower half of the matrix given by a function of its rows and columns."""
 
     def between(start: int, end: int) -> Half:
         own = slice(start, end)
@@ -100,20 +100,20 @@ def scaled(half: Half, scale: Float[Array, " n"]) -> Half:
 
 def matrix(half: Half) -> Tile:
     """The symmetric matrix."""
-    found = lower_triangle(half)
+    full = lower_triangle(half)
     for rows, columns, block in _placed(half):
         if rows != columns:
-            found = found.at[columns, rows].set(block.T)
-    return found
+            full = full.at[columns, rows].set(block.T)
+    return full
 
 
 def lower_triangle(lower: Lower) -> Tile:
-    """L, of corners, with zeros above; of a symmetric matrix, what is kept of it."""
+    """The stored blocks as one matrix, with zeros above: L, if its diagonal blocks are `Corner`s."""
     size = num_rows(lower)
-    found = jnp.zeros((size, size), jax.tree.leaves(lower)[0].dtype)
+    full = jnp.zeros((size, size), jax.tree.leaves(lower)[0].dtype)
     for rows, columns, block in _placed(lower):
-        found = found.at[rows, columns].set(block)
-    return found
+        full = full.at[rows, columns].set(block)
+    return full
 
 
 def num_rows(lower: Lower) -> int:
@@ -122,7 +122,7 @@ def num_rows(lower: Lower) -> int:
 
 
 def _placed(lower: Lower, start: int = 0) -> Iterator[tuple[slice, slice, Tile]]:
-    """Rows and columns of each block that is kept, and the block."""
+    """Rows and columns of each stored block, and the block."""
     if isinstance(lower, Halves):
         rows, columns = lower.below.shape
         middle = start + columns
@@ -151,7 +151,7 @@ def factor[Kept: (Tile, Corner)](half: Half, corner: Callable[[Tile], Kept]) -> 
     """L of a positive definite matrix L Lᵀ: n³/3 operations.
 
     Args:
-        corner: what to keep of the blocks on the diagonal, `inverted` or `Corner`.
+        corner: how to store the diagonal blocks, `inverted` or `Corner`.
     """
     if not isinstance(half, Halves):
         return corner(jax.lax.linalg.cholesky(half, symmetrize_input=False))
@@ -161,7 +161,7 @@ def factor[Kept: (Tile, Corner)](half: Half, corner: Callable[[Tile], Kept]) -> 
 
 
 def multiply(lower: Corners, v: Columns) -> Columns:
-    """L v: n² operations a column."""
+    """L v: n² operations per column."""
     if not isinstance(lower, Halves):
         return lower.lower @ v
     k = lower.below.shape[1]
@@ -170,7 +170,7 @@ def multiply(lower: Corners, v: Columns) -> Columns:
 
 
 def solve(lower: Lower, v: Columns) -> Columns:
-    """L⁻¹ v: n² operations a column."""
+    """L⁻¹ v: n² operations per column."""
     if isinstance(lower, Corner):
         return solve_triangular(lower.lower, v, lower=True)
     if not isinstance(lower, Halves):
@@ -181,7 +181,7 @@ def solve(lower: Lower, v: Columns) -> Columns:
 
 
 def solve_transposed(lower: Half, v: Columns) -> Columns:
-    """L⁻ᵀ v: n² operations a column."""
+    """L⁻ᵀ v: n² operations per column."""
     return _solve_rows_transposed(lower, _turned(v)).T
 
 
@@ -196,7 +196,7 @@ def inverse_gram(lower: Half) -> Half:
 
 
 def solve_gram_rows(lower: Half, v: Rows) -> Rows:
-    """v (L Lᵀ)⁻¹: 2n² operations a row."""
+    """v (L Lᵀ)⁻¹: 2n² operations per row."""
     return _solve_rows_transposed(lower, _solve_rows(lower, v))
 
 
@@ -233,5 +233,5 @@ def _plus(half: Half, v: Float[Array, "n m"], sign: int) -> Half:
 
 
 def _turned(v: Tile) -> Tile:
-    """vᵀ as it then lies in memory: a mere view would make of A Bᵀ the slow Aᵀ B."""
+    """vᵀ, materialised: as a view it would turn A Bᵀ into the slow Aᵀ B."""
     return jax.lax.optimization_barrier(v.T)

@@ -1,4 +1,4 @@
-"""How training without ridge answers to its initial function (THEORY 3)."""
+"""The linear map from initial function to weights of training without ridge (THEORY 3)."""
 
 import abc
 
@@ -12,10 +12,10 @@ from ntkbayes.linalg.cholesky import CholeskyFactor, cholesky
 
 
 class Interpolator(eqx.Module):
-    """Q with α = Q (interpolant − f0): what B / ridge becomes as the ridge goes to 0.
+    """Q with α = Q (interpolant − f0): the limit of B / ridge as the ridge goes to 0.
 
-    Q = Θ⁻¹ − Θ⁻¹ F (Fᵀ Θ⁻¹ F)⁻¹ Fᵀ Θ⁻¹, with F the directions in which the likelihood is flat, one
-    a point: equal logits for softmax, none otherwise.
+    Q = Θ⁻¹ − Θ⁻¹ F (Fᵀ Θ⁻¹ F)⁻¹ Fᵀ Θ⁻¹, with F the flat directions of the likelihood: for softmax equal
+    logits, one direction per point; otherwise none.
     """
 
     @abc.abstractmethod
@@ -44,7 +44,7 @@ class SharedInterpolator(Interpolator):
 
 
 class CoupledInterpolator(Interpolator):
-    """Q for a Θ of nC × nC, with the factor of Fᵀ Θ⁻¹ F where the likelihood is flat."""
+    """Q for a Θ of nC × nC, with the factor of Fᵀ Θ⁻¹ F if the likelihood is flat."""
 
     lower: Square
     flat: Float[Array, "n n"] | None

@@ -1,4 +1,4 @@
-"""NaN as an answer: seen in the size of an array, and let through by JAX."""
+"""NaN as an answer: propagated by norms, and let through by JAX's debug mode."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,10 +13,10 @@ from jaxtyping import Array, Float
 def largest(
     values: Float[Array, "..."], axis: int | tuple[int, ...] | None = None
 ) -> Float[Array, "..."]:
-    """max |values|, NaN where there is one.
+    """max |values|, or NaN if there is one.
 
-    XLA's reductions on the CPU pass over NaN (openxla/xla issue 21461), the maximum of nothing but
-    NaN being −∞: below every tolerance. So whatever decides on convergence comes from here.
+    XLA's reductions on the CPU skip NaN (openxla/xla issue 21461); the maximum of NaNs alone is −∞,
+    below every tolerance. So every convergence test uses this function.
     """
     is_nan = jnp.any(jnp.isnan(values), axis=axis)
     return jnp.where(is_nan, jnp.nan, jnp.max(jnp.abs(values), axis=axis))
@@ -24,7 +24,7 @@ def largest(
 
 @contextmanager
 def nan_is_an_answer() -> Iterator[None]:
-    """Around what says by NaN or infinity that it failed, or that a number is not known, to a caller
-    that looks for it and has another way or an error of its own. `jax_debug_nans` would raise there."""
+    """For code that signals failure, or an unknown number, by NaN or infinity to a caller that handles
+    it. `jax_debug_nans` would raise there."""
     with jax.debug_nans(False), jax.debug_infs(False):
         yield

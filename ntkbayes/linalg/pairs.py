@@ -1,4 +1,4 @@
-"""Preconditioners for many draws over several outputs: the most curved directions, by Woodbury."""
+"""Preconditioners for many draws over several outputs: Woodbury in the most curved directions."""
 
 import equinox as eqx
 import jax
@@ -17,16 +17,16 @@ from ntkbayes.linalg.preconditioners import (
 )
 from ntkbayes.linalg.triangular import BlockedTriangle
 
-PAIRS = 0.75  # a point: as quick as one, in less memory
+PAIRS = 0.75  # per point: as fast as 1, with less memory
 
 
 class CurvedPairs(eqx.Module):
-    """R with W ≈ diag(w) ⊗ I + R Rᵀ: of all pairs of a point and an eigenvector of its block of W, those
-    that are curved the most.
+    """R with W ≈ diag(w) ⊗ I + R Rᵀ: the pairs of a point and an eigenvector of its block of W with the
+    largest eigenvalues.
 
     Attributes:
-        points: of each pair.
-        directions: its column of R, √(eigenvalue − w) times the eigenvector.
+        points: the point of each pair.
+        directions: the column of R of each pair, √(eigenvalue − w) times the eigenvector.
     """
 
     points: Int[Array, " pairs"]
@@ -36,7 +36,7 @@ class CurvedPairs(eqx.Module):
     def split(
         cls, curvature: Curvature, *, is_flat: bool
     ) -> tuple[Float[Array, " n"], "CurvedPairs"]:
-        """w and R: w is the geometric mean of what eigenvalues a point has left."""
+        """w and R, with w the geometric mean of a point's remaining eigenvalues."""
         values, vectors = jnp.linalg.eigh(curvature.blocks)
         values, vectors = values[:, int(is_flat) :], vectors[:, :, int(is_flat) :]
         values = _floored(values, 3e-4)
@@ -47,7 +47,7 @@ class CurvedPairs(eqx.Module):
         num_left = jnp.sum(is_left, axis=1, dtype=values.dtype)
         mean = jnp.sum(jnp.log(values), axis=1, where=is_left) / jnp.maximum(num_left, 1)
         weights = jnp.where(num_left > 0, jnp.exp(mean), values[:, 0])
-        excess = jnp.maximum(values[points, which] - weights[points], 0.0)  # up to round-off
+        excess = jnp.maximum(values[points, which] - weights[points], 0.0)  # clips round-off
         return weights, cls(points, jnp.sqrt(excess)[:, None] * vectors[points, :, which])
 
     def gather(self, v: RowStack) -> Float[Array, "draws pairs"]:
@@ -64,10 +64,10 @@ _split = eqx.filter_jit(CurvedPairs.split)
 
 
 class PairedPreconditioner(RowPreconditioner):
-    """G − G R (I + Rᵀ G R)⁻¹ Rᵀ G with G that of `SharedPreconditioner` (Woodbury): it saves some
-    five steps of six, and costs twice the products.
+    """G − G R (I + Rᵀ G R)⁻¹ Rᵀ G with G that of `SharedPreconditioner` (Woodbury): about a sixth of the
+    steps, at twice the products per step.
 
-    The correction is in float32, which z = P⁻¹ v does not feel: any y gives it, with v = G (g − R y).
+    The correction is in float32. z = P⁻¹ v stays exact: it holds for v = G (g − R y) with any y.
     """
 
     shared: SharedPreconditioner
@@ -99,9 +99,9 @@ class PairedPreconditioner(RowPreconditioner):
 
 
 def _capacitance(shared: SharedPreconditioner, pairs: CurvedPairs) -> BlockedTriangle:
-    """The factor of I + Rᵀ G R, with G = √w⁻¹ (I − (I + √w P_s √w)⁻¹) √w⁻¹. In steps, so that their
-    workspaces are not there at once."""
-    assert isinstance(shared.factor, BlockedTriangle)  # never where matrices are spread
+    """The factor of I + Rᵀ G R, with G = √w⁻¹ (I − (I + √w P_s √w)⁻¹) √w⁻¹. In separate programs, whose
+    workspaces do not coexist."""
+    assert isinstance(shared.factor, BlockedTriangle)  # not used where matrices are spread
     half = _gram_inverse(shared.factor)
     inverse = _matrix(half)
     del half
@@ -136,8 +136,8 @@ def _correction(shared: SharedPreconditioner, pairs: CurvedPairs, inverse: Squar
 
 
 def is_paired(num_points: int, num_draws: int, num_outputs: int) -> bool:
-    """Whether so many draws are worth a capacitance: for n³ operations in float32 it saves some 50
-    products a draw, each of 2n² C. Never where matrices are spread over devices."""
+    """Whether this many draws pay for a capacitance matrix: for n³ operations in float32 it saves about
+    50 products per draw, each of 2n² C. Not available where matrices are spread over devices."""
     return num_shares() == 1 and num_outputs > 1 and num_draws > max(1, num_points / 2000)
 
 
@@ -152,7 +152,7 @@ def shared_preconditioner(
     """The preconditioner of P_s ⊗ I_C, with P_s = ntk/ridge.
 
     Args:
-        has_pairs: whether a capacitance pays.
+        has_pairs: whether to correct by `CurvedPairs`.
     """
     if has_pairs and curvature.shape[1] - is_flat > 1:
         return PairedPreconditioner.build(ntk, ridge, curvature, is_flat=is_flat, dtype=dtype)
@@ -162,12 +162,11 @@ def shared_preconditioner(
 
 @eqx.filter_jit
 def _mean_eigenvalues(curvature: Curvature, is_flat: bool) -> Float[Array, " n"]:
-    """Of each point's block of W, where the likelihood is not flat."""
+    """The mean eigenvalue of W per point, over directions that are not flat."""
     total = jnp.sum(curvature.matrix_diagonal, axis=1)
     return _floored(total / max(1, curvature.shape[1] - is_flat), 1e-3)
 
 
 def _floored(weights: Float[Array, "n *_"], share: float) -> Float[Array, "n *_"]:
-    """The weights, none so small that (g − z) / w is lost in round-off: as certain as the most certain
-    points are taken to be."""
+    """The weights, floored at a share of the largest: smaller ones would make (g − z) / w round-off."""
     return jnp.maximum(weights, share * jnp.max(weights))

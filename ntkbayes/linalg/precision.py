@@ -1,4 +1,4 @@
-"""float64: asked for, required of what users give, and kept by pickle."""
+"""float64: required of JAX and of what users pass, and preserved by pickle."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -28,13 +28,12 @@ def require_float64_values(what: str, values: Any) -> None:
 
 
 def require_precision(what: str, function: Callable[..., Any], *arguments: Any) -> None:
-    """Traces function(*arguments), arrays or their shapes, and looks for a step that drops digits.
+    """Trace function(*arguments), arrays or their shapes, and refuse any step that drops digits.
 
-    Precision is that of the narrowest argument: a network may have parameters in float32.
+    The required precision is that of the narrowest argument: parameters may be float32.
 
     Raises:
-        PrecisionError: floats of that precision go into a step, and narrower ones come out; or the
-            result is narrower.
+        PrecisionError: a step, or the whole function, returns floats narrower than that.
     """
     bits = min(filter(None, map(_bits, jax.tree.leaves(arguments))))
     program = jax.make_jaxpr(lambda *given: function(*given))(
@@ -46,7 +45,7 @@ def require_precision(what: str, function: Callable[..., Any], *arguments: Any) 
 
 
 def _narrowed(jaxpr: Jaxpr, bits: int) -> Iterator[np.dtype]:
-    """What floats of so many bits are rounded to, step by step."""
+    """The narrower types that floats of `bits` are rounded to, step by step."""
     for equation in jaxpr.eqns:
         bodies = list(jaxprs_in_params(equation.params))
         for body in bodies:
@@ -60,26 +59,26 @@ def _narrower(atoms: Sequence[Any], bits: int) -> Iterator[np.dtype]:
 
 
 def _bits(value: Any) -> int:
-    """Of a float's precision; 0 for what is no float."""
+    """Bits of a float; 0 for other values."""
     dtype = getattr(value, "dtype", None)
     if dtype is None or not jnp.issubdtype(dtype, jnp.floating):
         return 0
     return jnp.finfo(dtype).bits
 
 
-def _too_narrow(what: str, found: np.dtype, bits: int) -> str:
+def _too_narrow(what: str, dtype: np.dtype, bits: int) -> str:
     return (
-        f"{what} computes in {found}, though it is given float{bits}: the digits dropped there are lost "
-        f"to all that follows. Remove the dtype or the cast that says {found}, or make it float{bits}"
+        f"{what} computes in {dtype} on float{bits} inputs, and the dropped digits cannot be recovered. "
+        f"Remove the dtype or cast to {dtype}, or make it float{bits}"
     )
 
 
 class Portable:
-    """Pickled and copied with its arrays as they are, whatever JAX is set to on either side. Of itself
-    JAX makes float32 of the float64 arrays that it unpickles before it is switched to float64."""
+    """Pickled and copied with its arrays unchanged, for any setting of JAX on either side. JAX by itself
+    turns float64 arrays into float32 if they are unpickled before float64 is switched on."""
 
     def __getstate__(self) -> dict[str, Any]:
-        shared: dict[int, _Held] = {}  # what the object holds twice is pickled once
+        shared: dict[int, _Held] = {}  # an array held twice is pickled once
         return jax.tree.map(lambda leaf: _held(leaf, shared), vars(self))
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -88,7 +87,7 @@ class Portable:
 
 
 class _Held:
-    """An array of JAX's as NumPy's."""
+    """A JAX array as a NumPy array."""
 
     def __init__(self, array: jax.Array):
         self.array = np.asarray(array)

@@ -1,6 +1,6 @@
-"""Preconditioners for training with a kernel that many initial functions share.
+"""Preconditioners for training many initial functions with one kernel.
 
-At some logits, mostly the centre of the law, with P = Θ/ridge and W the likelihood's curvature there.
+P = Θ/ridge, and W is the likelihood's curvature at given logits, mostly the centre of the law.
 """
 
 import abc
@@ -21,20 +21,20 @@ RowStack = Float[Array, "draws classes n"]
 
 
 class Preconditioner(eqx.Module):
-    """Σ = (P⁻¹ + W)⁻¹, the posterior covariance at the centre of the law, or an approximation."""
+    """Σ = (P⁻¹ + W)⁻¹, the posterior covariance at those logits, or an approximation."""
 
     @property
     def reach(self) -> float:
-        """The factor by which residuals fall before z ≠ P⁻¹ v, by round-off, has to be made good."""
+        """The factor by which residuals fall before round-off in z = P⁻¹ v calls for a restart."""
         return 0.0
 
     @abc.abstractmethod
     def apply(self, gradients: Draws, project: Callable) -> tuple[Draws, Draws]:
-        """v ≈ Σ g and z = P⁻¹ v: a step in f, and the one in a that causes it."""
+        """v ≈ Σ g and z = P⁻¹ v: a step in f, and the step in a that causes it."""
 
 
 class RowPreconditioner(Preconditioner):
-    """One made of triangles, whose right-hand sides are rows, between projections."""
+    """A preconditioner from triangular factors, with rows as right-hand sides, between projections."""
 
     def apply(self, gradients: Draws, project: Callable) -> tuple[Draws, Draws]:
         v, z = self.apply_rows(project(gradients).transpose(0, 2, 1))
@@ -42,12 +42,12 @@ class RowPreconditioner(Preconditioner):
 
     @abc.abstractmethod
     def apply_rows(self, gradients: RowStack) -> tuple[RowStack, RowStack]:
-        """v and z, of gradients that are projected."""
+        """v and z for projected gradients."""
 
 
 class SharedPreconditioner(RowPreconditioner):
-    """(P_s⁻¹ + diag w)⁻¹ ⊗ I_C where the outputs share P_s, by the factor of I + √w P_s √w: applied at
-    the cost of one product."""
+    """(P_s⁻¹ + diag w)⁻¹ ⊗ I_C for outputs that share P_s, from the factor of I + √w P_s √w: costs one
+    product to apply."""
 
     weights: Float[Array, " n"]
     factor: Triangle
@@ -80,7 +80,7 @@ _triangle = eqx.filter_jit(triangle)
 
 
 class CoupledPreconditioner(Preconditioner):
-    """Σ itself, where the outputs are coupled."""
+    """Σ itself, for coupled outputs."""
 
     covariance: CoupledBlock
     curvature: Curvature
@@ -96,7 +96,7 @@ class CoupledPreconditioner(Preconditioner):
 
 
 class SurrogatePreconditioner(Preconditioner):
-    """z by way of an operator's surrogate, v by a product with the operator."""
+    """z from an operator's surrogate, v by a product with the operator."""
 
     gram: Block
     surrogate: Preconditioner

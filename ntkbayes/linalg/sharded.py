@@ -1,6 +1,6 @@
 """Cholesky factors of matrices whose rows are spread over devices.
 
-A device holds its share of the factor, and passing through, b columns of all rows.
+A device holds its share of the factor, and temporarily b columns of all rows.
 """
 
 import equinox as eqx
@@ -17,11 +17,11 @@ from ntkbayes.linalg.halves import Columns, Half, Halves, Rows
 from ntkbayes.linalg.triangular import BlockedTriangle
 
 _BY_ROWS = PartitionSpec(AXIS, None)
-_COLUMNS = 512  # the most that pass through at a time
+_COLUMNS = 512  # b, at most
 
 
 def require_shares(num_points: int) -> None:
-    """Raises ConfigurationError if the points cannot be divided among the devices, in blocks of rows."""
+    """Raises ConfigurationError unless the points divide evenly among the devices in blocks of rows."""
     shares = num_shares()
     if shares == 1:
         return
@@ -36,15 +36,15 @@ def require_shares(num_points: int) -> None:
 
 
 def _columns_at_a_time(share: int) -> int:
-    """The largest divisor of a share that is not too large."""
+    """b: the largest divisor of a share up to `_COLUMNS`."""
     return next(size for size in range(min(share, _COLUMNS), 0, -1) if share % size == 0)
 
 
 class ShardedTriangle(eqx.Module):
-    """A lower triangular matrix L, n × n, its rows spread over devices.
+    """A lower triangular matrix L, n × n, with rows spread over devices.
 
-    A factor takes 2n³ operations, six times as many as on one device, shared by all: every device
-    updates all columns of its rows, for they are updated in place. Solves are as on one device.
+    Factoring takes 2n³ operations in total, six times those on one device: every device updates all
+    columns of its rows, in place. Solves cost the same as on one device.
 
     Attributes:
         lower: L.
@@ -63,8 +63,8 @@ class ShardedTriangle(eqx.Module):
         shift: Float[Array, "*n"] | float = 0.0,
         dtype: DTypeLike | None = None,
     ) -> "ShardedTriangle":
-        """As `BlockedTriangle.factor`, from the left to the right: each step takes b columns and takes
-        their products off from all that follow."""
+        """As `BlockedTriangle.factor`, right-looking: each step factors b columns, and subtracts their
+        products from all columns that follow."""
         size = gram.shape[0]
         share = size // num_shares()
         width = _columns_at_a_time(share)
@@ -119,17 +119,17 @@ class ShardedTriangle(eqx.Module):
         return -jnp.sum(jnp.log(diagonals), dtype=float)
 
     def solve(self, v: Columns) -> Columns:
-        """L⁻¹ v, in the precision of L, as v is."""
+        """L⁻¹ v, computed in the precision of L, returned in that of v."""
         width = self.inverses.shape[-1]
 
         def local(lower: Array, inverses: Array, left: Array) -> Array:
             mine = _Mine(len(left), width)
 
             def advance(k: Array, state: tuple[Array, Array]) -> tuple[Array, Array]:
-                left, found = state
+                left, solution = state
                 solved = inverses[k] @ mine.block(left, k)
                 column = jax.lax.dynamic_slice_in_dim(lower, k * width, width, axis=1)
-                return left - column @ solved, mine.put(found, solved, k)
+                return left - column @ solved, mine.put(solution, solved, k)
 
             done = jax.lax.fori_loop(0, len(inverses), advance, (left, jnp.zeros_like(left)))
             return done[1]
@@ -143,11 +143,11 @@ class ShardedTriangle(eqx.Module):
         def local(lower: Array, inverses: Array, right: Array) -> Array:
             mine = _Mine(len(right), width)
 
-            def advance(i: Array, found: Array) -> Array:
+            def advance(i: Array, solution: Array) -> Array:
                 k = len(inverses) - 1 - i
                 column = jax.lax.dynamic_slice_in_dim(lower, k * width, width, axis=1)
-                known = jax.lax.psum(column.T @ found, AXIS)
-                return mine.put(found, inverses[k].T @ (mine.block(right, k) - known), k)
+                known = jax.lax.psum(column.T @ solution, AXIS)
+                return mine.put(solution, inverses[k].T @ (mine.block(right, k) - known), k)
 
             return jax.lax.fori_loop(0, len(inverses), advance, jnp.zeros_like(right))
 
@@ -158,7 +158,7 @@ class ShardedTriangle(eqx.Module):
         return self.solve_transposed(self.solve(v.T)).T
 
     def scaled_inverse(self, scale: Float[Array, " n"]) -> Square:
-        """diag(scale) (L Lᵀ)⁻¹ diag(scale), its rows spread likewise."""
+        """diag(scale) (L Lᵀ)⁻¹ diag(scale), with rows spread as those of L."""
         scaling = by_rows(jnp.diag(scale.astype(self.dtype)))
         return scale.astype(self.dtype)[:, None] * self.solve_transposed(self.solve(scaling))
 
@@ -183,13 +183,13 @@ class _Mine(eqx.Module):
         return (begin >= 0) & (begin < self.share), jnp.clip(begin, 0, self.share - self.width)
 
     def block(self, rows: Array, k: Array) -> Array:
-        """Block k, from whoever holds it."""
+        """Block k, from the device that holds it."""
         mine, begin = self._place(k)
         held = jax.lax.dynamic_slice_in_dim(rows, begin, self.width)
         return jax.lax.psum(jnp.where(mine, held, 0), AXIS)
 
     def put(self, rows: Array, block: Array, k: Array) -> Array:
-        """The rows with block k in its place, if it is one of them."""
+        """The rows with block k set, if this device holds it."""
         mine, begin = self._place(k)
         return jnp.where(mine, jax.lax.dynamic_update_slice_in_dim(rows, block, begin, 0), rows)
 

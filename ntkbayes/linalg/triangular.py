@@ -12,27 +12,27 @@ from ntkbayes.linalg.halves import Columns, Half, Rows
 
 
 def factor_dtype(dtype: DTypeLike) -> np.dtype:
-    """float32 or float64, as a setting of methods.
+    """Validate a method's `factor_dtype`: float32 or float64.
 
     Raises:
         ConfigurationError: it is neither.
     """
     try:
-        found = np.dtype(dtype)
+        precision = np.dtype(dtype)
     except TypeError:
-        found = None
-    if found not in (np.float32, np.float64):
+        precision = None
+    if precision not in (np.float32, np.float64):
         raise ConfigurationError(
             f"factor_dtype must be float32 or float64, the precision of factors; got {dtype!r}"
         )
-    return found
+    return precision
 
 
 class BlockedTriangle(eqx.Module):
     """A lower triangular matrix L, n × n, by halves.
 
     Attributes:
-        lower: L, with the blocks on its diagonal inverted.
+        lower: L, with its diagonal blocks inverted.
     """
 
     lower: Half
@@ -49,8 +49,8 @@ class BlockedTriangle(eqx.Module):
         """L with L Lᵀ = diag(scale) gram diag(scale) + diag(shift): n³/3 operations.
 
         Args:
-            gram: positive definite; a matrix of which only the lower half is read, or that half.
-            dtype: of L, and of the products with it; by default that of gram.
+            gram: positive definite; a matrix, whose upper half is not read, or its lower half.
+            dtype: of L, and of products with it; by default that of gram.
         """
         half = halves.lower_half(gram, scale=scale, shift=shift, dtype=dtype)
         return cls(halves.factor(half, halves.inverted))
@@ -66,21 +66,21 @@ class BlockedTriangle(eqx.Module):
         return -jnp.sum(jnp.log(inverses), dtype=float)
 
     def solve(self, v: Columns) -> Columns:
-        """L⁻¹ v, in the precision of L, as v is."""
+        """L⁻¹ v, computed in the precision of L, returned in that of v."""
         return halves.solve(self.lower, v.astype(self.dtype)).astype(v.dtype)
 
     def solve_transposed(self, v: Columns) -> Columns:
-        """L⁻ᵀ v, in the precision of L, as v is."""
+        """L⁻ᵀ v, likewise."""
         return halves.solve_transposed(self.lower, v.astype(self.dtype)).astype(v.dtype)
 
     def solve_gram_rows(self, v: Rows) -> Rows:
-        """v (L Lᵀ)⁻¹, in the precision of L, as v is."""
+        """v (L Lᵀ)⁻¹, likewise."""
         return halves.solve_gram_rows(self.lower, v.astype(self.dtype)).astype(v.dtype)
 
     def scaled_inverse(self, scale: Float[Array, " n"]) -> Half:
-        """diag(scale) (L Lᵀ)⁻¹ diag(scale), its lower half: 2n³/3 operations."""
+        """The lower half of diag(scale) (L Lᵀ)⁻¹ diag(scale): 2n³/3 operations."""
         return halves.scaled(self.gram_inverse(), scale.astype(self.dtype))
 
     def gram_inverse(self) -> Half:
-        """(L Lᵀ)⁻¹, its lower half: 2n³/3 operations."""
+        """The lower half of (L Lᵀ)⁻¹: 2n³/3 operations."""
         return halves.inverse_gram(self.lower)

@@ -266,5 +266,5 @@ def test_data_that_are_none_are_refused():
     data = gpx.Dataset(X=jnp.asarray(X), y=None)
     with pytest.raises(DataError, match="one of X and y"):
         from_gpjax(data)
-    with pytest.raises(DataError, match="no probabilities"):
+    with pytest.raises(DataError, match="not probabilities"):
         from_gpjax(gpx.Dataset(X=jnp.asarray(X), y=jnp.full((9, 1), 2.0)), class_names=["a", "b"])

@@ -64,7 +64,7 @@ def test_the_kernel_of_a_finite_network_is_refused():
     network = nb.networks.mlp(depth=1, activation="erf", width=4, num_outputs=3)
     params = network.init(jax.random.key(0), jnp.asarray(FEATURES))
     prior = nb.NTKPrior(last_layer(EmpiricalKernel(network, params)), ridge=1.0)
-    with pytest.raises(ConfigurationError, match="not known for a finite network"):
+    with pytest.raises(ConfigurationError, match="unknown for a finite network"):
         prior.gram(FEATURES)
 
 

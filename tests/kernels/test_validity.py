@@ -49,7 +49,7 @@ NONE = {
     "sigmoid": (
         lambda: lambda a, b: jnp.tanh(a @ b.T - 1),
         NotPositiveDefiniteError,
-        "no covariance",
+        "not a covariance",
     ),
     "not finite": (lambda: lambda a, b: jnp.log(squares(a, b)), ConfigurationError, "is -inf"),
     "of the batch": (

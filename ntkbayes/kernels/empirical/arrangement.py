@@ -1,7 +1,7 @@
 """The inputs of a linear layer as G × T × K, and its outputs as G × T × O.
 
-So arranged, a layer is G matrix products: y_gt = a_gt W_g, with G groups, T positions that share a
-weight, K inputs and O outputs.
+In this arrangement a layer is G matrix products y_gt = a_gt W_g, with G groups, T positions that share
+a weight, K inputs and O outputs.
 """
 
 import itertools
@@ -18,12 +18,12 @@ Atom = Var | Literal
 
 
 def aval(atom: Atom) -> Any:
-    """What is known of a value before it is: its `shape`, `size` and `dtype`."""
+    """The abstract value: `shape`, `size` and `dtype`."""
     return atom.aval
 
 
 def arrange_inputs(equation: JaxprEqn, a: Array, side: int) -> Float[Array, "groups t inputs"]:
-    """The operand that meets the weight, as G × T × K."""
+    """The operand multiplied by the weight, as G × T × K."""
     if equation.primitive.name == "conv_general_dilated":
         return _patches(equation, a)
     contract, batch = (axes[1 - side] for axes in equation.params["dimension_numbers"])
@@ -33,7 +33,7 @@ def arrange_inputs(equation: JaxprEqn, a: Array, side: int) -> Float[Array, "gro
 
 
 def arrange_signals(equation: JaxprEqn, side: int) -> Callable[[Array], Array]:
-    """How a result of the equation becomes G × T × O."""
+    """A function that brings results of the equation into the form G × T × O."""
     if equation.primitive.name == "conv_general_dilated":
         batch, channel, *space = equation.params["dimension_numbers"].out_spec
         groups = equation.params["feature_group_count"]
@@ -57,10 +57,10 @@ def arrange_signals(equation: JaxprEqn, side: int) -> Callable[[Array], Array]:
 
 
 def _patches(equation: JaxprEqn, a: Array) -> Float[Array, "groups positions inputs"]:
-    """What each position of a convolution sees of its input.
+    """The patch of the input that each position of a convolution sees.
 
-    Slices of the input, one for each entry of the window: copies, where the convolution with an
-    identity that `jax.lax.conv_general_dilated_patches` makes would be arithmetic.
+    Made by slicing, one slice per entry of the window: mere copies, where
+    `jax.lax.conv_general_dilated_patches` would convolve with an identity.
     """
     options = equation.params
     numbers = options["dimension_numbers"]

@@ -1,13 +1,13 @@
-"""What each parameter adds to an empirical NTK, and what that costs.
+"""What each parameter adds to an empirical NTK, and at what cost.
 
 Θ(x, x') is a sum over parameters of ⟨∂f_c/∂W, ∂f'_d/∂W⟩. For a layer (`structure`) with inputs a and
-signals δ this is Σ_ts (a_t · a'_s)(δ_ct · δ'_ds), and there are two ways to it:
+signals δ this is Σ_ts (a_t · a'_s)(δ_ct · δ'_ds), computed in one of two ways:
 
-- `Grams`: the Gram of the inputs times the Gram of the signals, entry by entry;
-- `Gradients`: each point's gradient Σ_t a_t ⊗ δ_ct, then their inner products.
+- `Grams`: the elementwise product of the Gram of the inputs and the Gram of the signals;
+- `Gradients`: the gradients Σ_t a_t ⊗ δ_ct per point, then their inner products.
 
-The first wins when positions are few and weights large, as in perceptrons, the second in
-convolutions of large images. Everything else goes by its explicit `Jacobian`.
+The first is cheaper with few positions and large weights, as in perceptrons, the second for
+convolutions on large images. All other parameters use an explicit `Jacobian`.
 
 Shapes: n points, C logits, G groups, T positions, K inputs, O outputs of a layer.
 """
@@ -21,20 +21,20 @@ from jaxtyping import Array, Float
 
 from ntkbayes.kernels.empirical.structure import Layer
 
-# What the passes through the network find for one parameter: a layer's operands and, last, the
-# signals at its tap (C, ...); or the derivatives of the logits (C, ...) if the leaf is loose.
+# What the passes through the network yield for one parameter: a layer's operands and, last, the
+# signals at its tap (C, ...); or the derivatives of the logits (C, ...) for a loose leaf.
 Found = tuple[Array, ...]
-# What a contraction makes of that, and then needs no more than once for each point.
+# What a contraction computes from that, once per point.
 Kept = tuple[Array, ...]
 
-# Operations that a processor does while one byte comes from memory: about 5 to 12 on the CPUs and
-# GPUs of today. It only matters where two ways are nearly as good.
+# Operations per byte from memory: about 5 to 12 on today's CPUs and GPUs. It matters only where the
+# two ways are nearly equal.
 _OPERATIONS_PER_BYTE = 8
 
 
 @dataclass(frozen=True)
 class Form:
-    """Which entries of Θ are wanted: einsum subscripts of the points and logits left and right."""
+    """Which entries of Θ to compute: einsum subscripts of points and logits, left and right."""
 
     name: str
     left: str
@@ -42,11 +42,11 @@ class Form:
     result: str
 
     def entries(self, num_classes: int) -> int:
-        """Entries of the result for each pair of points."""
+        """Entries of the result per pair of points."""
         return num_classes ** (len(self.result) - len(self.points))
 
     def products(self, num_classes: int) -> int:
-        """Pairs of logits that are multiplied for each pair of points."""
+        """Pairs of logits multiplied per pair of points."""
         return num_classes ** len({self.left[1], self.right[1]})
 
     @property
@@ -62,7 +62,7 @@ DIAGONAL = Form("diagonal", "ic", "id", "icd")
 
 @dataclass(frozen=True)
 class Size:
-    """How large a task is: points left and right, pairs of them, logits, bytes of a number."""
+    """The size of a task: points left and right, pairs of points, logits, bytes per number."""
 
     form: Form
     num_points: int
@@ -72,21 +72,21 @@ class Size:
 
 
 class Contraction(abc.ABC):
-    """One way to the share of one or two leaves. Numbers are floats, not bytes."""
+    """One way to compute the share of one or two leaves in Θ. Sizes count floats, not bytes."""
 
     how: str
 
     @abc.abstractmethod
     def operations(self, size: Size) -> int:
-        """Additions and multiplications, besides those of the forward and backward passes."""
+        """Additions and multiplications, without those of the forward and backward passes."""
 
     @abc.abstractmethod
     def kept(self, num_classes: int) -> int:
-        """Numbers in what is kept of each point."""
+        """Size of `Kept` per point."""
 
     @abc.abstractmethod
     def scratch(self, form: Form, num_classes: int) -> int:
-        """Numbers in temporary arrays for each pair of points."""
+        """Size of temporary arrays per pair of points."""
 
     @abc.abstractmethod
     def moved(self, size: Size) -> int:
@@ -94,27 +94,27 @@ class Contraction(abc.ABC):
 
     @abc.abstractmethod
     def found(self, num_classes: int) -> int:
-        """Numbers in what is found of each point."""
+        """Size of `Found` per point."""
 
     @abc.abstractmethod
     def keep(self, found: Found) -> Kept:
-        """What the contraction needs of one point."""
+        """`Kept` from `Found`, for one point."""
 
     def waits(self, num_classes: int) -> bool:
-        """Whether holding what is found, until its turn comes, takes less than what is kept."""
+        """Whether to hold `Found` until the contraction begins, as it takes no more than `Kept`."""
         return self.found(num_classes) <= self.kept(num_classes)
 
     @abc.abstractmethod
     def share(self, form: Form, left: Kept, right: Kept) -> Array:
-        """What the leaves add to the form's entries between the points left and right."""
+        """What the leaves add to the form's entries between left and right points."""
 
     def cost(self, size: Size) -> int:
-        """Operations, and the time that memory takes expressed in operations."""
+        """Operations, plus memory traffic in units of operations."""
         return self.operations(size) + _OPERATIONS_PER_BYTE * size.itemsize * self.moved(size)
 
 
 class Explicit(Contraction):
-    """Derivatives of every logit by every entry of the parameters, and their inner products."""
+    """Derivatives of every logit with respect to every parameter, and their inner products."""
 
     def scratch(self, form: Form, num_classes: int) -> int:
         return form.entries(num_classes)
@@ -177,7 +177,7 @@ class Gradients(Explicit):
         *operands, deltas = found
         signals = self.layer.signals(deltas)
         classes, groups, positions, outputs = signals.shape
-        # In the order (C O, T) × (T, K) for each group the result needs no rearrangement.
+        # Per group as (C O, T) × (T, K), so that the result needs no rearrangement.
         rows = signals.transpose(1, 0, 3, 2).reshape(groups, classes * outputs, positions)
         columns = self.layer.activations((*operands,))
         gradients = jax.lax.dot_general(rows, columns, (((2,), (1,)), ((0,), (0,))))
@@ -187,7 +187,7 @@ class Gradients(Explicit):
 
 @dataclass(frozen=True)
 class Grams(Contraction):
-    """The Gram of a layer's inputs, entry by entry times the Gram of its signals."""
+    """The elementwise product of the Gram of a layer's inputs and the Gram of its signals."""
 
     layer: Layer
     how = "input Gram ∘ signal Gram"
@@ -235,7 +235,7 @@ class Grams(Contraction):
             return inputs[spread] * signals
 
         def meet(total: Array, at: Kept) -> tuple[Array, None]:
-            """One position of the left points with all of the right: T times less scratch."""
+            """One position on the left against all on the right: T times less scratch."""
             a, delta = at
             inputs = jnp.einsum(f"{i}gk,{j}gsk->gs{form.points}", a, b)
             signals = jnp.einsum(f"{form.left}go,{form.right}gso->gs{form.result}", delta, epsilon)
@@ -253,7 +253,7 @@ class Grams(Contraction):
 
 
 def choices(layer: Layer) -> tuple[Grams | Gradients, ...]:
-    """The ways to the share of a layer."""
+    """The ways to compute the share of a layer."""
     return Grams(layer), Gradients(layer)
 
 

@@ -1,14 +1,13 @@
 """The empirical NTK Θ(x, x') = J(x; θ) J(x'; θ)ᵀ of any network at given parameters.
 
-The Jacobian is not formed where the network's structure makes that unnecessary: the share of a
-linear layer follows from its inputs and the signals back-propagated to its output. The layers are
-found from what the network computes (`structure`), each by the cheaper of two contractions
-(`contractions`), one layer after the other where memory allows all points at once, and otherwise in
-blocks of points that keep to a bound on memory (`plan`). Where there is no structure explicit
-derivatives take over, so that the result is exact for every network.
+The Jacobian is formed only where the network has no structure to exploit: the share of a linear layer
+follows from its inputs and the signals back-propagated to its output. Layers are detected in the traced
+network (`structure`), and each uses the cheaper of two contractions (`contractions`). They run one layer
+after the other if memory holds all points, else in blocks of points within a memory bound (`plan`). All
+other parameters use explicit derivatives, so the result is exact for every network.
 
-A faster relative of these sums is Novak, Sohl-Dickstein & Schoenholz, "Fast finite width neural
-tangent kernel" (2022), who add structure within layers; here it is looked for between positions.
+Cf. Novak, Sohl-Dickstein & Schoenholz, "Fast finite width neural tangent kernel" (2022), who exploit
+structure within layers; this module exploits it between positions.
 
 Shapes: n points, C logits.
 """
@@ -40,19 +39,19 @@ from ntkbayes.networks import Network, Params, require_sound
 
 Features = Array | np.ndarray
 
-_WORTH_HALVING = 16  # points: of fewer, three small products take as long as a whole one
+_WORTH_HALVING = 16  # points: with fewer, three small products take as long as a whole one
 
 
 class EmpiricalNTK(Portable, eqx.Module):
-    """Θ(x, x') = J(x; θ) J(x'; θ)ᵀ, a C × C block for each pair of points.
+    """Θ(x, x') = J(x; θ) J(x'; θ)ᵀ, a C × C block per pair of points.
 
-    All forms have the precision of parameters and features, and may be used under `jax.jit` and
-    under `jax.vmap` over the parameters. x2 = None stands for x2 = x1.
+    All forms have the precision of parameters and features, and work under `jax.jit` and under
+    `jax.vmap` over the parameters. x2 = None stands for x2 = x1.
 
     Attributes:
         network, params: what is differentiated, and where.
-        max_bytes: bound on temporary arrays and inputs together, excluding the result (for each member
-            where parameters are vmapped). Less memory may mean more passes through the network.
+        max_bytes: bound on temporary arrays plus inputs, excluding the result (per member where
+            parameters are vmapped). Less memory may cost more passes through the network.
 
     Raises:
         ConfigurationError: a single pair of points needs more than `max_bytes`; or network,
@@ -73,11 +72,11 @@ class EmpiricalNTK(Portable, eqx.Module):
     def class_diagonal(
         self, x1: Features, x2: Features | None = None
     ) -> Float[Array, "n1 n2 classes"]:
-        """Θ for each logit with itself: entry [i, j, c] is that of `full` at [i, j, c, c]."""
+        """Θ of each logit with itself: entry [i, j, c] is entry [i, j, c, c] of `full`."""
         return self._evaluate(CLASS_DIAGONAL, x1, x2)
 
     def traced(self, x1: Features, x2: Features | None = None) -> Float[Array, "n1 n2"]:
-        """The mean of `class_diagonal` over classes: Θ_s with Θ_s ⊗ I_C nearest to Θ."""
+        """The mean of `class_diagonal` over classes: the Θ_s with Θ_s ⊗ I_C nearest to Θ."""
         return self._evaluate(TRACED, x1, x2)
 
     def diagonal(self, x: Features) -> Float[Array, "n classes classes"]:
@@ -89,18 +88,18 @@ class EmpiricalNTK(Portable, eqx.Module):
     ) -> Float[Array, "n1 classes"]:
         """Θ(x1, x2) v = J(x1) J(x2)ᵀ v: one backward pass at x2 and one forward pass at x1.
 
-        All points at once: `max_bytes` has no say here.
+        All points at once: `max_bytes` does not apply.
         """
         return _product(self, self._sound(x1), self._sound(x2), v)
 
     def plan(self, x1: Features, x2: Features | None = None, *, form: str = "full") -> Plan:
-        """What is done for each parameter, with operations and bytes; nothing is evaluated.
+        """How each parameter's share is computed, with operations and bytes; evaluates nothing.
 
         Args:
             form: "full", "class_diagonal", "traced" or "diagonal".
 
         Raises:
-            UnknownNameError: there is no such form.
+            UnknownNameError: the form is unknown.
         """
         forms = {known.name: known for known in (FULL, CLASS_DIAGONAL, TRACED, DIAGONAL)}
         if form not in forms:
@@ -112,7 +111,7 @@ class EmpiricalNTK(Portable, eqx.Module):
         return _run(self, form, self._sound(x1), None if x2 is None else self._sound(x2))
 
     def _sound(self, x: Features) -> Array:
-        """The features as an array; checked with network and parameters unless traced by JAX."""
+        """The features as an array, checked against network and parameters unless traced by JAX."""
         points = jnp.asarray(x)
         if not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((self, points))):
             require_sound(self.network, self.params, points)
@@ -135,7 +134,7 @@ def _product(ntk: EmpiricalNTK, x1: Array, x2: Array, v: Array) -> Array:
 
 
 class _Computation:
-    """One form of Θ between given points: found, planned, and run, within one trace of JAX."""
+    """One form of Θ between given points: structure, plan and run, within one JAX trace."""
 
     def __init__(self, ntk: EmpiricalNTK, form: Form, x1: Array, x2: Array | None):
         paths, tree = jax.tree_util.tree_flatten_with_path(ntk.params)
@@ -177,7 +176,7 @@ class _Computation:
     # --- through the network ---
 
     def find(self, x: Array) -> list[Found]:
-        """What is found at one point for each contraction: a forward pass and C backward ones."""
+        """`Found` at one point, per contraction: one forward and C backward passes."""
         structure, leaves = self.structure, self.leaves
 
         def tapped(
@@ -193,28 +192,28 @@ class _Computation:
             tapped, zeros, [leaves[leaf] for leaf in structure.loose], has_aux=True
         )
         deltas, jacobians = jax.vmap(pull)(jnp.eye(self.num_classes, dtype=self.dtype))
-        found = [(*given, delta) for given, delta in zip(operands, deltas, strict=True)]
-        return found + [(jacobian,) for jacobian in jacobians]
+        layers = [(*inputs, delta) for inputs, delta in zip(operands, deltas, strict=True)]
+        return layers + [(jacobian,) for jacobian in jacobians]
 
     def keep_each(self, points: Array) -> list[Kept]:
-        """What the contractions need of points that go through the network together."""
+        """`Kept` of points that go through the network together, per contraction."""
 
         def keep(x: Array) -> list[Kept]:
-            return [way.keep(found) for way, found in zip(self.ways, self.find(x), strict=True)]
+            return [way.keep(one) for way, one in zip(self.ways, self.find(x), strict=True)]
 
         return jax.vmap(keep)(points)
 
     def keep_all(self, points: Array) -> list[Kept]:
-        """The same for many points, a chunk of them at a time."""
+        """The same for many points, in chunks."""
         return _in_chunks(self.keep_each, points, self.plan.chunk)
 
     def hold(self, points: Array) -> list[Found | Kept]:
-        """The smaller of what is found and what is kept of it."""
+        """`Found` or `Kept`, whichever is smaller."""
 
         def smaller(x: Array) -> list[Found | Kept]:
             return [
-                found if way.waits(self.num_classes) else way.keep(found)
-                for way, found in zip(self.ways, self.find(x), strict=True)
+                one if way.waits(self.num_classes) else way.keep(one)
+                for way, one in zip(self.ways, self.find(x), strict=True)
             ]
 
         return jax.vmap(smaller)(points)
@@ -222,10 +221,10 @@ class _Computation:
     # --- all at once ---
 
     def run_at_once(self, x1: Array, x2: Array) -> Array:
-        """Θ in one block of 2 × 2 quarters, in the symmetric case three of them and a transpose.
+        """Θ in one block of 2 × 2 quarters; in the symmetric case, three and a transpose.
 
-        A contraction begins when the one before has ended, so that the gradients of one layer at
-        most are in memory.
+        Each contraction starts only when the previous one has ended, so that at most one layer's
+        gradients are in memory.
         """
         left = self.hold(x1)
         right = left if self.symmetric else self.hold(x2)
@@ -245,10 +244,10 @@ class _Computation:
     def keep_halves(
         self, way: Contraction, held: Found | Kept, after: list[Array]
     ) -> tuple[Kept, Kept]:
-        """What a contraction needs of the first and the last points, once `after` is there."""
+        """What a contraction needs of the first and the last points, computed after `after`."""
         half = len(held[0]) // 2
-        # XLA drops barriers before it orders operations, but has to wait for where a slice begins:
-        # at 0 and `half`, where it is moved back to should a total not be a number.
+        # XLA drops barriers before it orders operations, but has to wait for the start of a slice.
+        # That is 0 and `half` in any case: slices clamp the offset that NaN in a total would add.
         wait = sum((jnp.isnan(total.ravel()[0]).astype(jnp.int32) for total in after), jnp.int32(0))
         first = _slice(held, -wait, half)
         last = _slice(held, half + wait, len(held[0]) - half)
@@ -257,7 +256,7 @@ class _Computation:
         return first, last
 
     def _measure_at_once(self) -> int | None:
-        """Bytes of temporaries of `run_at_once`; None where there is little to gain by it."""
+        """Bytes of temporaries of `run_at_once`; None where it would gain little."""
         few = min(len(self.x1), len(self.x2)) < _WORTH_HALVING
         if few or self.form.points == "i" or not self.ways:
             return None
@@ -265,7 +264,7 @@ class _Computation:
         return peak_bytes(jax.make_jaxpr(self.run_at_once)(x1, x2))
 
     def _linear(self, function: Callable[[Array], object], point: jax.ShapeDtypeStruct) -> Linear:
-        """Temporary memory of a function of points, from programs for one and for two."""
+        """Temporary memory of a function of points, from its programs for one and for two."""
         one, two = (peak_bytes(jax.make_jaxpr(function)(_like_many(point, n))) for n in (1, 2))
         return Linear(fixed=max(0, 2 * one - two), each=two - one)
 
@@ -311,10 +310,10 @@ class _Computation:
     def run_blocks(
         self, rows: Callable[[Array], list[Kept]], columns: Callable[[Array], list[Kept]]
     ) -> Array:
-        """Block after block, from what is kept of the rows and columns that begin at a point.
+        """Block by block, with `Kept` of the rows and columns from a given point on.
 
-        Blocks at the end begin earlier rather than being smaller. In the symmetric case, blocks
-        below the diagonal are the transposes of those above.
+        The last blocks overlap the ones before rather than being smaller. In the symmetric case, blocks
+        below the diagonal are transposes of those above.
         """
         plan = self.plan
         last_row, last_column = plan.num_rows - plan.rows, plan.num_columns - plan.columns
@@ -346,14 +345,14 @@ def _mirrored(block: Array) -> Array:
 
 
 def _slice[Tree](tree: Tree, first: Array, size: int) -> Tree:
-    """`size` points from `first` on, or from the nearest place where there are as many."""
+    """`size` points from `first` on, with `first` clamped into range."""
     return jax.tree.map(
         lambda v: jax.lax.dynamic_slice_in_dim(v, first, size, allow_negative_indices=False), tree
     )
 
 
 def _in_chunks[Result](function: Callable[[Array], Result], x: Array, size: int) -> Result:
-    """function(x), `size` points at a time; the last chunk begins earlier if it has to."""
+    """function(x), `size` points at a time; the last chunk may overlap the one before."""
     if size >= len(x):
         return function(x)
 

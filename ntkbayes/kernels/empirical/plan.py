@@ -1,4 +1,4 @@
-"""How an empirical NTK is computed: the way for each parameter, and blocks that bound the memory."""
+"""How an empirical NTK is computed: a contraction per parameter, and blocks within a memory bound."""
 
 import math
 from collections.abc import Sequence
@@ -22,13 +22,13 @@ from ntkbayes.kernels.empirical.structure import Layer, Structure
 
 @dataclass(frozen=True)
 class Step:
-    """What is done for one layer or loose leaf.
+    """How the share of one layer or loose leaf is computed.
 
     Attributes:
         parameters: names of the leaves, as paths into the parameters.
-        how: the contraction chosen, in words.
-        operations: additions and multiplications of it, besides the passes through the network.
-        bytes_held: from the passes through the network on, for the points held at one time.
+        how: the contraction, in words.
+        operations: its additions and multiplications, without the passes through the network.
+        bytes_held: after the passes through the network, for the points held at one time.
         bytes_of_scratch: temporary arrays while one block is contracted.
     """
 
@@ -45,14 +45,14 @@ class Plan:
 
     Attributes:
         form: "full", "class_diagonal", "traced" or "diagonal".
-        steps: one for each layer or loose leaf.
-        unused: names of the parameters without influence on the logits.
+        steps: one per layer or loose leaf.
+        unused: names of parameters without influence on the logits.
         num_rows, num_columns: points of x1 and of x2.
         rows, columns: points of x1 and of x2 in one block of the result.
         chunk: points that go through the network at one time.
-        at_once: whether there is but one block, and the gradients of a layer are formed when its
-            turn comes.
-        holds_all: whether signals of all points are held, or found again for each block.
+        at_once: whether there is a single block, and each layer's gradients are formed only for its own
+            contraction.
+        holds_all: whether the signals of all points are held, rather than recomputed per block.
         num_bytes: predicted peak of temporaries and inputs, excluding the result.
         max_bytes: its bound.
     """
@@ -83,7 +83,7 @@ class Plan:
             "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
             for row in table
         ]
-        held = "signals of all points held" if self.holds_all else "signals found for each block"
+        held = "signals of all points held" if self.holds_all else "signals recomputed per block"
         return "\n".join(
             [
                 f"{self.form} NTK of {self.num_rows} × {self.num_columns} points "
@@ -121,7 +121,7 @@ class Linear:
 
 @dataclass(frozen=True)
 class Task:
-    """What is to be computed: a form between n1 and n2 points, or of n1 points with themselves."""
+    """What to compute: a form between n1 and n2 points, or of n1 points with themselves."""
 
     form: Form
     num_rows: int
@@ -141,7 +141,7 @@ class Task:
 
 
 def choose(structure: Structure, leaf_sizes: Sequence[int], task: Task) -> tuple[Contraction, ...]:
-    """The cheapest way to the share of each layer and loose leaf."""
+    """The cheapest contraction for each layer and loose leaf."""
 
     def cheapest(layer: Layer) -> Contraction:
         return min(choices(layer), key=lambda way: way.cost(task.size))
@@ -167,15 +167,14 @@ def make_plan(
     num_bytes_given: int,
     max_bytes: int,
 ) -> Plan:
-    """Blocks as large as the bound on memory allows.
+    """The plan with the largest blocks within the memory bound.
 
     Args:
-        passes: memory of the passes through the network, with what is kept of their points.
-        at_once: memory of the computation in one block, layer after layer; None if that is not for
-            this task.
+        passes: memory of the passes through the network, including what is kept of their points.
+        at_once: memory of the computation in one block, layer by layer; None if it does not apply.
         names: of the leaves.
         num_bytes_given: bytes of the inputs.
-        max_bytes: bound on temporaries and inputs together.
+        max_bytes: bound on temporaries plus inputs.
 
     Raises:
         ConfigurationError: one point against one other needs more than `max_bytes`.
@@ -189,10 +188,10 @@ def make_plan(
     )
     blocks = _choose_blocks(task, needs, max_bytes - num_bytes_given)
     if blocks is None:
-        least = _Blocks(1, 1, 1, False, False).num_bytes(task, needs) + num_bytes_given
+        smallest = _Blocks(1, 1, 1, False, False).num_bytes(task, needs) + num_bytes_given
         raise ConfigurationError(
             f"max_bytes is {max_bytes}, but the {task.form.name} NTK of a single pair of points "
-            f"needs {least} bytes; raise max_bytes, or use EmpiricalNTK.product"
+            f"needs {smallest} bytes; raise max_bytes, or use EmpiricalNTK.product"
         )
     num_held, pairs = blocks.points_held(task), blocks.pairs(task)
 
@@ -227,7 +226,7 @@ def make_plan(
 
 @dataclass(frozen=True)
 class _Needs:
-    """Bytes: kept of each point, scratch for each pair, and `passes` and `at_once` as above."""
+    """Bytes: held per point, scratch per pair, and `passes` and `at_once` as for `make_plan`."""
 
     held: int
     scratch: int
@@ -256,7 +255,7 @@ class _Blocks:
         return self.rows if task.form.points == "i" else self.rows * self.columns
 
     def num_bytes(self, task: Task, needs: _Needs) -> int:
-        """Passes and contractions come one after the other, so the larger of them counts."""
+        """Peak bytes. Passes and contractions alternate, so the larger of the two counts."""
         if self.at_once:
             assert needs.at_once is not None
             return needs.at_once
@@ -264,25 +263,26 @@ class _Blocks:
         return self.points_held(task) * needs.held + max(passing, contracting)
 
 
-_FEW = 8  # points: smaller blocks than this are slow enough to find signals again instead
+_FEW = 8  # points: below this, recomputing signals beats smaller blocks
 
 
 def _choose_blocks(task: Task, needs: _Needs, available: int) -> _Blocks | None:
-    """The largest blocks that fit into the memory available, if any do."""
+    """The largest blocks that fit into the available memory; None if none fit."""
 
     def fits(blocks: _Blocks) -> bool:
         return blocks.num_bytes(task, needs) <= available
 
-    def largest(holds_all: bool, least: int) -> _Blocks | None:
-        most = max(task.num_rows, task.num_columns)
-        for parts in _doubling(most):
+    longest = max(task.num_rows, task.num_columns)
+
+    def largest(holds_all: bool, min_points: int) -> _Blocks | None:
+        for parts in _doubling(longest):
             rows, columns = -(-task.num_rows // parts), -(-task.num_columns // parts)
-            if min(rows, columns) < min(least, task.num_rows, task.num_columns):
+            if min(rows, columns) < min(min_points, task.num_rows, task.num_columns):
                 break
-            through = most if holds_all else max(rows, columns)
+            through = longest if holds_all else max(rows, columns)
             for chunk in (-(-through // pieces) for pieces in _doubling(through)):
                 blocks = _Blocks(rows, columns, chunk, False, holds_all)
-                if chunk >= min(least, through) and fits(blocks):
+                if chunk >= min(min_points, through) and fits(blocks):
                     return blocks
         return None
 
@@ -290,16 +290,15 @@ def _choose_blocks(task: Task, needs: _Needs, available: int) -> _Blocks | None:
         sizes = (-(-task.num_rows // parts) for parts in _doubling(task.num_rows))
         blocks = (_Blocks(size, size, size, False, False) for size in sizes)
         return next(filter(fits, blocks), None)
-    most = max(task.num_rows, task.num_columns)
-    whole = _Blocks(task.num_rows, task.num_columns, most, at_once=True, holds_all=True)
+    whole = _Blocks(task.num_rows, task.num_columns, longest, at_once=True, holds_all=True)
     if needs.at_once is not None and fits(whole):
         return whole
     return largest(True, _FEW) or largest(False, 1) or largest(True, 1)
 
 
-def _doubling(most: int) -> list[int]:
-    """1, 2, 4, … and at last `most`."""
-    return [2**k for k in range(most.bit_length()) if 2**k < most] + [most]
+def _doubling(end: int) -> list[int]:
+    """1, 2, 4, … up to `end`, inclusive."""
+    return [2**k for k in range(end.bit_length()) if 2**k < end] + [end]
 
 
 # --- memory of a program -------------------------------------------------------------------------
@@ -309,7 +308,7 @@ _PRODUCTS = ("dot_general", "conv_general_dilated")  # XLA may copy operands int
 
 
 def peak_bytes(program: ClosedJaxpr) -> int:
-    """The most that a program's values, excluding its arguments, occupy at once."""
+    """Peak memory of a program's values, excluding its arguments."""
     return _peak(program.jaxpr)
 
 
@@ -337,7 +336,7 @@ def _peak(jaxpr: Jaxpr) -> int:
 
 
 def _copies(product: JaxprEqn) -> int:
-    """Copies of the operands: one, or two where a product is many products of slices."""
+    """Copies of the operands: one, or two for batched matrix products."""
     dimensions = product.params["dimension_numbers"]
     return 2 if product.primitive.name == "dot_general" and dimensions[1][0] else 1
 

@@ -1,17 +1,16 @@
-"""Linear layers, found in what a network computes at one point.
+"""Detection of linear layers in the traced computation of a network at one point.
 
-A *layer* is a parameter W that enters once, and linearly: y = a W, with a free of W. Every matrix
-product and every convolution is of this form when its W comes from one leaf of the parameters by
-rearranging entries and multiplying by a number. Its Jacobian then needs no gradient with respect
-to W: it is ∂f_c/∂W = Σ_t a_t ⊗ δ_ct, with a_t the inputs of the layer and δ_ct = ∂f_c/∂y_t its
-back-propagated signals, one for each of the T positions that share W (pixels, tokens; T = 1 in a
-perceptron). A bias added to y is one more row of W, whose input is constant.
+A *layer* is a parameter W that enters once and linearly: y = a W, where a does not depend on W. A matrix
+product or convolution has this form if its W is one leaf of the parameters up to rearranged entries and
+a scalar factor. Its Jacobian needs no gradient with respect to W: ∂f_c/∂W = Σ_t a_t ⊗ δ_ct, with a_t the
+layer's inputs and δ_ct = ∂f_c/∂y_t its back-propagated signals, one per position t of the T that share W
+(pixels, tokens; T = 1 in a perceptron). A bias added to y is one more row of W with constant input.
 
-What is not of this form is *loose*: weights used twice or inside loops, scales of normalisations,
-embeddings, and everything inside functions with a derivative rule of their own.
+All other leaves are *loose*: weights used twice or inside loops, scales of normalisations, embeddings,
+and everything inside functions with a custom derivative rule.
 
-Shapes: G groups (of a grouped convolution, or batch dimensions that W has too; mostly 1),
-T positions, K inputs and O outputs of a layer, C logits.
+Shapes: G groups (of a grouped convolution, or batch dimensions of W; mostly 1), T positions, K inputs
+and O outputs of a layer, C logits.
 """
 
 from collections import Counter
@@ -27,7 +26,7 @@ from jaxtyping import Array, Float
 
 from ntkbayes.kernels.empirical.arrangement import Atom, arrange_inputs, arrange_signals, aval
 
-Scales = tuple[tuple[str, Atom], ...]  # multiplications and divisions by numbers
+Scales = tuple[tuple[str, Atom], ...]  # multiplications and divisions by scalars
 
 _CALLS = {"jit": "jaxpr", "pjit": "jaxpr", "closed_call": "call_jaxpr", "remat2": "jaxpr"}
 
@@ -39,11 +38,11 @@ class Layer:
     Attributes:
         weight, bias: leaves of the parameters.
         kind: "dense" or "conv".
-        equation: what multiplies the weight and its inputs.
+        equation: the product of the weight and its inputs.
         side: which operand of the equation the weight is.
         tap: the layer's output, bias included, where the signals δ are taken.
         path: equations that rearrange the result of `equation` before the tap.
-        scales, bias_scales: numbers that multiply weight and bias on their way to the tap.
+        scales, bias_scales: scalars that multiply weight and bias on their way to the tap.
         groups, positions, inputs, outputs: G, T, K (with the bias' row) and O.
     """
 
@@ -66,7 +65,7 @@ class Layer:
         return (self.weight,) if self.bias is None else (self.weight, self.bias)
 
     def operands(self, read: Callable[[Atom], Any]) -> tuple[Array, ...]:
-        """What meets the weight, as the program has it, and what meets the bias; both scaled."""
+        """What multiplies the weight, in the program's own layout, and the bias; both scaled."""
         inputs = read(self.equation.invars[1 - self.side])
         if self.bias is None:
             return (_scale(inputs, self.scales, read),)
@@ -74,7 +73,7 @@ class Layer:
         return _scale(inputs, self.scales, read), one
 
     def activations(self, operands: tuple[Array, ...]) -> Float[Array, "groups positions inputs"]:
-        """The inputs a of the weight and, for a bias, one constant more."""
+        """The inputs a of the weight, and a constant one for the bias."""
         a = arrange_inputs(self.equation, operands[0], self.side)
         if self.bias is None:
             return a
@@ -83,7 +82,7 @@ class Layer:
     def signals(
         self, deltas: Float[Array, "classes ..."]
     ) -> Float[Array, "classes groups positions outputs"]:
-        """δ at the tap, with positions and outputs apart."""
+        """δ at the tap, with separate axes for positions and outputs."""
         (result,) = self.equation.outvars
         like = jax.ShapeDtypeStruct(aval(result).shape, deltas.dtype)
         back = jax.linear_transpose(lambda y: _follow(self.path, y), like)
@@ -91,7 +90,7 @@ class Layer:
         return jax.vmap(lambda delta: arrange(*back(delta)))(deltas)
 
     def found(self, num_classes: int) -> int:
-        """Numbers in operands and signals of one point."""
+        """Size of the operands and signals of one point."""
         operand = self.equation.invars[1 - self.side]
         constant = 0 if self.bias is None else 1
         return aval(operand).size + constant + num_classes * aval(self.tap).size
@@ -104,7 +103,7 @@ class Structure:
     Attributes:
         program: (*leaves, x) ↦ logits (C,), without nested calls.
         layers: the linear layers.
-        loose: leaves that are not in a layer; those without any influence are left out.
+        loose: leaves outside of layers that influence the logits.
     """
 
     program: ClosedJaxpr
@@ -164,7 +163,7 @@ def _write(values: dict[Var, Any], equation: JaxprEqn, results: Any) -> None:
 
 
 def _inline(program: ClosedJaxpr) -> ClosedJaxpr:
-    """The same program, with the bodies of nested calls in place of the calls."""
+    """The program with nested calls inlined."""
 
     def run(jaxpr: Jaxpr, consts: Sequence[Any], arguments: Sequence[Any]) -> list[Any]:
         values: dict[Var, Any] = dict(zip(jaxpr.constvars, consts, strict=True))
@@ -190,7 +189,7 @@ def _inline(program: ClosedJaxpr) -> ClosedJaxpr:
 
 @dataclass(frozen=True)
 class _Graph:
-    """Who makes, uses and influences the values of a program."""
+    """Which equations make and use the values of a program, and which leaves influence them."""
 
     leaves: dict[Var, int]
     makers: dict[Var, JaxprEqn]
@@ -219,7 +218,7 @@ class _Graph:
         return self.influences.get(atom, 0) if isinstance(atom, Var) else 0
 
     def split_scale(self, equation: JaxprEqn) -> tuple[Atom, Scales] | None:
-        """(v, s) if the equation is v times or divided by a number s free of parameters."""
+        """(v, s) if the equation multiplies or divides v by a scalar s without parameters."""
         name = equation.primitive.name
         if name not in ("mul", "div"):
             return None
@@ -231,7 +230,7 @@ class _Graph:
         return None
 
     def _unspread(self, atom: Atom) -> Atom:
-        """The number that an array repeats, if it is seen to repeat one."""
+        """The scalar that an array broadcasts, if it does; else the array."""
         maker = self.makers.get(atom) if isinstance(atom, Var) else None
         if maker is not None and maker.primitive.name == "broadcast_in_dim":
             source = maker.invars[0]
@@ -239,9 +238,9 @@ class _Graph:
         return atom
 
     def origin(self, atom: Atom) -> tuple[int, Scales, list[JaxprEqn]] | None:
-        """The leaf that `atom` repeats or rearranges, its scales, and the equations from there.
+        """The leaf that `atom` broadcasts or rearranges, its scales, and the equations between.
 
-        None if there is no such leaf, or if it or a value on the way has another use.
+        None if it is none, or if the leaf or a value on the way has another use.
         """
         scales: Scales = ()
         path: list[JaxprEqn] = []
@@ -263,7 +262,7 @@ class _Graph:
 
 
 def _rearranges(equation: JaxprEqn) -> bool:
-    """Whether every entry of the result is one of the argument."""
+    """Whether every entry of the result is an entry of the argument."""
     if equation.primitive.name == "convert_element_type":
         kinds = aval(equation.invars[0]).dtype, aval(equation.outvars[0]).dtype
         return all(jnp.issubdtype(kind, jnp.floating) for kind in kinds)
@@ -289,10 +288,10 @@ def _layer_at(graph: _Graph, equation: JaxprEqn, side: int) -> Layer | None:
     if not is_conv and name != "dot_general":
         return None
     operand, other = equation.invars[side], equation.invars[1 - side]
-    found = graph.origin(operand)
-    if found is None:
+    origin = graph.origin(operand)
+    if origin is None:
         return None
-    weight, scales, path = found
+    weight, scales, path = origin
     repeats = any(aval(step.outvars[0]).size != aval(step.invars[0]).size for step in path)
     if repeats or graph.influence_of(other) >> weight & 1:
         return None
@@ -320,7 +319,7 @@ def _layer_at(graph: _Graph, equation: JaxprEqn, side: int) -> Layer | None:
 
 
 def _with_bias(graph: _Graph, layer: Layer) -> Layer | None:
-    """The layer and the bias that is added to its output, times a number perhaps."""
+    """The layer with the bias added to its output (perhaps scaled); None if there is none."""
     output, scales = layer.tap, layer.scales
     path: tuple[JaxprEqn, ...] = ()
     while graph.uses[output] == 1 and output in graph.users:
@@ -338,10 +337,10 @@ def _with_bias(graph: _Graph, layer: Layer) -> Layer | None:
         return None
 
     left, right = user.invars
-    found = graph.origin(right if left is output else left)
-    if found is None or aval(user.outvars[0]).shape != aval(output).shape:
+    origin = graph.origin(right if left is output else left)
+    if origin is None or aval(user.outvars[0]).shape != aval(output).shape:
         return None
-    bias, bias_scales, way = found
+    bias, bias_scales, way = origin
     if graph.influence_of(layer.equation.invars[1 - layer.side]) >> bias & 1:
         return None
     biased = replace(
@@ -357,9 +356,9 @@ def _with_bias(graph: _Graph, layer: Layer) -> Layer | None:
 
 
 def _is_one_row(layer: Layer, way: list[JaxprEqn]) -> bool:
-    """Whether every position gets the bias' entries alike, each for one output.
+    """Whether every position gets the same bias entries, one per output.
 
-    Found by following numbers instead of the entries (below 2²⁴, float32 counts exactly).
+    Checked by sending indices through the same path (float32 is exact below 2²⁴).
     """
     start = aval(way[0].invars[0]) if way else aval(layer.tap)
     with jax.ensure_compile_time_eval():
@@ -371,7 +370,7 @@ def _is_one_row(layer: Layer, way: list[JaxprEqn]) -> bool:
 
 
 def _follow(path: Sequence[JaxprEqn], value: Array) -> Array:
-    """The value that rearrangements make of another, in its precision."""
+    """The value after the rearrangements of a path, in its own precision."""
     for equation in path:
         if equation.primitive.name != "convert_element_type":
             value = _bind(equation, [value])
@@ -379,7 +378,7 @@ def _follow(path: Sequence[JaxprEqn], value: Array) -> Array:
 
 
 def _moves(equation: JaxprEqn) -> bool:
-    """Whether the result is the argument's entries in another order, none of them twice."""
+    """Whether the result permutes the entries of the argument."""
     sizes = aval(equation.invars[0]).size if equation.invars else 0, aval(equation.outvars[0]).size
     is_conversion = equation.primitive.name == "convert_element_type"
     return sizes[0] == sizes[1] and _rearranges(equation) and not is_conversion
