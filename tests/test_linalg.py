@@ -471,7 +471,7 @@ def test_a_gram_that_is_formed_has_a_factor_and_what_is_made_of_it(gram):
             ConfigurationError, match="has 21 rows, more than the kernel's max_rows"
         ):
             gram.factor()
-        with pytest.raises(ConfigurationError, match="of 21 rows: use a ridge > 0"):
+        with pytest.raises(ConfigurationError, match="has 21 rows: use a ridge > 0"):
             gram.interpolator(is_flat=True, num_outputs=3)
 
 

@@ -1,1 +1,1 @@
-"""The edges: one module for each library that ntkbayes meets. None imports another."""
+"""Bridges: one module per library that ntkbayes interoperates with. None imports another."""

@@ -1,4 +1,4 @@
-"""ArviZ: predictions as an xarray DataTree and back, without loss (but class names other than
+"""ArviZ: predictions as an xarray DataTree and back, without loss (except that class names other than
 strings and numbers come back as text).
 
     tree = to_datatree(predict(law, test, key=key, name="NUTS"))
@@ -6,31 +6,30 @@ strings and numbers come back as text).
     tree = to_datatree(predict(law, train, key=key, name="NUTS", held_out=False)); az.loo(tree)
 
 Groups follow the InferenceData schema: posterior (logits), posterior_predictive (label draws y),
-observed_data (labels y), constant_data (targets, probabilities) and, where it means leave-one-out to
-weigh the draws by it, log_likelihood (y). Points are the
-dimension `obs_id`, classes `class`, by name; logits that are not of one class each, the one of two
-classes or of ordered ones, are `logit`. Independent draws have a chain axis of length 1 and say in the
-attribute `sampling` of each group that they are no Markov chain: their R-hat, which compares chains, is
-NaN. `likelihood` is its name and fields; a tree without it, of an earlier version, has the likelihood of
-its logits' width.
+observed_data (labels y), constant_data (targets, probabilities) and, where `az.loo` applies,
+log_likelihood (y). Points are the dimension `obs_id`, classes `class`, by name. Logits without a class
+of their own, as for two or for ordered classes, are `logit`. Independent draws have a chain axis of
+length 1, and the attribute `sampling` of each group says so: their R-hat, which compares chains, is NaN.
+`likelihood` holds the likelihood's name and fields; without it, in a tree of an earlier version, the
+number of logits decides.
 
-`az.loo` weighs draws of the posterior so that a training point's likelihood is taken back. So there is
-a log_likelihood for NUTS, SplitHMC and FullBayes at just the points and targets they were fitted to,
-and for nothing else; elsewhere `az.loo` says that it is missing. Of a Gaussian posterior (Laplace, …)
-constant_data has `leave_one_out`, by `ntkbayes.leave_one_out`. Of points that were not trained on, which
-`held_out` says, the ELPD is `Predictions.pointwise_elpd`. With soft targets the log likelihood of a
-draw is Σ_c y_c log p_c, and az.loo's ELPD is of exp of it, not minus the cross-entropy of the mean
-prediction, as it is everywhere else.
+`az.loo` reweights draws from the posterior to remove one training point's likelihood. So log_likelihood
+exists only for NUTS, SplitHMC and FullBayes, at exactly the points and targets they were fitted to;
+elsewhere `az.loo` says that it is missing. For a Gaussian posterior (Laplace, …) constant_data has
+`leave_one_out`, from `ntkbayes.leave_one_out`. At held-out points (see `held_out`) the ELPD is
+`Predictions.pointwise_elpd`. With soft targets the log likelihood of a draw is Σ_c y_c log p_c, and
+az.loo averages its exponential over draws; everywhere else the ELPD is minus the cross-entropy of the
+mean prediction.
 
-The tree goes through netCDF, `tree.to_netcdf(path, engine="h5netcdf")`, and, with the package zarr,
-through Zarr, `tree.to_zarr(path, consolidated=False)`; `xr.open_datatree` reads both. The probability
-integral transform of each label, left out of the fit, is
+Save the tree as netCDF, `tree.to_netcdf(path, engine="h5netcdf")`, or, with the package zarr, as Zarr,
+`tree.to_zarr(path, consolidated=False)`; `xr.open_datatree` reads both. The leave-one-out probability
+integral transform of each label is
 
     pit = az.loo_pit(tree)
     az.plot_ecdf_pit(xr.DataTree.from_dict({"/pit": pit}), group="pit", sample_dims=["obs_id"])
 
-az.summary warns of the effective sample size of draws that are all alike. Of more than two classes
-ask for az.plot_ppc_pava(tree, data_type="categorical").
+az.summary warns about the effective sample size if all draws are equal. For more than two classes use
+az.plot_ppc_pava(tree, data_type="categorical").
 """
 
 import dataclasses
@@ -51,8 +50,8 @@ if TYPE_CHECKING:
     import xarray as xr
 
 SCHEMA = 3
-"""The first left out what tells whether a file is whole, see `storage`, and the second the kind of law;
-both are still read."""
+"""Schema 1 lacks the digest that shows whether a file is whole (see `storage`), and schema 2 the kind of
+law; both are still read."""
 
 LAYOUT: dict[str, dict[str, tuple[str, ...]]] = {
     "posterior": {"logits": ("chain", "draw", "obs_id", "output")},
@@ -89,8 +88,8 @@ def to_datatree(predictions: Predictions) -> "xr.DataTree":
     """A DataTree on which everything in ArviZ works.
 
     Raises:
-        StorageError: the likelihood is none of this library's, so that it could not be read back.
-        ConfigurationError: the draws cannot be divided among the chains.
+        StorageError: the likelihood is not one of this library's, so it could not be read back.
+        ConfigurationError: the draws do not divide evenly among the chains.
     """
     import xarray as xr
 
@@ -172,7 +171,7 @@ def from_datatree(tree: "xr.DataTree") -> Predictions:
     Raises:
         NewerFormatError: a later version of ntkbayes made it.
         StorageError: the tree was not made by `to_datatree`, its arrays do not fit each other, or its
-            likelihood is not known here.
+            likelihood is unknown.
     """
     _require_known_schema(tree)
     try:
@@ -196,36 +195,36 @@ def _read(tree: "xr.DataTree") -> Predictions:
         values = read(group, name)
         return values.reshape(-1, *values.shape[2:])
 
-    told = tree.attrs
-    info = json.loads(told["info"])
+    attributes = tree.attrs
+    info = json.loads(attributes["info"])
     has_logits = "posterior" in tree.children
     is_left_out = "leave_one_out" in tree.children["constant_data"].dataset
     return Predictions(
-        name=str(told["law"]),
+        name=str(attributes["law"]),
         targets=read("constant_data", "targets"),
-        class_names=tuple(json.loads(told["class_names"])),
+        class_names=tuple(json.loads(attributes["class_names"])),
         logits=flat("posterior", "logits") if has_logits else None,
         mean=read("constant_data", "logit_mean") if has_logits else None,
         variance=read("constant_data", "logit_variance") if has_logits else None,
         point_probabilities=None if has_logits else read("constant_data", "probabilities"),
         label_draws=flat("posterior_predictive", "y"),
-        kind=_kind(told),
+        kind=_kind(attributes),
         num_chains=len(read("posterior_predictive", "y")),
-        held_out=bool(told["held_out"]),
-        is_posterior=bool(told.get("is_posterior", 0)),  # not known of an earlier version's
+        held_out=bool(attributes["held_out"]),
+        is_posterior=bool(attributes.get("is_posterior", 0)),  # absent in earlier versions
         leave_one_out=read("constant_data", "leave_one_out") if is_left_out else None,
-        seconds=float(told["seconds"]),
+        seconds=float(attributes["seconds"]),
         info={name: float(value) for name, value in info.items()},
-        likelihood=_likelihood(told["likelihood"]) if "likelihood" in told else None,
-        points=str(told["points"]) if "points" in told else None,
+        likelihood=_likelihood(attributes["likelihood"]) if "likelihood" in attributes else None,
+        points=str(attributes["points"]) if "points" in attributes else None,
     )
 
 
-def _kind(told: Mapping[Any, Any]) -> Kind:
-    if "kind" in told:
-        return Kind.from_plain(json.loads(told["kind"]))
+def _kind(attributes: Mapping[Any, Any]) -> Kind:
+    if "kind" in attributes:
+        return Kind.from_plain(json.loads(attributes["kind"]))
     unknown = "a law of an earlier version of ntkbayes, which did not record its kind."
-    return Kind(str(told["law"]), Sampling(told["sampling"]), unknown)
+    return Kind(str(attributes["law"]), Sampling(attributes["sampling"]), unknown)
 
 
 def _require_known_schema(tree: "xr.DataTree") -> None:
@@ -238,15 +237,15 @@ def _require_known_schema(tree: "xr.DataTree") -> None:
 
 
 def written_by_later(other: str) -> str:
-    """What to say of something that a later version wrote."""
+    """The message for a file or tree that a later version wrote."""
     return (
-        f"written by ntkbayes {other:.20}, in a form that this version, {version('ntkbayes')}, does "
+        f"written by ntkbayes {other:.20}, in a format that this version, {version('ntkbayes')}, does "
         "not know; read it with that version or a later one"
     )
 
 
 def _require_consistent(p: Predictions) -> None:
-    """Raises ValueError where parts of predictions do not fit each other."""
+    """Raises ValueError if parts of the predictions do not fit each other."""
     (n, k), (draws, points) = p.targets.shape, p.label_draws.shape
     sound = {
         "targets": n > 0 and _are_probabilities(p.targets, 1e-6),
@@ -275,7 +274,7 @@ def _require_consistent(p: Predictions) -> None:
 
 
 def _are_probabilities(values: np.ndarray, tolerance: float) -> bool:
-    """Whether rows are at least 0, finite, and sum to 1 within a tolerance."""
+    """Whether rows are non-negative, finite, and sum to 1 within a tolerance."""
     errors = np.abs(values.sum(axis=1) - 1)
     return bool(values.min(initial=0.0) >= 0 and np.all(errors < tolerance))
 
@@ -285,7 +284,7 @@ def likelihood_text(likelihood: ClassLikelihood) -> str:
     name = type(likelihood).__name__
     if _LIKELIHOODS.get(name) is not type(likelihood):
         raise StorageError(
-            f"predictions under the likelihood {name} cannot be kept in a DataTree, only those under "
+            f"predictions with the likelihood {name} cannot be stored in a DataTree, only those with "
             f"{', '.join(_LIKELIHOODS)}"
         )
     fields = dataclasses.fields(likelihood)
@@ -294,17 +293,17 @@ def likelihood_text(likelihood: ClassLikelihood) -> str:
     )
 
 
-def _likelihood(described: str) -> ClassLikelihood:
-    """The likelihood that `_describe` wrote."""
+def _likelihood(text: str) -> ClassLikelihood:
+    """The likelihood that `likelihood_text` wrote."""
     try:
-        fields = json.loads(described)
+        fields = json.loads(text)
         return _LIKELIHOODS[fields.pop("name")](**fields)
     except (ValueError, TypeError, KeyError, AttributeError, NTKBayesError) as error:
         raise StorageError(
-            f"the DataTree's likelihood {described!r} is none of {', '.join(_LIKELIHOODS)}"
+            f"the DataTree's likelihood {text!r} is none of {', '.join(_LIKELIHOODS)}"
         ) from error
 
 
 def _plain(name: object) -> object:
-    """A class name as JSON can hold it."""
+    """A class name in a form that JSON can hold."""
     return name if isinstance(name, str | int | float | bool) else str(name)

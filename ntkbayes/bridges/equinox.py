@@ -1,6 +1,6 @@
-"""Equinox: a module of one point becomes a `Network`, in inference mode.
+"""Equinox: a module that takes one point becomes a `Network`, in inference mode.
 
-What is not a parameter, such as batch statistics, is held fixed. That of a *trained* module:
+Everything but parameters, such as batch statistics, is held fixed. For a *trained* module:
 
     network = from_equinox(make).holding(trained, trained_state)
     logits = network.apply(network.params_of(trained), features)
@@ -18,7 +18,7 @@ from ntkbayes.networks import Network, Params, require_same_shapes
 
 
 class EquinoxNetwork(Network):
-    """The inexact arrays of a module are its parameters; all else, `state` too, is held fixed."""
+    """The inexact arrays of a module are its parameters; all else, including `state`, is held fixed."""
 
     make: Callable = eqx.field(static=True)
     fixed: Any
@@ -32,16 +32,16 @@ class EquinoxNetwork(Network):
         try:
             if self.state is None:
                 return jax.vmap(module)(features)
-            # A layer that writes invalidates the state it was given: each call has its own copy.
+            # A layer that writes invalidates the state it was given: copy it for each call.
             return jax.vmap(lambda x: module(x, _copy(self.state))[0])(features)
         except (RuntimeError, NameError) as error:
-            # Equinox has no class of its own for dropout without a key, JAX none for the name of
-            # an axis over which batch norm means to average.
+            # Neither Equinox (dropout without a key) nor JAX (the axis that batch norm averages
+            # over) raises a class of its own.
             if "non-deterministic" not in str(error) and "unbound axis name" not in str(error):
                 raise
             raise ConfigurationError(
                 f"the Equinox module is in training mode ({type(error).__name__}: {error}). "
-                "inference_mode was called, so let its __call__ not override it: pass no "
+                "inference_mode was called, so its __call__ must not override it: do not pass "
                 "inference=False to its layers"
             ) from error
 
@@ -50,16 +50,16 @@ class EquinoxNetwork(Network):
         return eqx.filter(module, eqx.is_inexact_array)
 
     def holding(self, module: Any, state: Any = None) -> "EquinoxNetwork":
-        """This network with all that is no parameter of a (trained) module, and with its state.
+        """This network, holding fixed what a (trained) module has besides parameters, and its state.
 
         Raises:
-            ConfigurationError: it is not a module, with a state if `make` gives one, or its
-                parameters are not those of what `make` builds.
+            ConfigurationError: it is not a module, with a state if `make` returns one, or its
+                parameters differ in structure from those of what `make` builds.
         """
         if (state is None) != (self.state is None):
             raise ConfigurationError(
-                "holding takes (module, state) where make gives both, and (module) where it gives "
-                f"no state; got state={state!r}"
+                "holding takes (module, state) if make returns both, and (module) if it returns no "
+                f"state; got state={state!r}"
             )
         held = _held_by(self.make, module if state is None else (module, state))
         fresh = jax.eval_shape(
@@ -70,15 +70,15 @@ class EquinoxNetwork(Network):
 
 
 def from_equinox(make: Callable | Any) -> EquinoxNetwork:
-    """The network of `make(key) -> module`, or `make(key) -> (module, state)` for stateful ones.
+    """The network of `make(key) -> module`, or `make(key) -> (module, state)` for stateful modules.
 
-    The module takes one point, and its state second if it has one. The state, with batch
+    The module takes one point, and its state second if it has one. The state, including batch
     statistics, is that of `make(jax.random.key(0))`; see `EquinoxNetwork.holding`. Functions in
-    static fields must be the same object at every call of `make`: define a lambda outside of it.
+    static fields must be the same object in every call of `make`: define lambdas outside of it.
 
     Raises:
-        ConfigurationError: `make` is no function, or returns something else. A module that trains
-            in spite of `inference_mode` is refused by `apply`.
+        ConfigurationError: `make` is not a function, or returns something else. `apply` refuses a
+            module that trains in spite of `inference_mode`.
     """
     if not callable(make):
         raise ConfigurationError(f"from_equinox takes a function make(key); got {make!r}")
@@ -88,7 +88,7 @@ def from_equinox(make: Callable | Any) -> EquinoxNetwork:
 def _held_by(make: Callable, made: Any) -> EquinoxNetwork:
     module, state = _module_and_state(made)
     fixed = eqx.filter(eqx.nn.inference_mode(module), eqx.is_inexact_array, inverse=True)
-    # Copied: training on would invalidate the state held here.
+    # Copied: further training would invalidate the state held here.
     return EquinoxNetwork(make=make, fixed=fixed, state=_copy(state))
 
 

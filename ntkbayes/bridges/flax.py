@@ -1,6 +1,6 @@
 """Flax: NNX and Linen modules become `Network`s, in evaluation mode.
 
-What is not a parameter, such as batch statistics, is held fixed. That of a *trained* module:
+Everything but parameters, such as batch statistics, is held fixed. For a *trained* module:
 
     network = from_nnx(make).holding(trained)
     logits = network.apply(network.params_of(trained), features)
@@ -29,11 +29,11 @@ except ImportError as error:
     ) from error
 
 _NNX_REMEDY = (
-    "module.eval() was called, so let its __call__ not override it: pass no deterministic=False, "
-    "use_running_average=False to its layers"
+    "module.eval() was called, so its __call__ must not override it: do not pass deterministic=False "
+    "or use_running_average=False to its layers"
 )
 _LINEN_REMEDY = (
-    "give call=lambda module, x: module(x, train=False), or whatever its switch is named; a layer "
+    "give call=lambda module, x: module(x, train=False), with its own name of the switch; a layer "
     "without one takes deterministic=True or use_running_average=True"
 )
 
@@ -49,12 +49,12 @@ class NNXNetwork(Network):
         return self.params_of(self.make(nnx.Rngs(key)))
 
     def apply(self, params: Params, features: Float[Array, "n ..."]) -> Float[Array, "n outputs"]:
-        # Copied: a layer that counts its calls must not write into the state held here.
+        # Copied: layers that count their calls must not write into the state held here.
         module = nnx.merge(self.graphdef, params, self.state, copy=True)
         before = _written_by_training(module)
         with _evaluation_mode(_NNX_REMEDY):
             logits = module(features)
-        # NNX lets a layer train unasked. Identity of the arrays tells, under `jax.jit` as well.
+        # NNX layers may train silently. The identity of the arrays shows it, even under `jax.jit`.
         if any(a is not b for a, b in zip(before, _written_by_training(module), strict=True)):
             raise ConfigurationError(
                 "the NNX module is in training mode: it draws random numbers or updates batch "
@@ -70,7 +70,7 @@ class NNXNetwork(Network):
         """This network with the batch statistics and other state of a (trained) module.
 
         Raises:
-            ConfigurationError: the module's parameters are not those of what `make` builds.
+            ConfigurationError: its parameters differ in structure from those of what `make` builds.
         """
         # A copy: the user's module stays in its own mode.
         held = _held_by(self.make, nnx.clone(_require_nnx("holding takes", module)))
@@ -87,8 +87,8 @@ def from_nnx(make: Callable | Any) -> NNXNetwork:
     Batch statistics and other state are those of `make(nnx.Rngs(0))`; see `NNXNetwork.holding`.
 
     Raises:
-        ConfigurationError: `make` is no function, or returns something else. A module that trains
-            in spite of `eval()` is refused by `apply`.
+        ConfigurationError: `make` is not a function, or returns something else. `apply` refuses a
+            module that trains in spite of `eval()`.
     """
     if not callable(make):
         raise ConfigurationError(f"from_nnx takes a function make(rngs); got {make!r}")
@@ -139,8 +139,8 @@ def from_linen(
     Args:
         module: the module.
         features: a few inputs (n, ...), as for Flax's own `init`.
-        state: collections besides "params" (batch_stats, …); those of a fresh `init` if not given.
-        call: `(module, x) -> logits`, which says how to evaluate: `module(x, train=False)`.
+        state: collections other than "params" (batch_stats, …); by default those of a fresh `init`.
+        call: `(module, x) -> logits` in evaluation mode, e.g. `module(x, train=False)`.
 
     Raises:
         ConfigurationError: not a Linen module, one in training mode, or a state whose collections
@@ -164,7 +164,7 @@ def from_linen(
 
 @contextmanager
 def _evaluation_mode(remedy: str) -> Iterator[None]:
-    """Say what to do about layers that Flax refuses because they train, or do not know."""
+    """Turn Flax's errors about layers in training mode, or of unknown mode, into advice."""
     try:
         yield
     except (
@@ -172,7 +172,7 @@ def _evaluation_mode(remedy: str) -> Iterator[None]:
         flax.errors.InvalidRngError,
         ValueError,
     ) as error:
-        # Flax has no class of its own for a switch that nobody set.
+        # Flax has no error class of its own for a switch that is not set.
         switches = ("deterministic", "use_running_average")
         if isinstance(error, ValueError) and not any(name in str(error) for name in switches):
             raise

@@ -5,7 +5,7 @@
     fitted, history = gpx.fit(model=model, objective=..., train_data=to_gpjax(data), optim=...)
     prior = fitted.prior.kernel.to_prior()  # an NTKPrior, for every law of ntkbayes
 
-weight_std, bias_std and ridge are positive parameters of GPJax. One of them is held as it is by
+weight_std, bias_std and ridge are positive GPJax parameters. To hold one of them fixed:
 
     kernel = eqx.tree_at(lambda k: k.ridge, kernel, replace_fn=paramax.non_trainable)
 """
@@ -58,12 +58,12 @@ class _Batched(AbstractKernelComputation):
 class _NetworkKernel(AbstractKernel):
     """A GPJax kernel whose parameters are those of an `MLP`: the Θ/ridge of `to_prior()`.
 
-    A bias_std of 0 is no positive number, and stays as it is.
+    A bias_std of 0 is not positive, and stays fixed.
     """
 
     weight_std: Any
     bias_std: Any
-    _fixed: Any  # all else in the network: arrays, which GPJax must not train, and what is static
+    _fixed: Any  # the network's other arrays, which GPJax must not train
     _static: MLP = eqx.field(static=True)
 
     def __init__(self, network: MLP, active_dims: list[int] | slice | None):
@@ -87,7 +87,7 @@ class _NetworkKernel(AbstractKernel):
 
     @property
     def network(self) -> MLP:
-        """The network at the present values of the parameters."""
+        """The network at the current values of the parameters."""
         network = eqx.combine(paramax.unwrap(self._fixed), self._static)
         return eqx.tree_at(_scales, network, (val(self.weight_std), val(self.bias_std)))
 
@@ -99,13 +99,13 @@ class _NetworkKernel(AbstractKernel):
         """The kernel between all inputs of x and of y.
 
         Raises:
-            DataError: the inputs are no matrices, or of different widths.
+            DataError: the inputs are not matrices, or have different widths.
             PrecisionError: JAX is not in float64.
         """
         x, y = self._inputs(x), self._inputs(y)
         if x.shape[1] != y.shape[1]:
             raise DataError(
-                f"inputs with {x.shape[1]} and {y.shape[1]} features; a kernel takes two of one width"
+                f"inputs with {x.shape[1]} and {y.shape[1]} features; a kernel needs equal widths"
             )
         prior = self.to_prior()
         return prior.cross(x, y).ntk.dense() / prior.ridge
@@ -144,10 +144,10 @@ class NTKKernel(_NetworkKernel):
 
     Attributes:
         weight_std, bias_std, ridge: parameters; their values are `gpjax.parameters.val(...)`. A
-            bias_std of 0 is no positive number, and stays as it is.
+            bias_std of 0 is not positive, and stays fixed.
 
     Raises:
-        ConfigurationError: the network is no `MLP`, or the ridge not positive.
+        ConfigurationError: the network is not an `MLP`, or the ridge not positive.
     """
 
     ridge: Any
@@ -175,10 +175,10 @@ class NNGPKernel(_NetworkKernel):
         active_dims: the features that the network sees, all by default.
 
     Attributes:
-        weight_std, bias_std: parameters, as those of `NTKKernel`.
+        weight_std, bias_std: parameters, as for `NTKKernel`.
 
     Raises:
-        ConfigurationError: the network is no `MLP`.
+        ConfigurationError: the network is not an `MLP`.
     """
 
     def __init__(self, network: MLP, *, active_dims: list[int] | slice | None = None):
@@ -192,8 +192,8 @@ class NNGPKernel(_NetworkKernel):
 
 
 def to_gpjax(data: Dataset) -> gpjax.Dataset:
-    """The data as GPJax takes them, y (n, m): real targets as they are, of two classes the probability
-    of the second (n, 1), of more one probability a class. Names and scaling are left behind."""
+    """The data for GPJax, with y (n, m): real targets unchanged, the probability of the second of two
+    classes (n, 1), or one probability per class for more. Names and scaling are dropped."""
     is_binary = data.class_names is not None and data.num_classes == 2
     y = data.targets[:, 1:] if is_binary else data.targets
     return gpjax.Dataset(X=jnp.asarray(data.features), y=jnp.asarray(y))
@@ -202,10 +202,10 @@ def to_gpjax(data: Dataset) -> gpjax.Dataset:
 def from_gpjax(
     data: gpjax.Dataset, *, class_names: Iterable[Hashable] | None = None, name: str = "data"
 ) -> Dataset:
-    """GPJax's data as a `Dataset`: real targets, or with class_names what `to_gpjax` makes of classes.
+    """GPJax's data as a `Dataset`: real targets, or, with class_names, classes as from `to_gpjax`.
 
     Raises:
-        DataError: inputs or targets are missing or not finite; or with class_names, the targets are no
+        DataError: inputs or targets are missing or not finite; or, with class_names, the targets are not
             probabilities.
     """
     if data.X is None or data.y is None:

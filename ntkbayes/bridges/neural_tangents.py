@@ -1,14 +1,14 @@
 """neural-tangents, whose last release is older than the JAX that ntkbayes needs.
 
-`load` imports it; `from_stax` makes a `Network` with analytic kernels of what its `stax` builds.
+`load` imports it; `from_stax` turns its `stax` networks into `Network`s with analytic kernels.
 
 Tested: neural-tangents 0.6.5 with jax 0.10.2, scipy 1.18 and numpy 2.5 on Python 3.12, in float64,
 without TensorFlow.
 
-Kernels are accurate to float64, with two exceptions of neural-tangents' own: ReLU and its kin keep
-only eight digits where two inputs coincide, so on the diagonal of a Gram, under `jax.jit` and, once
-there are more than a few features, outside it (`StaxKernel` mends this outside); and
-`ElementwiseNumerical` is as accurate, and as symmetric, as its quadrature.
+Kernels are accurate to float64, with two exceptions in neural-tangents itself. ReLU and its kin have
+only eight digits where two inputs coincide, as on the diagonal of a Gram: always under `jax.jit`, and
+with more than a few features outside it, where `StaxKernel` corrects it. `ElementwiseNumerical` is only
+as accurate, and as symmetric, as its quadrature.
 """
 
 from __future__ import annotations
@@ -43,19 +43,19 @@ _REMEDY = (
     "install it without TensorFlow: "
     "`pip install --no-deps neural-tangents==0.6.5` and `pip install frozendict`"
 )
-_loading = threading.RLock()  # a thread must not be handed what another has half imported
+_loading = threading.RLock()  # no thread may see what another has half imported
 
 
 def load() -> ModuleType:
-    """The `neural_tangents` package, imported on a JAX that its last release does not know.
+    """The `neural_tangents` package, imported on a JAX newer than its last release.
 
-    A package that is already imported is returned as it is. Otherwise the names that JAX dropped
-    are lent back for the length of the import: neural-tangents binds them in its own modules, so
-    JAX itself is left as it was. `neural_tangents.experimental` is passed over, because it imports
-    TensorFlow; whoever has TensorFlow can still import it by name.
+    A package that is already imported is returned unchanged. Otherwise the names that JAX dropped
+    are restored during the import: neural-tangents binds them in its own modules, so JAX itself is
+    left unchanged. `neural_tangents.experimental` is skipped, because it imports TensorFlow; with
+    TensorFlow installed it can still be imported by name.
 
-    Not mended: `NtkImplementation.STRUCTURED_DERIVATIVES`, and `AUTO`, which tries it, run on
-    internals of JAX that are gone. They raise `ConfigurationError` when asked for.
+    Not supported: `NtkImplementation.STRUCTURED_DERIVATIVES`, and `AUTO`, which tries it, need
+    internals that JAX has removed. They raise `ConfigurationError`.
 
     Raises:
         MissingDependencyError: neural-tangents is not installed, or fails on the installed JAX.
@@ -101,7 +101,7 @@ def from_stax(
 ) -> StaxNetwork:
     """The network that a stax `(init_fn, apply_fn, kernel_fn)` describes, for `NTKPrior`.
 
-    It must end in one vector a point: images and sequences go through `stax.Flatten` or pooling.
+    It must end in one vector per point: images and sequences go through `stax.Flatten` or pooling.
 
     Raises:
         ConfigurationError: it is not a triple of functions.
@@ -110,7 +110,7 @@ def from_stax(
     load()
     if isinstance(triple, tuple) and len(triple) == 3 and triple[2] is None:
         raise ConfigurationError(
-            "this stax triple has no kernel_fn, so its analytic kernels are not known; make it of "
+            "this stax triple has no kernel_fn, so its analytic kernels are unknown; build it from "
             "neural_tangents.stax layers, or use ntkbayes.networks.from_functions(init_fn, apply_fn) "
             "with ntkbayes.linearise"
         )
@@ -125,27 +125,27 @@ def from_stax(
 class StaxKernel(Kernel):
     """Both kernels of a `StaxNetwork`, with the diagonal's accuracy wherever inputs coincide.
 
-    The angle between two Gaussians that neural-tangents forms is accurate to 1e-8 alone where it is
-    0. One point by itself and outside `jax.jit` it is exactly 0, so that is how diagonals are
-    evaluated. ReLU and its kin keep those 1e-8 between inputs that nearly coincide, between equal
-    patches of images where positions are pooled, and everywhere under an outer `jax.jit`.
+    Near 0 the angle between two Gaussians, as neural-tangents computes it, is accurate only to 1e-8. For
+    a single point outside `jax.jit` it is exactly 0, so diagonals are evaluated that way. For ReLU and
+    its kin an error of 1e-8 remains between inputs that nearly coincide, between equal image patches
+    under pooling, and everywhere under an outer `jax.jit`.
     """
 
     network: StaxNetwork
     compiled: ClassVar[bool] = False
 
     def cross(self, x1: Float[Array, "n1 ..."], x2: Float[Array, "n2 ..."]) -> KernelPair:
-        return self._mended(self._evaluate(x1, x2), x1, x2)
+        return self._corrected(self._evaluate(x1, x2), x1, x2)
 
     def gram(self, x: Float[Array, "n ..."]) -> KernelPair:
-        return self._mended(self._evaluate(x, None), x, x)
+        return self._corrected(self._evaluate(x, None), x, x)
 
     def diagonal(self, x: Float[Array, "n ..."]) -> KernelPair:
         nngp, ntk = jax.vmap(lambda point: self._evaluate(point[None], None))(x)
         return KernelPair(nngp[:, 0, 0], ntk[:, 0, 0])
 
-    def _mended(self, values: tuple[Array, Array], x1: Array, x2: Array) -> KernelPair:
-        """With the diagonal's values wherever inputs coincide."""
+    def _corrected(self, values: tuple[Array, Array], x1: Array, x2: Array) -> KernelPair:
+        """The values, with the diagonal's wherever inputs coincide."""
         same, exact = _coincide(x1, x2), self.diagonal(x1)
         return KernelPair(
             *(jnp.where(same, own[:, None], v) for own, v in zip(exact, values, strict=True))
@@ -157,14 +157,14 @@ class StaxKernel(Kernel):
         except (NotImplementedError, ValueError) as error:
             raise ConfigurationError(
                 f"neural-tangents knows no analytic kernel of this network for features of shape "
-                f"{x1.shape} ({type(error).__name__}: {error}). It needs layers with closed forms "
-                "(stax.Relu, not stax.Elementwise of any function), made for features of this shape"
+                f"{x1.shape} ({type(error).__name__}: {error}). Use layers with closed forms "
+                "(stax.Relu, not stax.Elementwise of any function), built for features of this shape"
             ) from error
         shape = (len(x1), len(x1 if x2 is None else x2))
         if nngp.shape != shape or ntk.shape != shape:
             raise ConfigurationError(
-                f"the stax network's kernel of shape {nngp.shape} is not a number for each pair of "
-                "points; put stax.Flatten() or stax.GlobalAvgPool() before its last Dense"
+                f"the stax network's kernel has shape {nngp.shape}, not one number per pair of points; "
+                "put stax.Flatten() or stax.GlobalAvgPool() before its last Dense"
             )
         return nngp, ntk
 
@@ -183,7 +183,7 @@ analytic_kernel.register(StaxNetwork, StaxKernel)
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence what only the authors of neural-tangents could act on: old names, old escapes."""
+    """Silence warnings that only the authors of neural-tangents could act on."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.simplefilter("ignore", SyntaxWarning)
@@ -192,11 +192,11 @@ def _quiet() -> Iterator[None]:
 
 @contextmanager
 def _dropped_names() -> Iterator[None]:
-    """Lend JAX the names that neural-tangents imports and JAX no longer has."""
+    """Restore the names that neural-tangents imports and JAX has dropped."""
     with ExitStack() as stack:
         for name in ("Jaxpr", "JaxprEqn", "Literal", "Primitive", "Var"):
             _lend(stack, jax.core, name, getattr(jax.extend.core, name))
-        # Only a key in a table of derivative rules, which no traced program can contain now.
+        # Only a key in a table of derivative rules, for a primitive that JAX no longer emits.
         _lend(stack, ad, "zeros_like_p", jax.extend.core.Primitive("zeros_like"))
         if importlib.util.find_spec("jax.util") is None:
             util: Any = ModuleType("jax.util")
@@ -206,7 +206,7 @@ def _dropped_names() -> Iterator[None]:
 
 
 def _lend(stack: ExitStack, module: ModuleType, name: str, value: object) -> None:
-    """Set a name that `module` lacks until `stack` closes."""
+    """Set a name that `module` lacks, until `stack` closes."""
     if not hasattr(module, name):
         setattr(module, name, value)
         stack.callback(delattr, module, name)
@@ -246,14 +246,14 @@ def _safe_zip(*arguments: Any) -> list[Any]:
 
 
 def _mend_calls() -> None:
-    """Replace, in neural-tangents alone, the helpers that today's JAX and SciPy refuse."""
+    """Replace, only in neural-tangents, the helpers that fail on current JAX and SciPy."""
     empirical: Any = sys.modules[f"{_PACKAGE}._src.empirical"]
     predict: Any = sys.modules[f"{_PACKAGE}._src.predict"]
     # `jnp.size` no longer takes a ShapeDtypeStruct; NTK_VECTOR_PRODUCTS asks it to.
     empirical._std_basis = _standard_basis
     empirical._unravel_array_into_pytree = _split_like
-    # SciPy dropped `eigvalsh(eigvals=)`. Only `max_learning_rate` asks whether it is on a CPU, and
-    # otherwise calls JAX's own `eigvalsh`.
+    # SciPy dropped `eigvalsh(eigvals=)`, which only `max_learning_rate` calls, and only on a CPU;
+    # elsewhere it calls JAX's own `eigvalsh`.
     predict._is_on_cpu = _never
     implementations = empirical._implementation_to_ntk_fn
     for implementation in ("AUTO", "STRUCTURED_DERIVATIVES"):
@@ -294,7 +294,7 @@ def _refuse(**_: object) -> NoReturn:
 
 
 def _forget() -> None:
-    """Drop what a failed import left, so that the next attempt starts afresh."""
+    """Drop what a failed import left behind, so that the next attempt starts clean."""
     for name in list(sys.modules):
         if name == _PACKAGE or name.startswith(f"{_PACKAGE}."):
             del sys.modules[name]

@@ -1,4 +1,4 @@
-"""NumPyro: a law as a distribution over logits, for a model of what is seen after the fit.
+"""NumPyro: a law as a distribution over logits, for models of observations made after the fit.
 
     at_new = logits_distribution(law, new_features)
 
@@ -9,9 +9,9 @@
         says_yes = accuracy * right + (1 - accuracy) * (1 - right)
         numpyro.sample("votes", dist.Bernoulli(says_yes), obs=votes)
 
-The posterior that the training data left is the prior of what comes next: exactly so for a Gaussian
-posterior under a Normal likelihood, and as nearly as the law is near to the posterior else. To sample
-hyper-parameters together with the function, see `ntkbayes.numpyro_model`.
+The posterior given the training data is the prior for what comes next. This is exact for a Gaussian
+posterior under a Normal likelihood, and otherwise as good as the law approximates the posterior. To
+sample hyper-parameters together with the function, see `ntkbayes.numpyro_model`.
 """
 
 from typing import Any
@@ -29,7 +29,7 @@ from ntkbayes.laws import Law, Sampling
 from ntkbayes.laws.problem import Inputs
 from ntkbayes.linalg import cholesky, output_blocks
 
-_LEAST = 1e-9  # of the prior's variance: a smaller one is lost in the round-off of a difference
+_MIN_VARIANCE = 1e-9  # relative to the prior's: smaller variances are round-off of a difference
 
 
 def logits_distribution(law: Law, features: Inputs) -> dist.Distribution:
@@ -37,16 +37,16 @@ def logits_distribution(law: Law, features: Inputs) -> dist.Distribution:
 
     * A Gaussian law (Laplace, variational, first order, …): mean plus a Cholesky factor times white
       noise, with its exact density. `numpyro.infer.reparam.TransformReparam` samples the white noise
-      in its place, which spares NUTS the correlations between inputs.
-    * A point (MAP): `Delta`. NumPyro's inference takes no Delta for a latent site; there write
-      `numpyro.deterministic("logits", law.mean(features))`.
+      instead, which spares NUTS the correlations between inputs.
+    * A point law (MAP): `Delta`. NumPyro's inference does not accept Delta as a latent site; write
+      `numpyro.deterministic("logits", law.mean(features))` there.
 
-    O((mC)³) operations, once. A law of draws has no density here; see `empirical_distribution`.
+    O((mC)³) operations, once. A sampled law has no known density; see `empirical_distribution`.
 
     Raises:
-        ConfigurationError: the law is known by draws, or has no density at these inputs: one is
+        ConfigurationError: the law is known only by draws, or has no density at these inputs: one is
             repeated, or the law determines a combination of logits.
-        DataError: the features do not fit those trained on, or are not finite.
+        DataError: the features do not match the training features, or are not finite.
     """
     if law.kind.sampling not in (Sampling.GAUSSIAN, Sampling.POINT):
         raise ConfigurationError(
@@ -65,14 +65,14 @@ def logits_distribution(law: Law, features: Inputs) -> dist.Distribution:
 
 
 def _require_density(law: Law, features: Inputs, lower: Float[Array, "rows rows"]) -> None:
-    """Raises ConfigurationError where the covariance is singular to round-off."""
+    """Raises ConfigurationError if the covariance is singular to round-off."""
     prior = law.problem.prior
     pair = prior.diagonal(law.problem.read(features))
     size = law.problem.num_outputs
     wide = pair.ntk / prior.ridge if float(prior.ridge) > 0 else pair.nngp
     scale = jnp.mean(jnp.diagonal(output_blocks(wide, size), axis1=1, axis2=2))
     left = jnp.diagonal(lower) ** 2  # variance of each logit given those before it
-    if float(jnp.min(left)) < _LEAST * float(scale):
+    if float(jnp.min(left)) < _MIN_VARIANCE * float(scale):
         row, output = divmod(int(jnp.argmin(left)), size)
         raise ConfigurationError(
             f"the law has no density at these inputs: logit {output} of input {row} is determined by "
@@ -84,15 +84,15 @@ def _require_density(law: Law, features: Inputs, lower: Float[Array, "rows rows"
 def empirical_distribution(
     law: Law, features: Inputs, *, key: PRNGKeyArray, num_draws: int | None = None
 ) -> "EmpiricalLogits":
-    """Draws of any law at given inputs, jointly, each as probable as the others: for simulation, as by
+    """The uniform distribution over joint draws of any law at given inputs, for simulation, e.g. by
     `numpyro.infer.Predictive`.
 
     Args:
         law, features, key, num_draws: as for `Law.sample`.
 
     Raises:
-        ConfigurationError: more draws are asked for than the law holds, or none.
-        DataError: the features do not fit those trained on, or are not finite.
+        ConfigurationError: num_draws is below 1, or more than the law holds.
+        DataError: the features do not match the training features, or are not finite.
     """
     with jax.ensure_compile_time_eval():
         return EmpiricalLogits(law.sample(key, features, num_draws))
@@ -101,9 +101,9 @@ def empirical_distribution(
 class EmpiricalLogits(dist.Distribution):
     """The uniform distribution over draws (S, m, C), with event shape (m, C).
 
-    It has no density. Observations still bear on it, without Markov chains: the draws' weights are
-    their likelihoods, and the evidence is their mean, `numpyro.factor("seen", logsumexp(log_p) − log S)`
-    with log_p (S,) of the observations under each of `draws`.
+    It has no density. To condition on observations without Markov chains, weight the draws by their
+    likelihoods. The evidence is the mean likelihood, `numpyro.factor("seen", logsumexp(log_p) − log S)`,
+    with log_p (S,) the log likelihood of the observations under each of `draws`.
     """
 
     arg_constraints = {"draws": constraints.independent(constraints.real, 3)}  # noqa: RUF012
@@ -124,8 +124,8 @@ class EmpiricalLogits(dist.Distribution):
         """Raises ConfigurationError."""
         raise ConfigurationError(
             f"the logits are {len(self.draws)} draws of a law without a density, which Markov chains "
-            "need. Use logits_distribution of a Gaussian law, such as Laplace, or weigh the draws by "
-            "the likelihood of what is observed"
+            "need. Use logits_distribution of a Gaussian law, such as Laplace, or weight the draws by "
+            "the likelihood of the observations"
         )
 
     @property

@@ -3,8 +3,8 @@
     model = make_pipeline(StandardScaler(), NTKClassifier(law=nb.Laplace(), ridge=1.0))
     model.fit(X, y).predict_proba(X_new)
 
-It computes in float64 whatever JAX is set to, within its own methods and their thread, and leaves the
-setting as it was. `law_`, the law itself, needs `jax.enable_x64` like everything else in ntkbayes.
+Its methods compute in float64 under any JAX setting, only in their own thread, and leave the setting
+unchanged. `law_`, the law itself, needs `jax.enable_x64` like everything else in ntkbayes.
 """
 
 import pickle
@@ -38,24 +38,24 @@ _INPUTS_AT_ONCE = 500
 class NTKClassifier(ClassifierMixin, BaseEstimator):
     """The law of a fully connected network of infinite width, as a scikit-learn classifier.
 
-    Probabilities are the law's mean class probabilities at each input. They depend on no other input,
-    and are the same each time they are asked for.
+    Probabilities are the law's mean class probabilities at each input. They do not depend on other
+    inputs, and repeated calls agree.
 
     Args:
-        law: the method whose law it is; None is `MAP()`, the trained network itself: one solve, nothing
-            drawn. `RandomInit()`, `Laplace()`, `NUTS()` and the others say how sure they are, too.
+        law: the method whose law to use; None is `MAP()`, the trained network itself: one solve, no
+            draws. `RandomInit()`, `Laplace()`, `NUTS()` and the others also give uncertainty.
         depth, activation, weight_std, bias_std, skip: of the network, see `networks.mlp`.
         ridge: weight of ½‖θ − θ0‖² against the loss summed over points, ≥ 0.
         smoothing: share of each training target that is spread evenly over the classes, in [0, 1].
             With a ridge of 0 it must be positive.
-        standardise: give every feature mean 0 and deviation 1 on the training points. Features that
-            a pipeline has standardised are left as they are.
-        num_draws: of a law that draws, at prediction; None for all that it holds, or 1000.
-        random_state: a number n gives `jax.random.key(n)`; a `RandomState`, or None for NumPy's own,
-            gives a number.
+        standardise: give every feature mean 0 and standard deviation 1 on the training points. Does
+            not change features that a pipeline has standardised already.
+        num_draws: draws of the law at prediction; None for all that it holds, or 1000.
+        random_state: a number n gives `jax.random.key(n)`; a `RandomState`, or None for NumPy's
+            global one, draws n.
 
     Attributes:
-        law_: the `Law`, over inputs as `scaler_` leaves them.
+        law_: the `Law`, for inputs transformed by `scaler_`.
         classes_: labels, sorted.
         scaler_: the `StandardScaler`, or None.
         n_features_in_, feature_names_in_: of the training features; names if a data frame has them.
@@ -94,13 +94,13 @@ class NTKClassifier(ClassifierMixin, BaseEstimator):
         Args:
             X: features (n, d), finite numbers.
             y: n labels of two classes or more.
-            unsupported: None, such as sample_weight=None, or refused.
+            unsupported: refused unless None, such as sample_weight=None.
 
         Raises:
-            ConfigurationError: sample weights or anything else beyond X and y is given, or a
+            ConfigurationError: sample weights or anything else besides X and y is given, or a
                 parameter is outside its range.
             DataError: there is only one class, or squares of the features overflow.
-            ValueError: scikit-learn's own, for features or labels that are none.
+            ValueError: scikit-learn's own, for invalid features or labels.
             RidgeError, ConvergenceError, NotPositiveDefiniteError: as for `Method.fit`.
         """
         _refuse(unsupported)
@@ -114,7 +114,7 @@ class NTKClassifier(ClassifierMixin, BaseEstimator):
         classes = np.unique(labels)
         if len(classes) < 2:
             raise DataError(
-                f"y has one class, {classes[0]!r}, and NTKClassifier needs two; add points of another "
+                f"y has one class, {classes[0]!r}, but NTKClassifier needs two; add points of another "
                 "class, or stratify the folds"
             )
         names = self._names
@@ -145,8 +145,8 @@ class NTKClassifier(ClassifierMixin, BaseEstimator):
         """Class probabilities, columns as in `classes_`: the mean over the law's draws.
 
         Raises:
-            NotFittedError: there is no law yet.
-            ValueError: X has other features than those trained on, or is not finite.
+            NotFittedError: `fit` has not been called.
+            ValueError: X differs in features from the training data, or is not finite.
         """
         mean = np.concatenate([draws.mean(axis=0) for draws in self._draws(X)])
         return mean / mean.sum(axis=1, keepdims=True)
@@ -157,8 +157,8 @@ class NTKClassifier(ClassifierMixin, BaseEstimator):
         return self.classes_[probabilities.argmax(axis=1)]
 
     def uncertainty(self, X: ArrayLike) -> calibration.Uncertainty:
-        """Total, aleatoric and epistemic uncertainty of each input, in nats; MAP has no epistemic one.
-        Raises as `predict_proba` does."""
+        """Total, aleatoric and epistemic uncertainty of each input, in nats; the epistemic one of MAP is
+        0. Raises as `predict_proba` does."""
         parts = [calibration.uncertainty(draws) for draws in self._draws(X)]
         names = ("total", "aleatoric", "epistemic")
         return calibration.Uncertainty(
@@ -167,7 +167,7 @@ class NTKClassifier(ClassifierMixin, BaseEstimator):
 
     @property
     def _names(self) -> tuple[str, ...] | None:
-        """Of the features, if a data frame had them."""
+        """Feature names, if a data frame had them."""
         return tuple(getattr(self, "feature_names_in_", ())) or None
 
     def _draws(self, X: ArrayLike) -> Iterator[Float[np.ndarray, "draws m classes"]]:
@@ -198,7 +198,7 @@ class NTKClassifier(ClassifierMixin, BaseEstimator):
 
 
 def _unmasked(values: Any) -> Any:
-    """Masked entries as missing values, which scikit-learn refuses; it does not look at masks."""
+    """Masked entries as missing values, which scikit-learn refuses; it ignores masks."""
     return plain_array("X", values) if isinstance(values, np.ma.MaskedArray) else values
 
 
@@ -207,7 +207,7 @@ def _scaled(features: np.ndarray, scaler: StandardScaler | None) -> np.ndarray:
 
 
 def _keys(seed: int) -> Key[Array, "2"]:
-    """One for the fit, one for predictions."""
+    """One key for the fit, one for predictions."""
     return jax.random.split(jax.random.key(seed))
 
 
@@ -221,6 +221,6 @@ def _refuse(unsupported: dict[str, Any]) -> None:
     """Raises ConfigurationError if anything was given but None: sample weights, most often."""
     for name in (name for name, value in unsupported.items() if value is not None):
         raise ConfigurationError(
-            f"NTKClassifier.fit takes X and y, not {name}: training sums the loss over points of equal "
-            "weight. With whole-numbered weights, repeat the points"
+            f"NTKClassifier.fit takes X and y, not {name}: training weights all points equally. For "
+            "integer weights, repeat the points"
         )

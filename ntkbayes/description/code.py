@@ -1,4 +1,4 @@
-"""What Python code names and imports."""
+"""The names that Python code uses and imports."""
 
 import dis
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from types import CodeType
 
 
 def _codes(code: CodeType) -> Iterator[CodeType]:
-    """A code object and those within it."""
+    """A code object and those nested in it."""
     yield code
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
@@ -14,13 +14,13 @@ def _codes(code: CodeType) -> Iterator[CodeType]:
 
 
 def imported_names(code: CodeType) -> set[str]:
-    """Modules that code imports when it runs."""
+    """Modules that code imports at run time."""
     instructions = (i for part in _codes(code) for i in dis.get_instructions(part))
     return {i.argval for i in instructions if i.opname == "IMPORT_NAME" and i.argval}
 
 
 def global_names(code: CodeType) -> Iterator[tuple[str, ...]]:
-    """The global names that code uses, each with the attributes that it takes of it at once."""
+    """The global names that code uses, each with the chain of attributes looked up on it."""
     for part in _codes(code):
         path: list[str] = []
         for instruction in dis.get_instructions(part):

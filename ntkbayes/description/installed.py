@@ -1,4 +1,4 @@
-"""What belongs to an installed package, so that its version tells what is in it."""
+"""What belongs to an installed package, so that the package's version identifies it."""
 
 import functools
 import site
@@ -12,10 +12,10 @@ import numpy as np
 
 
 def type_name(thing: type) -> str:
-    """The name of a type: with its module where it is a package's."""
+    """The name of a type, with its module if that belongs to another package."""
     top = thing.__module__.partition(".")[0]
-    is_told = is_installed_class(thing) and top not in ("builtins", "ntkbayes")
-    return f"{thing.__module__}.{thing.__qualname__}" if is_told else thing.__qualname__
+    has_module = is_installed_class(thing) and top not in ("builtins", "ntkbayes")
+    return f"{thing.__module__}.{thing.__qualname__}" if has_module else thing.__qualname__
 
 
 @functools.cache
@@ -28,7 +28,7 @@ def _installed_folders() -> tuple[Path, ...]:
 
 @functools.cache
 def is_installed(path: str) -> bool:
-    """Whether a file is Python's, a package's or ours: its version tells what is in it."""
+    """Whether a file belongs to Python or an installed package, ours included."""
     if path.startswith("<frozen "):
         return True
     if path.startswith("<"):
@@ -44,8 +44,8 @@ def is_installed_class(thing: type) -> bool:
 
 
 def is_of_a_package(thing: FunctionType) -> bool:
-    """Whether a function is Python's, a package's or ours. One that was pickled by value does not know
-    its file, but its module."""
+    """Whether a function belongs to Python or an installed package, ours included. One pickled by value
+    has no file, only a module."""
     path = thing.__code__.co_filename
     return is_installed_module(thing.__module__) if path == "<dynamic-code>" else is_installed(path)
 
@@ -59,7 +59,7 @@ def is_installed_module(name: str | None) -> bool:
 
 
 def installed_name(thing: Any) -> str | None:
-    """The name under which a package has an object, if it has."""
+    """The name of an object in an installed package; None if it has none."""
     name = getattr(thing, "__qualname__", None) or getattr(thing, "__name__", None)
     if isinstance(thing, np.ufunc):
         return f"numpy.{name}" if getattr(np, str(name), None) is thing else None
@@ -71,8 +71,8 @@ def installed_name(thing: Any) -> str | None:
 
 
 def _is_copy(thing: Any, original: Any) -> bool:
-    """Whether a function, or one with a rule for its derivative, was pickled by value from another.
-    A wrapper, which has the name of what is within it, is none."""
+    """Whether a function, perhaps with a custom derivative rule, was pickled by value from `original`.
+    A wrapper, though it has the name of what it wraps, was not."""
     if isinstance(thing, FunctionType):
         if thing.__closure__ is not None:
             return False

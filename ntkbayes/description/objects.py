@@ -1,8 +1,8 @@
-"""The values that make objects what they are."""
+"""The values that determine objects."""
 
 from typing import Any
 
-# Of a class, what does not say what it does.
+# Attributes of a class that do not affect its behaviour.
 BOOKKEEPING = {
     "__abstractclassvars__",
     "__abstractmethods__",
@@ -31,7 +31,7 @@ BOOKKEEPING = {
 
 
 def numpyro_fields(thing: Any) -> dict[str, Any]:
-    """Parameters of a distribution, transform or constraint: not what it has computed from them."""
+    """Parameters of a distribution, transform or constraint, without what it computed from them."""
     if hasattr(thing, "gather_pytree_data_fields"):
         names = {*thing.gather_pytree_data_fields(), *thing.gather_pytree_aux_fields()}
         fields = {name: vars(thing)[name] for name in sorted(names & vars(thing).keys())}
@@ -46,20 +46,20 @@ def numpyro_fields(thing: Any) -> dict[str, Any]:
 
 
 def pickled_state(thing: Any) -> dict[str, Any] | None:
-    """What `pickle` would keep of an object; None if it keeps none."""
+    """What `pickle` would store of an object; None if it cannot be pickled."""
     try:
         reduced = thing.__reduce_ex__(4)
-    except Exception:  # whatever an object raises that cannot be kept
+    except Exception:  # anything, for an object that cannot be pickled
         return None
     if isinstance(reduced, str):
         return {"name": reduced}
     make, arguments, state, items, pairs = (*reduced, None, None, None)[:5]
     if getattr(make, "__name__", "") in ("__newobj__", "__newobj_ex__"):
         make, arguments = None, arguments[1:]
-    told = {"made by": make, "arguments": arguments or None, "state": None}
+    parts = {"made by": make, "arguments": arguments or None, "state": None}
     if isinstance(state, dict):
-        told |= {str(name): v for name, v in state.items() if name not in BOOKKEEPING}
+        parts |= {str(name): v for name, v in state.items() if name not in BOOKKEEPING}
     else:
-        told["state"] = state
-    told |= {"items": items and list(items), "pairs": pairs and list(pairs)}
-    return {name: value for name, value in told.items() if value is not None}
+        parts["state"] = state
+    parts |= {"items": items and list(items), "pairs": pairs and list(pairs)}
+    return {name: value for name, value in parts.items() if value is not None}

@@ -1,8 +1,8 @@
-"""Figures of a comparison. Every function returns a new `matplotlib.figure.Figure`, and no global
-state of matplotlib is touched: save it with `figure.savefig`, or let a notebook show it.
+"""Figures of a comparison. Every function returns a new `matplotlib.figure.Figure` without touching
+matplotlib's global state: save it with `figure.savefig`, or let a notebook show it.
 
-A law has the same colour in all figures: the reference is black, other laws coloured, baselines
-grey. The colours are Okabe and Ito's, told apart by colour-blind readers.
+A law has the same colour in all figures: the reference is black, other laws are coloured, baselines
+grey. The palette is Okabe and Ito's, safe for colour-blind readers.
 """
 
 from ntkbayes.figures.calibration import reliability, scores

@@ -26,7 +26,7 @@ SCORES = {
 
 @styled
 def reliability(comparison: Comparison) -> Figure:
-    """How often the predicted class was right, against how sure the law was; one panel per law."""
+    """Frequency of correct predictions against confidence; one panel per law."""
     colour_of = colours(comparison)
     figure, panels = small_multiples(len(colour_of), height=2.5, share=True)
     num_classes = next(iter(comparison.predictions.values())).targets.shape[1]

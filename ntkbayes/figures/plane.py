@@ -1,4 +1,4 @@
-"""Predictions over the plane, where data have two features."""
+"""Predictions over the plane, for data with two features."""
 
 import numpy as np
 from jaxtyping import Float
@@ -25,14 +25,14 @@ from ntkbayes.predictions import Surface
 
 @styled
 def surfaces(comparison: Comparison) -> Figure:
-    """Predicted class over the plane, and below it where the law lacks knowledge; a column per law.
+    """Predicted class over the plane, and below it the epistemic uncertainty; one column per law.
 
     Raises:
-        ConfigurationError: the comparison has no surfaces: the data do not have two features.
+        ConfigurationError: the comparison has no surfaces, as the data do not have two features.
     """
     planes = {n: comparison.surfaces[n] for n in comparison.predictions if n in comparison.surfaces}
     if not planes:
-        raise ConfigurationError("a picture of the plane needs data of two features")
+        raise ConfigurationError("a picture of the plane needs data with two features")
     names = [str(n) for n in next(iter(comparison.predictions.values())).class_names]
     width = max(WIDTH, 2.0 * len(planes) + 1) if len(planes) > 2 else 3.2 * len(planes) + 1.2
     figure = Figure(figsize=(width, 5.0 if len(planes) > 2 else 6.4), layout="constrained")
@@ -91,7 +91,7 @@ def _two_classes() -> LinearSegmentedColormap:
 
 
 def _class_colours(probabilities: Float[np.ndarray, "h w classes"]) -> Float[np.ndarray, "h w 3"]:
-    """Colour of the likeliest class, mixed with white the less likely it is."""
+    """The colour of the likeliest class, mixed with more white the less likely it is."""
     num_classes = probabilities.shape[2]
     palette = np.array([to_rgb(_class_colour(k)) for k in range(num_classes)])
     sure = np.clip((probabilities.max(axis=2) - 1 / num_classes) / (1 - 1 / num_classes), 0, 1)

@@ -21,11 +21,11 @@ from ntkbayes.figures.style import (
 
 @styled
 def calibration_ranks(ranks: Mapping[str, Ranks]) -> Figure:
-    """ECDF of the simulation-based calibration ranks less that of uniform ones, with the 95% band; one
-    panel per law, a thin line per logit, a thick one the joint log likelihood.
+    """ECDF of simulation-based calibration ranks minus that of uniform ranks, with the 95% band; one
+    panel per law, with a thin line per logit and a thick one for the joint log likelihood.
 
-    Of a law that is too narrow the curve is above zero on the left and below on the right; of one too
-    wide the reverse.
+    For a law that is too narrow the curve is above zero on the left and below on the right; for one that
+    is too wide, the reverse.
 
     Args:
         ranks: law → ranks, as `checks.simulation_based_calibration` gives them.

@@ -1,4 +1,4 @@
-"""How much laws know: uncertainty of predictions, and spread of logits."""
+"""Uncertainty of predictions, and spread of logits."""
 
 import numpy as np
 from jaxtyping import Float
@@ -25,7 +25,7 @@ from ntkbayes.predictions import Predictions
 
 @styled
 def uncertainty(comparison: Comparison) -> Figure:
-    """Mean aleatoric and epistemic uncertainty of the test points, stacked to the total."""
+    """Mean aleatoric and epistemic uncertainty over test points, stacked to the total."""
     colour_of = colours(comparison)
     figure = Figure(figsize=(WIDTH, 1.2 + 0.32 * len(colour_of)), layout="constrained")
     ax = figure.subplots()
@@ -59,7 +59,7 @@ def uncertainty(comparison: Comparison) -> Figure:
 
 @styled
 def logit_spread(comparison: Comparison) -> Figure:
-    """Standard deviation of each centred logit, against the reference's; one panel per law.
+    """Standard deviation of each centred logit against the reference's; one panel per law.
 
     Raises:
         ConfigurationError: no law but the reference has logits that vary.
@@ -73,8 +73,8 @@ def logit_spread(comparison: Comparison) -> Figure:
     shown = {name: s for name, s in spreads.items() if s is not None}
     if reference is None or not shown:
         raise ConfigurationError(
-            "the spread of logits is compared with the reference's: at least two laws, the reference "
-            "among them, must have logits that vary"
+            "the spread of logits is compared with the reference's: at least two laws, including the "
+            "reference, must have logits that vary"
         )
     colour_of = colours(comparison)
     figure, panels = small_multiples(len(shown), height=3.1, share=True)
@@ -106,7 +106,7 @@ def logit_spread(comparison: Comparison) -> Figure:
 
 
 def _spread(predictions: Predictions) -> Float[np.ndarray, "n outputs"] | None:
-    """Standard deviation over draws of the centred logits; None for points and baselines."""
+    """Standard deviation of the centred logits over draws; None for point laws and baselines."""
     if predictions.logits is None:
         return None
     logits = predictions.centred_logits

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from ntkbayes.comparison import Comparison
 
 WIDTH = 10.0
-"""Inches, of every figure but the surfaces of many laws."""
+"""Width of every figure in inches, except for the surfaces of many laws."""
 
 
 type Keywords = dict[str, Any]
@@ -37,7 +37,7 @@ CLASS_COLOURS = (
     *("#D55E00", "#999933", "#882255", "#44AA99", "#332288"),
 )
 STRENGTH = 0.78
-"""Of a class's colour where it is certain; the training points are stronger."""
+"""Strength of a class's colour where it is certain; training points have 1."""
 
 
 INK, FAINT, GRID = "#333333", "#8a8a8a", "#e9e9e9"
@@ -68,9 +68,9 @@ STYLE: Any = {
 
 @contextmanager
 def own_style() -> Iterator[None]:
-    """Draw and save in this style, whatever the user's: LaTeX, sketches or a sheet for slides."""
+    """Draw and save in this style, not the user's (LaTeX, xkcd, a style sheet for slides)."""
     with matplotlib.style.context(["default", STYLE]), warnings.catch_warnings():
-        # Names in a script that matplotlib's font lacks are drawn as boxes.
+        # Scripts that matplotlib's font lacks are drawn as boxes.
         warnings.filterwarnings("ignore", "Glyph")
         yield
 
@@ -80,7 +80,7 @@ def styled[T](draw: Callable[[T], Figure]) -> Callable[[T], Figure]:
     def styled(shown: T) -> Figure:
         with own_style():
             figure = draw(shown)
-            figure.draw_without_rendering()  # ticks are made when first drawn, in this style
+            figure.draw_without_rendering()  # makes ticks, which take the style of the first drawing
             return figure
 
     return styled
@@ -102,7 +102,7 @@ def colours(comparison: Comparison) -> dict[str, str]:
 
 
 def tint(colour: str, strength: float) -> tuple[float, float, float]:
-    """The colour mixed with white, which hides grid lines as transparency would not."""
+    """The colour mixed with white: unlike transparency, it hides grid lines."""
     red, green, blue = (1 - strength * (1 - part) for part in to_rgb(colour))
     return red, green, blue
 
@@ -110,7 +110,7 @@ def tint(colour: str, strength: float) -> tuple[float, float, float]:
 def small_multiples(count: int, *, height: float, share: bool) -> tuple[Figure, list[Axes]]:
     columns = _columns(count)
     rows = -(-count // columns)
-    # Few panels stay small, instead of filling the width.
+    # Few panels stay small rather than fill the width.
     width = WIDTH if columns == 4 else 0.6 + 3.0 * columns
     figure = Figure(figsize=(width, height * rows), layout="constrained")
     grid = figure.subplots(rows, columns, sharex=share, sharey=share, squeeze=False).ravel()
@@ -120,13 +120,13 @@ def small_multiples(count: int, *, height: float, share: bool) -> tuple[Figure, 
 
 
 def _columns(count: int) -> int:
-    """At most four, and rows as even as they can be."""
+    """At most four, with rows as even as possible."""
     rows = -(-count // 4)
     return -(-count // rows)
 
 
 def outer_labels(panel: Axes, place: int, count: int, x: str, y: str) -> None:
-    """Labels on the left and at the bottom of the small multiples, ticks likewise."""
+    """Axis labels and tick labels only on the left and at the bottom of small multiples."""
     columns = _columns(count)
     panel.tick_params(length=2.5)
     if place + columns >= count:
@@ -136,6 +136,6 @@ def outer_labels(panel: Axes, place: int, count: int, x: str, y: str) -> None:
         panel.set_ylabel(y)
 
 
-def short(name: object, most: int = 26) -> str:
+def short(name: object, max_length: int = 26) -> str:
     text = " ".join(str(name).split())
-    return text if len(text) <= most else text[: most - 1].rstrip() + "…"
+    return text if len(text) <= max_length else text[: max_length - 1].rstrip() + "…"

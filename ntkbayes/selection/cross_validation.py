@@ -21,16 +21,16 @@ def cross_validated_nll(
 ) -> float:
     """Mean of −log p(yᵢ | data of the other folds), in nats per point. Lower is better.
 
-    The NLL of `Comparison.table`: for soft targets the cross-entropy of the mean prediction.
+    The same NLL as in `Comparison.table`: for soft targets, the cross-entropy of the mean prediction.
 
     Args:
-        method: fitted to all folds but one, num_folds times.
+        method: fitted num_folds times, to all folds but one.
         prior, data, likelihood: as for `Method.fit`.
-        key: of the folds, the fits and the draws.
-        num_folds: parts, each with its share of every class.
+        key: for the folds, the fits and the draws.
+        num_folds: number of folds, stratified by class.
 
     Raises:
-        ConfigurationError: there are fewer than 2 folds, or more than points.
+        ConfigurationError: there are fewer than 2 folds, or more folds than points.
     """
     problem = method.problem(prior, data, likelihood)
     held_out = held_out_logits(method, problem, key, num_folds)

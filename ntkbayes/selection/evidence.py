@@ -2,9 +2,8 @@
 
     log q(y | X) = log p(y | f̂) − ½ aᵀ (f̂ − mean) − ½ log det(I + W P)       (R&W 3.44)
 
-The mode f̂ depends on the hyper-parameters too. One Newton step at the mode, whose derivative is that
-of the mode by the implicit function theorem, lets JAX differentiate through it (R&W 5.5.1, where it
-is done by hand).
+The mode f̂ depends on the hyper-parameters too. JAX differentiates through one Newton step at the mode,
+whose derivative equals that of the mode by the implicit function theorem (by hand in R&W 5.5.1).
 """
 
 import dataclasses
@@ -49,10 +48,10 @@ def evidence_gradient(
     over: tuple[str, ...] = ("bias_std", "ridge"),
     likelihood: Likelihood | None = None,
 ) -> dict[str, np.ndarray]:
-    """Derivatives of the log evidence in hyper-parameters (see `hyperparameters`), in nats a unit.
+    """Derivatives of the log evidence in hyper-parameters (see `hyperparameters`), in nats per unit.
 
     Raises:
-        UnknownNameError: there is no such hyper-parameter.
+        UnknownNameError: a hyper-parameter is unknown.
         ConfigurationError: the prior does not have it.
     """
     objective = Evidence.build(prior, data, likelihood, over)
@@ -93,11 +92,11 @@ class Evidence(eqx.Module):
             bool(is_accurate(self.likelihood, error, spread, TOLERANCE))
             and math.isfinite(float(value))
         ):
-            told = {name: np.asarray(value).tolist() for name, value in arrays.items()}
+            where = {name: np.asarray(value).tolist() for name, value in arrays.items()}
             raise ConvergenceError(
                 f"the mode was not found: its logits are off by up to {float(error):.3g}, where their "
                 f"spread is {float(spread):.3g}, and the evidence is {float(value):.3g} at "
-                f"{told or 'this prior'}; use a larger ridge, or narrower ranges"
+                f"{where or 'this prior'}; use a larger ridge, or narrower ranges"
             )
         slopes = {name: np.asarray(slope) for name, slope in gradient.items()}
         for name, slope in slopes.items():
@@ -120,7 +119,7 @@ def _value_and_gradient(
 
 
 def _evidence(values: Values, objective: Evidence) -> tuple[Array, Accuracy]:
-    """Log evidence, and the error of the mode's logits with their spread."""
+    """The log evidence, and error and spread of the mode's logits."""
     likelihood, targets = objective.likelihood, objective.targets
     prior = with_values(objective.prior, values)
     ntk = prior.gram(objective.features).ntk
@@ -129,8 +128,8 @@ def _evidence(values: Values, objective: Evidence) -> tuple[Array, Accuracy]:
 
     fixed_ntk, ridge, fixed_mean = jax.lax.stop_gradient((ntk, jnp.asarray(prior.ridge), mean))
     training = Objective(likelihood, fixed_ntk, targets, ridge)
-    found = jax.lax.stop_gradient(Newton().optimum(training, fixed_mean))
-    mode, logits = found.a, found.logits
+    optimum = jax.lax.stop_gradient(Newton().optimum(training, fixed_mean))
+    mode, logits = optimum.a, optimum.logits
     fixed_gram = training.prior_gram
     fixed_inverse = fixed_gram.curved(likelihood.curvature(targets, logits))
     # At the mode the bracket is 0; its derivative is that of the stationarity a = r(f).
@@ -140,4 +139,4 @@ def _evidence(values: Values, objective: Evidence) -> tuple[Array, Accuracy]:
     logits = mean + gram @ mode
     inverse = gram.curved(likelihood.curvature(targets, logits))
     value = laplace_evidence(likelihood, targets, logits, mean, mode, inverse.log_determinant)
-    return value, (found.logit_error, found.spread)
+    return value, (optimum.logit_error, optimum.spread)

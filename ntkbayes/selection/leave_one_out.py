@@ -10,17 +10,17 @@ from ntkbayes.laws.wrappers.held_out import left_out_score
 
 
 def leave_one_out(law: Law) -> Float[np.ndarray, " n"]:
-    """log p(yᵢ | all other points) of each training point, in nats, from one fit. Its sum is the
-    leave-one-out ELPD; for soft targets it is Σ_c y_c log p̄_c, minus the cross-entropy.
+    """log p(yᵢ | all other points) of each training point, in nats, from one fit. The sum is the
+    leave-one-out ELPD. For soft targets it is Σ_c y_c log p̄_c, minus the cross-entropy.
 
-    Exact for a Normal likelihood. Otherwise approximate, as the sites of the other points stay what
-    they are (see `SitePosterior.leave_one_out`). To the exact value EP is closest, then Variational,
-    then Laplace. To the law's own refits Laplace is closest; MeanField with several logits is too low
-    by some hundredths of a nat a point (.03 on 40 points), as its sites are stiffer than the points
-    are: use Variational, or cross_validated_nll.
+    Exact for a Normal likelihood. Otherwise approximate, since the sites of the other points are kept
+    (see `SitePosterior.leave_one_out`). EP is closest to the exact value, then Variational, then
+    Laplace. Laplace is closest to the law's own refits. MeanField with several logits is too low by a
+    few hundredths of a nat per point (0.03 on 40 points), because its sites are stiffer than the
+    likelihood: use Variational, or cross_validated_nll.
 
     Raises:
-        ConfigurationError: the law is no Gaussian posterior.
+        ConfigurationError: the law is not a Gaussian posterior.
     """
     if not isinstance(law, SitePosterior):
         raise ConfigurationError(

@@ -1,4 +1,4 @@
-"""The whole curve of a score over several priors."""
+"""A score over several priors."""
 
 import math
 import warnings
@@ -22,10 +22,10 @@ class Scan:
     """A score over several priors.
 
     Attributes:
-        scores: by label, higher is better; −inf where there is none.
-        best: the label of the highest.
-        prior: that of the best.
-        failures: by label, why a prior has no score.
+        scores: by label, higher is better; −inf where scoring failed.
+        best: the label with the highest score.
+        prior: the prior with the highest score.
+        failures: by label, why scoring failed.
     """
 
     scores: Mapping[Hashable, float]
@@ -41,21 +41,20 @@ def scan(
     score: Callable[[NTKPrior, Dataset], float] = log_evidence,
     progress: Callable[[Hashable, float], object] = lambda label, value: None,
 ) -> Scan:
-    """Score every prior, and warn if the best lies at the edge of a grid of numbers.
+    """Score every prior, and warn if the best lies at the edge of a numeric grid.
 
-    A prior that cannot be scored, say since its mode is not found, does not lose the others: there is a
-    warning, and it is never the best.
+    A prior that cannot be scored, e.g. because its mode is not found, is passed over with a warning.
 
     Args:
-        priors: by label: a number such as a depth or a ridge, a word, or a tuple of them.
+        priors: by label: a number such as a depth or a ridge, a word, or a tuple of these.
         data: training data.
-        score: of a prior given data, higher is better; by default the log evidence. Less a
-            cross-validated NLL is another: `lambda prior, data: -cross_validated_nll(...)`.
+        score: of a prior given data, higher is better; by default the log evidence. Another is minus a
+            cross-validated NLL: `lambda prior, data: -cross_validated_nll(...)`.
         progress: called with each label and its score.
 
     Raises:
         ConfigurationError: there are no priors.
-        NTKBayesError: none of them can be scored; that of the first.
+        NTKBayesError: no prior can be scored; the error of the first.
     """
     if not priors:
         raise ConfigurationError("scan() needs at least one prior")

@@ -29,9 +29,9 @@ class EvidenceMaximum:
 
     Attributes:
         prior: with the best hyper-parameters.
-        log_evidence: there, in nats.
-        values: of the hyper-parameters.
-        path: every evaluation, hyper-parameters and log evidence, in order; −inf where the mode was not
+        log_evidence: at the maximum, in nats.
+        values: the best hyper-parameters.
+        path: every evaluation in order, hyper-parameters and log evidence; −inf where the mode was not
             found.
     """
 
@@ -51,32 +51,32 @@ def maximise_evidence(
     max_evaluations: int = 200,
     progress: Callable[[float], object] = lambda value: None,
 ) -> EvidenceMaximum:
-    """Climb the evidence from the prior's own hyper-parameters, by L-BFGS-B with exact gradients.
+    """Maximise the evidence from the prior's own hyper-parameters, by L-BFGS-B with exact gradients.
 
-    The result is a local maximum: start from several priors if in doubt. The climb steps back from a
-    trial at which the mode is not found.
+    The result is a local maximum: start from several priors if in doubt. The search steps back from
+    trials where the mode is not found.
 
     Args:
         prior: where to start.
         data: training data.
-        over: the hyper-parameters to change: of weight_std, bias_std, ridge, mean and a kernel's own.
-            The weight_std of a ReLU network without biases does nothing that the ridge does not.
+        over: the hyper-parameters to change, among weight_std, bias_std, ridge, mean and a kernel's own.
+            For a ReLU network without biases, weight_std is redundant with the ridge.
         ranges: search ranges by name, in place of `hyperparameters.RANGES`.
         likelihood: as for `Method.fit`.
-        max_evaluations: of evidence and gradient, before giving up.
+        max_evaluations: evaluations of evidence and gradient before giving up.
         progress: called with the log evidence of each evaluation, −inf where the mode was not found.
 
     Raises:
-        SearchError: the evidence still grows at the end of a range, so that it has no maximum inside, or
-            towards values at which the mode is not found; or the maximum was not reached in
-            max_evaluations. The error's `best` is the `EvidenceMaximum` of the trials so far.
+        SearchError: the evidence still grows at the end of a range, or towards values where the mode is
+            not found; or max_evaluations did not suffice. The error's `best` is the `EvidenceMaximum` of
+            the trials so far.
         ConvergenceError: the mode was not found at the start.
         ConfigurationError: the prior lacks a hyper-parameter, or starts outside its range.
-        UnknownNameError: there is no such hyper-parameter.
+        UnknownNameError: a hyper-parameter is unknown.
     """
     if not over:
         raise ConfigurationError(
-            "over names no hyper-parameter to change; give over=('ridge',), say"
+            "over names no hyper-parameter to change; give over=('ridge',), for example"
         )
     objective = Evidence.build(prior, data, likelihood, over)
     scales = [_Scale.of(name, objective.start[name], ranges) for name in over]
@@ -84,14 +84,14 @@ def maximise_evidence(
     return search.climb()
 
 
-_ROUND_OFF = 1e-6  # of the evidence, in a slope
-_SHORTEST = 1e-3  # on the line: no shorter steps back
-_FLAT = 1e-5  # slope of a maximum, in nats on the line, however the climb ended
-_NEARLY_FLAT = 1e-3  # and where L-BFGS-B says that it has converged
+_ROUND_OFF = 1e-6  # of a slope, relative to the evidence
+_MIN_REACH = 1e-3  # shortest step back, on the line
+_FLAT = 1e-5  # slope at a maximum, in nats on the line
+_NEARLY_FLAT = 1e-3  # the same if L-BFGS-B reports convergence
 
 
 class _Trial(NamedTuple):
-    """A place on the line, the evidence there, and its slope on the line."""
+    """A place on the line (see `_Scale`), the evidence there, and its slope on the line."""
 
     place: np.ndarray
     value: float
@@ -109,8 +109,8 @@ class _FailedTrial(Exception):
 class _Search:
     """Runs of L-BFGS-B on the line, each from the best trial so far.
 
-    A run ends at a trial that fails, and the next one keeps to a box around the best trial that reaches
-    half as far. Boxes grow again with every run that meets no failure.
+    A run ends at a trial that fails; the next is confined to a box around the best trial that reaches
+    half as far. Boxes double with every run without failure.
     """
 
     def __init__(
@@ -146,7 +146,7 @@ class _Search:
                 )
             except _FailedTrial as failed:
                 reach = float(np.max(np.abs(failed.place - self.best.place))) / 2
-                if reach < _SHORTEST:
+                if reach < _MIN_REACH:
                     raise self._ended(
                         f"it still grows towards values where {failed.__cause__}"
                     ) from failed
@@ -186,7 +186,7 @@ class _Search:
         self.progress(value)
 
     def _is_flat(self, steepest: float) -> bool:
-        """Whether the evidence grows nowhere inside the ranges, to that slope and round-off."""
+        """Whether the evidence grows nowhere inside the ranges, up to that slope and round-off."""
         place, value, slope = self.best
         moved = np.clip(place + slope, self.low, self.high) - place
         return bool(np.max(np.abs(moved)) <= steepest + _ROUND_OFF * abs(value))
@@ -214,17 +214,17 @@ class _Search:
 
     def _ended(self, why: str) -> SearchError:
         best = self._maximum()
-        told = {name: value.tolist() for name, value in best.values.items()}
+        values = {name: value.tolist() for name, value in best.values.items()}
         return SearchError(
             f"the evidence was not maximised: {why}. The best of {len(self.path)} trials, "
-            f"{best.log_evidence:.6g} at {told}, is in this error's `best`",
+            f"{best.log_evidence:.6g} at {values}, is in this error's `best`",
             best=best,
         )
 
 
 @dataclass(frozen=True)
 class _Scale:
-    """One hyper-parameter on the line on which it is searched."""
+    """One hyper-parameter, and the line on which it is searched: log scale, but for the mean."""
 
     name: str
     shape: tuple[int, ...]

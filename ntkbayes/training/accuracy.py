@@ -1,8 +1,8 @@
-"""How far the logits of a trained predictor are from those that training ends with.
+"""How far the logits of a trained predictor are from the optimum of training.
 
 With residual e = a − r(f) the logits f = f0 + P a are off by Σ e to first order, Σ = (P⁻¹ + W)⁻¹, which
-is Newton's step (THEORY 8). It can be ‖P‖ times the residual, which alone certifies nothing where
-P = Θ/ridge is large.
+is Newton's step (THEORY 8). That can be ‖P‖ times the residual, so where P = Θ/ridge is large the
+residual alone certifies nothing.
 
 Shapes: n points, C logits, S initial functions.
 """
@@ -16,12 +16,12 @@ from ntkbayes.likelihood import Likelihood
 from ntkbayes.linalg import Draws, Logits, PerDraw, Preconditioner, largest
 from ntkbayes.training.objective import Objective
 
-TOLERANCE = 1e-6  # on the error of logits, relative to their spread
+TOLERANCE = 1e-6  # for the error of logits, relative to their spread
 
 
 def spread_of(f: Logits, initial: Logits) -> Float[Array, ""]:
-    """That to which the error of logits is compared: root mean square of f − f0, how far training moved
-    them, or of f, where f0 was far away."""
+    """The scale for errors of logits: the root mean square of f − f0, how far training moved them, or of
+    f if that is smaller."""
     moved, size = jnp.mean((f - initial) ** 2), jnp.mean(f**2)
     return jnp.sqrt(jnp.minimum(moved, size))
 
@@ -32,14 +32,14 @@ def is_accurate(
     spread: Float[Array, "*draws"],
     tolerance: float,
 ) -> Bool[np.ndarray, "*draws"]:
-    """Whether nobody will see the error: within the tolerance of the logits' spread, or of the unit in
-    which the likelihood tells logits apart, where training moves them by less."""
+    """Whether the error is negligible: within the tolerance times the logits' spread, or times the
+    likelihood's unit if the spread is smaller."""
     allowed = tolerance * np.maximum(spread, likelihood.unit)
     return np.asarray(error <= allowed)
 
 
 def round_off(prior: Float[Array, "n outputs"], initial: Logits, a: Logits, f: Logits) -> Logits:
-    """What f = f0 + P a can have lost, ε (|f0| + |f| + |P| |a|), as |P_ij| ≤ √(P_ii P_jj).
+    """A bound on the round-off in f = f0 + P a: ε (|f0| + |f| + |P| |a|), with |P_ij| ≤ √(P_ii P_jj).
 
     Args:
         prior: the diagonal of P, as `Gram.variances`.
@@ -53,11 +53,11 @@ def round_off(prior: Float[Array, "n outputs"], initial: Logits, a: Logits, f: L
 def error_bounds(
     objective: Objective, initials: Draws, preconditioner: Preconditioner, a: Draws, f: Draws
 ) -> tuple[PerDraw, PerDraw, PerDraw]:
-    """Residual, bound on the error of logits, and spread of each draw, at the cost of two products.
+    """Residual, bound on the error of logits, and spread per draw, at the cost of two products.
 
     By (6) of THEORY 8: |Σ e|ᵢ ≤ √(P_ii eᵀ Σ e), and eᵀ Σ e ≤ uᵀ P u + (e − u)ᵀ W⁻¹ (e − u) for any u,
-    with equality at u = P⁻¹ Σ e. The preconditioner proposes u; points at which the draw's own W is
-    small, so that e − u weighs much, give all of e to u.
+    with equality at u = P⁻¹ Σ e. The preconditioner proposes u. At points where the draw's own W is so
+    small that e − u would cost more, u takes all of e.
     """
     likelihood, prior = objective.likelihood, objective.prior_variances
     e = a - jax.vmap(objective.residual)(f)
@@ -81,5 +81,5 @@ def error_bounds(
     bound = (
         jnp.sqrt(jnp.max(prior)) * (jnp.sqrt(jnp.maximum(energy, 0.0)) + jnp.sqrt(moved)) + noise
     )
-    # A sum of squares passes over no NaN.
+    # Sums propagate NaN.
     return largest(e, axis=(1, 2)), bound, jax.vmap(spread_of)(f, initials)

@@ -31,32 +31,31 @@ from ntkbayes.training.objective import (
     TrainedPredictors,
 )
 
-_COARSE = 0.3  # nats a point, at which classes are no longer all alike
-_SLACK = 1.5  # of bounds above estimates: half a step, where beginning again takes two
+_COARSE = 0.3  # nats per point, where classes are no longer all alike
+_SLACK = 1.5  # of bounds above estimates: costs half a step, where a restart costs two
 
 
 def _silent(num_draws: int) -> None:
-    """No progress is shown."""
+    """Show no progress."""
 
 
 class ConjugateGradients(Solver):
     """Preconditioned non-linear conjugate gradients, for a ridge > 0.
 
-    After a factorisation, a step of all draws costs one product with Θ or two. Where round-off keeps a
-    draw from the tolerance, as the kernel is ill-conditioned (a tiny ridge, duplicated points), Newton's
-    method finishes it.
+    After one factorisation, a step of all draws costs one or two products with Θ. Newton's method
+    finishes draws that round-off keeps from the tolerance, where the kernel is ill-conditioned (a tiny
+    ridge, duplicated points).
 
     Args:
-        tolerance: on the error of every draw's logits, relative to their spread.
+        tolerance: for the error of every draw's logits, relative to their spread.
         max_iterations: steps before giving up.
         factor_dtype: of the preconditioner. float32 halves its time and memory; the residual is in
             float64, and reaches the same tolerance.
-        centre: the trained predictor from the mean of the initial functions, at which the preconditioner
-            is made and from which draws start, to first order. Without one, each initial function is
-            trained alone: by a preconditioner at its start, and another where that has led.
-        progress: called after each block of draws with their number.
-        block_numbers, block_columns: draws are solved in blocks of so many numbers, but of no fewer
-            columns.
+        centre: the trained predictor from the mean of the initial functions. The preconditioner is built
+            there, and draws start from it, to first order. Without a centre each initial function is
+            trained alone, with a preconditioner at its start and a second one on the way.
+        progress: called with the number of draws after each block of them.
+        block_numbers, block_columns: size of a block of draws, and its least number of columns.
     """
 
     tolerance: float = TOLERANCE
@@ -64,8 +63,8 @@ class ConjugateGradients(Solver):
     factor_dtype: DTypeLike = eqx.field(default=np.float64, static=True, converter=as_dtype)
     centre: TrainedPredictor | None = None
     progress: Callable[[int], object] = eqx.field(default=_silent, static=True)
-    block_numbers: int = 2**16  # 512 KiB, so that the like of one array stay in cache
-    block_columns: int = 256  # for the sake of the products
+    block_numbers: int = 2**16  # 512 KiB per array, to stay in cache
+    block_columns: int = 256  # for fast products
 
     def solve(self, objective: Objective, initial: Draws) -> TrainedPredictors:
         if self.centre is None:
@@ -75,8 +74,8 @@ class ConjugateGradients(Solver):
         return jax.tree.map(lambda *values: jnp.concatenate(values), *parts)
 
     def _alone(self, objective: Objective, initial: Draws) -> TrainedPredictors:
-        """One initial function: to where classes are no longer all alike, mostly a step from the start,
-        and on from there."""
+        """One initial function: first to where classes are no longer all alike, mostly one step, then
+        on from there with a new preconditioner."""
         goal = Goal(jnp.zeros(1), jnp.asarray(np.full(1, _COARSE * initial[0].shape[0])))
         dtype = self.factor_dtype
         steps = objective.preconditioner(initial[0], num_draws=1, dtype=dtype)
@@ -84,8 +83,8 @@ class ConjugateGradients(Solver):
             objective, initial, jnp.zeros_like(initial), steps, goal, self.max_iterations
         )
         steps = objective.preconditioner(near.optimum.logits[0], num_draws=1, dtype=dtype)
-        found = self.restarted(objective, initial, near.optimum.a, steps).after(near)
-        return self._finished(objective, initial, found.optimum)
+        descent = self.restarted(objective, initial, near.optimum.a, steps).after(near)
+        return self._finished(objective, initial, descent.optimum)
 
     def _from_centre(
         self, objective: Objective, initial: Draws, centre: TrainedPredictor
@@ -97,21 +96,21 @@ class ConjugateGradients(Solver):
         block = max(1, min(size, wide))
         for begin in range(0, size, block):
             part = initial[begin : begin + block]
-            missing = block - len(part)  # the last block is filled up: one compilation for all
+            missing = block - len(part)  # the last block is padded: one compilation for all
             filled = jnp.concatenate([part, jnp.broadcast_to(part[:1], (missing, *part.shape[1:]))])
             offsets = filled - centre.initial[None]
             start = _first_order(objective, steps, curvature, mean, offsets)
-            found = self.restarted(objective, filled, start, steps).optimum
-            yield self._finished(objective, part, Optimum(*(v[: len(part)] for v in found)))
+            optimum = self.restarted(objective, filled, start, steps).optimum
+            yield self._finished(objective, part, Optimum(*(v[: len(part)] for v in optimum)))
             self.progress(len(part))
 
     def restarted(
         self, objective: Objective, initial: Draws, start: Draws, preconditioner: Preconditioner
     ) -> "Descent":
-        """Conjugate gradients, begun again where they ended as long as that lowers the worst error.
+        """Conjugate gradients, restarted while that lowers the worst error.
 
-        Each beginning computes f afresh, as f and a move apart by round-off. With float32 factors each
-        run ends as soon as gradients have fallen by what those can reach (iterative refinement).
+        Each restart recomputes f, which round-off drives away from a. With float32 factors a run ends
+        once gradients have fallen as far as those can take them (iterative refinement).
         """
 
         def run(start: Draws, slack: Float[np.ndarray, " draws"]) -> Descent:
@@ -121,31 +120,33 @@ class ConjugateGradients(Solver):
             )
 
         slack = np.ones(len(initial))
-        found = run(start, slack)
-        while not (shortfall := found.shortfall(self.tolerance)) <= 1:
-            # A draw that ended by its estimate, and not by the bound, gets a goal as much lower, unless
-            # its estimate sees nothing of the error.
-            error, estimate = np.asarray(found.optimum.logit_error), np.asarray(found.estimate)
+        descent = run(start, slack)
+        while not (shortfall := descent.shortfall(self.tolerance)) <= 1:
+            # Where the estimate met its goal but the bound did not, lower the goal by their ratio,
+            # unless the estimate is blind to the error.
+            error, estimate = np.asarray(descent.optimum.logit_error), np.asarray(descent.estimate)
             seen = estimate > np.finfo(error.dtype).eps * error
             slack = np.divide(error, estimate, out=slack, where=seen)
-            again = run(found.optimum.a, slack)
+            again = run(descent.optimum.a, slack)
             if not again.shortfall(self.tolerance) < 0.9 * shortfall:
                 break
-            found = again.after(found)
-        return found
+            descent = again.after(descent)
+        return descent
 
-    def _finished(self, objective: Objective, initial: Draws, found: Optimum) -> TrainedPredictors:
-        """With the draws that are not accurate finished by Newton's method."""
+    def _finished(
+        self, objective: Objective, initial: Draws, optimum: Optimum
+    ) -> TrainedPredictors:
+        """The trained predictors, with inaccurate draws finished by Newton's method."""
         newton = Newton(self.tolerance, self.max_iterations)
-        error, spread = found.logit_error, found.spread
+        error, spread = optimum.logit_error, optimum.spread
         done = is_accurate(objective.likelihood, error, spread, self.tolerance)
         who = "Newton's method" if self.centre is None else "training many draws"
         for draw in np.flatnonzero(~done):
-            start = found.a[draw] if np.isfinite(found.residual[draw]) else None
+            start = optimum.a[draw] if np.isfinite(optimum.residual[draw]) else None
             one = newton.accepted(objective, initial[draw], start, who=who)
-            one = one._replace(num_iterations=found.num_iterations[draw] + one.num_iterations)
-            found = jax.tree.map(lambda v, new, k=draw: v.at[k].set(new), found, one)
-        return TrainedPredictors.of(objective, found)
+            one = one._replace(num_iterations=optimum.num_iterations[draw] + one.num_iterations)
+            optimum = jax.tree.map(lambda v, new, k=draw: v.at[k].set(new), optimum, one)
+        return TrainedPredictors.of(objective, optimum)
 
 
 @eqx.filter_jit
@@ -156,7 +157,7 @@ def _first_order(
     centre: Logits,
     offsets: Draws,
 ) -> Draws:
-    """a to first order in f0 − mean (THEORY 4), as far as the preconditioner knows:
+    """a to first order in f0 − mean (THEORY 4), with the preconditioner in place of Σ:
     a ≈ ā − (P + W⁻¹)⁻¹ (f0 − mean), and (P + W⁻¹)⁻¹ = P⁻¹ Σ W.
 
     Args:
@@ -172,29 +173,30 @@ def _first_order(
 
 
 class Goal(NamedTuple):
-    """When a draw is done: once √(max P_ii eᵀ Σ e), which bounds the error of its logits as far as the
-    preconditioner knows Σ, is within `relative` times their spread, or within round-off, and so is e
-    beside a, which P may not see; or eᵀ Σ e is within `energy`, in nats."""
+    """When a draw is done: once the estimate √(max P_ii eᵀ Σ e) of its logits' error, with the
+    preconditioner as Σ, is within `relative` times their spread or within round-off, and e within
+    `relative` times a (P may be blind to e); or once eᵀ Σ e is within `energy`, in nats."""
 
     relative: PerDraw
     energy: PerDraw
 
     @classmethod
     def of(cls, tolerance: float, slack: Float[np.ndarray, " draws"]) -> "Goal":
-        """Within the tolerance, should the bound exceed the estimate by a little more than it did."""
+        """The tolerance, with room for bounds that exceed estimates by a little more than `slack`."""
         relative = tolerance / (_SLACK * np.maximum(slack, 1.0))
         return cls(*jax.device_put((relative, np.zeros_like(relative))))
 
 
 class Descent(NamedTuple):
-    """Where conjugate gradients ended: the optimum of each draw, and the bound on its logits' error as
-    far as the preconditioner knows Σ, as goals are."""
+    """Where conjugate gradients ended: the optimum of each draw, and the estimate of its logits' error
+    (see `Goal`)."""
 
     optimum: Optimum
     estimate: PerDraw
 
     def shortfall(self, tolerance: float) -> float:
-        """The largest error over what the tolerance allows: infinite if nothing is, NaN if one is."""
+        """The largest ratio of error to what the tolerance allows; infinite if that is 0, NaN if an
+        error is."""
         error, allowed = (
             np.asarray(self.optimum.logit_error),
             tolerance * np.asarray(self.optimum.spread),
@@ -203,7 +205,7 @@ class Descent(NamedTuple):
             return float(np.max(error / np.maximum(allowed, np.finfo(allowed.dtype).tiny)))
 
     def after(self, earlier: "Descent") -> "Descent":
-        """This, with the iterations of an earlier run that it went on from."""
+        """This descent, with the iterations of the earlier run that it continues added."""
         counts = [np.asarray(run.optimum.num_iterations) for run in (earlier, self)]
         optimum = self.optimum._replace(num_iterations=jax.device_put(sum(counts)))
         return Descent(optimum, self.estimate)
@@ -221,7 +223,7 @@ def conjugate_gradients(
 ) -> Descent:
     """Preconditioned Polak–Ribière⁺ with a strong-Wolfe line search: globally convergent on the
     strictly convex loss (Gilbert & Nocedal 1992). A step applies the preconditioner to all draws, at the
-    cost of one product with Θ or two."""
+    cost of one or two products with Θ."""
     likelihood, prior = objective.likelihood, objective.prior_variances
     largest_prior = jnp.max(prior)
 
@@ -271,7 +273,7 @@ def conjugate_gradients(
     curvature = jax.vmap(objective.curvature)(f)
     state = (start, f, curvature, gradient, energy, -v, -z, counts, active, 0)
     a, *_, energy, _, _, counts, _, _ = jax.lax.while_loop(unfinished, update, state)
-    f = objective.logits(initial, a)  # afresh: no round-off of many updates
+    f = objective.logits(initial, a)  # recomputed, without the round-off of many updates
     residual, error, size = error_bounds(objective, initial, preconditioner, a, f)
     estimate = jnp.sqrt(largest_prior * jnp.abs(energy))
     optimum = Optimum(a, f, residual, error, size, counts)

@@ -2,11 +2,11 @@
 
     dα/dt = r(f0 + Θ α) − ridge α,   α = 0 at t = 0,   f_t(x) = f0(x) + Θ(x, X) α_t
 
-with r the residual of the likelihood. The ODE is stiff: its fastest rate is λ_max(Θ)/4 or so, its
-slowest the ridge. Two solvers of diffrax share the work, whichever takes fewer operations:
+with r the residual of the likelihood. The ODE is stiff: its fastest rate is about λ_max(Θ)/4, its
+slowest the ridge. Of two diffrax solvers, the one with fewer operations runs:
 
 * explicit (Dormand–Prince 8): all draws at once, matrix products only, but the number of steps grows
-  with the time times the fastest rate;
+  as the time times the fastest rate;
 * implicit (Kvaerno 5): few steps, each with the factors of an nC × nC Jacobian, draw by draw.
 """
 
@@ -26,15 +26,15 @@ class GradientFlow(Solver):
 
     Args:
         time: training time t ≥ 0, in units in which gradient flow is dθ/dt = −∇loss.
-        tolerance: on the local error of α, relative to its size, and to that of the largest residual at
-            the start times the time.
-        max_jacobian: rows of a Jacobian that the implicit solver may factor.
+        tolerance: for the local error of α, relative to α, and to the largest initial residual times the
+            time.
+        max_jacobian: the most rows of a Jacobian that the implicit solver factors.
         max_steps: of the explicit solver.
 
     Raises:
         ConfigurationError: the time is too long for the explicit solver, and n · C too large for the
             Jacobians of the implicit one.
-        ConvergenceError: the step size control gave up.
+        ConvergenceError: the ODE solver ran out of steps, or failed.
     """
 
     time: float
@@ -57,13 +57,13 @@ class GradientFlow(Solver):
         return TrainedPredictors(alpha, residual, np.full(len(residual), np.nan), steps)
 
     def explicit(self, objective: Objective, initial: Draws) -> tuple[Draws, Array, Array]:
-        """α of each draw, whether it failed, and the number of steps; by explicit steps."""
+        """α of each draw, whether it failed, and its number of steps, by the explicit solver."""
         time = self._time
         scale = _size_of(objective, initial, time)
         return _explicit(objective, initial, time, scale, self.tolerance, self.max_steps)
 
     def implicit(self, objective: Objective, initial: Draws) -> tuple[Draws, Array, Array]:
-        """The same by implicit steps."""
+        """The same, by the implicit solver."""
         time = self._time
         return _implicit(
             objective, initial, time, _size_of(objective, initial, time), self.tolerance
@@ -71,15 +71,15 @@ class GradientFlow(Solver):
 
     @property
     def _time(self) -> Float[Array, ""]:
-        """An array, as one compilation is to serve all times."""
+        """The time as an array, so that a new time does not recompile."""
         return jnp.asarray(float(self.time))
 
     def _explicit_is_cheaper(self, objective: Objective) -> bool:
-        """Count the operations of both solvers for one draw.
+        """Compare the operations of both solvers for one draw.
 
-        Explicit: 13 stages of 2 n² C operations (2 n² C² where outputs are coupled); a step covers about
-        4 units of (time × fastest rate), and accuracy asks for some hundred steps besides. Implicit:
-        about 100 steps of one LU factorisation, ⅔ (nC)³, a stage.
+        Explicit: 13 stages of 2 n² C operations per step (2 n² C² for coupled outputs); a step covers
+        about 4 units of time × fastest rate, and accuracy takes about 100 more steps. Implicit: about
+        100 steps with one LU factorisation, ⅔ (nC)³, per stage.
         """
         gram, targets = objective.gram, objective.targets
         size, num_outputs = targets.shape
@@ -94,7 +94,7 @@ class GradientFlow(Solver):
         if is_long:
             raise ConfigurationError(
                 f"a training_time of {self.time:g} takes about {steps:.0f} explicit steps, and n · C = "
-                f"{targets.size} is over the {self.max_jacobian} that implicit steps can take. Use a "
+                f"{targets.size} exceeds the limit of implicit steps, {self.max_jacobian}. Use a "
                 "shorter training_time, fewer points, or infinite time with a ridge > 0"
             )
         return True
@@ -102,11 +102,11 @@ class GradientFlow(Solver):
 
 @eqx.filter_jit
 def _size_of(objective: Objective, initial: Draws, time: Float[Array, ""]) -> Float[Array, ""]:
-    """The size of α, for the ODE's absolute tolerance: the largest residual at the start, times the time
-    it has to act, or 1 unit of it, since residuals fall. A power of two, so that scaling is exact."""
+    """The scale of α, for the ODE's absolute tolerance: the largest initial residual times the time, at
+    most 1 unit of it since residuals fall. A power of two, so that scaling is exact."""
     start = largest(jax.vmap(objective.residual)(initial))
-    least = jnp.finfo(start.dtype).tiny  # of no residual at all
-    size = jnp.maximum(start * jnp.minimum(time, 1.0), least)
+    tiny = jnp.finfo(start.dtype).tiny  # where all residuals are 0
+    size = jnp.maximum(start * jnp.minimum(time, 1.0), tiny)
     return 2.0 ** jnp.floor(jnp.log2(size))
 
 
@@ -119,7 +119,7 @@ def _explicit(
     tolerance: float,
     max_steps: int,
 ) -> tuple[Draws, Array, Array]:
-    import diffrax  # takes as long to import as half of JAX, and only a finite time needs it
+    import diffrax  # slow to import, and needed only for a finite time
 
     residual = jax.vmap(objective.residual)
 

@@ -12,15 +12,15 @@ from ntkbayes.training.objective import Objective, Solver, TrainedPredictors
 
 
 class Interpolation(Solver):
-    """α = Q (interpolant − f0): gradient flow without ridge ends at zero residual, having moved only
-    where the likelihood is not flat.
+    """α = Q (interpolant − f0): gradient flow without ridge ends at zero residual, and never moves along
+    flat directions of the likelihood.
 
     Args:
-        tolerance: on the error of the logits, relative to their spread.
+        tolerance: for the error of the logits, relative to their spread.
 
     Raises:
-        RidgeError: a class has probability 0 in a target, so that there is no interpolant.
-        ConfigurationError: Θ is known by its products alone.
+        RidgeError: a class has probability 0 in a target, so there is no interpolant.
+        ConfigurationError: Θ is known only by its products.
         NotPositiveDefiniteError: Θ is singular.
         ConvergenceError: Θ is too ill-conditioned for the tolerance.
     """
@@ -34,8 +34,8 @@ class Interpolation(Solver):
         if not bool(jnp.all(is_accurate(objective.likelihood, error, spread, self.tolerance))):
             worst = jnp.argmax(error / spread)
             raise ConvergenceError(
-                f"without ridge the network should reproduce its targets, but misses their logits by "
-                f"{float(error[worst]):.2g}, where their spread is {float(spread[worst]):.2g}: Θ is too "
+                f"without ridge the network should interpolate its targets, but misses their logits by "
+                f"{float(error[worst]):.2g}, with a spread of {float(spread[worst]):.2g}: Θ is too "
                 "ill-conditioned (nearly duplicated points). Use a ridge > 0"
             )
         return TrainedPredictors(alpha, residual, error, jnp.zeros(len(initial), dtype=int))
@@ -45,8 +45,8 @@ class Interpolation(Solver):
 def _interpolated(
     inverse: Interpolator, objective: Objective, goal: Logits, initials: Draws
 ) -> tuple[Draws, PerDraw, PerDraw, PerDraw]:
-    """α, residuals, what logits miss of the interpolant, and their spread. Solved twice: what the first
-    solve misses, by the factor's jitter and round-off, is solved for again."""
+    """α, residuals, distance of the logits from the interpolant, and their spread. The second solve
+    refines the first, which misses by the factor's jitter and round-off."""
 
     def missing(f: Draws) -> Draws:
         return objective.likelihood.project(goal[None] - f)

@@ -11,7 +11,7 @@ from ntkbayes.training.objective import Objective
 
 
 class Slopes(NamedTuple):
-    """Along a step, at its start: the slope of the loss, and slope and curvature of its prior part."""
+    """At the start of a step, along it: the loss's slope, and slope and curvature of its prior term."""
 
     loss: Float[Array, ""]
     prior: Float[Array, ""]
@@ -28,14 +28,14 @@ def line_search(
 ) -> tuple[Float[Array, ""], Logits, Curvature]:
     """The t > 0 that (nearly) minimises the loss along logits + t · step, and the residual and W there.
 
-    The loss is convex in t, so its slope grows from a negative value; Newton's iteration on the
-    slope, kept inside a bracket by bisection, stops once |slope(t)| ≤ |slope(0)| / 10, or within the
-    slope's round-off. Newton's moves have to halve, or else one bisects: where the loss grows
-    exponentially (counts), they would all be alike and tiny. Costs no matrix product, and near the
-    solution one evaluation of the likelihood: the first t is Newton's, by the curvature at the logits.
+    The loss is convex in t, so its slope increases from a negative value. Newton's iteration on the
+    slope, bracketed by bisection, stops once |slope(t)| ≤ |slope(0)| / 10, or within the slope's
+    round-off. A Newton move longer than half of the last gives way to bisection: where the loss grows
+    exponentially (counts), moves would all be equal and tiny. Costs no matrix product, and near the
+    solution one evaluation of the likelihood: the first t is Newton's, from the curvature at the logits.
 
-    Without a slope beyond round-off t = 1: a step that moves no logit (balanced labels of coinciding
-    points) still moves the weights, and all of it is wanted.
+    If the slope is round-off, t = 1: a step that moves no logit (balanced labels at coinciding points)
+    still moves the weights, and is taken in full.
 
     Args:
         residual, curvature: at the logits.

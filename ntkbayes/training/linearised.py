@@ -5,11 +5,11 @@
 | any | finite | any | `GradientFlow` |
 | 0 | infinite | any | `Interpolation`, the closed form of THEORY 3 |
 | > 0 | infinite | many, around a centre | `ConjugateGradients` from the centre |
-| > 0 | infinite | one, with many points that the outputs share Θ at | `ConjugateGradients` |
+| > 0 | infinite | one, with many points and a shared Θ | `ConjugateGradients` |
 | > 0 | infinite | one | `Newton` |
 
 A solve has converged once the error of its logits, which `accuracy` derives from a − r(f), is within the
-tolerance of their spread: how far training moved them, root mean square.
+tolerance times their spread: how far training moved them, root mean square.
 """
 
 from collections.abc import Callable
@@ -25,7 +25,7 @@ from ntkbayes.training.interpolation import Interpolation
 from ntkbayes.training.newton import Newton
 from ntkbayes.training.objective import Objective, Solver, TrainedPredictor
 
-EXACT_POINTS = 256  # up to which Newton's factors cost less than their compilation
+EXACT_POINTS = 256  # up to here Newton's factors cost less than their compilation
 
 
 def solver_for(
@@ -41,7 +41,7 @@ def solver_for(
 
     Args:
         time: training time.
-        tolerance: on the error of the logits, relative to their spread; of an infinite time.
+        tolerance: for the error of the logits, relative to their spread; used at infinite time.
         factor_dtype, centre, progress: as for `ConjugateGradients`.
     """
     if time < float("inf"):
@@ -74,17 +74,17 @@ def train(
     Raises:
         ConvergenceError: the error of the logits stayed above the tolerance.
         RidgeError: ridge = 0, infinite time, and a class with probability 0 in a target.
-        ConfigurationError: the solver does not take a Gram known by products, or so long a time.
+        ConfigurationError: the solver does not support a Gram known by products, or so long a time.
         NotPositiveDefiniteError: Θ is not positive definite.
     """
     solver = solver_for(objective, time=time, tolerance=tolerance, factor_dtype=factor_dtype)
-    found = solver.solve(objective, initial[None])
-    alpha = found.alpha[0]
+    trained = solver.solve(objective, initial[None])
+    alpha = trained.alpha[0]
     return TrainedPredictor(
         initial=initial,
         alpha=alpha,
         logits=initial + objective.gram @ alpha,
-        residual=float(found.residual[0]),
-        logit_error=float(found.logit_error[0]),
-        num_iterations=int(found.num_iterations[0]),
+        residual=float(trained.residual[0]),
+        logit_error=float(trained.logit_error[0]),
+        num_iterations=int(trained.num_iterations[0]),
     )

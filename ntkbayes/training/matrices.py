@@ -1,6 +1,6 @@
-"""How many float64 matrices of the size of Θ(X, X) the solves hold at their peaks, by what they are for.
+"""Peak memory of the solves, by purpose, in float64 matrices of the size of Θ(X, X).
 
-`Method.memory` adds them up. K and Θ themselves are not among them.
+`Method.memory` adds them up. K and Θ themselves are not included.
 """
 
 import jax.numpy as jnp
@@ -24,11 +24,11 @@ def training_matrices(
 def inverse_matrices(
     num_outputs: int, factor_dtype: DTypeLike = jnp.float64, *, kept: float = 1.0
 ) -> dict[str, float]:
-    """Matrices of B = (P + W⁻¹)⁻¹: P itself, a half a class and one for their coupling, and what they
-    are made of. Where a class keeps a share of the points alone, a half of that share squared."""
+    """Matrices of B = (P + W⁻¹)⁻¹: P itself, one half per class and one for their coupling, and the
+    workspace of the build. With a share `kept` of the points per class, a half is kept² of one."""
     narrow = np.dtype(factor_dtype).itemsize / NUMBER
     factors = narrow * (num_outputs * kept**2 + 1) / 2
-    workspace = max(1.5, kept * (3 + 2 * narrow))  # at least that of training
+    workspace = max(1.5, kept * (3 + 2 * narrow))  # at least as much as training
     return {"P": 1.0, "factors": factors, "workspace": workspace}
 
 
@@ -36,10 +36,10 @@ def many_draws_matrices(
     rows: int, num_outputs: int, num_draws: int, factor_dtype: DTypeLike
 ) -> dict[str, float]:
     """Matrices at the peak of drawing many initial functions and training them."""
-    kept = 1.0 if num_shares() > 1 else 0.5  # spread factors are not kept by halves
+    kept = 1.0 if num_shares() > 1 else 0.5  # spread factors are not stored as halves
     factor = kept * np.dtype(factor_dtype).itemsize / NUMBER
     capacitance = PAIRS**2 / 4 if is_paired(rows, num_draws, num_outputs) else 0.0
-    # A single output may stand for several that Θ couples.
+    # One output here may stand for several that Θ couples.
     workspace = 1.75 if num_outputs > 1 else 3.0
     return {
         "factor of the draws": kept,

@@ -20,18 +20,18 @@ from ntkbayes.training.objective import (
 )
 
 _MARGIN = 1e-4
-_PATIENCE = 3  # factors that do not halve the error
-_MOST_DECADES = 20  # of the ridge
+_PATIENCE = 3  # factors in a row that do not halve the error
+_MAX_DECADES = 20  # of the ridge
 
 
 class Newton(Solver):
-    """Newton's method on the strictly convex loss, for a ridge > 0, one initial function after another.
+    """Newton's method on the strictly convex loss, for a ridge > 0, one initial function at a time.
 
-    With a line search it converges from everywhere; undamped it does not. A factor costs O(C n³) where
-    the outputs share Θ, O((nC)³) where they do not, and some dozen products with an operator.
+    The line search makes it converge globally; undamped it does not. A factor costs O(C n³) if the
+    outputs share Θ, O((nC)³) if they are coupled, and a dozen or so products for an operator.
 
     Args:
-        tolerance: on the error of the logits, relative to their spread. It goes on to round-off.
+        tolerance: for the error of the logits, relative to their spread. Iteration goes on to round-off.
         max_iterations: factors before giving up.
     """
 
@@ -39,8 +39,8 @@ class Newton(Solver):
     max_iterations: int = 100
 
     def solve(self, objective: Objective, initial: Draws) -> TrainedPredictors:
-        found = [self.accepted(objective, one) for one in initial]
-        return TrainedPredictors.of(objective, jax.tree.map(lambda *v: jnp.stack(v), *found))
+        optima = [self.accepted(objective, one) for one in initial]
+        return TrainedPredictors.of(objective, jax.tree.map(lambda *v: jnp.stack(v), *optima))
 
     def accepted(
         self,
@@ -54,28 +54,28 @@ class Newton(Solver):
 
         Args:
             start: the first a, by default 0.
-            who: is to blame, in the error.
+            who: the subject of the error message.
 
         Raises:
             ConvergenceError: its logits miss the tolerance.
         """
-        found = self.optimum(objective, initial, start)
-        error, spread = found.logit_error, found.spread
+        optimum = self.optimum(objective, initial, start)
+        error, spread = optimum.logit_error, optimum.spread
         if not bool(is_accurate(objective.likelihood, error, spread, self.tolerance)):
-            raise not_converged(who, found, self.tolerance, self.max_iterations)
-        return found
+            raise not_converged(who, optimum, self.tolerance, self.max_iterations)
+        return optimum
 
     def optimum(
         self, objective: Objective, initial: Logits, start: Logits | None = None
     ) -> Optimum:
-        """The same, whether its logits meet the tolerance or not."""
+        """The same, without the check that its logits meet the tolerance."""
         return _optimum(
             self, objective, initial, jnp.zeros_like(initial) if start is None else start
         )
 
 
 class _Point(NamedTuple):
-    """Weights, logits and gradient, and the size of Newton's step from there, in logits."""
+    """Weights, logits and gradient, and the size in logits of Newton's step from there."""
 
     a: Logits
     f: Logits
@@ -86,49 +86,47 @@ class _Point(NamedTuple):
 @nan_is_an_answer()
 @eqx.filter_jit
 def _optimum(solver: Newton, objective: Objective, initial: Logits, start: Logits) -> Optimum:
-    """Newton's method, by way of larger ridges where round-off would drown its first steps.
+    """Newton's method, continued from larger ridges where round-off would swamp its first steps.
 
-    A step loses ε |e| of the weights, with e = a − r(f), and so ε ‖P‖ |e| of the logits: more than the
-    likelihood's unit where Θ/ridge is beyond 1/ε and e of order 1. So it begins at a ridge at which less
-    is lost, and goes down by decades. α changes little from one to the next, so e is small where P is
-    large.
+    A step loses ε |e| in the weights, with e = a − r(f), and so ε ‖P‖ |e| in the logits: more than the
+    likelihood's unit if Θ/ridge exceeds 1/ε and e is of order 1. So it starts at a ridge where less is
+    lost, and lowers it by decades. α changes little from one to the next, so e is small once P is large.
     """
     f = objective.logits(initial, start)
     e = start - objective.residual(f)
     lost = largest(round_off(objective.prior_variances, initial, e, f)) / objective.likelihood.unit
-    decades = jnp.where(lost > 1, jnp.minimum(jnp.ceil(jnp.log10(lost)), _MOST_DECADES), 0)
+    decades = jnp.where(lost > 1, jnp.minimum(jnp.ceil(jnp.log10(lost)), _MAX_DECADES), 0)
 
     def unfinished(state: tuple) -> Array:
         decade, _ = state
         return decade >= 0
 
     def update(state: tuple) -> tuple:
-        decade, found = state
+        decade, optimum = state
         times = 10.0**decade
         nearby = dataclasses.replace(objective, ridge=times * objective.ridge)
-        found = _from_nearby(solver, nearby, initial, found._replace(a=times * found.a))
-        return decade - 1, found._replace(a=found.a / times)
+        optimum = _from_nearby(solver, nearby, initial, optimum._replace(a=times * optimum.a))
+        return decade - 1, optimum._replace(a=optimum.a / times)
 
     endless = jnp.full((), jnp.inf, dtype=start.dtype)
     none = Optimum(start, f, endless, endless, jnp.zeros_like(endless), jnp.asarray(0))
-    _, found = jax.lax.while_loop(unfinished, update, (decades, none))
-    return found
+    _, optimum = jax.lax.while_loop(unfinished, update, (decades, none))
+    return optimum
 
 
 def _from_nearby(solver: Newton, objective: Objective, initial: Logits, start: Optimum) -> Optimum:
-    """Newton's method with a line search, whose factors serve as long as steps halve.
+    """Newton's method with a line search, reusing each factor while steps halve.
 
-    Steps cost a product each beside their factor. Where they halve no longer they are as small as
-    round-off, or the curvature has changed; so the last two measure the error. Ends once that is within
-    the tolerance of the logits' spread, with a margin that takes at most one more factor, or where new
+    A step with an old factor costs only products. Once steps no longer halve, they are at round-off or
+    the curvature has changed, so the last two steps measure the error. Ends when that is within the
+    tolerance times the logits' spread, with a margin that costs at most one more factor, or when new
     factors do not halve the error either.
     """
     gram = objective.prior_gram
     prior = gram.variances
 
     def descend(inverse: CurvedInverse, curvature: Curvature, a: Logits) -> tuple:
-        """The last point looked at, the size of the first step and of the last but one, and where to go
-        on."""
+        """The last point, the sizes of the first step and of the last but one, and the next a."""
 
         def unfinished(state: tuple) -> Array:
             here, _, before, _, count = state
@@ -166,7 +164,7 @@ def _from_nearby(solver: Newton, objective: Objective, initial: Logits, start: O
         error = 2 * (before + here.size) + largest(round_off(prior, initial, here.a, here.f))
         size = largest(here.gradient)
         new = Optimum(here.a, here.f, size, error, spread_of(here.f, initial), count + 1)
-        # Where W hardly changes along the step, a new factor squares the error, until it is round-off.
+        # Where W hardly changes along the step, a new factor squares the error, down to round-off.
         is_stale = (first <= 0.1) & ~(error <= best.logit_error / 2)
         num_stale = jnp.where(is_stale, num_stale + 1, 0)
         is_better = error < best.logit_error

@@ -34,10 +34,10 @@ class Objective(eqx.Module):
     """−Σ log p(y | f) + ridge/2 ‖θ − θ0‖² of a linearised network, at its training points.
 
     Attributes:
-        likelihood: how targets follow from logits.
+        likelihood: p(y | f).
         gram: Θ(X, X).
         targets: as the likelihood encodes them, (n, C).
-        ridge: weight of ½‖θ − θ0‖², an array, so that one compilation serves all.
+        ridge: weight of ½‖θ − θ0‖², an array, so that a new ridge does not recompile.
     """
 
     likelihood: Likelihood
@@ -70,7 +70,7 @@ class Objective(eqx.Module):
     def logits(
         self, initial: Float[Array, "*draws n classes"], a: Float[Array, "*draws n classes"]
     ) -> Float[Array, "*draws n classes"]:
-        """f = f0 + P a, without P."""
+        """f = f0 + P a, without forming P."""
         return initial + self.gram @ (a / self.ridge)
 
     def residual(self, f: Logits) -> Logits:
@@ -82,7 +82,7 @@ class Objective(eqx.Module):
         return self.likelihood.curvature(self.targets, f)
 
     def preconditioner(self, f: Logits, *, num_draws: int, dtype: DTypeLike) -> Preconditioner:
-        """Nearly (P⁻¹ + W)⁻¹, with W at f; see `Gram.preconditioner`."""
+        """An approximation of (P⁻¹ + W)⁻¹, with W at f; see `Gram.preconditioner`."""
         return self.gram.preconditioner(
             self.ridge,
             self.curvature(f),
@@ -105,7 +105,7 @@ class Optimum(NamedTuple):
         a: ridge · α.
         logits: f = f0 + P a.
         residual: max |a − r(f)|, in units of probability.
-        logit_error: of the logits, at most, round-off included.
+        logit_error: upper bound on the error of the logits, including round-off.
         spread: root mean square of f − f0.
         num_iterations: steps.
     """
@@ -123,10 +123,10 @@ class TrainedPredictors(eqx.Module):
 
     Attributes:
         alpha: α of each, (S, n, C).
-        residual: max |ridge α − r(f*)| of each, in units of probability; of a finite training time
+        residual: max |ridge α − r(f*)| of each, in units of probability; for a finite training time
             max |dα/dt| at its end, which need not be small.
-        logit_error: of each one's logits at the training points, at most, round-off included; NaN at a
-            finite training time.
+        logit_error: upper bound on the error of each one's logits at the training points, including
+            round-off; NaN for a finite training time.
         num_iterations: steps spent on each (0 for a closed form).
     """
 
@@ -137,7 +137,7 @@ class TrainedPredictors(eqx.Module):
 
     @classmethod
     def of(cls, objective: Objective, optimum: Optimum) -> "TrainedPredictors":
-        """Of an optimum for each of many initial functions."""
+        """From the optima of many initial functions."""
         return cls(
             optimum.a / objective.ridge,
             optimum.residual,
@@ -175,16 +175,16 @@ class Solver(eqx.Module):
             initial: f0(X) of each, (S, n, C).
 
         Raises:
-            ConvergenceError: one of them was not found to the tolerance.
+            ConvergenceError: one of them misses the tolerance.
         """
 
 
 def not_converged(
     who: str, optimum: Optimum, tolerance: float, max_iterations: int
 ) -> ConvergenceError:
-    """What to say of an optimum for one initial function that misses the tolerance."""
+    """The error for an optimum, of one initial function, that misses the tolerance."""
     count = int(optimum.num_iterations)
-    cause = ": all that float64 can do, since Θ/ridge is so large"
+    cause = ": the limit of float64, since Θ/ridge is so large"
     return ConvergenceError(
         f"{who} leaves logits off by up to {float(optimum.logit_error):.2g} after {count} iterations, "
         f"where their spread is {float(optimum.spread):.2g} and the tolerance {tolerance:g} of it"

@@ -341,7 +341,7 @@ def test_a_likelihood_that_could_not_be_read_back_is_refused(training):
         pass
 
     found = dataclasses.replace(training["Laplace", "binary"], likelihood=Own())
-    with pytest.raises(StorageError, match="under the likelihood Own cannot be kept"):
+    with pytest.raises(StorageError, match="with the likelihood Own cannot be stored"):
         to_datatree(found)
 
 

@@ -295,5 +295,5 @@ def test_laws_that_need_a_factor_refuse_a_kernel_known_by_products():
     kernel = EmpiricalKernel(NETWORK, START, max_rows=1)
     with pytest.raises(ConfigurationError, match="45 rows, more than the kernel's max_rows"):
         nb.NUTS().fit(nb.NTKPrior(kernel, ridge=RIDGE), DATA, key=KEY)
-    with pytest.raises(ConfigurationError, match="of 45 rows: use a ridge > 0"):
+    with pytest.raises(ConfigurationError, match="has 45 rows: use a ridge > 0"):
         nb.MAP().fit(nb.NTKPrior(kernel, ridge=0.0), data_of().smooth(0.1))

@@ -23,7 +23,7 @@ from ntkbayes.kernels.empirical.structure import Layer
 
 # What the passes through the network yield for one parameter: a layer's operands and, last, the
 # signals at its tap (C, ...); or the derivatives of the logits (C, ...) for a loose leaf.
-Found = tuple[Array, ...]
+Tapped = tuple[Array, ...]
 # What a contraction computes from that, once per point.
 Kept = tuple[Array, ...]
 
@@ -93,16 +93,16 @@ class Contraction(abc.ABC):
         """Numbers written to memory and read again."""
 
     @abc.abstractmethod
-    def found(self, num_classes: int) -> int:
-        """Size of `Found` per point."""
+    def tapped(self, num_classes: int) -> int:
+        """Size of `Tapped` per point."""
 
     @abc.abstractmethod
-    def keep(self, found: Found) -> Kept:
-        """`Kept` from `Found`, for one point."""
+    def keep(self, tapped: Tapped) -> Kept:
+        """`Kept` from `Tapped`, for one point."""
 
     def waits(self, num_classes: int) -> bool:
-        """Whether to hold `Found` until the contraction begins, as it takes no more than `Kept`."""
-        return self.found(num_classes) <= self.kept(num_classes)
+        """Whether to hold `Tapped` until the contraction begins, as it takes no more than `Kept`."""
+        return self.tapped(num_classes) <= self.kept(num_classes)
 
     @abc.abstractmethod
     def share(self, form: Form, left: Kept, right: Kept) -> Array:
@@ -141,12 +141,12 @@ class Jacobian(Explicit):
     def kept(self, num_classes: int) -> int:
         return num_classes * self.leaf_size
 
-    def found(self, num_classes: int) -> int:
+    def tapped(self, num_classes: int) -> int:
         return self.kept(num_classes)
 
-    def keep(self, found: Found) -> Kept:
+    def keep(self, tapped: Tapped) -> Kept:
         """The derivatives of one point, (C, size of the leaf)."""
-        (derivatives,) = found
+        (derivatives,) = tapped
         return (derivatives.reshape(derivatives.shape[0], -1),)
 
 
@@ -169,12 +169,12 @@ class Gradients(Explicit):
     def kept(self, num_classes: int) -> int:
         return num_classes * self._leaf_size
 
-    def found(self, num_classes: int) -> int:
-        return self.layer.found(num_classes)
+    def tapped(self, num_classes: int) -> int:
+        return self.layer.tapped(num_classes)
 
-    def keep(self, found: Found) -> Kept:
+    def keep(self, tapped: Tapped) -> Kept:
         """The gradients of one point, (C, G O K)."""
-        *operands, deltas = found
+        *operands, deltas = tapped
         signals = self.layer.signals(deltas)
         classes, groups, positions, outputs = signals.shape
         # Per group as (C O, T) × (T, K), so that the result needs no rearrangement.
@@ -216,12 +216,12 @@ class Grams(Contraction):
             size.num_classes
         )
 
-    def found(self, num_classes: int) -> int:
-        return self.layer.found(num_classes)
+    def tapped(self, num_classes: int) -> int:
+        return self.layer.tapped(num_classes)
 
-    def keep(self, found: Found) -> Kept:
+    def keep(self, tapped: Tapped) -> Kept:
         """Inputs and signals of one point, (G, T, K) and (C, G, T, O)."""
-        *operands, deltas = found
+        *operands, deltas = tapped
         return self.layer.activations((*operands,)), self.layer.signals(deltas)
 
     def share(self, form: Form, left: Kept, right: Kept) -> Array:

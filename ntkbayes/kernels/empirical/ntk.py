@@ -29,8 +29,8 @@ from ntkbayes.kernels.empirical.contractions import (
     TRACED,
     Contraction,
     Form,
-    Found,
     Kept,
+    Tapped,
 )
 from ntkbayes.kernels.empirical.plan import Linear, Plan, Task, choose, make_plan, peak_bytes
 from ntkbayes.kernels.empirical.structure import Structure, find_structure
@@ -175,8 +175,8 @@ class _Computation:
 
     # --- through the network ---
 
-    def find(self, x: Array) -> list[Found]:
-        """`Found` at one point, per contraction: one forward and C backward passes."""
+    def find(self, x: Array) -> list[Tapped]:
+        """`Tapped` at one point, per contraction: one forward and C backward passes."""
         structure, leaves = self.structure, self.leaves
 
         def tapped(
@@ -207,10 +207,10 @@ class _Computation:
         """The same for many points, in chunks."""
         return _in_chunks(self.keep_each, points, self.plan.chunk)
 
-    def hold(self, points: Array) -> list[Found | Kept]:
-        """`Found` or `Kept`, whichever is smaller."""
+    def hold(self, points: Array) -> list[Tapped | Kept]:
+        """`Tapped` or `Kept`, whichever is smaller."""
 
-        def smaller(x: Array) -> list[Found | Kept]:
+        def smaller(x: Array) -> list[Tapped | Kept]:
             return [
                 one if way.waits(self.num_classes) else way.keep(one)
                 for way, one in zip(self.ways, self.find(x), strict=True)
@@ -242,7 +242,7 @@ class _Computation:
         return jnp.concatenate(halves, axis=0)
 
     def keep_halves(
-        self, way: Contraction, held: Found | Kept, after: list[Array]
+        self, way: Contraction, held: Tapped | Kept, after: list[Array]
     ) -> tuple[Kept, Kept]:
         """What a contraction needs of the first and the last points, computed after `after`."""
         half = len(held[0]) // 2

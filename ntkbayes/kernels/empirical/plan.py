@@ -198,7 +198,7 @@ def make_plan(
     def step(way: Contraction) -> Step:
         held, scratch = num_held * way.kept(classes), pairs * way.scratch(task.form, classes)
         if blocks.at_once and way.waits(classes):
-            held, scratch = num_held * way.found(classes), scratch + held
+            held, scratch = num_held * way.tapped(classes), scratch + held
         return Step(
             parameters=tuple(names[leaf] for leaf in leaves_of(way)),
             how=way.how,

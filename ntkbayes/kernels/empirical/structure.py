@@ -89,7 +89,7 @@ class Layer:
         arrange = arrange_signals(self.equation, self.side)
         return jax.vmap(lambda delta: arrange(*back(delta)))(deltas)
 
-    def found(self, num_classes: int) -> int:
+    def tapped(self, num_classes: int) -> int:
         """Size of the operands and signals of one point."""
         operand = self.equation.invars[1 - self.side]
         constant = 0 if self.bias is None else 1

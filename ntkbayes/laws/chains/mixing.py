@@ -72,19 +72,19 @@ def judged(
     # What the prior determines is the same in every draw, and has nothing to explore.
     draws = draws[:, :, np.ptp(draws, axis=(0, 1)) != 0]
     unknown = why_unknown(*draws.shape[:2]) or _why_still(draws)
-    found = (math.nan, math.nan, math.nan) if unknown else _worst(draws)
+    diagnostics = (math.nan, math.nan, math.nan) if unknown else _worst(draws)
     begin, trouble = "the chains have not converged: ", []
     if num_divergences:
         trouble.append(f"{num_divergences} transitions diverged")
     if unknown:
         begin = begin if num_divergences else "whether the chains have converged is not known: "
         trouble.append(f"R-hat is not known, since {unknown}")
-    elif found[0] > WORST_RHAT:
-        trouble.append(f"R-hat is up to {found[0]:.3f}")
+    elif diagnostics[0] > WORST_RHAT:
+        trouble.append(f"R-hat is up to {diagnostics[0]:.3f}")
     if trouble:
         message = f"{begin}{', and '.join(trouble)}. {remedy}"
         warnings.warn(message, ConvergenceWarning, stacklevel=stacklevel + 1)
-    return dict(zip(("max_rhat", "min_bulk_ess", "min_tail_ess"), found, strict=True))
+    return dict(zip(("max_rhat", "min_bulk_ess", "min_tail_ess"), diagnostics, strict=True))
 
 
 def _why_still(draws: Sequences) -> str:

@@ -98,12 +98,12 @@ def expectations(
 
     def add(sums: Expectations, node: Float[Array, " classes"]) -> tuple[Expectations, None]:
         f = mean + jnp.einsum("icd,d->ic", root, node)
-        found = Expectations(
+        terms = Expectations(
             likelihood.log_density(targets, f),
             likelihood.residual(targets, f),
             likelihood.curvature(targets, f).blocks,
         )
-        return jax.tree.map(jnp.add, sums, found), None
+        return jax.tree.map(jnp.add, sums, terms), None
 
     zeros = Expectations(jnp.zeros(len(mean)), jnp.zeros_like(mean), jnp.zeros_like(root))
     points = nodes(mean.shape[1])
@@ -191,10 +191,10 @@ def _of_one_logit(
     reach = np.asarray(_REACH)
     edges = jnp.asarray(np.concatenate([-reach[::-1], [0.0], reach]))
     edges = jnp.broadcast_to(edges[:, None], (len(edges), len(mean)))
-    found = integrate(weighted, edges)
+    integrals = integrate(weighted, edges)
     ends = jnp.stack([jnp.abs(weighted(edges[side])) for side in (0, -1)])
-    is_held = jnp.max(ends, axis=(0, 1)) <= 1e-12 * jnp.max(jnp.abs(found), axis=0)
-    log_density, residual, curvature = jnp.where(is_held[None], found, jnp.nan)
+    is_held = jnp.max(ends, axis=(0, 1)) <= 1e-12 * jnp.max(jnp.abs(integrals), axis=0)
+    log_density, residual, curvature = jnp.where(is_held[None], integrals, jnp.nan)
     return Expectations(log_density, residual[:, None], curvature[:, None, None])
 
 

@@ -86,13 +86,13 @@ class LostCurvature(eqx.Module):
         Raises:
             ConvergenceError: conjugate gradients did not converge.
         """
-        found, residual = _quadratic_excess(gram, inverse, self.roots, cross, units)
+        excess, residual = _quadratic_excess(gram, inverse, self.roots, cross, units)
         if not float(residual) <= 1e-4:
             raise ConvergenceError(
                 f"by how much variances are too large was not found (residual {float(residual):.1e}): "
                 "use factors in float64, keep more points, or use Laplace"
             )
-        return found
+        return excess
 
     def bound(self, gram: Gram, inverse: CurvedInverse) -> float:
         """The largest eigenvalue λ of T S̃ T, from above, by block Lanczos with full

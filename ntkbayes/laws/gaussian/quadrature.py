@@ -53,21 +53,21 @@ def integrate(
         (coarse, _), (fine, size) = rule(*_COARSE), rule(*_FINE)
         return _Panels(left, right, fine, size, jnp.abs(fine - coarse))
 
-    def errors(found: _Panels) -> Float[Array, "panels n"]:
+    def errors(pieces: _Panels) -> Float[Array, "panels n"]:
         """Of each panel, as a part of the whole; of the worst of the q functions."""
-        whole = jnp.maximum(jnp.sum(found.size, axis=0), jnp.finfo(edges.dtype).tiny)
-        return jnp.max(found.apart / whole[None], axis=1)
+        whole = jnp.maximum(jnp.sum(pieces.size, axis=0), jnp.finfo(edges.dtype).tiny)
+        return jnp.max(pieces.apart / whole[None], axis=1)
 
     def goes_on(state: tuple[Array, _Panels]) -> Array:
-        count, found = state
-        is_rough = jnp.any(jnp.sum(errors(found), axis=0) > _TOLERANCE)
+        count, pieces = state
+        is_rough = jnp.any(jnp.sum(errors(pieces), axis=0) > _TOLERANCE)
         return is_rough & (count + _NUM_HALVED <= _MAX_PANELS)
 
     def halve(state: tuple[Array, _Panels]) -> tuple[Array, _Panels]:
-        count, found = state
-        _, worst = jax.lax.top_k(errors(found).T, _NUM_HALVED)
+        count, pieces = state
+        _, worst = jax.lax.top_k(errors(pieces).T, _NUM_HALVED)
         worst = worst.T
-        left, right = (jnp.take_along_axis(ends, worst, axis=0) for ends in found[:2])
+        left, right = (jnp.take_along_axis(ends, worst, axis=0) for ends in pieces[:2])
         middle = (left + right) / 2
         own = worst, jnp.arange(edges.shape[1])[None]
 
@@ -78,12 +78,12 @@ def integrate(
             return jax.lax.dynamic_update_slice_in_dim(old, second, count, 0)
 
         return count + _NUM_HALVED, jax.tree.map(
-            replaced, found, panels(left, middle), panels(middle, right)
+            replaced, pieces, panels(left, middle), panels(middle, right)
         )
 
     first = panels(edges[:-1], edges[1:])
     room = _MAX_PANELS - len(edges) + 1
-    found = jax.tree.map(lambda x: jnp.pad(x, [(0, room)] + [(0, 0)] * (x.ndim - 1)), first)
-    _, found = jax.lax.while_loop(goes_on, halve, (jnp.asarray(len(edges) - 1), found))
-    is_known = jnp.sum(errors(found), axis=0) <= _LARGEST_ERROR
-    return jnp.where(is_known[None], jnp.sum(found.value, axis=0), jnp.nan)
+    pieces = jax.tree.map(lambda x: jnp.pad(x, [(0, room)] + [(0, 0)] * (x.ndim - 1)), first)
+    _, pieces = jax.lax.while_loop(goes_on, halve, (jnp.asarray(len(edges) - 1), pieces))
+    is_known = jnp.sum(errors(pieces), axis=0) <= _LARGEST_ERROR
+    return jnp.where(is_known[None], jnp.sum(pieces.value, axis=0), jnp.nan)

@@ -176,10 +176,12 @@ class Mixing:
         self.points: list[np.ndarray] = []
         self.moves: list[np.ndarray] = []
 
-    def next(self, sites: Sites, found: "Assessment", step: float) -> Sites:
+    def next(self, sites: Sites, assessment: "Assessment", step: float) -> Sites:
         """Where to go from sites, if only this part of a move is taken."""
         point, unravel = ravel_pytree(sites)
-        move, unit = (np.asarray(ravel_pytree(part)[0]) for part in (found.move, found.unit))
+        move, unit = (
+            np.asarray(ravel_pytree(part)[0]) for part in (assessment.move, assessment.unit)
+        )
         self.points = [*self.points[-self.depth :], np.asarray(point)]
         self.moves = [*self.moves[-self.depth :], move]
         goal = self.points[-1] + step * move

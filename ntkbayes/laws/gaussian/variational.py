@@ -32,11 +32,11 @@ class _Variational(SiteMethod):
     """What the two families share: expectations over marginals, and the bound."""
 
     def rule(self, likelihood: Likelihood, targets: Logits, posterior: Posterior) -> Sites:
-        found = expectations(likelihood, targets, posterior.logits, posterior.covariances)
-        blocks = found.curvature
+        expected = expectations(likelihood, targets, posterior.logits, posterior.covariances)
+        blocks = expected.curvature
         if not self.couples(blocks.shape[1]):
             blocks = diagonal_blocks(blocks)
-        return Sites(found.residual, blocks)
+        return Sites(expected.residual, blocks)
 
     def log_evidence(
         self, likelihood: Likelihood, targets: Logits, mean: Logits, posterior: Posterior

@@ -131,10 +131,10 @@ class FiniteEnsemble(Method[SampledLaw]):
         self, params: Params, features: Float[Array, "n ..."], problem: Problem
     ) -> None:
         one = jax.tree.map(lambda leaf: leaf[0], params)
-        found = require_sound(self.network, one, features)
-        if found != problem.num_outputs:
+        num_outputs = require_sound(self.network, one, features)
+        if num_outputs != problem.num_outputs:
             raise ConfigurationError(
-                f"the network has {found} outputs, but {type(problem.likelihood).__name__} takes "
+                f"the network has {num_outputs} outputs, but {type(problem.likelihood).__name__} takes "
                 f"{problem.num_outputs} of these data; make the network with {problem.num_outputs}"
             )
 

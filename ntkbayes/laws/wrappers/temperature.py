@@ -108,13 +108,13 @@ def _best_temperature(likelihood: Likelihood, held_out: list[tuple]) -> Temperat
         return -jnp.sum(jnp.concatenate(terms)) / size
 
     low, high = math.log(_SMALLEST), math.log(_LARGEST)
-    found = minimize_scalar(nll, bounds=(low, high), method="bounded", options={"xatol": 1e-6})
-    temperature = math.exp(found.x)
-    rise = min(float(nll(jnp.asarray(end))) for end in (low, high)) - float(found.fun)
+    minimum = minimize_scalar(nll, bounds=(low, high), method="bounded", options={"xatol": 1e-6})
+    temperature = math.exp(minimum.x)
+    rise = min(float(nll(jnp.asarray(end))) for end in (low, high)) - float(minimum.fun)
     if not rise > _ROUND_OFF:  # at an end, or anywhere on a plateau that reaches one
         raise ConvergenceError(
             f"the held-out NLL has no minimum at a temperature between {_SMALLEST} and {_LARGEST}, it "
-            f"is {found.fun:.3g} at {temperature:.3g}: the held-out points are all predicted alike, or "
-            "all right. Use more points, or fewer folds"
+            f"is {minimum.fun:.3g} at {temperature:.3g}: the held-out points are all predicted alike, "
+            "or all right. Use more points, or fewer folds"
         )
-    return TemperatureInfo(temperature, float(found.fun))
+    return TemperatureInfo(temperature, float(minimum.fun))
