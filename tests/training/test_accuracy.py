@@ -118,7 +118,7 @@ def test_the_stated_error_of_data_as_they_come_bounds_that_to_60_digits(name, si
 def test_what_float64_cannot_reach_is_an_error_that_says_so():
     likelihood, _, targets = MULTICLASS
     objective = Objective(likelihood, GRAM, jnp.asarray(targets), 1e-3)
-    with pytest.raises(ConvergenceError, match="tolerance 1e-17 of it: all that float64 can do"):
+    with pytest.raises(ConvergenceError, match="tolerance 1e-17 of it: the limit of float64"):
         train(objective, jnp.zeros(targets.shape), tolerance=1e-17)
 
 
