@@ -1,6 +1,7 @@
 """The command line: what a new user types, right or wrong."""
 
 import io
+import json
 import os
 import re
 import signal
@@ -414,6 +415,58 @@ def test_wrong_words_are_named_with_the_remedy(words, message, ntkbayes):
         Path("m.py").write_text("raise AssertionError('not run')")
     out = () if "--out" in words else ("--out", "out")
     assert re.search(message, ntkbayes("compare", *words, *out).error)
+
+
+WITHOUT_JAX = """
+import json, sys
+from ntkbayes.app.cli import main
+
+for words, heavy in json.load(sys.stdin):
+    sys.argv = ["ntkbayes", *words]
+    try:
+        main()
+    except SystemExit as end:
+        print("code", end.code)
+    assert not {*heavy} & {*sys.modules}, words
+"""
+
+
+def test_what_needs_no_jax_is_answered_without_it(tmp_path, birds):
+    birds.to_csv(tmp_path / "birds.csv", index=False)
+    (tmp_path / "latin.csv").write_bytes(b"h\xf6he,y\n1,2\n")
+    file = ("--data", "brids.csv", "--target", "y")
+    cases = [
+        # words, code, and what is said
+        (["--help"], 0, r"Example: ntkbayes compare"),
+        (["--version"], 0, r"ntkbayes \d"),
+        (["comprae"], 2, r"No such command 'comprae'. Did you mean 'compare'"),
+        *[([command, "--help"], 0, r"Example") for command in ("compare", "sweep", "lazy")],
+        (["compare", "--daat", "iris"], 2, r"No such option: --daat"),
+        (["compare", "--depth", "two"], 2, r"Invalid value for '--depth'"),
+        (["compare"], 1, r"either --data NAME or --model FILE"),
+        (["compare", "--model", "finches.py"], 1, r"no file finches\.py"),
+        (["compare", *file], 1, r"no file brids\.csv"),
+        (["compare", "--data", "brids.csv"], 1, r"column of the labels in brids\.csv"),
+        (["compare", "--data", "birds.txt", "--target", "y"], 1, r"known suffixes are \.csv"),
+        (["compare", "--data", "birds.csv", "--target", "y"], 1, r"no column 'y'"),
+        (["compare", "--data", "latin.csv", "--target", "y"], 1, r"line 1 is not UTF-8"),
+        (["sweep", "--data", "iris", *file], 1, r"no file brids\.csv"),
+        (["lazy", *file], 1, r"no file brids\.csv"),
+    ]
+    # Once imported, a module stays: what needs the fewest comes first.
+    heavy = ["jax", "equinox", "matplotlib", "sklearn", "pandas", "arviz", "numpyro", "distributed"]
+    given = json.dumps([(words, heavy + ["numpy"] * (code != 1)) for words, code, _ in cases])
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_JAX],
+        input=given,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert re.findall(r"^code (\d)$", done.stdout, re.MULTILINE) == [str(c) for _, c, _ in cases]
+    for _, _, said in cases:
+        assert re.search(said, done.stdout + " ".join(done.stderr.split()))
 
 
 def test_options_that_would_be_ignored_are_errors(ntkbayes):

@@ -29,6 +29,8 @@ from ntkbayes.app.cli.options import (
     load_data,
     methods_of,
     require_only,
+    require_tables,
+    start_jax,
     whole_numbers,
 )
 from ntkbayes.app.compilation_cache import VARIABLE
@@ -110,6 +112,18 @@ def compare(
 
     An interrupted run resumes from the laws already finished.
     """
+    if (data is None) == (model is None):
+        given = "neither" if data is None else f"both --data {data} and --model {model}"
+        raise ConfigurationError(f"give either --data NAME or --model FILE; got {given}")
+    if model is not None:
+        require_only(context, "out", "model", "cache")
+        from ntkbayes.files import require_file
+
+        require_file(model)
+    else:
+        require_tables([str(data)], target)
+    start_jax(context)
+
     import jax
 
     from ntkbayes import networks
@@ -117,12 +131,8 @@ def compare(
     from ntkbayes.app.study import Study
     from ntkbayes.priors.prior import NTKPrior
 
-    if (data is None) == (model is None):
-        given = "neither" if data is None else f"both --data {data} and --model {model}"
-        raise ConfigurationError(f"give either --data NAME or --model FILE; got {given}")
     out = out or _RUNS / Path(data or str(model)).stem
     if model is not None:
-        require_only(context, "out", "model", "cache")
         study = from_file(model)
     else:
         (points,) = load_data([str(data)], target)
@@ -193,6 +203,14 @@ def sweep(
     Failed studies are reported, and the others continue. An interrupted sweep resumes from the studies
     already finished; a finished one takes further data sets, ridges and seeds.
     """
+    if scheduler is not None and workers is not None:
+        raise ConfigurationError(
+            f"--workers {workers} are processes of this machine, but with --scheduler others do the "
+            "work; leave out one of them"
+        )
+    require_tables(data, target)
+    start_jax(context)
+
     from ntkbayes import networks
     from ntkbayes.app.study import Study
     from ntkbayes.app.sweep import Sweep, grid
@@ -202,11 +220,6 @@ def sweep(
     network = networks.mlp(
         depth=depth, activation=activation, weight_std=weight_std, bias_std=bias_std
     )
-    if scheduler is not None and workers is not None:
-        raise ConfigurationError(
-            f"--workers {workers} are processes of this machine, but with --scheduler others do the "
-            "work; leave out one of them"
-        )
     points = load_data(data, target)
     study = Study(
         data=points[0],
@@ -235,9 +248,12 @@ def sweep(
 
 @app.command(cls=Command, epilog="Example: ntkbayes report runs/mine")
 def report(
+    context: typer.Context,
     folder: Annotated[Path, typer.Argument(help="Folder that `ntkbayes compare` wrote.")],
 ) -> None:
     """Build the report of a finished comparison again, from its files."""
+    start_jax(context)
+
     from ntkbayes import storage
     from ntkbayes.app import report as report_module
 
@@ -250,6 +266,7 @@ def report(
     cls=Command, epilog="Example: ntkbayes lazy --data breast_cancer --ridge 0.1 --widths 64,256"
 )
 def lazy(
+    context: typer.Context,
     data: Annotated[
         str,
         typer.Option(help=DATA_HELP),
@@ -290,6 +307,10 @@ def lazy(
     compared with its linearisation, trained by the same steps. An interrupted run resumes from the
     networks already trained.
     """
+    sizes = whole_numbers("--widths", widths)
+    require_tables([data], target)
+    start_jax(context)
+
     from ntkbayes import networks
     from ntkbayes.lazy.widths import LazyStudy, four_regimes
 
@@ -308,7 +329,7 @@ def lazy(
     study = LazyStudy(
         data=load_data([data], target)[0],
         family=family,
-        widths=whole_numbers("--widths", widths),
+        widths=sizes,
         regimes=four_regimes(ridge=ridge, smoothing=smoothing),
         num_seeds=seeds,
         num_steps=steps,

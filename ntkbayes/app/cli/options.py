@@ -48,7 +48,7 @@ CacheOption = Annotated[
 
 
 class Command(TyperCommand):
-    """A command that refuses an option given twice, and sets JAX up before it runs."""
+    """A command that refuses an option given twice."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Raises ConfigurationError for an option given twice, of which only one could count."""
@@ -62,25 +62,28 @@ class Command(TyperCommand):
         """The help in letters that the terminal has; typer takes every terminal for one of UTF-8."""
         return terminal.legible(super().get_help(ctx))
 
-    def invoke(self, ctx: Any) -> Any:
-        """Raises ConfigurationError if JAX has no device to work with."""
-        if not ctx.params.get("cache", True):
-            os.environ[compilation_cache.VARIABLE] = "off"  # also for the workers of a sweep
-        # JAX's switches are this process's own here; the library never touches them.
-        import jax
 
-        jax.config.update("jax_enable_x64", True)
-        try:
-            jax.devices()
-        except Exception as error:  # JAX fails in several ways
-            chosen = os.environ.get("JAX_PLATFORMS")
-            cause = (
-                f" of JAX_PLATFORMS={chosen}; leave that unset, or set it to cpu" if chosen else ""
-            )
-            told = str(error) or type(error).__name__
-            raise ConfigurationError(f"JAX finds no device{cause} ({told})") from error
-        with compilation_cache.kept(compilation_cache.chosen_folder()):
-            return super().invoke(ctx)
+def start_jax(context: typer.Context) -> None:
+    """Set JAX up, for the rest of a command; what can be refused without it has been, for importing it
+    takes longer than that.
+
+    Raises:
+        ConfigurationError: JAX has no device to work with.
+    """
+    if not context.params.get("cache", True):
+        os.environ[compilation_cache.VARIABLE] = "off"  # also for the workers of a sweep
+    # JAX's switches are this process's own here; the library never touches them.
+    import jax
+
+    jax.config.update("jax_enable_x64", True)
+    try:
+        jax.devices()
+    except Exception as error:  # JAX fails in several ways
+        chosen = os.environ.get("JAX_PLATFORMS")
+        cause = f" of JAX_PLATFORMS={chosen}; leave that unset, or set it to cpu" if chosen else ""
+        told = str(error) or type(error).__name__
+        raise ConfigurationError(f"JAX finds no device{cause} ({told})") from error
+    context.with_resource(compilation_cache.kept(compilation_cache.chosen_folder()))
 
 
 def command_line() -> str:
@@ -133,13 +136,25 @@ def methods_of(context: typer.Context, laws: str, draws: int):  # type: ignore[n
     return methods
 
 
+def require_tables(data: list[str], target: str | None) -> None:
+    """Raises an error unless all that are files by their looks are tables with the column `target`."""
+    from ntkbayes import table_files
+
+    for file in filter(_looks_like_a_path, data):
+        table_files.require_column(Path(file), _required(target, file))
+
+
 def load_data(data: list[str], target: str | None):  # type: ignore[no-untyped-def]
     """Data sets, by name or from files whose labels are in the column `target`."""
     from ntkbayes import datasets
 
-    files = [each for each in data if _is_path(each, datasets.NAMES)]
-    if files and target is None:
-        raise ConfigurationError(f"name the column of the labels in {files[0]} with --target")
+    files = [
+        each
+        for each in data
+        if each not in datasets.NAMES and (_looks_like_a_path(each) or os.path.lexists(each))
+    ]
+    if files:
+        _required(target, files[0])
     named = [each for each in data if each not in files]
     points = [
         datasets.load(each) if each in named else datasets.read_table(each, target=str(target))
@@ -152,7 +167,12 @@ def load_data(data: list[str], target: str | None):  # type: ignore[no-untyped-d
     return points
 
 
-def _is_path(data: str, names: tuple[str, ...]) -> bool:
-    """Whether data are in a file: by what the word looks like, or since there is one."""
-    words = Path(data)
-    return data not in names and bool(words.suffix or len(words.parts) > 1 or os.path.lexists(data))
+def _required(target: str | None, file: str) -> str:
+    if target is None:
+        raise ConfigurationError(f"name the column of the labels in {file} with --target")
+    return target
+
+
+def _looks_like_a_path(data: str) -> bool:
+    """Whether the word can be no name of a data set."""
+    return bool(Path(data).suffix or len(Path(data).parts) > 1)

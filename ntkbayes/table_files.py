@@ -1,0 +1,194 @@
+"""Tables on disk: their column names and the fields below, as text.
+
+Nothing here needs JAX, so that the command line can refuse a file before JAX is imported.
+"""
+
+import csv
+import difflib
+import io
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from ntkbayes.errors import DataError, StorageError
+from ntkbayes.files import require_file
+
+_SEPARATORS = {".csv": ",", ".tsv": "\t"}
+_PARQUET = (".parquet", ".pq")
+_CALLED = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+_MARKS = {
+    b"\xff\xfe": "UTF-16",
+    b"\xfe\xff": "UTF-16",
+    b"PAR1": "a Parquet file: name it .parquet",
+    b"\x1f\x8b": "compressed by gzip: unpack it",
+    b"\x28\xb5\x2f\xfd": "compressed by zstd: unpack it",
+    b"PK\x03\x04": "a zip archive or an Excel workbook: unpack it, or save the sheet as CSV (UTF-8)",
+    b"\xd0\xcf\x11\xe0": "an Excel workbook: save the sheet as CSV (UTF-8)",
+}
+_ROW_NUMBERS = re.compile(r"Unnamed: \d+|__index_level_\d+__")
+_MAX_NAMES = 12
+
+
+def require_column(path: Path, name: str) -> None:
+    """Raises StorageError or DataError unless the file is a table with that column."""
+    names = parquet(path)[0] if is_parquet(path) else text(path)[0]
+    find(path, names, name)
+
+
+def is_parquet(path: Path) -> bool:
+    """Whether the suffix means Parquet, rather than text.
+
+    Raises:
+        StorageError: it means neither, or there is no such file.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in (*_SEPARATORS, *_PARQUET):
+        raise StorageError(
+            f"cannot read {path}: known suffixes are .csv, .tsv, .parquet and .pq; write the table as "
+            "one of these, or give Dataset() the arrays"
+        )
+    require_file(path)
+    return suffix in _PARQUET
+
+
+def parquet(path: Path) -> tuple[list[str], set[str], Any]:
+    """Column names, those that pandas wrote as its index, and a data frame."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as file:
+            table = file.read()
+        names = [str(name) for name in table.column_names]
+        kept = (table.schema.pandas_metadata or {}).get("index_columns", ())
+        kept = {name for name in kept if isinstance(name, str)}  # the others describe a RangeIndex
+        _require_names(path, [name for name in names if name not in kept])
+        frame = table.to_pandas(ignore_metadata=True)
+    except DataError:
+        raise
+    except (OSError, ValueError, TypeError, AttributeError, pa.ArrowException) as error:
+        raise StorageError(f"cannot read {path} as {path.suffix}: {error}") from error
+    return names, kept, frame
+
+
+def text(path: Path) -> tuple[list[str], list[list[str]]]:
+    """The names in the first line, and the fields of all other lines, one per name."""
+    separator = _SEPARATORS[path.suffix.lower()]
+    reader = csv.reader(io.StringIO(_decoded(path), newline=""), delimiter=separator, strict=True)
+    names: list[str] = []
+    rows = []
+    for row in _whole(path, reader):
+        if len(row) <= 1 and not "".join(row).strip():
+            continue  # a blank line
+        if not names:
+            names = row
+            if len(names) == 1 and names[0].startswith("#"):
+                raise StorageError(f"{path} begins with a comment, {names[0]!r}; remove such lines")
+            if len(names) == 1 and (advice := _advice(path, names, separator)):
+                raise StorageError(f"{path} has a single column, {names[0]!r}{advice}")
+            continue
+        if len(row) != len(names):
+            raise StorageError(
+                f"cannot read {path} as {path.suffix}: line {reader.line_num} has {len(row)} fields, "
+                f"the first {len(names)}{_advice(path, names, separator) or '; fix the line'}"
+            )
+        rows.append(row)
+    if not names:
+        raise DataError(f"{path} is empty; it needs a header and rows")
+    _require_names(path, names)
+    return names, rows
+
+
+def _whole(path: Path, reader: Any) -> Iterator[list[str]]:
+    try:
+        yield from reader
+    except csv.Error as error:
+        raise StorageError(
+            f"cannot read {path} as {path.suffix}: line {reader.line_num}: {error}; fix the quotes"
+        ) from error
+
+
+def _decoded(path: Path) -> str:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise StorageError(f"cannot read {path}: {error.strerror or error}") from error
+    for mark, what in _MARKS.items():
+        if content.startswith(mark):
+            remedy = (
+                ": save it as UTF-8, e.g. by iconv -f UTF-16 -t UTF-8" if what == "UTF-16" else ""
+            )
+            raise StorageError(f"cannot read {path} as {path.suffix}: it is {what}{remedy}")
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise StorageError(
+            f"cannot read {path} as {path.suffix}: line {line} is not UTF-8 (byte "
+            f"0x{content[error.start]:02x}), perhaps Latin-1; save the file as UTF-8, e.g. by iconv -f "
+            "LATIN1 -t UTF-8"
+        ) from error
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise StorageError(
+            f"cannot read {path} as {path.suffix}: line {line} holds the character NUL, as in binary "
+            "files and UTF-16; save the file as UTF-8 text"
+        )
+    return text
+
+
+def _advice(path: Path, names: Sequence[str], separator: str) -> str:
+    """What to do if the first line uses another separator than the suffix implies; empty if not."""
+    line = separator.join(names)
+    other = next((s for s in ";\t,|" if s in line and s != separator), None)
+    if other is None:
+        return ""
+    decimal = ", decimal=','" if other == ";" else ""
+    return (
+        f"; {path.suffix} is read with {_CALLED[separator]}. If this is separated by "
+        f"{_CALLED[other]}, convert it: pandas.read_csv({str(path)!r}, sep={other!r}{decimal})"
+        f".to_csv('new.csv', index=False){', without decimal= for decimal points' if decimal else ''}"
+    )
+
+
+def _require_names(path: Path, names: Sequence[str]) -> None:
+    for place, name in enumerate(names):
+        if not name.strip():
+            raise DataError(
+                f"{path} has a column without a name, number {place + 1} of {len(names)}: perhaps row "
+                "numbers, or a separator at the end of every line; name or remove it"
+            )
+        if _ROW_NUMBERS.fullmatch(name):
+            raise DataError(
+                f"{path} has a column {name!r}, pandas' name for an unnamed column, mostly row numbers; "
+                "remove it (frame.to_csv(path, index=False) writes none), or rename it"
+            )
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise DataError(f"{path} has more than one column called {name!r}; rename them")
+        seen.add(name)
+
+
+def find(path: Path, names: Sequence[str], target: object) -> int:
+    """The index of the target column. Raises DataError if there is none."""
+    if str(target) in names:
+        return names.index(str(target))
+    close = difflib.get_close_matches(str(target), names, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    if not close and all(number(name) is not None for name in names[:-1]):
+        hint = "; its first line must hold the column names"
+    if len(names) == 1 and " " in names[0]:
+        hint = "; write the file with commas if spaces separate its columns"
+    shown = ", ".join(map(repr, names[:_MAX_NAMES]))
+    shown += f", … ({len(names)} in all)" if len(names) > _MAX_NAMES else ""
+    raise DataError(f"{path} has no column {str(target)!r}; its columns are [{shown}]{hint}")
+
+
+def number(word: str) -> float | None:
+    """The number in a field; None for any other text."""
+    try:
+        return None if "_" in word else float(word)  # Python reads 1_000 as a thousand
+    except ValueError:
+        return None
