@@ -292,12 +292,12 @@ def test_take_accepts_indices_and_masks():
 @pytest.mark.parametrize(
     ("indices", "message"),
     [
-        ([3], "no such points among 3"),
-        ([0.5], "no such points among 3"),
+        ([3], "invalid indices for 3 points"),
+        ([0.5], "invalid indices for 3 points"),
         ([], "non-empty sequence"),
         (0, "non-empty sequence"),
         (np.zeros(3, bool), "chooses no points"),
-        (np.ones(4, bool), "no such points among 3"),
+        (np.ones(4, bool), "invalid indices for 3 points"),
     ],
 )
 def test_take_refuses_points_that_are_not_there(indices, message):

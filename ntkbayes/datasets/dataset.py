@@ -276,7 +276,7 @@ class Dataset:
         try:
             features, targets = self.features[chosen], self.targets[chosen]
         except IndexError as error:
-            raise DataError(f"no such points among {self.num_points}: {error}") from error
+            raise DataError(f"invalid indices for {self.num_points} points: {error}") from error
         if len(features) == 0:
             raise DataError("the mask chooses no points; choose at least one")
         return self._with(features=features, targets=targets)

@@ -55,7 +55,7 @@ class ConjugateGradients(Solver):
             there, and draws start from it, to first order. Without a centre each initial function is
             trained alone, with a preconditioner at its start and a second one on the way.
         progress: called with the number of draws after each block of them.
-        block_numbers, block_columns: size of a block of draws, and its least number of columns.
+        block_numbers, block_columns: numbers in a block of draws, about, and columns, at least.
     """
 
     tolerance: float = TOLERANCE

@@ -307,7 +307,7 @@ def test_a_loss_that_explodes_stops_at_its_step_and_keeps_the_last_checkpoint(tm
     trainer = Trainer(squares, Normal(1.0), 0.0, optimizer=optax.sgd(5.0))
     start = trainer.start(jnp.full((1, 1, 1), 0.1), X[:, :1])
     file = tmp_path / "checkpoint.npz"
-    with pytest.raises(DivergenceError, match=r"not finite any more at step (\d+)") as caught:
+    with pytest.raises(DivergenceError, match=r"no longer finite at step (\d+)") as caught:
         trainer.run(start, X, X[:, :1], num_steps=100, checkpoint=file, every=1)
     last = caught.value.state
     assert 0 < int(last.step) < 10

@@ -1,4 +1,4 @@
-"""Training states on disk, which know what they are of."""
+"""Training states on disk, with a fingerprint of the training that they belong to."""
 
 import hashlib
 import json
@@ -26,7 +26,7 @@ def digest_of_arrays(*arrays: Array | np.ndarray) -> str:
 
 
 def digest_of_program(function: Callable, *arguments: Any) -> str:
-    """A digest of what a function computes, its constants included."""
+    """A digest of what a function computes, including its constants."""
     program = jax.make_jaxpr(function)(*arguments)
     text = re.sub(r"0x[0-9a-f]+", "", str(program.jaxpr))
     constants = [np.asarray(value) for value in program.consts]

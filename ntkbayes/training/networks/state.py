@@ -1,4 +1,4 @@
-"""What training starts from and where it stands."""
+"""The state of training: where it starts, and where it is."""
 
 from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
@@ -24,14 +24,14 @@ class Optimizer(Protocol):
 
 
 class TrainingState(eqx.Module):
-    """Where the training of K networks stands.
+    """The training state of K networks.
 
     Attributes:
         params: θ of each, stacked.
         anchors: θ0 of each, which the ridge pulls towards.
-        offset: what is added to the logits at the training points.
-        optimizer: the optimiser's own state, None for plain gradient descent.
-        key: of the mini-batches.
+        offset: added to the logits at the training points.
+        optimizer: the optimiser's state, None for plain gradient descent.
+        key: for the mini-batches.
         step: steps taken.
     """
 
@@ -47,7 +47,7 @@ class TrainingState(eqx.Module):
 def logits_of(
     network: Network, params: Params, features: Features
 ) -> Float[Array, "networks n classes"]:
-    """f(x; θ) of each of several networks, their parameters stacked along a leading axis."""
+    """f(x; θ) of several networks, with parameters stacked along a leading axis."""
     return jax.vmap(lambda p: network.apply(p, features))(params)
 
 

@@ -1,4 +1,4 @@
-"""Step sizes at which gradient descent is stable."""
+"""Step sizes for which gradient descent is stable."""
 
 import math
 
@@ -17,9 +17,9 @@ from ntkbayes.training.networks.state import Features
 def largest_eigenvalue(
     network: Network, params: Params, features: Features, *, num_products: int = 40
 ) -> float:
-    """λ_max of the NTK at the points, the largest of all networks, by power iteration with J Jᵀ.
+    """λ_max of the NTK at the points, maximised over networks, by power iteration with J Jᵀ.
 
-    A lower bound, mostly to a few parts in a thousand.
+    A lower bound, mostly accurate to a few parts in a thousand.
     """
     return float(largest(_power_iteration(network, params, features, num_products)))
 
@@ -47,28 +47,28 @@ def _power_iteration(
 def stable_step_size(
     network: Network, params: Params, features: Features, likelihood: Likelihood, ridge: float
 ) -> float:
-    """η = 1 / (κ λ_max + ridge), half the largest step at which gradient descent is stable.
+    """η = 1 / (κ λ_max + ridge), half the largest stable step of gradient descent.
 
-    κ bounds the likelihood's curvature and λ_max is the largest eigenvalue of the NTK at the points,
-    over all networks: in the lazy regime the Hessian of the loss is at most κ λ_max + ridge, and
-    gradient descent is stable below 2 over that. The factor leaves room for the NTK to grow.
+    κ bounds the likelihood's curvature, and λ_max is the largest eigenvalue of the NTK at the points
+    over all networks. In the lazy regime the Hessian of the loss is at most κ λ_max + ridge, and
+    gradient descent is stable for steps below 2 / (κ λ_max + ridge). Half of that lets the NTK grow.
 
     Raises:
-        ConfigurationError: the likelihood's curvature has no bound (Poisson).
+        ConfigurationError: the likelihood's curvature is unbounded (Poisson).
     """
     return 1 / fastest_rate(likelihood, largest_eigenvalue(network, params, features), ridge)
 
 
 def fastest_rate(likelihood: Likelihood, largest: float, ridge: float) -> float:
-    """κ λ_max + ridge, which bounds the Hessian of the loss in the lazy regime.
+    """κ λ_max + ridge, a bound on the Hessian of the loss in the lazy regime.
 
     Raises:
-        ConfigurationError: the likelihood's curvature has no bound (Poisson).
+        ConfigurationError: the likelihood's curvature is unbounded (Poisson).
     """
     bound = likelihood.curvature_bound
     if math.isinf(bound):
         raise ConfigurationError(
             f"the curvature of {type(likelihood).__name__} has no bound, so no step size is stable "
-            "at all logits: choose one yourself, Trainer(..., step_size=1e-3), smaller if it diverges"
+            "at all logits: choose one, Trainer(..., step_size=1e-3), and a smaller one if it diverges"
         )
     return bound * largest + ridge

@@ -2,9 +2,9 @@
 
     L(θ) = −Σ_i log p(y_i | f(x_i; θ) + offset_i) + ridge/2 ‖θ − θ0‖²
 
-summed over the data. K networks, one an initialisation, train side by side; their parameters are
-stacked along a leading axis. The precision is that of the parameters and features, and step
-sizes are in units in which gradient flow is dθ/dt = −∇L: k steps of size η are a training time η k.
+summed over the data. K networks, one per initialisation, train in parallel, with parameters stacked
+along a leading axis. The precision is that of parameters and features. Step sizes are in the units of
+gradient flow dθ/dt = −∇L: k steps of size η are a training time of η k.
 
 Shapes: K networks, n points, C logits.
 """
@@ -43,19 +43,19 @@ class Trainer(eqx.Module):
 
     Args:
         network: any network.
-        likelihood: how logits give rise to targets.
+        likelihood: p(y | f).
         ridge: weight of ½‖θ − θ0‖², ≥ 0.
         step_size: η of plain gradient descent, see `stable_step_size`.
-        optimizer: an optax optimiser instead, which has its own step size.
-        batch_size: points a step; None for all. The gradient of a batch, scaled by n / batch_size,
-            is an unbiased estimate of the whole.
+        optimizer: an optax optimiser instead, with its own step size.
+        batch_size: points per step; None for all. The gradient of a batch, scaled by n / batch_size, is
+            an unbiased estimate of the full gradient.
 
     Raises:
         ConfigurationError: a setting is outside its range, or neither or both of step_size and
             optimizer are given.
     """
 
-    # Numbers are arrays, so that one compilation serves all their values.
+    # Numbers are arrays, so that new values do not recompile.
     network: Network
     likelihood: Likelihood
     ridge: Float[Array, ""] | float = eqx.field(converter=_number)
@@ -90,8 +90,8 @@ class Trainer(eqx.Module):
         Args:
             params: θ0 of each network, stacked.
             targets: as the likelihood encodes them.
-            offset: added to the logits at the training points, such as that of `shift`.
-            key: of the mini-batches.
+            offset: added to the logits at the training points, e.g. from `shift`.
+            key: for the mini-batches.
 
         Raises:
             ConfigurationError: mini-batches without a key, or larger than the data.
@@ -113,13 +113,13 @@ class Trainer(eqx.Module):
     def advance(
         self, state: TrainingState, features: Features, targets: Targets, num_steps: int
     ) -> TrainingState:
-        """The state after more steps, compiled once for all numbers of them.
+        """The state after `num_steps` more steps; a new number does not recompile.
 
-        Features and targets are taken in the precision of the parameters.
+        Features and targets are cast to the precision of the parameters.
 
         Raises:
-            DivergenceError: the loss became NaN or infinite; says at which step, and carries the
-                state given.
+            DivergenceError: the loss became NaN or infinite; the error has the step, and the state
+                passed in.
         """
         with nan_is_an_answer():
             end, failed = _advance(self, jnp.asarray(num_steps), state, features, targets)
@@ -127,7 +127,7 @@ class Trainer(eqx.Module):
         if step >= 0:
             size = "" if self.step_size is None else f" than {float(self.step_size):g}"
             raise DivergenceError(
-                f"the loss is not finite any more at step {step}: use a smaller step size{size} "
+                f"the loss is no longer finite at step {step}: use a smaller step size{size} "
                 "(see `stable_step_size`), or float64 parameters",
                 step=step,
                 state=state,
@@ -145,12 +145,12 @@ class Trainer(eqx.Module):
         every: int = 1000,
         progress: bool = False,
     ) -> TrainingState:
-        """The state after `num_steps` steps in all, going on from a checkpoint if there is one.
+        """The state after `num_steps` steps in total, resumed from a checkpoint if there is one.
 
         Args:
             state: from `start`.
-            checkpoint: file that holds the state, written every so many steps. A run that was
-                interrupted, called again with the same arguments, ends with the same parameters.
+            checkpoint: file for the state. An interrupted run, called again with the same arguments,
+                ends with the same parameters.
             every: steps between checkpoints, and between updates of the progress bar.
             progress: show a progress bar.
 
@@ -158,7 +158,7 @@ class Trainer(eqx.Module):
             ConfigurationError: the network, parameters and features do not fit together, or
                 the step size makes gradient descent diverge.
             DivergenceError: the loss became NaN or infinite.
-            StorageError: the checkpoint is of another network, of other data or settings, or broken.
+            StorageError: the checkpoint is broken, or of another network, other data or settings.
         """
         one = jax.tree.map(lambda leaf: leaf[0], state.params)
         require_sound(self.network, one, features)
@@ -167,9 +167,7 @@ class Trainer(eqx.Module):
         if path is not None and path.exists():
             state = load_checkpoint(path, state, mark)
         elif path is not None:
-            save_checkpoint(
-                path, state, mark
-            )  # so that a folder that cannot be written to is found at once
+            save_checkpoint(path, state, mark)  # fails now if the folder cannot be written to
         if int(state.step) > num_steps:
             raise StorageError(
                 f"{path} has taken {int(state.step)} steps already, more than num_steps = {num_steps}; "
@@ -203,7 +201,7 @@ class Trainer(eqx.Module):
         largest = largest_eigenvalue(self.network, state.anchors, features)
         ridge = float(self.ridge)
         if math.isinf(self.likelihood.curvature_bound):
-            return  # what is stable depends on the logits; if it diverges, that is said
+            return  # stability depends on the logits; divergence raises an error
         limit = 2 / fastest_rate(self.likelihood, largest, ridge)
         if step_size > limit:
             raise ConfigurationError(
@@ -213,7 +211,7 @@ class Trainer(eqx.Module):
             )
 
     def _fingerprint(self, state: TrainingState, features: Features, targets: Targets) -> str:
-        """What a checkpoint must agree with, as JSON."""
+        """What a checkpoint must match, as JSON."""
         named = jax.tree_util.tree_flatten_with_path(state.anchors)[0]
         one = jax.tree.map(lambda leaf: leaf[0], state.anchors)
         update = None
@@ -248,7 +246,7 @@ def _loss(
     features: Features,
     targets: Targets,
 ) -> Float[Array, ""]:
-    """`weight` times the loss of the points, and the ridge."""
+    """`weight` times the loss of the points, plus the ridge term."""
     logits = trainer.network.apply(params, features) + offset
     data = -jnp.sum(trainer.likelihood.log_density(targets, logits))
     moved = jax.tree.map(lambda p, a: jnp.sum((p - a) ** 2), params, anchor)
@@ -307,7 +305,7 @@ def _advance(
 
 
 def _batch(key: Array, step: Array, size: int, batch: int) -> Int[Array, " batch"]:
-    """Points of a step: every epoch goes through a random order, and leaves out what is over."""
+    """The points of a step: each epoch is a random order of all points, without the incomplete batch."""
     per_epoch = size // batch
     order = jax.random.permutation(jax.random.fold_in(key, step // per_epoch), size)
     return jax.lax.dynamic_slice_in_dim(order, step % per_epoch * batch, batch)
