@@ -10,10 +10,12 @@ import sys
 import time
 from pathlib import Path
 
+import jax
 import pandas as pd
 import pytest
 
 from ntkbayes.app import compilation_cache
+from ntkbayes.app.cli import main
 from ntkbayes.app.compilation_cache import VARIABLE, chosen_folder, remove_oldest
 from ntkbayes.errors import CacheWarning
 
@@ -141,6 +143,19 @@ def test_variable_moves_the_cache_or_switches_it_off(tmp_path, monkeypatch):
     folder = chosen_folder()
     assert folder.is_absolute()
     assert "ntkbayes" in folder.parts
+
+
+def test_no_cache_is_an_option_of_every_command_that_computes(tmp_path, monkeypatch):
+    before = jax.config.values["jax_compilation_cache_dir"]
+    for command in ("compare", "sweep", "lazy"):
+        monkeypatch.setenv(VARIABLE, str(tmp_path / "cache"))
+        words = [command, "--data", "iris", "--depth", "0", "--no-cache", "--out", str(tmp_path)]
+        monkeypatch.setattr(sys, "argv", ["ntkbayes", *words])
+        with pytest.raises(SystemExit):  # no network has depth 0
+            main()
+        assert os.environ[VARIABLE] == "off"
+    assert list(tmp_path.iterdir()) == []
+    assert jax.config.values["jax_compilation_cache_dir"] == before
 
 
 def test_a_user_without_a_home_is_told_once(monkeypatch):
