@@ -18,6 +18,8 @@ _SEPARATORS = {".csv": ",", ".tsv": "\t"}
 _PARQUET = (".parquet", ".pq")
 _CALLED = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 _MARKS = {
+    b"\xff\xfe\0\0": "UTF-32",
+    b"\0\0\xfe\xff": "UTF-32",
     b"\xff\xfe": "UTF-16",
     b"\xfe\xff": "UTF-16",
     b"PAR1": "a Parquet file: name it .parquet",
@@ -58,7 +60,8 @@ def parquet(path: Path) -> tuple[list[str], set[str], Any]:
     import pyarrow.parquet as pq
 
     try:
-        with pq.ParquetFile(path) as file:
+        # Arrow opens only names in UTF-8; Python opens any.
+        with path.open("rb") as source, pq.ParquetFile(source) as file:
             table = file.read()
         names = [str(name) for name in table.column_names]
         kept = (table.schema.pandas_metadata or {}).get("index_columns", ())
@@ -116,9 +119,8 @@ def _decoded(path: Path) -> str:
         raise StorageError(f"cannot read {path}: {error.strerror or error}") from error
     for mark, what in _MARKS.items():
         if content.startswith(mark):
-            remedy = (
-                ": save it as UTF-8, e.g. by iconv -f UTF-16 -t UTF-8" if what == "UTF-16" else ""
-            )
+            is_encoding = what.startswith("UTF")
+            remedy = f": save it as UTF-8, e.g. by iconv -f {what} -t UTF-8" if is_encoding else ""
             raise StorageError(f"cannot read {path} as {path.suffix}: it is {what}{remedy}")
     try:
         text = content.decode("utf-8-sig")

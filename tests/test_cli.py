@@ -251,6 +251,7 @@ def test_numbers_do_not_depend_on_the_environment(ntkbayes, tmp_path):
     words = ("compare", "--data", "iris", *QUICK, "--out")
     assert ntkbayes(*words, "here").code == 0
     Path("matplotlibrc").write_text("text.usetex: True\n")
+    elsewhere = os.fsdecode(b"l\xe0")  # Latin-1
     there = {
         "MPLBACKEND": "module://nowhere.backend",
         "MATPLOTLIBRC": str(tmp_path),
@@ -260,10 +261,13 @@ def test_numbers_do_not_depend_on_the_environment(ntkbayes, tmp_path):
         "JAX_THREEFRY_PARTITIONABLE": "0",
         "JAX_ENABLE_X64": "0",
         "PYTHONIOENCODING": "ascii",
+        "PYTHONUTF8": "0",
+        "PYTHONCOERCECLOCALE": "0",
+        "LC_ALL": "C",
         "COLUMNS": "1",
     }
     done = subprocess.run(
-        [sys.executable, "-OO", "-m", "ntkbayes", *words, "there"],
+        [sys.executable, "-OO", "-m", "ntkbayes", *words, elsewhere],
         env=os.environ | there,
         capture_output=True,
         encoding="ascii",
@@ -272,7 +276,7 @@ def test_numbers_do_not_depend_on_the_environment(ntkbayes, tmp_path):
     assert "JAX_DEFAULT_PRNG_IMPL, JAX_THREEFRY_PARTITIONABLE, JAX_RANDOM_SEED" in done.stderr
     here, there = (
         pd.read_csv(f"{folder}/comparison.csv").drop(columns="seconds")
-        for folder in ("here", "there")
+        for folder in ("here", elsewhere)
     )
     pd.testing.assert_frame_equal(here, there, rtol=1e-9)
 

@@ -5,6 +5,7 @@ from functools import partial
 import jax
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import xarray as xr
 from scipy import sparse
@@ -119,6 +120,35 @@ def test_rows_whose_indices_differ_are_refused():
     with pytest.raises(DataError, match="row 0 of the features is 1, that of the targets 0"):
         Dataset(FRAME.loc[kept], labels.loc[[0, 4, 5, 8]])
     assert Dataset(FRAME.loc[kept].reset_index(drop=True), labels.loc[kept]).num_points == 4
+
+
+def test_rows_and_columns_that_xarray_names_are_compared():
+    features = xr.DataArray(RAW, dims=("n", "d"), coords={"n": list("abcdefghijkl")})
+    targets = xr.DataArray(LABELS, dims="n", coords={"n": features.n})
+    assert not Dataset(features, targets).columns.are_named
+    with pytest.raises(DataError, match="row 0 of the features is 'a', that of the targets 'l'"):
+        Dataset(features, targets[::-1])
+    with pytest.raises(DataError, match=r"vary along 'n', .* give features.transpose\('n', ...\)"):
+        Dataset(features[:3].T, targets[:3])
+
+
+@pytest.mark.parametrize("kind", ["pandas", "xarray", "pyarrow"])
+def test_votes_of_any_table_are_read_by_the_names_of_their_columns(kind):
+    frame = pd.DataFrame({"b": [1, 1], "a": [3, 1]}, index=["u", "v"])
+    counts = {
+        "pandas": frame,
+        "xarray": xr.DataArray(frame, dims=("n", "c"), coords={"c": ["b", "a"]}),
+        "pyarrow": pa.table(frame.reset_index(drop=True)),
+    }[kind]
+    data = Dataset.from_counts(RAW[:2], counts, class_names=["a", "b"])
+    np.testing.assert_array_equal(data.targets, [[0.75, 0.25], [0.5, 0.5]])
+    assert Dataset.from_counts(RAW[:2], counts).class_names == ("b", "a")
+
+
+def test_votes_whose_rows_differ_from_those_of_the_features_are_refused():
+    votes = pd.DataFrame({"b": [1, 1, 1], "a": [3, 1, 0]}, index=[2, 1, 0])
+    with pytest.raises(DataError, match="their indices differ"):
+        Dataset.from_counts(FRAME[:3], votes)
 
 
 def test_an_ordered_categorical_says_the_order_of_the_classes():

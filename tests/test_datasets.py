@@ -2,11 +2,13 @@
 
 import subprocess
 import sys
+from datetime import date
 
 import jax
 import numpy as np
 import pandas as pd
 import pytest
+import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -365,6 +367,10 @@ def test_new_inputs_are_checked_against_the_training_features():
         ([1, "1", 2], "class names 1 and '1' read the same"),
         (["a\0", "b", "c"], r"class name 'a\\x00' holds NUL"),
         (["a\udce9", "b", "c"], r"class name 'a\\udce9' holds NUL or a lone surrogate"),
+        (["1", " 1", "2"], "class names ' 1' and '1' read the same"),
+        (["b", "a", "a\u200b"], r"class names 'a' and 'a\\u200b' read the same"),
+        (["a b", "a\u00a0b", "c"], r"class names 'a b' and 'a\\xa0b' read the same"),
+        (["caf\u00e9", "cafe\u0301", "c"], r"class names 'cafe\\u0301' and 'caf\\xe9' read the"),
     ],
 )
 def test_class_names_that_files_cannot_keep_apart_or_at_all_are_refused(labels, message):
@@ -405,12 +411,31 @@ def test_bad_features_are_refused(features, message):
         Dataset(features, [0, 1])
 
 
+def test_times_of_labels_stay_times_in_any_unit():
+    for unit in ("D", "s", "ns"):
+        times = np.array(["2021-03-01", "2020-03-01"], f"M8[{unit}]")
+        for labels in (times, list(times), np.ma.masked_array(times), xr.DataArray(times)):
+            data = Dataset(np.eye(2), labels)
+            assert [str(name)[:10] for name in data.class_names] == ["2020-03-01", "2021-03-01"]
+            assert all(isinstance(name, date) for name in data.class_names)
+            assert data.labels.tolist() == [1, 0]
+
+
 def test_feature_names_must_match_the_features():
+    with pytest.raises(DataError, match="feature_names must be a list, in the order of the col"):
+        Dataset(points(2), [0, 1], feature_names={"a", "b"})
     with pytest.raises(DataError, match="1 feature names for 2 features"):
         Dataset(points(2), [0, 1], feature_names=["a"])
 
 
 # Bad targets
+
+
+class Tensor:
+    """As PyTorch's while gradients are recorded."""
+
+    def __array__(self, dtype=None, copy=None):
+        raise RuntimeError("use detach()")
 
 
 @pytest.mark.parametrize(
@@ -419,6 +444,9 @@ def test_feature_names_must_match_the_features():
         (["a", "a"], "all labels are 'a'"),
         ([], "targets are empty"),
         ([0, None], r"1 target\(s\) are missing, in rows 1;"),
+        (["a", " \u200b"], r"1 target\(s\) are missing, in rows 1;"),
+        (np.array(["2020", "NaT"], "M8[ns]"), r"1 target\(s\) are missing, in rows 1;"),
+        (Tensor(), r"must form a vector or a matrix: use detach\(\)"),
         (np.array([np.nan, 1.0]), "in rows 0;"),
         (pd.Series([pd.NA, 1], dtype="Int64"), "in rows 0;"),
         (pd.Series(pd.to_datetime(["2020-01-01", None])), "in rows 1;"),
@@ -453,6 +481,8 @@ def test_labels_outside_the_class_names_are_refused():
     [
         (["a"], "at least two classes"),
         (["a", "a"], "must differ"),
+        ({"a", "b"}, "class_names must be a list, in the order of the columns, got {'"),
+        ({"a": "no", "b": "yes"}, r"must be a list, .* got \{'a': 'no', 'b': 'yes'\}"),
         (["a", "b", "c"], "3 class names for 2 columns"),
     ],
 )

@@ -123,6 +123,7 @@ def test_text_is_read_as_it_is_written(tmp_path, text, names, features):
         ("5.1,3.5,y\n4,3,y\n6,3,z\n", r"first line .* looks like data, 5\.1, 3\.5, y, …"),
         ("x,y\n1, a\n2,a\n3,b\n", "labels ' a' and 'a' in .* look alike"),
         ("x,y\n1,café\n2,cafe\u0301\n3,b\n", r"'caf\\xe9' and 'cafe\\u0301' in .* look alike"),
+        ("x,y\n1,a\n2,a\u200b\n3,b\n", r"labels 'a' and 'a\\u200b' in .* look alike"),
         ("x,y\n1,True\n2,true\n3,False\n", "labels 'True' and 'true' in .* look alike"),
         ("x,y\n" + "".join(f"{i % 7},{i + 0.5}\n" for i in range(30)), "like regression"),
         ("x,y\n" + "".join(f"{i % 7},{i / 10:.2f}\n" for i in range(50)), "like regression"),
@@ -150,6 +151,7 @@ def test_bad_tables_are_refused(tmp_path, text, message):
         (b'x,y\n1,"a" b\n2,b\n', "line 2: ',' expected after '\"'; fix the quotes"),
         (b"x,y\n1,caf\xe9\n", r"line 2 is not UTF-8 \(byte 0xe9\), .* iconv -f LATIN1"),
         ("x,y\n1,a\n".encode("utf-16"), "is UTF-16: save it as UTF-8, e.g. by iconv"),
+        ("x,y\n1,a\n".encode("utf-32"), "is UTF-32: save it as UTF-8, e.g. by iconv -f UTF-32"),
         ("x,y\n1,a\n".encode("utf-16-be"), "line 1 holds the character NUL"),
         (b"x,y\n1,a\n2,b\0\n", "line 3 holds the character NUL"),
         (b"\x1f\x8b\x08\0", "compressed by gzip: unpack it"),
@@ -223,9 +225,11 @@ def test_types_of_parquet_columns_are_numbers_or_refused(tmp_path, column, value
         np.testing.assert_array_equal(read_table(path, target="y").features[:, 0], values)
 
 
-def test_a_file_name_that_is_not_utf8_becomes_a_name_that_can_be_written(tmp_path):
-    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.csv"))
-    path.write_bytes(b"x,y\n1,a\n2,b\n")
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_a_file_name_that_is_not_utf8_becomes_a_name_that_can_be_written(tmp_path, suffix):
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9")).with_suffix(suffix)
+    frame = pd.DataFrame({"x": [1, 2], "y": ["a", "b"]})
+    path.write_bytes(frame.to_csv(index=False).encode() if suffix == ".csv" else frame.to_parquet())
     assert read_table(path, target="y").name == "caf\\udce9"
 
 

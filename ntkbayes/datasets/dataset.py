@@ -53,8 +53,9 @@ class Dataset:
         """Class data from arrays, lists or pandas objects; rows are matched by position.
 
         features: `(n, d)` numbers.
-        targets: `n` labels of any hashable kind (tuples in a numpy object array), or probabilities
-            `(n, C)`, whose rows must sum to 1 within 1e-6 and are then normalised.
+        targets: `n` labels of any hashable kind (tuples in a numpy object array), where None, NaN and
+            blank text are missing; or probabilities `(n, C)`, whose rows must sum to 1 within 1e-6 and
+            are then normalised.
         class_names: all classes, in the order of the columns of the targets. Pass it if some class
             may be absent. By default the categories of an ordered pandas Categorical, else the
             sorted labels (in order of appearance if they cannot be sorted); for probabilities the
@@ -66,10 +67,9 @@ class Dataset:
         """
         values, names, are_given = validation.features(features, feature_names)
         classes = validation.ordered_categories(targets) if class_names is None else class_names
-        classes = None if classes is None else tuple(validation.plain(c) for c in classes)
-        validation.require_plain("targets", targets)
+        classes = None if classes is None else validation.in_order("class_names", classes)
+        given = validation.labels(targets)
         validation.require_same_rows(features, targets)
-        given = targets if hasattr(targets, "tolist") else np.asarray(targets, dtype=object)
         if np.ndim(given) == 1:
             probabilities, known = validation.one_hot(given.tolist(), classes)
         else:
@@ -127,11 +127,13 @@ class Dataset:
         The other arguments and the errors are those of `Dataset`. Raises DataError, naming the row,
         for a point without votes and for counts that are negative, missing or infinite.
         """
-        shares = validation.shares(counts)
+        validation.require_same_rows(features, counts)
+        classes = None if class_names is None else validation.in_order("class_names", class_names)
+        shares, classes = validation.shares(counts, classes)
         return cls(
             features,
             shares,
-            class_names=class_names,
+            class_names=classes,
             feature_names=feature_names,
             name=name,
             scaling=scaling,

@@ -1,7 +1,6 @@
 """Class data from tables on disk: read exactly, or refused with the reason."""
 
 import math
-import unicodedata
 import warnings
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from os import PathLike
@@ -140,10 +139,10 @@ def _refuse_data_as_names(
 
 
 def _refuse_lookalikes(path: Path, labels: Iterable[Any]) -> None:
-    """Refuse labels that differ only in surrounding spaces, Unicode form or spelling of booleans."""
+    """Refuse labels that read the same, or differ only in the spelling of booleans."""
     seen: dict[str, str] = {}
     for label in dict.fromkeys(each for each in labels if isinstance(each, str)):
-        word = unicodedata.normalize("NFC", label.strip())
+        word = validation.as_read(label)
         other = seen.setdefault(str(_TRUTH.get(word, word)), label)
         if other != label:
             raise DataError(

@@ -3,8 +3,9 @@
 import math
 import numbers
 import re
+import unicodedata
 from collections import Counter
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from datetime import date, timedelta
 from decimal import Decimal
 from typing import Any
@@ -37,7 +38,7 @@ def features(
         given, are_given = _names_of(features)
         names = made_up if given is None else tuple(str(name) for name in given)
     else:
-        names = tuple(str(name) for name in feature_names)
+        names = tuple(str(name) for name in in_order("feature_names", feature_names))
         are_given = names != made_up  # a caller may pass on those of another data set
     if len(names) != array.shape[1]:
         raise DataError(f"{len(names)} feature names for {array.shape[1]} features; give one each")
@@ -58,6 +59,9 @@ def plain_array(what: str, values: Any) -> np.ndarray:
     """
     require_plain(what, values)
     if isinstance(values, np.ma.MaskedArray):
+        if values.dtype.kind in "mM":
+            missing: Any = np.array("NaT", values.dtype)[()]
+            return values.filled(missing)
         is_number = values.dtype.kind in "biuf"
         cells = np.ma.array(values, dtype=float if is_number else object)
         return cells.filled(math.nan if is_number else None)
@@ -76,6 +80,37 @@ def plain_array(what: str, values: Any) -> np.ndarray:
     if array.dtype.kind != "f" and jnp.issubdtype(array.dtype, jnp.floating):  # bfloat16, float8
         return array.astype(np.float64)
     return array
+
+
+def labels(targets: Any) -> Any:
+    """Labels, whose `tolist` gives values that `plain` takes.
+
+    Raises DataError for values that form no plain array; see `require_plain`.
+    """
+    require_plain("targets", targets)
+    is_time = getattr(getattr(targets, "dtype", None), "kind", None) in ("m", "M")
+    if is_time and not _is_pandas(targets):
+        times = plain_array("targets", targets)  # NumPy's own list would hold integers
+        return np.array([*times.ravel(), None], dtype=object)[:-1].reshape(times.shape)
+    if hasattr(targets, "tolist"):
+        return targets
+    try:
+        return np.asarray(targets, dtype=object)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise DataError(f"targets must form a vector or a matrix: {error}") from error
+
+
+def _is_pandas(values: Any) -> bool:
+    return type(values).__module__.partition(".")[0] == "pandas"
+
+
+def in_order(what: str, names: Iterable[Hashable]) -> tuple[Hashable, ...]:
+    """Names in their given order. Raises DataError for a set or mapping."""
+    if isinstance(names, set | frozenset | Mapping):
+        raise DataError(
+            f"{what} must be a list, in the order of the columns, got {_shortened(names)}"
+        )
+    return tuple(plain(name) for name in names)
 
 
 def require_plain(what: str, values: Any) -> None:
@@ -98,19 +133,25 @@ def _names_of(features: Any) -> tuple[Iterable[Hashable] | None, bool]:
         return features.column_names, True
     columns = getattr(features, "columns", None)
     if columns is None and getattr(features, "ndim", 0) == 2 and hasattr(features, "coords"):
-        columns = features.coords.get(features.dims[1])  # xarray
-        return (None, False) if columns is None else (columns.to_numpy().tolist(), True)
+        columns = features.indexes.get(features.dims[1])  # xarray
+        return columns, columns is not None
     if columns is None:
         return None, False
     return columns, not _is_count(columns)
 
 
 def require_same_rows(features: Any, targets: Any) -> None:
-    """Raises DataError if the pandas indices of features and targets disagree.
+    """Raises DataError if the indices of features and targets, of pandas or xarray, disagree.
 
     A default index 0, 1, … agrees with any, unless the two hold the same labels in another order.
     """
-    first, second = (getattr(v, "index", None) for v in (features, targets))
+    along, others = (getattr(v, "dims", None) or (None,) for v in (features, targets))
+    if others[0] in along[1:] and along[0] not in others:
+        raise DataError(
+            f"the targets vary along {others[0]!r}, which is the dimension of the features' columns; "
+            f"give features.transpose({others[0]!r}, ...)"
+        )
+    first, second = (_row_index(v) for v in (features, targets))
     if not all(hasattr(index, "equals") for index in (first, second)):
         return
     if first is None or second is None or len(first) != len(second) or first.equals(second):
@@ -123,6 +164,13 @@ def require_same_rows(features: Any, targets: Any) -> None:
             "their indices differ. Give targets.loc[features.index], or targets.to_numpy() to match "
             "rows by position"
         )
+
+
+def _row_index(values: Any) -> Any:
+    """The index of the rows of a pandas or xarray object, if any."""
+    if hasattr(values, "indexes") and getattr(values, "dims", None):  # xarray
+        return values.indexes.get(values.dims[0])
+    return getattr(values, "index", None)
 
 
 def _is_count(index: Any) -> bool:
@@ -194,7 +242,7 @@ def one_hot(
     labels = [plain(label) for label in labels]
     if not labels:
         raise DataError("targets are empty; give at least one label")
-    missing = [row for row, label in enumerate(labels) if is_missing(label)]
+    missing = [row for row, label in enumerate(labels) if is_missing(label) or _is_blank(label)]
     if missing:
         rows = ", ".join(map(str, missing[:5])) + (", …" if len(missing) > 5 else "")
         raise DataError(f"{len(missing)} target(s) are missing, in rows {rows}; drop these rows")
@@ -278,8 +326,10 @@ def _in_order(
     return array[:, [columns.index(name) for name in classes]], classes
 
 
-def shares(counts: Any) -> Any:
-    """Vote counts (n, C) as shares of each row's total; a data frame stays one."""
+def shares(
+    counts: Any, classes: tuple[Hashable, ...] | None
+) -> tuple[np.ndarray, tuple[Hashable, ...] | None]:
+    """Vote counts (n, C) as shares of each row's total, and the class names if known."""
     array = plain_array("counts", counts)
     if array.ndim != 2 or array.shape[1] < 2:
         raise DataError(f"counts must be (n, C) with at least two classes, got shape {array.shape}")
@@ -294,8 +344,10 @@ def shares(counts: Any) -> Any:
     if len(empty):
         raise DataError(f"row {empty[0]} of counts has no votes; drop points nobody annotated")
     rows = values / values.sum(axis=1, keepdims=True)
-    _, are_named = _names_of(counts)
-    return type(counts)(rows, columns=counts.columns) if are_named else rows
+    columns, are_named = _names_of(counts)
+    if columns is None or not are_named:
+        return rows, classes
+    return _in_order(rows, tuple(plain(name) for name in columns), classes)
 
 
 def require_classes(classes: tuple[Hashable, ...]) -> None:
@@ -306,12 +358,19 @@ def require_classes(classes: tuple[Hashable, ...]) -> None:
     texts: dict[str, Hashable] = {}
     for name in classes:
         require_text("class name", str(name))
-        other = texts.setdefault(str(name), name)
+        other = texts.setdefault(as_read(str(name)), name)
         if other is not name:
             raise DataError(
-                f"the class names {other!r} and {name!r} read the same in tables and files; use one "
-                "type, or rename one"
+                f"the class names {other!a} and {name!a} read the same in tables and files; use one "
+                "spelling and type if they are one class, or rename one"
             )
+
+
+def as_read(text: str) -> str:
+    """The text as a reader sees it: in one Unicode form, without invisible characters, with single
+    spaces between its words and none around them."""
+    visible = (c for c in unicodedata.normalize("NFC", text) if unicodedata.category(c) != "Cf")
+    return " ".join("".join(visible).split())
 
 
 def require_text(what: str, text: str) -> None:
@@ -329,8 +388,15 @@ def read_only(array: np.ndarray) -> np.ndarray:
 
 
 def plain(value: Any) -> Any:
-    """A numpy scalar as the Python object it stands for."""
-    return value.item() if isinstance(value, np.generic) else value
+    """A numpy scalar as the Python object it stands for, or as pandas' for times in nanoseconds."""
+    if not isinstance(value, np.generic):
+        return value
+    item = value.item()
+    if isinstance(value, np.datetime64 | np.timedelta64) and isinstance(item, int):
+        import pandas as pd
+
+        return (pd.Timestamp if isinstance(value, np.datetime64) else pd.Timedelta)(value)
+    return item
 
 
 def is_missing(value: Any) -> bool:
@@ -338,6 +404,10 @@ def is_missing(value: Any) -> bool:
     if isinstance(value, float | np.floating):
         return math.isnan(value)
     return value is None or type(value).__name__ in ("NAType", "NaTType")
+
+
+def _is_blank(label: Any) -> bool:
+    return isinstance(label, str) and not as_read(label)
 
 
 def _is_number_or_missing(value: Any) -> bool:
