@@ -1,6 +1,8 @@
 """The site, as far as can be seen without building it (`make docs`)."""
 
-import importlib
+import ast
+import importlib.util
+import pkgutil
 import re
 import tomllib
 from collections import Counter
@@ -44,6 +46,32 @@ def test_a_notebook_is_a_py_percent_script_that_opens_with_its_title(path):
     assert "format_name: percent" in header
     assert "name: python3" in header
     assert first.startswith(" [markdown]\n# # ")
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_uses_names_that_exist(path):
+    tree = ast.parse(path.read_text())
+    modules = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            modules |= {a.asname: a.name for a in node.names if a.name == "ntkbayes"}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("ntkbayes"):
+            imported = importlib.import_module(node.module)
+            for each in node.names:
+                assert hasattr(imported, each.name) or importlib.util.find_spec(
+                    f"{node.module}.{each.name}"
+                )
+                modules[each.asname or each.name] = f"{node.module}.{each.name}"
+
+    def value(node):
+        """What a name of ntkbayes stands for, by attributes of modules alone; None for all else."""
+        if isinstance(node, ast.Name) and node.id in modules:
+            return pkgutil.resolve_name(modules[node.id])
+        parent = value(node.value) if isinstance(node, ast.Attribute) else None
+        return getattr(parent, node.attr) if isinstance(parent, ModuleType) else None
+
+    for node in ast.walk(tree):
+        value(node)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from ntkbayes.figures.ranks import calibration_ranks
 from ntkbayes.figures.spread import logit_spread, uncertainty
 from ntkbayes.figures.style import (
     CLASS_COLOURS,
+    FAINT,
     LAW_COLOURS,
     REFERENCE_COLOUR,
     STYLE,
@@ -20,6 +21,7 @@ from ntkbayes.figures.style import (
 
 __all__ = [
     "CLASS_COLOURS",
+    "FAINT",
     "LAW_COLOURS",
     "REFERENCE_COLOUR",
     "STYLE",

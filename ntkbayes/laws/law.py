@@ -222,8 +222,7 @@ class SampledLaw(PathwiseLaw):
         return jnp.mean(self._given(features)[0], axis=0)
 
     def covariance(self, features: Inputs) -> Array:
-        means, left = self._given(features)
-        return scatter(means) + left
+        return _spread(*self._given(features))
 
     def joint_covariance(self, features: Inputs) -> Array:
         features = self.problem.read(features)
@@ -255,6 +254,14 @@ def scatter(draws: Draws) -> Float[Array, "m classes classes"]:
     """Covariance over draws at each input."""
     centred = draws - jnp.mean(draws, axis=0)[None]
     return jnp.einsum("smc,smd->mcd", centred, centred) / (draws.shape[0] - 1)
+
+
+@jax.jit
+def _spread(
+    means: Draws, left: Float[Array, "m classes classes"]
+) -> Float[Array, "m classes classes"]:
+    """The law of total covariance."""
+    return scatter(means) + left
 
 
 @jax.jit

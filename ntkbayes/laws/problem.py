@@ -59,7 +59,7 @@ class Problem(Portable, eqx.Module):
             )
         require_shares(len(features))
         mean = prior.mean_logits(features, size)
-        if not bool(jnp.isfinite(mean).all()):
+        if not np.isfinite(mean).all():
             raise ConfigurationError("the prior's mean is not finite at some training points")
         prior.require_covariance(features)
         gram = prior.gram(features)

@@ -61,8 +61,7 @@ class SharedPreconditioner(RowPreconditioner):
         *,
         dtype: DTypeLike,
     ) -> "SharedPreconditioner":
-        scale = jnp.sqrt(weights / ridge)
-        return cls(weights, _triangle(ntk, scale=scale, shift=1.0, dtype=dtype))
+        return cls(weights, _factor(ntk, ridge, weights, dtype))
 
     @property
     def reach(self) -> float:
@@ -76,7 +75,12 @@ class SharedPreconditioner(RowPreconditioner):
         return (gradients - z) / weights, z
 
 
-_triangle = eqx.filter_jit(triangle)
+@eqx.filter_jit
+def _factor(
+    ntk: Square, ridge: Float[Array, ""], weights: Float[Array, " n"], dtype: DTypeLike
+) -> Triangle:
+    """Of I + √w P_s √w."""
+    return triangle(ntk, scale=jnp.sqrt(weights / ridge), shift=1.0, dtype=dtype)
 
 
 class CoupledPreconditioner(Preconditioner):

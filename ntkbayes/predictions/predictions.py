@@ -3,13 +3,13 @@
 import hashlib
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ntkbayes.datasets import Dataset
 from ntkbayes.laws.kind import BASELINE, Kind
@@ -127,10 +127,11 @@ class Predictions:
         assert self.logits is not None
         assert self.likelihood is not None
         require_float64()
-        return np.asarray(self.likelihood.project(jnp.asarray(self.logits)))
+        return np.asarray(_projected(self.likelihood, jnp.asarray(self.logits)))
 
 
 class_probabilities = eqx.filter_jit(lambda likelihood, logits: likelihood.probabilities(logits))
+_projected = eqx.filter_jit(lambda likelihood, logits: likelihood.project(logits))
 _log_probabilities = eqx.filter_jit(lambda likelihood, f: likelihood.log_probabilities(f))
 
 
@@ -144,8 +145,7 @@ def predictions_from_probabilities(
     seconds: float = 0.0,
 ) -> Predictions:
     """Predictions of a model that gives probabilities alone, such as logistic regression."""
-    shape = (num_draws, len(probabilities))
-    labels = jax.random.categorical(key, jnp.log(jnp.asarray(probabilities))[None], shape=shape)
+    labels = _labels(key, jnp.asarray(probabilities), num_draws)
     return Predictions(
         name=name,
         targets=data.targets,
@@ -159,6 +159,14 @@ def predictions_from_probabilities(
         seconds=seconds,
         points=digest_of_points(data),
     )
+
+
+@partial(jax.jit, static_argnums=2)
+def _labels(
+    key: PRNGKeyArray, probabilities: Float[Array, "n classes"], num_draws: int
+) -> Int[Array, "draws n"]:
+    shape = (num_draws, len(probabilities))
+    return jax.random.categorical(key, jnp.log(probabilities)[None], shape=shape)
 
 
 def digest_of_points(data: Dataset) -> str:

@@ -73,6 +73,11 @@ class GaussianProcess(Process):
     def covariance(self, pair: KernelPair) -> Any:
         """The covariance of g out of K and Θ, be they blocks or diagonals."""
 
+    def cross(self, features: Inputs) -> FormedBlock:
+        """Between X and the inputs: the transpose of what a law evaluates for its mean, so that one
+        compiled program serves both."""
+        return self.covariance(self.prior.cross(features, self.features)).formed().T
+
     def draw(self, key: PRNGKeyArray, num_draws: int) -> "ConditionedPath":
         shape = (num_draws, self.features.shape[0], self.num_outputs)
         return self.path(jax.random.normal(key, shape))
@@ -105,24 +110,21 @@ class ConditionedPath(Path):
 
     def at(self, key: PRNGKeyArray, features: Inputs) -> Draws:
         process = self.process
-        cross = process.prior.cross(process.features, features)
-        gram = process.prior.gram(features)
-        conditional = Conditional.build(
-            process.factor, process.covariance(cross), process.covariance(gram)
-        )
+        cross, gram = process.cross(features), process.prior.gram(features)
+        conditional = Conditional.build(process.factor, cross, process.covariance(gram))
         shape = (len(self.whitened), features.shape[0], process.num_outputs)
         return conditional.draw(self.whitened, jax.random.normal(key, shape))
 
     def given(self, features: Inputs) -> tuple[Draws, Float[Array, "m classes classes"]]:
-        process, size = self.process, self.process.num_outputs
-        cross = process.covariance(process.prior.cross(process.features, features)).formed()
+        process = self.process
+        cross = process.cross(features)
         projection = cross.like(process.factor.whiten(cross.matrix))
         variance = process.covariance(process.prior.diagonal(features))
-        return _given(projection, output_blocks(variance, size), self.whitened)
+        return _given(projection, variance, self.whitened)
 
     def jointly_given(self, features: Inputs) -> tuple[Draws, Float[Array, "rows rows"]]:
         process = self.process
-        cross = process.covariance(process.prior.cross(process.features, features)).formed()
+        cross = process.cross(features)
         projection = cross.like(process.factor.whiten(cross.matrix))
         prior = process.covariance(process.prior.gram(features)).formed()
         return _jointly_given(projection, prior, self.whitened)
@@ -134,14 +136,18 @@ class ConditionedPath(Path):
 
 @jax.jit
 def _given(
-    projection: FormedBlock, prior: Float[Array, "m classes classes"], whitened: Draws
+    projection: FormedBlock,
+    variance: Float[Array, " m"] | Float[Array, "m classes classes"],
+    whitened: Draws,
 ) -> tuple[Float[Array, "draws m classes"], Float[Array, "m classes classes"]]:
     """Means at new inputs, and the covariance at each that is left of the prior's.
 
     Args:
         projection: L⁻¹ cov(X, x).
+        variance: the prior's, as a kernel gives it.
     """
-    left = prior - projection.column_products(prior.shape[1])
+    size = whitened.shape[2]
+    left = output_blocks(variance, size) - projection.column_products(size)
     negative = jnp.minimum(jnp.diagonal(left, axis1=1, axis2=2), 0.0)  # round-off
     return projection.T @ whitened, left - jax.vmap(jnp.diag)(negative)
 

@@ -34,8 +34,8 @@ def is_accurate(
 ) -> Bool[np.ndarray, "*draws"]:
     """Whether the error is negligible: within the tolerance times the logits' spread, or times the
     likelihood's unit if the spread is smaller."""
-    allowed = tolerance * np.maximum(spread, likelihood.unit)
-    return np.asarray(error <= allowed)
+    allowed = tolerance * np.maximum(np.asarray(spread), likelihood.unit)
+    return np.asarray(np.asarray(error) <= allowed)
 
 
 def round_off(prior: Float[Array, "n outputs"], initial: Logits, a: Logits, f: Logits) -> Logits:

@@ -7,7 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, DTypeLike, Float, Shaped
+from jaxtyping import Array, DTypeLike, Float, Int, Shaped
 
 from ntkbayes.linalg import (
     Curvature,
@@ -91,18 +91,20 @@ class ConjugateGradients(Solver):
     ) -> Iterator[TrainedPredictors]:
         size = len(initial)
         steps = objective.preconditioner(centre.logits, num_draws=size, dtype=self.factor_dtype)
-        curvature, mean = objective.curvature(centre.logits), objective.ridge * centre.alpha
+        curvature, given = objective.curvature(centre.logits), (centre.initial, centre.alpha)
         wide = max(self.block_numbers // initial[0].size, self.block_columns // initial.shape[2])
         block = max(1, min(size, wide))
         for begin in range(0, size, block):
-            part = initial[begin : begin + block]
-            missing = block - len(part)  # the last block is padded: one compilation for all
-            filled = jnp.concatenate([part, jnp.broadcast_to(part[:1], (missing, *part.shape[1:]))])
-            offsets = filled - centre.initial[None]
-            start = _first_order(objective, steps, curvature, mean, offsets)
-            optimum = self.restarted(objective, filled, start, steps).optimum
-            yield self._finished(objective, part, Optimum(*(v[: len(part)] for v in optimum)))
-            self.progress(len(part))
+            part, start = _started(
+                objective, steps, curvature, given, initial, jnp.asarray(begin), block
+            )
+            optimum = self.restarted(objective, part, start, steps).optimum
+            new = min(block, size - begin)
+            if new < block:
+                part = part[block - new :]
+                optimum = Optimum(*(values[block - new :] for values in optimum))
+            yield self._finished(objective, part, optimum)
+            self.progress(new)
 
     def restarted(
         self, objective: Objective, initial: Draws, start: Draws, preconditioner: Preconditioner
@@ -150,23 +152,27 @@ class ConjugateGradients(Solver):
 
 
 @eqx.filter_jit
-def _first_order(
+def _started(
     objective: Objective,
     preconditioner: Preconditioner,
     curvature: Curvature,
-    centre: Logits,
-    offsets: Draws,
-) -> Draws:
-    """a to first order in f0 − mean (THEORY 4), with the preconditioner in place of Σ:
-    a ≈ ā − (P + W⁻¹)⁻¹ (f0 − mean), and (P + W⁻¹)⁻¹ = P⁻¹ Σ W.
+    centre: tuple[Logits, Logits],
+    initial: Draws,
+    begin: Int[Array, ""],
+    size: int,
+) -> tuple[Float[Array, "block n classes"], Float[Array, "block n classes"]]:
+    """A block of initial functions, and a of each to first order in f0 − mean (THEORY 4), with the
+    preconditioner in place of Σ: a ≈ ā − (P + W⁻¹)⁻¹ (f0 − mean), and (P + W⁻¹)⁻¹ = P⁻¹ Σ W.
 
     Args:
-        centre: ā.
-        offsets: f0 − mean.
+        centre: f0 and α.
+        begin: index of the block's first; the last block begins earlier, so that all have one size.
     """
-    curved = jax.vmap(curvature.matvec)(offsets)
+    part = jax.lax.dynamic_slice_in_dim(initial, begin, size)
+    middle, alpha = centre
+    curved = jax.vmap(curvature.matvec)(part - middle[None])
     _, response = preconditioner.apply(curved, objective.likelihood.project)
-    return centre[None] - response
+    return part, objective.ridge * alpha[None] - response
 
 
 # --- one run -------------------------------------------------------------------------------------

@@ -31,7 +31,7 @@ class Interpolation(Solver):
         goal = objective.likelihood.interpolant(objective.targets)
         inverse = objective.interpolator()
         alpha, residual, error, spread = _interpolated(inverse, objective, goal, initial)
-        if not bool(jnp.all(is_accurate(objective.likelihood, error, spread, self.tolerance))):
+        if not is_accurate(objective.likelihood, error, spread, self.tolerance).all():
             worst = jnp.argmax(error / spread)
             raise ConvergenceError(
                 f"without ridge the network should interpolate its targets, but misses their logits by "

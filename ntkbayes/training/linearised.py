@@ -14,10 +14,12 @@ tolerance times their spread: how far training moved them, root mean square.
 
 from collections.abc import Callable
 
+import equinox as eqx
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import DTypeLike
 
-from ntkbayes.linalg import Logits
+from ntkbayes.linalg import Draws, Logits
 from ntkbayes.training.accuracy import TOLERANCE
 from ntkbayes.training.conjugate_gradients import ConjugateGradients
 from ntkbayes.training.flow import GradientFlow
@@ -79,12 +81,18 @@ def train(
     """
     solver = solver_for(objective, time=time, tolerance=tolerance, factor_dtype=factor_dtype)
     trained = solver.solve(objective, initial[None])
-    alpha = trained.alpha[0]
+    alpha, logits = _first(objective, initial, trained.alpha)
     return TrainedPredictor(
         initial=initial,
         alpha=alpha,
-        logits=initial + objective.gram @ alpha,
-        residual=float(trained.residual[0]),
-        logit_error=float(trained.logit_error[0]),
-        num_iterations=int(trained.num_iterations[0]),
+        logits=logits,
+        residual=np.asarray(trained.residual).item(),
+        logit_error=np.asarray(trained.logit_error).item(),
+        num_iterations=np.asarray(trained.num_iterations).item(),
     )
+
+
+@eqx.filter_jit
+def _first(objective: Objective, initial: Logits, alpha: Draws) -> tuple[Logits, Logits]:
+    """α of the first of many trained predictors, and its logits."""
+    return alpha[0], initial + objective.gram @ alpha[0]

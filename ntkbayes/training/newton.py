@@ -6,6 +6,7 @@ from typing import NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from ntkbayes.linalg import Curvature, CurvedInverse, Draws, Logits, largest, nan_is_an_answer
@@ -40,7 +41,7 @@ class Newton(Solver):
 
     def solve(self, objective: Objective, initial: Draws) -> TrainedPredictors:
         optima = [self.accepted(objective, one) for one in initial]
-        return TrainedPredictors.of(objective, jax.tree.map(lambda *v: jnp.stack(v), *optima))
+        return TrainedPredictors.of(objective, _stacked(optima))
 
     def accepted(
         self,
@@ -69,9 +70,15 @@ class Newton(Solver):
         self, objective: Objective, initial: Logits, start: Logits | None = None
     ) -> Optimum:
         """The same, without the check that its logits meet the tolerance."""
+        solver = jax.tree.map(np.asarray, self)  # Python's numbers would be constants of a program
         return _optimum(
-            self, objective, initial, jnp.zeros_like(initial) if start is None else start
+            solver, objective, initial, jnp.zeros_like(initial) if start is None else start
         )
+
+
+@jax.jit
+def _stacked(optima: list[Optimum]) -> Optimum:
+    return jax.tree.map(lambda *values: jnp.stack(values), *optima)
 
 
 class _Point(NamedTuple):

@@ -13,6 +13,7 @@ import abc
 from typing import NamedTuple
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, DTypeLike, Float, Int
@@ -77,6 +78,7 @@ class Objective(eqx.Module):
         """r(f)."""
         return self.likelihood.residual(self.targets, f)
 
+    @eqx.filter_jit
     def curvature(self, f: Logits) -> Curvature:
         """W at f."""
         return self.likelihood.curvature(self.targets, f)
@@ -138,12 +140,8 @@ class TrainedPredictors(eqx.Module):
     @classmethod
     def of(cls, objective: Objective, optimum: Optimum) -> "TrainedPredictors":
         """From the optima of many initial functions."""
-        return cls(
-            optimum.a / objective.ridge,
-            optimum.residual,
-            optimum.logit_error,
-            optimum.num_iterations,
-        )
+        alpha = _divided(optimum.a, objective.ridge)
+        return cls(alpha, optimum.residual, optimum.logit_error, optimum.num_iterations)
 
 
 class TrainedPredictor(eqx.Module):
@@ -162,6 +160,9 @@ class TrainedPredictor(eqx.Module):
     residual: float
     logit_error: float
     num_iterations: int
+
+
+_divided = jax.jit(jnp.divide)
 
 
 class Solver(eqx.Module):

@@ -58,11 +58,11 @@ class FirstOrderLaw(GaussianLaw):
         return 1.0 if isinstance(self.inverse, Interpolator) else 1 / self.problem.prior.ridge
 
     def response(self, key: PRNGKeyArray, g: Draws) -> Draws:
-        return -self._scale * _matvecs(self.inverse, g)
+        return _matvecs(self.inverse, -jnp.asarray(self._scale), g)
 
     def covariance(self, features: Inputs) -> Array:
         features = self.problem.read(features)
-        pair = self.problem.prior.cross(self.problem.features, features)
+        pair = self.problem.prior.cross(features, self.problem.features)
         variance = self.problem.prior.diagonal(features).nngp
         arguments = (self.inverse, jnp.asarray(self._scale), self.process.factor.lower)
         return _first_order_covariance(*arguments, pair, variance)
@@ -71,9 +71,9 @@ class FirstOrderLaw(GaussianLaw):
         """K(x, x') − T K(X, x') − K(x, X) Tᵀ + T K(X, X) Tᵀ with T = P(x, X) B."""
         problem, features = self.problem, self.problem.read(features)
         size = problem.num_outputs
-        cross = problem.prior.cross(problem.features, features)
+        cross = problem.prior.cross(features, problem.features)
         gram = problem.prior.gram(features).nngp.every_output(size)
-        ntk, nngp = (block.every_output(size) for block in (cross.ntk, cross.nngp))
+        ntk, nngp = (block.every_output(size).T for block in (cross.ntk, cross.nngp))
         lower = SharedBlock(self.process.factor.lower).every_output(size)
         weights = self._scale * solve_columns(self.inverse, ntk, size).T
         both, moved = weights @ nngp, weights @ lower
@@ -81,8 +81,10 @@ class FirstOrderLaw(GaussianLaw):
 
 
 @eqx.filter_jit
-def _matvecs(inverse: SharedInverse | SharedInterpolator, g: Draws) -> Draws:
-    return jax.vmap(inverse.matvec)(g)
+def _matvecs(
+    inverse: SharedInverse | SharedInterpolator, scale: Float[Array, ""], g: Draws
+) -> Draws:
+    return scale * jax.vmap(inverse.matvec)(g)
 
 
 @eqx.filter_jit
@@ -103,7 +105,7 @@ def _first_order_covariance(
         spread = jnp.einsum("cjd,ejd->ce", moved, moved)
         return own * jnp.eye(both.shape[0]) - both - both.T + spread
 
-    return jax.lax.map(at, (pair.nngp.dense().T, pair.ntk.dense().T, variance))
+    return jax.lax.map(at, (pair.nngp.dense(), pair.ntk.dense(), variance))
 
 
 class FirstOrder(Method[FirstOrderLaw]):
@@ -143,7 +145,7 @@ class FirstOrder(Method[FirstOrderLaw]):
             )
         inverse: CurvedInverse | Interpolator
         if ridge > 0:
-            curvature = likelihood.curvature(problem.targets, centre.logits)
+            curvature = problem.objective.curvature(centre.logits)
             if not isinstance(curvature, StructuredCurvature):
                 raise ConfigurationError(
                     f"the first-order law does not take {type(likelihood).__name__}, which couples its "

@@ -68,6 +68,7 @@ class Laplace(PosteriorMethod[GaussianPosterior]):
         )
 
 
+@eqx.filter_jit
 def laplace_evidence(
     likelihood: Likelihood,
     targets: Logits,

@@ -28,6 +28,7 @@ from ntkbayes.linalg import (
     Curvature,
     CurvedInverse,
     Draws,
+    FormedBlock,
     Gram,
     Logits,
     SharedInverse,
@@ -91,15 +92,17 @@ class SitePosterior(GaussianLaw):
     def process(self) -> Process:
         """GP(0, Θ/ridge), computed lazily; only sampling needs its factor."""
         is_traced = isinstance(self.alpha, jax.core.Tracer)
-        if is_traced or num_shares() > 1:  # a mesh needs its own trace
+        is_asked_in_trace = not is_traced and isinstance(jnp.zeros(()), jax.core.Tracer)
+        if not is_asked_in_trace or num_shares() > 1:  # a mesh needs its own trace
             return self.problem.tangent_process
-        with jax.ensure_compile_time_eval():  # what is kept outlives a trace that asks for it
+        with jax.ensure_compile_time_eval():  # what is kept outlives the trace
             return self.problem.tangent_process
 
     def response(self, key: PRNGKeyArray, g: Draws) -> Draws:
         noise = jax.random.normal(key, g.shape)
-        given = (self.curvature, self.inverse, self.problem.prior_gram)
-        return _response(*given, noise, g) / self.problem.prior.ridge
+        objective = self.problem.objective
+        given = (self.curvature, self.inverse, objective.gram, objective.ridge)
+        return _response(*given, noise, g)
 
     def covariance(self, features: Inputs) -> Array:
         return site_covariance(self.problem, self.inverse, self.problem.read(features))
@@ -109,8 +112,8 @@ class SitePosterior(GaussianLaw):
         problem, features = self.problem, self.problem.read(features)
         size = problem.num_outputs
         gram = problem.prior.gram(features).ntk.every_output(size)
-        cross = problem.prior.cross(problem.features, features).ntk
-        columns = cross.every_output(size) / problem.prior.ridge
+        cross = problem.prior.cross(features, problem.features).ntk
+        columns = cross.every_output(size).T / problem.prior.ridge
         return gram / problem.prior.ridge - columns.T @ solve_columns(self.inverse, columns, size)
 
     def leave_one_out(self) -> tuple[Logits, Covariances]:
@@ -123,8 +126,8 @@ class SitePosterior(GaussianLaw):
         """
         problem = self.problem
         posterior = site_covariance(problem, self.inverse, problem.features)
-        return cavity(
-            self.logits, posterior, problem.prior.ridge * self.alpha, self.curvature.blocks
+        return _left_out(
+            self.logits, posterior, problem.objective.ridge, self.alpha, self.curvature
         )
 
     def log_weights(self, logits: Draws) -> Float[Array, " draws"]:
@@ -150,13 +153,18 @@ class GaussianPosterior(SitePosterior):
 
 @eqx.filter_jit
 def _response(
-    curvature: Curvature, inverse: CurvedInverse, gram: Gram, noise: Draws, g: Draws
+    curvature: Curvature,
+    inverse: CurvedInverse,
+    ntk: Gram,
+    ridge: Float[Array, ""],
+    noise: Draws,
+    g: Draws,
 ) -> Draws:
-    """ridge δα = ε − B (g + P ε) with ε ~ N(0, Λ)."""
+    """δα = (ε − B (g + P ε)) / ridge with ε ~ N(0, Λ)."""
 
     def one(noise: Logits, g: Logits) -> Logits:
         epsilon = curvature.root_matvec(noise)
-        return epsilon - inverse.matvec(g + gram @ epsilon)
+        return (epsilon - inverse.matvec(g + ntk @ (epsilon / ridge))) / ridge
 
     return jax.vmap(one)(noise, g)
 
@@ -178,6 +186,17 @@ def cavity(
 
 
 @eqx.filter_jit
+def _left_out(
+    mean: Logits,
+    covariance: Covariances,
+    ridge: Float[Array, ""],
+    alpha: Logits,
+    curvature: Curvature,
+) -> tuple[Logits, Covariances]:
+    return cavity(mean, covariance, ridge * alpha, curvature.blocks)
+
+
+@eqx.filter_jit
 def _log_ratios(
     likelihood: Likelihood,
     targets: Logits,
@@ -196,7 +215,6 @@ def _log_ratios(
 
 
 _COLUMN_NUMBERS = 2**25  # in the columns of B's argument: 256 MiB
-_quadratic = eqx.filter_jit(lambda inverse, k: inverse.quadratic(k))
 
 
 def site_covariance(problem: Problem, inverse: CurvedInverse, features: Array) -> Covariances:
@@ -210,15 +228,34 @@ def site_covariance(problem: Problem, inverse: CurvedInverse, features: Array) -
     step = max(1, _COLUMN_NUMBERS // (problem.targets.size * columns))
 
     def part(inputs: Array) -> Covariances:
-        cross = problem.prior.cross(problem.features, inputs).ntk.formed() / problem.prior.ridge
-        variance = problem.prior.diagonal(inputs).ntk / problem.prior.ridge
-        return output_blocks(variance, problem.num_outputs) - _quadratic(inverse, cross)
+        cross = problem.prior.cross(inputs, problem.features).ntk.formed()
+        variance = problem.prior.diagonal(inputs).ntk
+        return _left(inverse, cross, variance, problem.objective.ridge, problem.num_outputs)
 
-    parts = [part(features[i : i + step]) for i in range(0, len(features), step)]
-    covariance = jnp.concatenate(parts)
-    if not isinstance(covariance, jax.core.Tracer) and not bool(jnp.all(jnp.isfinite(covariance))):
+    if len(features) <= step:
+        covariance = part(features)
+    else:
+        parts = [part(features[i : i + step]) for i in range(0, len(features), step)]
+        covariance = jnp.concatenate(parts)
+    if not isinstance(covariance, jax.core.Tracer) and not np.isfinite(covariance).all():
         raise ConvergenceError(
             "the posterior's covariance was not found: conjugate gradients did not converge. Use a "
             "larger ridge, or a kernel with a larger max_rows, which is formed and factored"
         )
     return covariance
+
+
+@eqx.filter_jit
+def _left(
+    inverse: CurvedInverse,
+    cross: FormedBlock,
+    variance: Float[Array, " m"] | Covariances,
+    ridge: Float[Array, ""],
+    num_outputs: int,
+) -> Covariances:
+    """P(x, x) − P(x, X) B P(X, x).
+
+    Args:
+        cross, variance: Θ(x, X) and the diagonal of Θ(x, x).
+    """
+    return output_blocks(variance / ridge, num_outputs) - inverse.quadratic(cross.T / ridge)

@@ -1,10 +1,8 @@
 """Diagnostics of many trained predictors."""
 
-import jax.numpy as jnp
 import numpy as np
 
 from ntkbayes.laws.law import Info
-from ntkbayes.linalg import largest
 from ntkbayes.training.objective import TrainedPredictors
 
 
@@ -22,6 +20,6 @@ class TrainingInfo(Info):
     @classmethod
     def of(cls, trained: TrainedPredictors) -> "TrainingInfo":
         """Of many draws."""
-        counts = trained.num_iterations
-        worst, error = float(largest(trained.residual)), float(np.max(trained.logit_error))
-        return cls(worst, error, float(jnp.mean(counts)), int(jnp.max(counts)))
+        counts = np.asarray(trained.num_iterations)
+        worst, error = (np.asarray(v).max().item() for v in (trained.residual, trained.logit_error))
+        return cls(worst, error, float(counts.mean()), int(counts.max()))
