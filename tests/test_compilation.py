@@ -49,6 +49,30 @@ def test_the_evidence_of_other_ridges_and_scales_does_not_compile_again(programs
     assert programs(lambda: evidence(0.3)) == []
 
 
+BUDGET = 145  # programs; lower it whenever fewer do
+
+
+def test_a_study_keeps_to_its_budget_of_programs_and_another_ridge_or_seed_needs_none(
+    tmp_path, programs
+):
+    methods = {
+        "MAP": nb.MAP(),
+        "random init": nb.RandomInit(num_inits=20),
+        "first order": nb.FirstOrder(),
+        "Laplace": nb.Laplace(),
+    }
+
+    def study(folder, ridge, seed):
+        prior = nb.NTKPrior(nb.networks.mlp(), ridge=ridge)
+        wine = nb.Study("wine", prior, methods=methods, baselines=False, seed=seed)
+        wine.run(tmp_path / folder)
+
+    compiled = programs(lambda: study("first", 0.1, 0))
+    assert 0 < len(compiled) <= BUDGET, "\n".join(compiled)
+    assert programs(lambda: study("ridge", 0.2, 0)) == []
+    assert programs(lambda: study("seed", 0.2, 1)) == []
+
+
 def test_refinement_with_factors_in_float32_compiles_conjugate_gradients_once_a_shape(
     monkeypatch, programs
 ):
