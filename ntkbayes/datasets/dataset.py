@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float, Int, PRNGKeyArray
 
 from ntkbayes import ranges
-from ntkbayes.datasets import validation
+from ntkbayes.datasets import class_targets, validation
 from ntkbayes.datasets.columns import FITTED, Columns, Scaling
 from ntkbayes.datasets.strata import apportion, draw
 from ntkbayes.errors import ConfigurationError, DataError, UnknownNameError
@@ -71,9 +71,9 @@ class Dataset:
         given = validation.labels(targets)
         validation.require_same_rows(features, targets)
         if np.ndim(given) == 1:
-            probabilities, known = validation.one_hot(given.tolist(), classes)
+            probabilities, known = class_targets.one_hot(given.tolist(), classes)
         else:
-            probabilities, known = validation.probabilities(targets, classes)
+            probabilities, known = class_targets.probabilities(targets, classes)
         validation.require_same_length(values, probabilities)
         if classes is None and len(values) < len(known):
             raise DataError(
@@ -129,7 +129,7 @@ class Dataset:
         """
         validation.require_same_rows(features, counts)
         classes = None if class_names is None else validation.in_order("class_names", class_names)
-        shares, classes = validation.shares(counts, classes)
+        shares, classes = class_targets.shares(counts, classes)
         return cls(
             features,
             shares,
@@ -317,7 +317,7 @@ class Dataset:
                 raise UnknownNameError("class", name, tuple(map(str, classes)))
         kept = np.array([c not in held_out for c in classes])
         remaining = tuple(c for c in classes if c not in held_out)
-        validation.require_classes(remaining)
+        class_targets.require_classes(remaining)
         is_inside = kept[self.labels]
         if is_inside.all() or not is_inside.any():
             part = "outside" if is_inside.all() else "inside"

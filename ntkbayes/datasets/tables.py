@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ntkbayes import table_files
-from ntkbayes.datasets import validation
+from ntkbayes.datasets import class_targets, validation
 from ntkbayes.datasets.dataset import Dataset
 from ntkbayes.errors import DataError, DataWarning
 from ntkbayes.table_files import number
@@ -88,7 +88,7 @@ def _labels(path: Path, texts: list[str]) -> list[Hashable]:
             "missing value, or give the class another name"
         )
     if not others:
-        validation.require_few_fractions(list(numbers.values()))
+        class_targets.require_few_fractions(list(numbers.values()))
     meaning = _meaning(words)
     return [meaning[text] if text.strip() else None for text in texts]
 
