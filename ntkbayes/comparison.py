@@ -132,7 +132,7 @@ class Comparison:
 
     def table(self) -> "pd.DataFrame":
         """One row per law: every score with the ends of its interval, ELPD, uncertainties, distances
-        with their errors, and the seconds of the fit."""
+        with their errors, and the seconds of the fit, with those of them that were compilation."""
         import pandas as pd
 
         rows = {}
@@ -147,6 +147,7 @@ class Comparison:
             for what, distance in self.distances[name].items():
                 row[what], row[f"{what}_error"] = distance.value, distance.error
             row["seconds"] = predictions.seconds
+            row["compile_seconds"] = predictions.compile_seconds
             rows[name] = row
         return pd.DataFrame.from_dict(rows, orient="index").rename_axis("law")
 

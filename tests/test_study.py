@@ -54,7 +54,9 @@ def laws_in(folder: Path) -> set[str]:
 
 
 def table_without_seconds(folder: Path) -> pd.DataFrame:
-    return pd.read_csv(folder / "comparison.csv", dtype=str).drop(columns="seconds")
+    return pd.read_csv(folder / "comparison.csv", dtype=str).drop(
+        columns=["seconds", "compile_seconds"]
+    )
 
 
 @pytest.fixture(scope="module")

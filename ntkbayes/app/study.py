@@ -1,7 +1,6 @@
 """The main job: data in, a comparison of laws and a report out, restartable law by law."""
 
 import dataclasses
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from jaxtyping import PRNGKeyArray
 from ntkbayes import datasets, ranges
 from ntkbayes.app import report
 from ntkbayes.app.baselines import BASELINES
+from ntkbayes.app.clock import clock
 from ntkbayes.app.methods import default_methods
 from ntkbayes.comparison import Comparison, compare, key_of
 from ntkbayes.datasets import Dataset
@@ -187,10 +187,11 @@ class Study:
         fitted_to = train.smooth(self.smoothing) if self.smoothing else train
 
         def law_job(name: str, method: Method) -> LawRecord:
-            begin = time.perf_counter()
-            key = key_of(fit_key, name)
-            law = method.fit(self.prior, fitted_to, key=key, likelihood=self.likelihood)
-            return _evaluate(law, name, fitted_to, test, draw_key, time.perf_counter() - begin)
+            with clock() as fit:
+                key = key_of(fit_key, name)
+                law = method.fit(self.prior, fitted_to, key=key, likelihood=self.likelihood)
+                took, compiling = fit.seconds, fit.compile_seconds
+            return _evaluate(law, name, fitted_to, test, draw_key, took, compiling)
 
         for name, method in self.methods.items():
             if progress and hasattr(method, "progress"):
@@ -202,7 +203,13 @@ class Study:
 
 
 def _evaluate(
-    law: Law, name: str, train: Dataset, test: Dataset, draw_key: PRNGKeyArray, seconds: float
+    law: Law,
+    name: str,
+    train: Dataset,
+    test: Dataset,
+    draw_key: PRNGKeyArray,
+    seconds: float,
+    compile_seconds: float,
 ) -> LawRecord:
     key = key_of(draw_key, name)
     test_key, train_key, plane_key = jax.random.split(key, 3)
@@ -210,8 +217,7 @@ def _evaluate(
     if train.num_features == 2:
         draws = min(law.num_draws, 500) if isinstance(law, SampledLaw) else 500
         plane = surface(law, train, key=plane_key, num_draws=draws)
-    return LawRecord(
-        predict(law, test, key=test_key, name=name, seconds=seconds),
-        predict(law, train, key=train_key, name=name, held_out=False),
-        plane,
+    held_out = predict(
+        law, test, key=test_key, name=name, seconds=seconds, compile_seconds=compile_seconds
     )
+    return LawRecord(held_out, predict(law, train, key=train_key, name=name, held_out=False), plane)

@@ -76,6 +76,7 @@ ATTRIBUTES = (
     "is_posterior",
     "points",
     "seconds",
+    "compile_seconds",
     "info",
     "class_names",
     "likelihood",
@@ -109,6 +110,7 @@ def to_datatree(predictions: Predictions) -> "xr.DataTree":
         "held_out": int(p.held_out),
         "is_posterior": int(p.is_posterior),
         "seconds": p.seconds,
+        "compile_seconds": p.compile_seconds,
         "info": to_json(p.info),
         "class_names": json.dumps([_plain(name) for name in p.class_names]),
     }
@@ -214,6 +216,7 @@ def _read(tree: "xr.DataTree") -> Predictions:
         is_posterior=bool(attributes.get("is_posterior", 0)),  # absent in earlier versions
         leave_one_out=read("constant_data", "leave_one_out") if is_left_out else None,
         seconds=float(attributes["seconds"]),
+        compile_seconds=float(attributes.get("compile_seconds", 0)),  # absent in earlier versions
         info={name: float(value) for name, value in info.items()},
         likelihood=_likelihood(attributes["likelihood"]) if "likelihood" in attributes else None,
         points=str(attributes["points"]) if "points" in attributes else None,

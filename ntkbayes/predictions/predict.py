@@ -30,6 +30,7 @@ def predict(
     num_draws: int | None = None,
     held_out: bool = True,
     seconds: float = 0.0,
+    compile_seconds: float = 0.0,
 ) -> Predictions:
     """A law's predictions on data.
 
@@ -42,6 +43,7 @@ def predict(
         held_out: whether the law was fitted without these points. If it was fitted to just these, with
             these targets, predictions know what leaving one of them out would do, where the law does.
         seconds: how long the fit took, for the record.
+        compile_seconds: how long of that JAX was compiling.
 
     Raises:
         ConfigurationError: the likelihood has no classes, the data have other classes, or in
@@ -71,6 +73,7 @@ def predict(
         is_posterior=fitted and law.kind.is_posterior,
         leave_one_out=None if left_out is None else np.asarray(left_out),
         seconds=seconds,
+        compile_seconds=compile_seconds,
         info={k: float(v) for k, v in dataclasses.asdict(law.info).items()},
         likelihood=likelihood,
         points=digest_of_points(data),

@@ -44,6 +44,8 @@ class Predictions:
         leave_one_out: of a Gaussian posterior of just these points and targets, the log predictive
             density of each given all others (see `ntkbayes.leave_one_out`), in nats, (n,).
         seconds: time of the fit.
+        compile_seconds: of that, what JAX spent tracing and compiling: a second fit of this shape does
+            without it.
         info: diagnostics of the fit, name → number.
         likelihood: the one that the logits belong to. If it is not given, that of their width: one
             logit for two classes (Bernoulli), else softmax. None for a baseline.
@@ -64,6 +66,7 @@ class Predictions:
     is_posterior: bool = False
     leave_one_out: Float[np.ndarray, " n"] | None = None
     seconds: float = 0.0
+    compile_seconds: float = 0.0
     info: Mapping[str, float] = field(default_factory=dict)
     likelihood: ClassLikelihood | None = None
     points: str | None = None

@@ -4,13 +4,14 @@ import codecs
 import io
 import math
 import sys
-import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
 from rich.table import Table
+
+from ntkbayes.app.clock import clock
 
 console = Console(stderr=True)
 
@@ -67,16 +68,18 @@ def say(message: str, style: str | None = None) -> None:
 
 @contextmanager
 def announce(what: str) -> Iterator[None]:
-    """Say what is being done, and how long it took."""
-    begin = time.perf_counter()
-    if console.is_terminal and what != "NUTS":  # NUTS shows NumPyro's own bar
-        with console.status(f"{what} …", spinner="line" if console.options.ascii_only else "dots"):
+    """Say what is being done, how long it took, and how much of that was compilation."""
+    with clock() as running:
+        if console.is_terminal and what != "NUTS":  # NUTS shows NumPyro's own bar
+            spinner = "line" if console.options.ascii_only else "dots"
+            with console.status(f"{what} …", spinner=spinner):
+                yield
+        else:
+            say(f"{what} …")
             yield
-    else:
-        say(f"{what} …")
-        yield
-    if (took := time.perf_counter() - begin) >= 0.05:
-        say(f"{what}: {took:.1f} s")
+        took, compiling = running.seconds, running.compile_seconds
+    if took >= 0.05:
+        say(f"{what}: {took:.1f} s{f', {compiling:.1f} s of it compiling' * (compiling >= 0.05)}")
     elif console.is_terminal:
         say(what)
 

@@ -135,8 +135,8 @@ def diagnostics(comparison: Comparison) -> str:
         how = "class probabilities alone" if p.logits is None else p.kind.sampling
         draws = "–" if p.logits is None else str(len(p.logits))
         chains = str(p.num_chains) if p.kind.sampling is Sampling.CHAINS else "–"
-        seconds = number(p.seconds, 2) if p.seconds > 0 else "–"
-        rows.append((law_name(comparison, name), [Words(escaped(how)), draws, chains, seconds]))
+        times = [number(t, 2) if t > 0 else "–" for t in (p.seconds, p.compile_seconds)]
+        rows.append((law_name(comparison, name), [Words(escaped(how)), draws, chains, *times]))
         for position, (field, value) in enumerate(p.info.items()):
             known = not np.isnan(value) and not (field in MIXING and is_mixing_unknown(p))
             text = f"{value:.4g}".replace("-", "−") if known else "not known"
@@ -144,7 +144,7 @@ def diagnostics(comparison: Comparison) -> str:
             meaning = pieces().get(f"diagnostic {field}", Template("")).template
             cells = [Words(escaped(field.replace("_", " "))), shown, Words(meaning)]
             details.append(("" if position else law_name(comparison, name), cells))
-    columns = ["How it is drawn", "Draws", "Chains", "Fit (seconds)"]
+    columns = ["How it is drawn", "Draws", "Chains", "Fit (seconds)", "of that, compiling"]
     names = ["Diagnostic", "Value", "Meaning"]
     return prose(
         "section diagnostics",
