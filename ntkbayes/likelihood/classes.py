@@ -29,10 +29,10 @@ class Categorical(ClassLikelihood):
 
     def residual(self, targets: Logits, logits: Logits) -> Logits:
         """Y − p as Y (1 − p) − (1 − Y) p, which loses no digits where p is close to 0 or 1."""
-        top = jax.nn.one_hot(jnp.argmax(logits, axis=1), logits.shape[1], dtype=logits.dtype)
         p = jax.nn.softmax(logits, axis=1)
-        others = jnp.where(top > 0, jnp.sum(p * (1 - top), axis=1, keepdims=True), 1 - p)
-        return targets * others - (1 - targets) * p
+        likely = p > 0.5  # where 1 - p loses digits, and one class at most
+        others = jnp.sum(jnp.where(likely, 0.0, p), axis=1, keepdims=True)
+        return targets * jnp.where(likely, others, 1 - p) - (1 - targets) * p
 
     def curvature(self, targets: Logits, logits: Logits) -> Curvature:
         return StructuredCurvature(jax.nn.softmax(logits, axis=1), coupled=True)
