@@ -332,7 +332,10 @@ LAW_NAMES = st.one_of(
 @example(names=["α", "β"], classes=["ü", "U", "u"])
 def test_laws_come_back_from_disk_under_their_names_or_are_refused(names, classes):
     rng = np.random.default_rng(0)
-    test = nb.Dataset(POINTS, np.array(classes, dtype=object)[np.arange(6) % 3])
+    # Class names that nobody could see or tell apart are refused.
+    test = outcome(lambda: nb.Dataset(POINTS, np.array(classes, dtype=object)[np.arange(6) % 3]))
+    if test is None:
+        return
     laws = {
         name: nb.predictions.predictions_from_probabilities(
             name, rng.dirichlet(np.ones(3), 6), test, key=KEY, num_draws=2
