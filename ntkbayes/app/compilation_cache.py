@@ -20,7 +20,6 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +126,8 @@ def _fitting() -> str:
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         *(os.environ.get(name) for name in ("NPROC", "PJRT_NPROC")),
     )
+    from importlib.metadata import version  # a fifth of what `ntkbayes --help` would import
+
     digest = hashlib.sha256(repr((_cpu(), threads)).encode()).hexdigest()[:10]
     return f"jaxlib-{version('jaxlib')}-{digest}"
 

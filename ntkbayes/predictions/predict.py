@@ -6,19 +6,22 @@ Class probabilities are Monte Carlo means over draws. Likelihoods without classe
 
 import dataclasses
 
-import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Float, PRNGKeyArray
 
 from ntkbayes.datasets import Dataset
 from ntkbayes.errors import ConfigurationError
 from ntkbayes.laws.gaussian.posterior import SitePosterior
-from ntkbayes.laws.law import Draws, Inputs, Law
+from ntkbayes.laws.law import Inputs, Law
 from ntkbayes.laws.wrappers.held_out import left_out_score, log_score
 from ntkbayes.likelihood import ClassLikelihood
-from ntkbayes.predictions.predictions import Predictions, class_probabilities, digest_of_points
+from ntkbayes.predictions.predictions import (
+    Predictions,
+    class_probabilities,
+    digest_of_points,
+    label_draws,
+)
 
 
 def predict(
@@ -55,7 +58,7 @@ def predict(
     likelihood.encode(data)
     draw_key, label_key = jax.random.split(key)
     logits = law.sample(draw_key, data, num_draws)
-    labels = _labels(likelihood, label_key, logits)
+    labels = label_draws(label_key, class_probabilities(likelihood, logits), len(logits))
     fitted = not held_out and _is_fitted_to(law, data)
     left_out = left_out_score(law) if fitted and isinstance(law, SitePosterior) else None
     return Predictions(
@@ -194,8 +197,3 @@ def _require_same_classes(law: Law, data: Dataset) -> None:
             f"the law was trained on the classes {law.problem.class_names}, the data have "
             f"{data.class_names}; make both data sets with the same class_names"
         )
-
-
-@eqx.filter_jit
-def _labels(likelihood: ClassLikelihood, key: PRNGKeyArray, logits: Draws) -> Int[Array, "draws n"]:
-    return jax.random.categorical(key, jnp.log(likelihood.probabilities(logits)), axis=-1)

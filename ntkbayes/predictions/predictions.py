@@ -148,7 +148,7 @@ def predictions_from_probabilities(
     seconds: float = 0.0,
 ) -> Predictions:
     """Predictions of a model that gives probabilities alone, such as logistic regression."""
-    labels = _labels(key, jnp.asarray(probabilities), num_draws)
+    labels = label_draws(key, jnp.asarray(probabilities)[None], num_draws)
     return Predictions(
         name=name,
         targets=data.targets,
@@ -165,11 +165,12 @@ def predictions_from_probabilities(
 
 
 @partial(jax.jit, static_argnums=2)
-def _labels(
-    key: PRNGKeyArray, probabilities: Float[Array, "n classes"], num_draws: int
-) -> Int[Array, "draws n"]:
-    shape = (num_draws, len(probabilities))
-    return jax.random.categorical(key, jnp.log(probabilities)[None], shape=shape)
+def label_draws(
+    key: PRNGKeyArray, probabilities: Float[Array, "_ n classes"], num_draws: int
+) -> Int[Array, "{num_draws} n"]:
+    """One label per draw and point, from the probabilities of each draw, or of all."""
+    shape = (num_draws, probabilities.shape[1])
+    return jax.random.categorical(key, jnp.log(probabilities), shape=shape)
 
 
 def digest_of_points(data: Dataset) -> str:

@@ -91,9 +91,10 @@ class SitePosterior(GaussianLaw):
     @cached_property
     def process(self) -> Process:
         """GP(0, Θ/ridge), computed lazily; only sampling needs its factor."""
-        is_traced = isinstance(self.alpha, jax.core.Tracer)
-        is_asked_in_trace = not is_traced and isinstance(jnp.zeros(()), jax.core.Tracer)
-        if not is_asked_in_trace or num_shares() > 1:  # a mesh needs its own trace
+        is_tracing, is_traced = (
+            isinstance(v, jax.core.Tracer) for v in (jnp.zeros(()), self.alpha)
+        )
+        if is_traced or not is_tracing or num_shares() > 1:  # a mesh needs its own trace
             return self.problem.tangent_process
         with jax.ensure_compile_time_eval():  # what is kept outlives the trace
             return self.problem.tangent_process
