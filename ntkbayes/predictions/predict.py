@@ -69,7 +69,7 @@ def predict(
         mean=np.asarray(law.mean(data)),
         variance=np.asarray(law.variance(data)),
         point_probabilities=None,
-        label_draws=np.asarray(labels),
+        label_draws=labels,
         kind=law.kind,
         num_chains=law.num_chains,
         held_out=held_out,

@@ -65,21 +65,30 @@ def energy_coefficient(logits_a: Sample, logits_b: Sample, *, max_draws: int = 1
     negative for equal laws. Uses at most `max_draws` draws of each law.
     """
     a, b = (_flat(_thin(x, max_draws)) for x in (logits_a, logits_b))
-    across, within_a, within_b = _pairwise(a, b), _pairwise(a, a), _pairwise(b, b)
+    blocks_a, blocks_b = _blocks(len(a)), _blocks(len(b))
+    sizes_a, sizes_b = (np.array([len(x) for x in blocks]) for blocks in (blocks_a, blocks_b))
+    across = _summed(_pairwise(a, b), blocks_a, blocks_b)
+    within_a, within_b = _summed_within(a, blocks_a), _summed_within(b, blocks_b)
 
     def between(keep_a: np.ndarray, keep_b: np.ndarray) -> float:
-        mean_across = across[np.ix_(keep_a, keep_b)].mean()
-        mean_a = _off_diagonal_mean(within_a[np.ix_(keep_a, keep_a)])
-        mean_b = _off_diagonal_mean(within_b[np.ix_(keep_b, keep_b)])
+        size_a, size_b = sizes_a[keep_a].sum(), sizes_b[keep_b].sum()
+        mean_across = across[np.ix_(keep_a, keep_b)].sum() / (size_a * size_b)
+        mean_a = within_a[np.ix_(keep_a, keep_a)].sum() / max(1, size_a * (size_a - 1))
+        mean_b = within_b[np.ix_(keep_b, keep_b)].sum() / max(1, size_b * (size_b - 1))
         return float(1 - (mean_a + mean_b) / (2 * mean_across)) if mean_across > 0 else 0.0
 
-    return _jackknife(between, np.arange(len(a)), np.arange(len(b)))
+    return _jackknife(between, np.arange(len(blocks_a)), np.arange(len(blocks_b)))
+
+
+def _blocks(num_draws: int) -> list[np.ndarray]:
+    """The draws that the jackknife leaves out together."""
+    return np.array_split(np.arange(num_draws), min(NUM_BLOCKS, num_draws))
 
 
 def _jackknife(between: Callable[[Sample, Sample], float], a: Sample, b: Sample) -> Distance:
     variance = 0.0
     for values, other, first in ((a, b, True), (b, a, False)):
-        blocks = np.array_split(np.arange(len(values)), min(NUM_BLOCKS, len(values)))
+        blocks = _blocks(len(values))
         if len(blocks) < 2:
             continue
         left_out = []
@@ -109,8 +118,18 @@ def _pairwise(a: np.ndarray, b: np.ndarray) -> Float[np.ndarray, "a b"]:
     return np.sqrt(np.maximum(squares, 0.0))
 
 
-def _off_diagonal_mean(matrix: np.ndarray) -> float:
-    size = len(matrix)
-    if size < 2:
-        return 0.0
-    return float((matrix.sum() - np.trace(matrix)) / (size * (size - 1)))
+def _summed(
+    matrix: Float[np.ndarray, "a b"], rows: list[np.ndarray], columns: list[np.ndarray]
+) -> Float[np.ndarray, "rows columns"]:
+    """Sums of a matrix over pairs of blocks."""
+    by_rows = np.add.reduceat(matrix, [block[0] for block in rows], axis=0)
+    return np.add.reduceat(by_rows, [block[0] for block in columns], axis=1)
+
+
+def _summed_within(
+    draws: Float[np.ndarray, "draws numbers"], blocks: list[np.ndarray]
+) -> Float[np.ndarray, "blocks blocks"]:
+    """The same of the distances between a law's own draws; none of a draw to itself."""
+    distances = _pairwise(draws, draws)
+    np.fill_diagonal(distances, 0.0)
+    return _summed(distances, blocks, blocks)
