@@ -26,9 +26,12 @@ def __getattr__(name: str) -> Any:
         public_names = {each for each in vars(public) if not each.startswith("_")}
         return sorted({*public_names, "checks", "lazy"})
     if not hasattr(public, name):
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from ntkbayes.errors import did_you_mean
+
+        hint = did_you_mean(name, vars(public))
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}{hint}")
     return getattr(public, name)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__getattr__("__all__")})
+    return sorted({*__getattr__("__all__"), "__version__"})

@@ -20,7 +20,9 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from tqdm.auto import tqdm
 
 from ntkbayes import ranges
+from ntkbayes.arguments import random_key
 from ntkbayes.datasets import Dataset
+from ntkbayes.display import Configured
 from ntkbayes.errors import (
     ConfigurationError,
     ConvergenceError,
@@ -29,6 +31,7 @@ from ntkbayes.errors import (
 )
 from ntkbayes.laws import Law, Method, Problem
 from ntkbayes.laws.gaussian.prior_predictive import PriorLaw, PriorPredictive
+from ntkbayes.laws.method import require_method
 from ntkbayes.laws.problem import Inputs
 from ntkbayes.likelihood import Likelihood
 from ntkbayes.linalg import Logits
@@ -47,8 +50,8 @@ Statistic = Callable[[Labels], float | Float[np.ndarray, " k"]]
 # --- predictive checks ----------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, eq=False)
-class PredictiveCheck:
+@dataclass(frozen=True, eq=False, repr=False)
+class PredictiveCheck(Configured):
     """A statistic of the observed labels, and of replicated ones.
 
     Attributes:
@@ -122,8 +125,8 @@ def neighbour_agreement(features: Float[np.ndarray, "n d"]) -> Statistic:
 # --- simulation-based calibration -----------------------------------------------------------------
 
 
-@dataclass(frozen=True, eq=False)
-class Ranks:
+@dataclass(frozen=True, eq=False, repr=False)
+class Ranks(Configured):
     """Ranks of the simulated truths among draws of the law fitted to the simulated data.
 
     Uniform on 0, 1, …, L if the method is exact. A ∪ shape: the law is too narrow. A ∩ shape: too
@@ -191,8 +194,8 @@ class Ranks:
         return xr.DataTree.from_dict({"/prior_sbc": xr.Dataset(values, coords)})
 
 
-@dataclass(frozen=True, eq=False)
-class Band:
+@dataclass(frozen=True, eq=False, repr=False)
+class Band(Configured):
     """Lower and upper end of an ECDF's band at the points, (p,)."""
 
     points: Float[np.ndarray, " p"]
@@ -242,6 +245,8 @@ def simulation_based_calibration(
     Warns:
         ConvergenceWarning: the chains of some simulations have not converged.
     """
+    require_method("simulation_based_calibration(method, prior, data, key=key)", "method", method)
+    key = random_key(key)
     num_simulations = ranges.whole("num_simulations", num_simulations, at_least=2)
     num_draws = ranges.whole("num_draws", num_draws)
     num_workers = ranges.whole("num_workers", num_workers)

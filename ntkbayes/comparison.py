@@ -5,15 +5,19 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 from jaxtyping import Float, PRNGKeyArray
 
+from ntkbayes.arguments import random_key, require
 from ntkbayes.datasets import Dataset
+from ntkbayes.datasets.given import require_dataset
+from ntkbayes.display import Sheet, Summarised, few
 from ntkbayes.errors import ConfigurationError, UnknownNameError
 from ntkbayes.laws import Law
+from ntkbayes.laws.law import require_law
 from ntkbayes.predictions import Predictions, Surface, digest_of_points, predict
 from ntkbayes.scores import calibration, distances
 from ntkbayes.scores.calibration import Interval
@@ -32,8 +36,8 @@ class Elpd:
     error: float
 
 
-@dataclass(frozen=True, eq=False)
-class Comparison:
+@dataclass(frozen=True, eq=False, repr=False)
+class Comparison(Summarised):
     """Several predictions of the same points, one of them the reference for distances.
 
     Attributes:
@@ -51,6 +55,27 @@ class Comparison:
     settings: Mapping[str, object] = field(default_factory=dict)
     training: Mapping[str, Predictions] = field(default_factory=dict)
     surfaces: Mapping[str, Surface] = field(default_factory=dict)
+
+    @property
+    def _sheet(self) -> Sheet:
+        first = next(iter(self.predictions.values()))
+        facts = {
+            "test points": str(len(first.targets)),
+            "classes": f"{len(first.class_names)}: {few(first.class_names)}",
+            "reference": self.reference,
+        }
+        header = ("law", "accuracy", "NLL (nats)", "Brier", "ECE", "fit (s)")
+        scores = calibration.standard_scores()
+        rows = []
+        for name, p in self.predictions.items():
+            with jax.enable_x64(True), jax.ensure_compile_time_eval():
+                probabilities = p.probabilities
+            values = (
+                scores[each](probabilities, p.targets)
+                for each in ("accuracy", "nll", "brier", "ece")
+            )
+            rows.append([name, *(f"{float(v):.3f}" for v in values), f"{p.seconds:.1f}"])
+        return Sheet("comparison", facts, header, rows)
 
     @cached_property
     def scores(self) -> dict[str, dict[str, Interval]]:
@@ -192,10 +217,17 @@ def compare(
 
     Raises:
         ConfigurationError: no laws, or predictions of other points.
+        ArgumentError: laws without names, methods in place of laws, or anything else of another kind.
         UnknownNameError: the reference is none of the laws.
     """
+    require(_CALL, "laws", laws, Mapping, _how_to_name)
+    require_dataset(_CALL, "test", test)
+    key = random_key(key)
     if not laws:
         raise ConfigurationError("compare() needs at least one law")
+    for name, law in laws.items():
+        if not isinstance(law, Predictions):
+            require_law(_CALL, f"laws[{name!r}]", law)
     predictions = {}
     for name, law in laws.items():
         progress(name)
@@ -211,6 +243,18 @@ def compare(
     if reference not in predictions:
         raise UnknownNameError("law", reference, tuple(predictions))
     return Comparison(predictions, reference, seed, dict(settings or {}))
+
+
+_CALL = "compare(laws, test, key=key)"
+
+
+def _how_to_name(given: Any) -> str:
+    """What to do about laws without names."""
+    laws = given if isinstance(given, list | tuple) else [given]
+    if not all(isinstance(law, Law | Predictions) for law in laws):
+        return ""
+    kinds = ", ".join(f"{law.kind.name!r}: law" for law in laws[:2])
+    return f"name the laws, as in compare({{{kinds}}}, test, key=key)"
 
 
 def _require_same_points(predictions: Predictions, test: Dataset) -> None:

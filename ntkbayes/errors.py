@@ -3,6 +3,9 @@
 Messages name the offending value and say what to do about it.
 """
 
+import difflib
+from collections.abc import Iterable
+
 
 class NTKBayesError(Exception):
     """Base of all errors raised on purpose by ntkbayes."""
@@ -15,12 +18,37 @@ class DataError(NTKBayesError, ValueError):
 class UnknownNameError(NTKBayesError, ValueError):
     """A data set, law, activation, likelihood or score that does not exist."""
 
-    def __init__(self, kind: str, name: object, known: list[str] | tuple[str, ...]):
-        super().__init__(f"unknown {kind} {name!r}; known are: {', '.join(known)}")
+    def __init__(self, kind: str, name: object, known: Iterable[str]):
+        names = list(map(str, known))
+        shown = ", ".join(names[:_SHOWN])
+        shown += f", … ({len(names)} in all)" if len(names) > _SHOWN else ""
+        super().__init__(f"unknown {kind} {name!r}{did_you_mean(name, names)}; known are: {shown}")
+
+
+_SHOWN = 30  # names in a message
+
+
+def did_you_mean(name: object, known: Iterable[str]) -> str:
+    """For the end of a message: the known name that is most like the unknown one; empty if none is.
+    Capitals, hyphens, underscores and spaces do not count."""
+    plain: dict[str, str] = {}
+    for each in known:
+        plain.setdefault(_letters(each), each)
+    close = difflib.get_close_matches(_letters(str(name)), plain, n=1)
+    return f"; did you mean {plain[close[0]]!r}?" if close else ""
+
+
+def _letters(name: str) -> str:
+    return name.casefold().translate(dict.fromkeys(map(ord, "-_ ")))
 
 
 class ConfigurationError(NTKBayesError, ValueError):
     """A setting outside its range, or settings that contradict each other."""
+
+
+class ArgumentError(NTKBayesError, TypeError):
+    """An argument of another kind than the function takes: two of them swapped, a class in place of an
+    object, a number in place of a key."""
 
 
 class RidgeError(ConfigurationError):

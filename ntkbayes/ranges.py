@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ntkbayes.display import in_words
 from ntkbayes.errors import ConfigurationError
 
 Number = Any
@@ -126,4 +127,4 @@ def _is_scalar_array(value: Any) -> bool:
 def _shown(value: Any) -> str:
     if np.ma.is_masked(value):
         return "a masked value"
-    return repr(value.item() if _is_scalar_array(value) else value)
+    return in_words(value.item() if _is_scalar_array(value) else value)

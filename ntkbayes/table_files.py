@@ -4,14 +4,13 @@ Nothing here needs JAX, so that the command line can refuse a file before JAX is
 """
 
 import csv
-import difflib
 import io
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ntkbayes.errors import DataError, StorageError
+from ntkbayes.errors import DataError, StorageError, did_you_mean
 from ntkbayes.files import require_file
 
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
@@ -177,9 +176,8 @@ def find(path: Path, names: Sequence[str], target: object) -> int:
     """The index of the target column. Raises DataError if there is none."""
     if str(target) in names:
         return names.index(str(target))
-    close = difflib.get_close_matches(str(target), names, n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
-    if not close and all(number(name) is not None for name in names[:-1]):
+    hint = did_you_mean(target, names)
+    if not hint and all(number(name) is not None for name in names[:-1]):
         hint = "; its first line must hold the column names"
     if len(names) == 1 and " " in names[0]:
         hint = "; write the file with commas if spaces separate its columns"

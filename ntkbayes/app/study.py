@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import jax
 from jaxtyping import PRNGKeyArray
@@ -14,17 +15,21 @@ from ntkbayes.app import report
 from ntkbayes.app.baselines import BASELINES
 from ntkbayes.app.clock import clock
 from ntkbayes.app.methods import default_methods
+from ntkbayes.arguments import require
 from ntkbayes.comparison import Comparison, compare, key_of
 from ntkbayes.datasets import Dataset
+from ntkbayes.datasets.given import require_dataset
 from ntkbayes.description import describe
+from ntkbayes.display import Configured
 from ntkbayes.errors import ConfigurationError
 from ntkbayes.files import plain
 from ntkbayes.laws import Law, Method, SampledLaw
+from ntkbayes.laws.method import require_method
 from ntkbayes.likelihood import Likelihood, default_likelihood
 from ntkbayes.linalg import require_float64
 from ntkbayes.memory import Memory
 from ntkbayes.predictions import predict, surface
-from ntkbayes.priors.prior import NTKPrior
+from ntkbayes.priors.prior import NTKPrior, require_prior
 from ntkbayes.ranges import Range
 from ntkbayes.storage import (
     Announce,
@@ -37,8 +42,8 @@ from ntkbayes.storage import (
 )
 
 
-@dataclass(frozen=True)
-class Study:
+@dataclass(frozen=True, repr=False)
+class Study(Configured):
     """Everything the main job needs to know.
 
     Attributes:
@@ -68,6 +73,12 @@ class Study:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        require_prior(_CALL, "prior", self.prior)
+        if not isinstance(self.data, str):
+            require_dataset(_CALL, "data", self.data)
+        require(_CALL, "methods", self.methods, Mapping, _how_to_name)
+        for name, method in self.methods.items():
+            require_method(_CALL, f"methods[{name!r}]", method)
         object.__setattr__(self, "seed", ranges.seed(self.seed))
         for name, within in (("smoothing", Range.CLOSED_UNIT), ("test_share", Range.OPEN_UNIT)):
             share = ranges.real(name, getattr(self, name), within)
@@ -200,6 +211,13 @@ class Study:
         for name, baseline in BASELINES.items() if self.baselines else ():
             key = key_of(fit_key, name)
             yield name, lambda fit=baseline, key=key: LawRecord(fit(train, test, key=key))  # type: ignore[misc]
+
+
+_CALL = "Study(data=data, prior=prior, methods=methods)"
+
+
+def _how_to_name(given: Any) -> str:
+    return "name them, as in methods={'MAP': nb.MAP(), 'NUTS': nb.NUTS()}"
 
 
 def _evaluate(

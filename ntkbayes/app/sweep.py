@@ -23,6 +23,7 @@ from ntkbayes import datasets
 from ntkbayes.app.baselines import BASELINES
 from ntkbayes.app.study import Study
 from ntkbayes.datasets import Dataset
+from ntkbayes.display import Configured
 from ntkbayes.errors import ConfigurationError, StorageError
 from ntkbayes.linalg import require_float64
 from ntkbayes.priors.prior import NTKPrior
@@ -83,8 +84,8 @@ class Failure(NamedTuple):
         return f"{self.study} (begun {times}): {self.error}"
 
 
-@dataclass(frozen=True, eq=False)
-class SweepResult:
+@dataclass(frozen=True, eq=False, repr=False)
+class SweepResult(Configured):
     """What became of the studies.
 
     Attributes:
@@ -98,8 +99,8 @@ class SweepResult:
     failures: tuple[Failure, ...]
 
 
-@dataclass(frozen=True)
-class Sweep:
+@dataclass(frozen=True, repr=False)
+class Sweep(Configured):
     """Studies to run side by side.
 
     Attributes:

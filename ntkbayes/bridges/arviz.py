@@ -40,9 +40,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ntkbayes.arguments import require
 from ntkbayes.errors import ConfigurationError, NewerFormatError, NTKBayesError, StorageError
 from ntkbayes.files import to_json
-from ntkbayes.laws import Kind, Sampling
+from ntkbayes.laws import Kind, Law, Sampling
 from ntkbayes.likelihood import Bernoulli, Categorical, ClassLikelihood, Ordinal
 from ntkbayes.predictions import Predictions
 
@@ -94,6 +95,13 @@ def to_datatree(predictions: Predictions) -> "xr.DataTree":
     """
     import xarray as xr
 
+    require(
+        "to_datatree(predictions)",
+        "predictions",
+        predictions,
+        Predictions,
+        lambda given: "give nb.predict(law, data, key=key)" if isinstance(given, Law) else "",
+    )
     p = predictions
     chains = p.num_chains
     if len(p.label_draws) % chains:

@@ -24,6 +24,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ntkbayes.datasets import Dataset, Scaling
 from ntkbayes.datasets.validation import plain_array, require_squares
+from ntkbayes.display import in_words
 from ntkbayes.errors import ConfigurationError, DataError
 from ntkbayes.laws import MAP, Law, Method
 from ntkbayes.networks import mlp
@@ -88,6 +89,23 @@ class NTKClassifier(ClassifierMixin, BaseEstimator):
         self.num_draws = num_draws
         self.random_state = random_state
 
+    def set_params(self, **params: Any) -> "NTKClassifier":
+        """As scikit-learn's, with `law__num_inits=200` and the like for settings of the method.
+
+        Raises:
+            ConfigurationError: a setting of the method is asked for, but `law` is None, or a class.
+            UnknownNameError: the method has no such setting.
+            ValueError: scikit-learn's own, for other unknown parameters.
+        """
+        law = params.get("law", self.law)
+        inner = [name for name in params if name.startswith("law__")]
+        if inner and not isinstance(law, Method):
+            raise ConfigurationError(
+                f"{inner[0]} is a setting of a method, but law is {in_words(law)}: give law=, such as "
+                "NTKClassifier(law=nb.RandomInit())"
+            )
+        return super().set_params(**params)
+
     def fit(self, X: ArrayLike, y: ArrayLike, **unsupported: Any) -> "NTKClassifier":
         """Fit the law.
 
@@ -107,7 +125,8 @@ class NTKClassifier(ClassifierMixin, BaseEstimator):
         method = MAP() if self.law is None else self.law
         if not isinstance(method, Method):
             raise ConfigurationError(
-                f"law must be a method, such as ntkbayes.Laplace(), or None for MAP(); got {method!r}"
+                "law must be a method, such as ntkbayes.Laplace(), or None for MAP(); got "
+                f"{in_words(method)}"
             )
         features, labels = validate_data(self, _unmasked(X), _unmasked(y), dtype=np.float64)
         check_classification_targets(labels)
@@ -148,8 +167,11 @@ class NTKClassifier(ClassifierMixin, BaseEstimator):
             NotFittedError: `fit` has not been called.
             ValueError: X differs in features from the training data, or is not finite.
         """
-        mean = np.concatenate([draws.mean(axis=0) for draws in self._draws(X)])
-        return mean / mean.sum(axis=1, keepdims=True)
+        features = self._features(X)
+        with jax.enable_x64(True):
+            key = _keys(self._seed)[1]
+            probabilities = self.law_.predict_proba(features, key=key, num_draws=self.num_draws)
+            return np.asarray(probabilities)
 
     def predict(self, X: ArrayLike) -> Shaped[np.ndarray, " m"]:
         """The most probable class of each input. Raises as `predict_proba` does."""
@@ -172,16 +194,20 @@ class NTKClassifier(ClassifierMixin, BaseEstimator):
 
     def _draws(self, X: ArrayLike) -> Iterator[Float[np.ndarray, "draws m classes"]]:
         """The law's class probabilities, some inputs at a time."""
-        check_is_fitted(self, "law_")
-        features = validate_data(self, _unmasked(X), reset=False, dtype=np.float64)
-        require_squares("X", features, self._names)
-        features = _scaled(features, self.scaler_)
+        features = self._features(X)
         for start in range(0, len(features), _INPUTS_AT_ONCE):
             part = features[start : start + _INPUTS_AT_ONCE]
             with jax.enable_x64(True):
                 key = _keys(self._seed)[1]
                 draws = marginal_probabilities(self.law_, part, key=key, num_draws=self.num_draws)
             yield draws
+
+    def _features(self, X: ArrayLike) -> Float[np.ndarray, "m d"]:
+        """New inputs, on the scale of the law's."""
+        check_is_fitted(self, "law_")
+        features = validate_data(self, _unmasked(X), reset=False, dtype=np.float64)
+        require_squares("X", features, self._names)
+        return _scaled(features, self.scaler_)
 
     # A law may hold functions, which pickle alone cannot take.
 

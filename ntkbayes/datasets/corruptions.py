@@ -10,6 +10,7 @@ import jax
 import numpy as np
 from jaxtyping import Float, PRNGKeyArray
 
+from ntkbayes.arguments import random_key
 from ntkbayes.datasets.dataset import Dataset
 from ntkbayes.errors import ConfigurationError, DataError, UnknownNameError
 
@@ -52,7 +53,7 @@ def corrupt(data: Dataset, name: str, severity: int, key: PRNGKeyArray) -> Datas
             f"pixels run from {low:.3g} to {high:.3g}, but must lie between 0 and {BRIGHTEST:g}; "
             "standardise by Dataset.split, which remembers the scaling"
         )
-    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)).ravel().tolist())
+    rng = np.random.default_rng(np.asarray(jax.random.key_data(random_key(key))).ravel().tolist())
     images = _saturated(raw.features.reshape(-1, SIDE, SIDE))
     corrupted = _saturated(_CORRUPTIONS[name](images, severity - 1, rng))
     return raw._with(

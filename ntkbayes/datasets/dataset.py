@@ -15,12 +15,13 @@ from ntkbayes import ranges
 from ntkbayes.datasets import class_targets, validation
 from ntkbayes.datasets.columns import FITTED, Columns, Scaling
 from ntkbayes.datasets.strata import apportion, draw
+from ntkbayes.display import Sheet, Summarised, few
 from ntkbayes.errors import ConfigurationError, DataError, UnknownNameError
 from ntkbayes.ranges import Number, Range
 
 
 @dataclass(frozen=True, eq=False, repr=False, init=False)
-class Dataset:
+class Dataset(Summarised):
     """Points and their targets: class probabilities, or real values (see `Dataset.real`).
 
     features: `(n, d)`, finite.
@@ -165,11 +166,24 @@ class Dataset:
         return type(self).__new__(type(self))._set(**{k: getattr(self, k) for k in kept} | changes)
 
     def __repr__(self) -> str:
+        return self._title
+
+    @property
+    def _title(self) -> str:
         kind = "real targets" if self.class_names is None else "classes"
         return (
             f"Dataset({self.name!r}, {self.num_points} points, {self.num_features} features, "
             f"{self.targets.shape[1]} {kind})"
         )
+
+    @property
+    def _sheet(self) -> Sheet:
+        facts = {"features": few(self.feature_names)}
+        if self.class_names is not None:
+            shares = zip(self.class_names, self.targets.mean(axis=0), strict=True)
+            facts["classes"] = few(f"{name} ({share:.0%})" for name, share in shares)
+        facts["scale"] = "raw" if self.scaling is None else "standardised"
+        return Sheet(self._title, facts)
 
     @property
     def num_points(self) -> int:

@@ -1,7 +1,9 @@
 """Built-in data sets, from scikit-learn."""
 
+from pathlib import Path
+
 from ntkbayes.datasets.dataset import Dataset
-from ntkbayes.errors import UnknownNameError
+from ntkbayes.errors import DataError, UnknownNameError
 
 NAMES = ("breast_cancer", "wine", "iris", "digits", "moons")
 """The data sets `load` knows."""
@@ -13,8 +15,13 @@ def load(name: str) -> Dataset:
     breast_cancer, wine, iris and digits come with scikit-learn, with its names and order of
     classes. moons is two interleaved half circles: 200 fixed points with noise 0.2.
 
-    Raises UnknownNameError for any other name.
+    Raises UnknownNameError for any other name, DataError for a file.
     """
+    if isinstance(name, str | Path) and Path(name).suffix:
+        raise DataError(
+            f"{str(name)!r} is a file, not one of the built-in data sets; read it by "
+            "nb.datasets.read_table(path, target=...)"
+        )
     if name not in NAMES:
         raise UnknownNameError("data set", name, NAMES)
     from sklearn import datasets

@@ -4,6 +4,8 @@ import jax
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
+from ntkbayes.arguments import random_key
+
 
 def apportion(quotas: np.ndarray, total: int) -> np.ndarray:
     """Integers that sum to `total`, each within one of its quota (largest-remainder method)."""
@@ -15,7 +17,7 @@ def apportion(quotas: np.ndarray, total: int) -> np.ndarray:
 
 def draw(key: PRNGKeyArray, strata: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     """A mask of `sizes[s]` random points from each stratum `s`."""
-    order = np.asarray(jax.random.permutation(key, len(strata)))
+    order = np.asarray(jax.random.permutation(random_key(key), len(strata)))
     mask = np.zeros(len(strata), dtype=bool)
     for stratum, size in enumerate(sizes):
         mask[order[strata[order] == stratum][:size]] = True

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from datetime import date, timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
@@ -25,6 +26,11 @@ def features(
     features: Any, feature_names: Iterable[str] | None = None
 ) -> tuple[np.ndarray, tuple[str, ...], bool]:
     """Features as a new finite matrix, its column names, and whether the user gave them."""
+    if isinstance(features, str | Path):
+        raise DataError(
+            f"features must be numbers, got {str(features)!r}; read a file by "
+            "nb.datasets.read_table(path, target=...)"
+        )
     array = plain_array("features", features)
     if array.ndim != 2:
         raise DataError(

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ntkbayes.display import Configured, in_words
 from ntkbayes.errors import ConfigurationError
 from ntkbayes.linalg import Portable
 
@@ -46,7 +47,7 @@ DrawFunctions = Callable[[PRNGKeyArray, int], Functions]
 """(key, number of draws) → that many random functions."""
 
 
-class Kernel(Portable, eqx.Module):
+class Kernel(Configured, Portable, eqx.Module):
     """NNGP and NTK as functions of two sets of inputs.
 
     A kernel defines `cross` and `diagonal`. The other methods declare what else it can do, with defaults
@@ -180,7 +181,7 @@ def analytic_kernel(network: object) -> Kernel:
         ConfigurationError: they are unknown for this kind of network.
     """
     raise ConfigurationError(
-        f"no analytic kernel is known for {type(network).__name__}; give a network made by "
+        f"no analytic kernel is known for {in_words(network)}; give a network made by "
         "ntkbayes.networks.mlp or ntkbayes.bridges.neural_tangents.from_stax, or a Kernel"
     )
 

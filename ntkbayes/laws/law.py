@@ -26,7 +26,9 @@ pickle keeps them in float64.
 """
 
 import abc
-from typing import ClassVar, NamedTuple
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 import equinox as eqx
 import jax
@@ -34,19 +36,57 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from ntkbayes.arguments import random_key, require
+from ntkbayes.display import Sheet, Summarised, count, number
 from ntkbayes.errors import ConfigurationError
-from ntkbayes.laws.kind import Kind
+from ntkbayes.laws.kind import Kind, Sampling
 from ntkbayes.laws.problem import Inputs, Problem
+from ntkbayes.likelihood import ClassLikelihood
 from ntkbayes.linalg import Block, Draws, Logits, Portable, symmetric_roots
 from ntkbayes.priors.paths import Path
 from ntkbayes.ranges import whole
 
+UNITS = {
+    "log_evidence": "nats",
+    "log_evidence_error": "nats",
+    "log_density": "nats",
+    "last_move": "nats",
+    "worst_move": "nats",
+    "held_out_nll": "nats per point",
+    "residual": "in probability",
+    "worst_residual": "in probability",
+    "logit_error": "of a logit",
+    "worst_logit_error": "of a logit",
+    "site_move": "standard deviations",
+}
+"""Of diagnostics that have one, by their names."""
 
-class Info(eqx.Module):
+
+def facts_of(diagnostics: Mapping[str, Any]) -> dict[str, str]:
+    """Diagnostics as text, with their units, by names as they read in a sentence."""
+    return {
+        name.replace("_", " "): number(value, UNITS.get(name, ""))
+        for name, value in diagnostics.items()
+    }
+
+
+class Info(Summarised, eqx.Module):
     """Diagnostics of a fit: numbers by name, each explained where its class is defined."""
 
+    @property
+    def facts(self) -> dict[str, str]:
+        """Numbers with their units, by names as they read in a sentence."""
+        return facts_of({each.name: getattr(self, each.name) for each in dataclasses.fields(self)})
 
-class Law(Portable, eqx.Module):
+    @property
+    def _sheet(self) -> Sheet:
+        return Sheet(type(self).__name__, self.facts)
+
+
+InfoT = TypeVar("InfoT", bound=Info, covariant=True)
+
+
+class Law(Summarised, Portable, eqx.Module, Generic[InfoT]):  # noqa: UP046 (covariant)
     """A distribution over logit functions, obtained by a method from a prior and data.
 
     Attributes:
@@ -60,8 +100,17 @@ class Law(Portable, eqx.Module):
 
     problem: Problem
     kind: Kind = eqx.field(static=True)
-    info: Info
+    info: InfoT
     num_chains: int = eqx.field(static=True, default=1, kw_only=True)
+
+    @property
+    def _sheet(self) -> Sheet:
+        facts = {**self.problem.facts, "draws": self._draws_in_words, **self.info.facts}
+        return Sheet(f"law: {self.kind.name}", facts)
+
+    @property
+    def _draws_in_words(self) -> str:
+        return f"any number, {self.kind.sampling}"
 
     @abc.abstractmethod
     def mean(self, features: Inputs) -> Float[Array, "m classes"]:
@@ -113,9 +162,52 @@ class Law(Portable, eqx.Module):
         joint ones cost O(m³). Arguments and errors are those of `sample`.
         """
 
+    def predict_proba(
+        self, features: Inputs, *, key: PRNGKeyArray | None = None, num_draws: int | None = None
+    ) -> Float[Array, "m classes"]:
+        """Predictive class probabilities at inputs without targets: the mean over draws of
+        `sample_marginals`, so that an input's probabilities depend on no other input.
+
+        Args:
+            features: as for `sample`.
+            key: same key, same probabilities. A law that is a point needs none.
+            num_draws: as for `sample`.
+
+        Raises:
+            ConfigurationError: the likelihood has no classes, there is no key, or more draws are asked
+                for than the law holds.
+            DataError: as `sample` does.
+        """
+        likelihood, inputs = self.problem.class_likelihood, self.problem.read(features)
+        if key is None and self.kind.sampling is not Sampling.POINT:
+            raise ConfigurationError(
+                f"the probabilities of {self.kind.name} are a mean over draws: give "
+                "key=jax.random.key(0)"
+            )
+        key = jax.random.key(0) if key is None else random_key(key)
+        parts = []
+        for start in range(0, max(1, len(inputs)), _INPUTS_AT_ONCE):
+            part = inputs[start : start + _INPUTS_AT_ONCE]
+            # The same key for each part: the same functions, as if all were one.
+            draws = self.sample_marginals(jax.random.clone(key), part, num_draws)
+            parts.append(mean_probabilities(likelihood, draws))
+        return parts[0] if len(parts) == 1 else jnp.concatenate(parts)
+
     def variance(self, features: Inputs) -> Float[Array, "m classes"]:
         """Marginal variance of each logit."""
         return jnp.diagonal(self.covariance(features), axis1=1, axis2=2)
+
+
+_INPUTS_AT_ONCE = 500
+
+
+@eqx.filter_jit
+def mean_probabilities(
+    likelihood: ClassLikelihood, draws: Float[Array, "draws m outputs"]
+) -> Float[Array, "m classes"]:
+    """The mean over draws of class probabilities."""
+    mean = jnp.mean(likelihood.probabilities(draws), axis=0)
+    return mean / jnp.sum(mean, axis=1, keepdims=True)
 
 
 class Paths(NamedTuple):
@@ -125,7 +217,7 @@ class Paths(NamedTuple):
     alpha: Draws
 
 
-class PathwiseLaw(Law):
+class PathwiseLaw(Law[InfoT]):
     """A law whose draws are (pathwise)."""
 
     @abc.abstractmethod
@@ -135,14 +227,14 @@ class PathwiseLaw(Law):
     def sample(
         self, key: PRNGKeyArray, features: Inputs, num_draws: int | None = None
     ) -> Float[Array, "draws m classes"]:
-        features = self.problem.read(features)
+        key, features = random_key(key), self.problem.read(features)
         logits, g, new_key = self._drawn(key, features, num_draws)
         return logits if g is None else logits + g.at(new_key, features)
 
     def sample_marginals(
         self, key: PRNGKeyArray, features: Inputs, num_draws: int | None = None
     ) -> Float[Array, "draws m classes"]:
-        features = self.problem.read(features)
+        key, features = random_key(key), self.problem.read(features)
         logits, g, new_key = self._drawn(key, features, num_draws)
         if g is None:
             return logits
@@ -170,7 +262,7 @@ class PathwiseLaw(Law):
         return _shifted(mean, cross.ntk, alpha)
 
 
-class PointLaw(PathwiseLaw):
+class PointLaw(PathwiseLaw[InfoT]):
     """All mass on one predictor: f(x) = mean(x) + Θ(x, X) α.
 
     Attributes:
@@ -180,6 +272,10 @@ class PointLaw(PathwiseLaw):
 
     alpha: Logits
     logits: Logits
+
+    @property
+    def _draws_in_words(self) -> str:
+        return "none: all mass on one function"
 
     def paths(self, key: PRNGKeyArray, num_draws: int | None) -> Paths:
         return Paths(None, jnp.broadcast_to(self.alpha[None], (num_draws or 1, *self.alpha.shape)))
@@ -196,7 +292,7 @@ class PointLaw(PathwiseLaw):
         return jnp.zeros((rows, rows))
 
 
-class SampledLaw(PathwiseLaw):
+class SampledLaw(PathwiseLaw[InfoT]):
     """A law known by draws of (g, α): g is given at X, and exactly Gaussian away from it.
 
     Attributes:
@@ -211,6 +307,10 @@ class SampledLaw(PathwiseLaw):
     def num_draws(self) -> int:
         """S."""
         return self.alpha.shape[0]
+
+    @property
+    def _draws_in_words(self) -> str:
+        return drawn_in_words(self.kind, self.num_draws, self.num_chains)
 
     def paths(self, key: PRNGKeyArray, num_draws: int | None) -> Paths:
         if num_draws is None or num_draws == self.num_draws:
@@ -234,6 +334,23 @@ class SampledLaw(PathwiseLaw):
         features = self.problem.read(features)
         means, left = self.g.given(features)
         return self.trained(features, self.alpha) + means, left
+
+
+def drawn_in_words(kind: Kind, num_draws: int, num_chains: int) -> str:
+    """How many draws are stored, and how they came about."""
+    if kind.sampling is Sampling.CHAINS:
+        return f"{num_draws}, by {count(num_chains, 'Markov chain')}"
+    return f"{num_draws}, {kind.sampling}"
+
+
+def require_law(call: str, name: str, value: Any) -> None:
+    """Raises ArgumentError unless the value is a `Law`; see `arguments.require`."""
+
+    def remedy(given: Any) -> str:
+        is_method = hasattr(given, "fit") and hasattr(given, "kind")
+        return "fit it first: law = method.fit(prior, data)" if is_method else ""
+
+    require(call, name, value, Law, remedy)
 
 
 def evenly_spaced(num_draws: int, num_held: int) -> Int[Array, " chosen"]:

@@ -1,26 +1,61 @@
 """What a method is: how a law is obtained from a prior and data."""
 
 import abc
-from typing import ClassVar
+import copy
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray
 
+from ntkbayes.arguments import random_key, require
 from ntkbayes.datasets import Dataset
-from ntkbayes.errors import ConfigurationError
+from ntkbayes.datasets.given import require_dataset
+from ntkbayes.display import Configured
+from ntkbayes.errors import ArgumentError, ConfigurationError, UnknownNameError
 from ntkbayes.laws.kind import Kind
 from ntkbayes.laws.law import Law
 from ntkbayes.laws.problem import Problem
 from ntkbayes.likelihood import Likelihood, default_likelihood
+from ntkbayes.likelihood.base import require_likelihood
 from ntkbayes.linalg import num_shares
 from ntkbayes.memory import NUMBER, Memory
-from ntkbayes.priors.prior import NTKPrior
+from ntkbayes.priors.prior import NTKPrior, require_prior
 from ntkbayes.training.matrices import training_matrices
 
 
-class Method[LawT: Law](eqx.Module):
+def _of_an_instance[**P, T](fit: Callable[P, T]) -> Callable[P, T]:
+    """`Method.fit`, which says what is wrong where Python would count arguments."""
+    signature = inspect.signature(fit)
+
+    @functools.wraps(fit)
+    def checked(*args: P.args, **kwargs: P.kwargs) -> T:
+        if not args or not isinstance(args[0], Method):
+            raise ArgumentError(
+                "fit was called on a class: make the method first, as in "
+                "nb.MAP().fit(prior, data), not nb.MAP.fit(prior, data)"
+            )
+        try:
+            signature.bind(*args, **kwargs)
+        except TypeError as error:
+            is_prior_alone = len(args) == 2 and "data" not in kwargs
+            told = "give the training data" if is_prior_alone else "key and likelihood go by name"
+            if len(args) > 3:
+                told = f"put features and targets into one nb.Dataset(X, y), and {told}"
+            raise ArgumentError(
+                f"{error}: it is {type(args[0]).__name__}(…).fit(prior, data, key=key); {told}"
+            ) from None
+        return fit(*args, **kwargs)
+
+    return checked
+
+
+class Method[LawT: Law](Configured, eqx.Module):
     """How to obtain a law.
 
     Attributes:
@@ -31,6 +66,7 @@ class Method[LawT: Law](eqx.Module):
     name: ClassVar[str]
     kind: eqx.AbstractClassVar[Kind]
 
+    @_of_an_instance
     def fit(
         self,
         prior: NTKPrior,
@@ -54,11 +90,17 @@ class Method[LawT: Law](eqx.Module):
             ConvergenceError: a solve did not reach its tolerance.
             NotPositiveDefiniteError: the kernel is not positive definite.
             ConfigurationError: a method that draws was given no key.
+            ArgumentError: an argument is of another kind, such as a tuple in place of the data.
         """
+        key = None if key is None else random_key(key)
         return self.solve(self.problem(prior, data, likelihood), key)
 
     def problem(self, prior: NTKPrior, data: Dataset, likelihood: Likelihood | None) -> Problem:
         """What `solve` is given, if there is memory for it. Arguments and errors are those of `fit`."""
+        require_prior(_CALL, "prior", prior)
+        require_dataset(_CALL, "data", data)
+        if likelihood is not None:
+            require_likelihood(_CALL, "likelihood", likelihood)
         if self.interpolates(prior):
             data = data.merged()
         self.memory(prior, data, likelihood=likelihood).require()
@@ -111,6 +153,43 @@ class Method[LawT: Law](eqx.Module):
     def solve(self, problem: Problem, key: PRNGKeyArray | None) -> LawT:
         """`fit` with the data encoded and the Grams evaluated."""
 
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """The settings by name, as scikit-learn asks estimators for theirs; with `deep`, also those of
+        a method within, such as `method__num_inits`."""
+        own = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        nested = {
+            f"{name}__{inner}": setting
+            for name, value in own.items()
+            if deep and isinstance(value, Method)
+            for inner, setting in value.get_params().items()
+        }
+        return {**own, **nested}
+
+    def set_params(self, **settings: Any) -> "Method[LawT]":
+        """Change settings, those of a method within by `method__num_inits`. As scikit-learn needs it,
+        this changes the method itself, and returns it; nothing else changes a method.
+
+        Raises:
+            UnknownNameError: there is no such setting.
+            ConfigurationError: a setting is outside its range.
+        """
+        own: dict[str, Any] = {}
+        inner: dict[str, dict[str, Any]] = {}
+        for name, setting in settings.items():
+            first, _, rest = name.partition("__")
+            if name not in (known := self.get_params()):
+                raise UnknownNameError(f"setting of {type(self).__name__}", name, known)
+            if rest:
+                inner.setdefault(first, {})[rest] = setting
+            else:
+                own[first] = setting
+        changed = dataclasses.replace(self, **own)
+        for name, part in inner.items():
+            copied = copy.copy(getattr(changed, name)).set_params(**part)
+            changed = dataclasses.replace(changed, **{name: copied})
+        vars(self).update(vars(changed))
+        return self
+
     def require_key(self, key: PRNGKeyArray | None) -> PRNGKeyArray:
         """Raises ConfigurationError if there is none."""
         if key is None:
@@ -118,3 +197,21 @@ class Method[LawT: Law](eqx.Module):
                 f"{type(self).__name__} draws at random: give key=jax.random.key(0)"
             )
         return key
+
+
+_CALL = "fit(prior, data)"
+
+
+def wrapped(method: Any) -> Method:
+    """The method that another one wraps. Raises ArgumentError if it is something else."""
+    require_method("TemperatureScaled(method) or ImportanceCorrected(method)", "method", method)
+    return method
+
+
+def require_method(call: str, name: str, value: Any) -> None:
+    """Raises ArgumentError unless the value is a `Method`; see `arguments.require`."""
+
+    def remedy(given: Any) -> str:
+        return "give the method that it was fitted by" if isinstance(given, Law) else ""
+
+    require(call, name, value, Method, remedy)

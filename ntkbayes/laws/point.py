@@ -27,7 +27,7 @@ class MAPInfo(Info):
     num_iterations: int
 
 
-class MAP(Method[PointLaw]):
+class MAP(Method[PointLaw[MAPInfo]]):
     """The trained predictor of the shifted network (f0 = mean), which is also the MAP of Bayes.
 
     Args:
@@ -55,7 +55,7 @@ class MAP(Method[PointLaw]):
     def matrices(self, rows: int, num_outputs: int) -> dict[str, float]:
         return training_matrices(rows, num_outputs, self.factor_dtype)
 
-    def solve(self, problem: Problem, key: PRNGKeyArray | None = None) -> PointLaw:
+    def solve(self, problem: Problem, key: PRNGKeyArray | None = None) -> PointLaw[MAPInfo]:
         solution = train(
             problem.objective,
             problem.mean,

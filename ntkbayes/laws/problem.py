@@ -1,5 +1,6 @@
 """What a method is given."""
 
+import math
 from collections.abc import Hashable
 from typing import Any
 
@@ -10,9 +11,10 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from ntkbayes.datasets import Columns, Dataset, read_inputs
+from ntkbayes.display import Sheet, Summarised, brief, count, few, number
 from ntkbayes.errors import ConfigurationError
 from ntkbayes.kernels import KernelPair
-from ntkbayes.likelihood import Likelihood, default_likelihood
+from ntkbayes.likelihood import ClassLikelihood, Likelihood, default_likelihood
 from ntkbayes.linalg import Gram, Logits, Portable, require_shares
 from ntkbayes.priors import paths
 from ntkbayes.priors.paths import Process
@@ -24,7 +26,7 @@ Inputs = Any
 on the scale of the training features."""
 
 
-class Problem(Portable, eqx.Module):
+class Problem(Summarised, Portable, eqx.Module):
     """Prior, training data, likelihood, and the Grams that every method shares.
 
     Attributes:
@@ -72,6 +74,35 @@ class Problem(Portable, eqx.Module):
         gram = self.prior.gram(features)
         names, columns = self.class_names, self.columns
         return Problem(self.prior, self.likelihood, features, targets, mean, gram, names, columns)
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """What reports of the fit begin with."""
+        num_points, *features = np.shape(self.features)
+        scaled = ", standardised" if self.columns.scaling is not None else ""
+        inputs = "feature" if len(features) == 1 else "input"
+        facts = {
+            "trained on": f"{count(num_points, 'point')}, {count(math.prod(features), inputs)}{scaled}"
+        }
+        if self.class_names is not None:
+            facts["classes"] = f"{len(self.class_names)}: {few(self.class_names)}"
+        kernel = self.prior.kernel
+        facts |= {"likelihood": brief(self.likelihood), "ridge": number(self.prior.ridge)}
+        return {**facts, "network": brief(getattr(kernel, "network", kernel))}
+
+    @property
+    def _sheet(self) -> Sheet:
+        return Sheet("problem", self.facts)
+
+    @property
+    def class_likelihood(self) -> ClassLikelihood:
+        """Raises ConfigurationError if the likelihood is not one of classes."""
+        if not isinstance(self.likelihood, ClassLikelihood):
+            raise ConfigurationError(
+                "class probabilities need a likelihood of classes, not "
+                f"{type(self.likelihood).__name__}; log_predictive_density and replicates take any"
+            )
+        return self.likelihood
 
     @property
     def ridge(self) -> float:

@@ -7,7 +7,9 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from ntkbayes import ranges
+from ntkbayes.arguments import random_key
 from ntkbayes.datasets import Dataset
+from ntkbayes.display import Configured
 from ntkbayes.lazy.measure import (
     Points,
     Trajectory,
@@ -23,8 +25,8 @@ from ntkbayes.ranges import Range
 from ntkbayes.training.networks import Trainer, stable_step_size
 
 
-@dataclass(frozen=True, eq=False)
-class Certificate:
+@dataclass(frozen=True, eq=False, repr=False)
+class Certificate(Configured):
     """Whether kernel laws may be trusted for a network; `print` it.
 
     Attributes:
@@ -140,7 +142,7 @@ def certify(
     tolerance = ranges.real("tolerance", tolerance, Range.UNIT_WITHOUT_0)
     max_points = ranges.whole("max_points", max_points, at_least=2)
     regime, steps = Regime(ridge, smoothing), recorded_steps(num_steps)
-    subset_key, split_key, probe_key, init_key = jax.random.split(key, 4)
+    subset_key, split_key, probe_key, init_key = jax.random.split(random_key(key), 4)
     if max_points < data.num_points:
         data = data.subset(subset_key, max_points)
     train, test = data.split(split_key, test_share=test_share)

@@ -24,6 +24,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ntkbayes import ranges
 from ntkbayes.datasets import Dataset
+from ntkbayes.display import Configured
 from ntkbayes.errors import ConfigurationError
 from ntkbayes.kernels.empirical.ntk import EmpiricalNTK
 from ntkbayes.likelihood import ClassLikelihood, Likelihood, Stack
@@ -39,8 +40,8 @@ Logits = Float[Array, "seeds points classes"]
 Blocks = Float[Array, "seeds n1 n2 classes classes"]
 
 
-@dataclass(frozen=True, eq=False)
-class Trajectory:
+@dataclass(frozen=True, eq=False, repr=False)
+class Trajectory(Configured):
     """What was measured while the networks of one width trained.
 
     *Gap*: between the network and its linearisation trained from the same start by the same steps.

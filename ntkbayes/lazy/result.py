@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ntkbayes.display import Configured
 from ntkbayes.errors import StorageError
 from ntkbayes.files import load_arrays, save_arrays, to_json, write_text
 from ntkbayes.lazy.measure import Trajectory
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-@dataclass(frozen=True, eq=False)
-class LazyResult:
+@dataclass(frozen=True, eq=False, repr=False)
+class LazyResult(Configured):
     """Trajectories of every regime and width, and what they say.
 
     Attributes:

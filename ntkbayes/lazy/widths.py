@@ -17,6 +17,7 @@ import jax
 from ntkbayes import datasets, networks, ranges
 from ntkbayes.datasets import Dataset
 from ntkbayes.description import describe
+from ntkbayes.display import Configured
 from ntkbayes.errors import ConfigurationError, DivergenceError
 from ntkbayes.lazy import plots
 from ntkbayes.lazy.measure import (
@@ -58,8 +59,8 @@ def perceptrons(width: int, num_outputs: int) -> Network:
     return networks.mlp(depth=2, width=width, num_outputs=num_outputs)
 
 
-@dataclass(frozen=True)
-class LazyStudy:
+@dataclass(frozen=True, repr=False)
+class LazyStudy(Configured):
     """Everything the study needs to know.
 
     All widths and regimes take the same steps of the same size, so that training times are the

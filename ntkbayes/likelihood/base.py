@@ -1,13 +1,15 @@
 """The interface of likelihoods."""
 
 import abc
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ntkbayes.arguments import require
 from ntkbayes.datasets import Dataset
+from ntkbayes.display import Configured
 from ntkbayes.errors import DataError
 from ntkbayes.linalg import Curvature, Logits, Portable
 
@@ -16,7 +18,7 @@ Stack = Float[Array, "*draws n classes"]
 ClassProbabilities = Float[Array, "*draws n labels"]
 
 
-class Likelihood(Portable, eqx.Module):
+class Likelihood(Configured, Portable, eqx.Module):
     """log p(y | f), its derivatives in f, and its flat directions.
 
     `is_flat`: p(y | f) is invariant to adding a constant to all logits of a point.
@@ -63,6 +65,13 @@ class Likelihood(Portable, eqx.Module):
     def project(self, v: Stack) -> Stack:
         """v without its component along the flat directions."""
         return v
+
+
+def require_likelihood(call: str, name: str, value: Any) -> None:
+    """Raises ArgumentError unless the value is a `Likelihood`; see `arguments.require`."""
+    require(
+        call, name, value, Likelihood, lambda given: "give one, such as nb.likelihood.Categorical()"
+    )
 
 
 class ClassLikelihood(Likelihood):

@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from ntkbayes.display import Configured
 from ntkbayes.errors import ConfigurationError, UnknownNameError
 
 Field = Float[Array, "..."]
@@ -136,7 +137,7 @@ def _pass_on(primals: tuple[Field, Field], tangents: tuple[Field, Field]) -> tup
     return _beyond_round_off(*primals), tangents[0]
 
 
-class Activation(eqx.Module):
+class Activation(Configured, eqx.Module):
     """φ, elementwise, with its Gaussian moments."""
 
     @abc.abstractmethod

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ntkbayes import ranges
+from ntkbayes.display import Configured
 from ntkbayes.errors import ConfigurationError, DataError
 from ntkbayes.linalg import Portable, require_precision
 from ntkbayes.ranges import Number, Range
@@ -19,7 +20,7 @@ from ntkbayes.ranges import Number, Range
 Params = Any
 
 
-class Network(Portable, eqx.Module):
+class Network(Configured, Portable, eqx.Module):
     """A family of functions with a random initialisation.
 
     `init` and `apply` work under `jax.jit`, `jax.vmap` over stacked parameters, and `jax.grad`.

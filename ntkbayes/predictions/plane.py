@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float, Int, PRNGKeyArray
 
 from ntkbayes.datasets import Dataset
+from ntkbayes.display import Configured
 from ntkbayes.errors import ConfigurationError
 from ntkbayes.laws import Law
 from ntkbayes.likelihood import ClassLikelihood
@@ -14,8 +15,8 @@ from ntkbayes.predictions.predict import predict_probabilities
 from ntkbayes.scores import calibration
 
 
-@dataclass(frozen=True, eq=False)
-class Surface:
+@dataclass(frozen=True, eq=False, repr=False)
+class Surface(Configured):
     """A law's predictions over a rectangle of two features, in the units of the features.
 
     Attributes:

@@ -10,12 +10,13 @@ import jax
 import numpy as np
 from jaxtyping import Float, PRNGKeyArray
 
+from ntkbayes.arguments import random_key
 from ntkbayes.datasets import Dataset
+from ntkbayes.datasets.given import require_dataset
 from ntkbayes.errors import ConfigurationError
 from ntkbayes.laws.gaussian.posterior import SitePosterior
-from ntkbayes.laws.law import Inputs, Law
+from ntkbayes.laws.law import Inputs, Law, require_law
 from ntkbayes.laws.wrappers.held_out import left_out_score, log_score
-from ntkbayes.likelihood import ClassLikelihood
 from ntkbayes.predictions.predictions import (
     Predictions,
     class_probabilities,
@@ -29,7 +30,7 @@ def predict(
     data: Dataset,
     *,
     key: PRNGKeyArray,
-    name: str,
+    name: str | None = None,
     num_draws: int | None = None,
     held_out: bool = True,
     seconds: float = 0.0,
@@ -41,7 +42,7 @@ def predict(
         law: any law with a likelihood of classes.
         data: where to predict, with the targets to be scored against.
         key: same key, same draws.
-        name: what tables call the law.
+        name: what tables call the law; that of its kind if None.
         num_draws: draws of the logit functions; all that are stored, or 1000, if None.
         held_out: whether the law was fitted without these points. If it was fitted to just these, with
             these targets, predictions know what leaving one of them out would do, where the law does.
@@ -52,8 +53,11 @@ def predict(
         ConfigurationError: the likelihood has no classes, the data have other classes, or in
             another order, than those trained on, or more draws are asked for than are held.
         DataError: the data have other columns or another scale than those trained on.
+        ArgumentError: law, data or key is something else, such as an array in place of the data.
     """
-    likelihood = _class_likelihood(law)
+    _require("predict(law, data, key=key)", law, data)
+    key = random_key(key)
+    likelihood = law.problem.class_likelihood
     _require_same_classes(law, data)
     likelihood.encode(data)
     draw_key, label_key = jax.random.split(key)
@@ -62,7 +66,7 @@ def predict(
     fitted = not held_out and _is_fitted_to(law, data)
     left_out = left_out_score(law) if fitted and isinstance(law, SitePosterior) else None
     return Predictions(
-        name=name,
+        name=law.kind.name if name is None else name,
         targets=data.targets,
         class_names=data.class_names or (),
         logits=np.asarray(logits),
@@ -102,7 +106,8 @@ def predict_probabilities(
         DataError: the features have other columns or another scale than those trained on, or are not
             finite.
     """
-    likelihood = _class_likelihood(law)
+    require_law("predict_probabilities(law, features, key=key)", "law", law)
+    likelihood = law.problem.class_likelihood
     return np.asarray(class_probabilities(likelihood, law.sample(key, features, num_draws)))
 
 
@@ -112,7 +117,8 @@ def marginal_probabilities(
     """`predict_probabilities` at each input by itself, see `Law.sample_marginals`: for many inputs,
     and for predictions that do not depend on what else is predicted. Arguments and errors are the
     same."""
-    likelihood = _class_likelihood(law)
+    require_law("marginal_probabilities(law, features, key=key)", "law", law)
+    likelihood = law.problem.class_likelihood
     return np.asarray(
         class_probabilities(likelihood, law.sample_marginals(key, features, num_draws))
     )
@@ -136,6 +142,7 @@ def log_predictive_density(
         DataError: the likelihood does not take these targets, or the data have other columns or
             another scale than those trained on.
     """
+    _require("log_predictive_density(law, data, key=key)", law, data)
     _require_same_classes(law, data)
     likelihood = law.problem.likelihood
     targets = likelihood.encode(data)
@@ -161,7 +168,8 @@ def replicates(
         DataError: the features have other columns or another scale than those trained on, or are not
             finite.
     """
-    draw_key, target_key = jax.random.split(key)
+    require_law("replicates(law, features, key=key)", "law", law)
+    draw_key, target_key = jax.random.split(random_key(key))
     logits = law.sample(draw_key, features, num_draws)
     targets = np.asarray(law.problem.likelihood.sample(target_key, logits))
     if not np.isfinite(targets).all():
@@ -173,14 +181,10 @@ def replicates(
     return targets
 
 
-def _class_likelihood(law: Law) -> ClassLikelihood:
-    likelihood = law.problem.likelihood
-    if not isinstance(likelihood, ClassLikelihood):
-        raise ConfigurationError(
-            f"class probabilities need a likelihood of classes, not {type(likelihood).__name__}; "
-            "log_predictive_density and replicates take any"
-        )
-    return likelihood
+def _require(call: str, law: Law, data: Dataset) -> None:
+    require_law(call, "law", law)
+    remedy = "for inputs without targets use law.predict_proba(features, key=key)"
+    require_dataset(call, "data", data, remedy=remedy)
 
 
 def _is_fitted_to(law: Law, data: Dataset) -> bool:

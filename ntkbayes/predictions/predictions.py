@@ -11,8 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from ntkbayes.arguments import random_key
 from ntkbayes.datasets import Dataset
+from ntkbayes.display import Sheet, Summarised, count, few
 from ntkbayes.laws.kind import BASELINE, Kind
+from ntkbayes.laws.law import facts_of
 from ntkbayes.laws.wrappers.held_out import expected_log, log_densities, log_mean
 from ntkbayes.likelihood import Bernoulli, Categorical, ClassLikelihood
 from ntkbayes.linalg import require_float64
@@ -21,8 +24,8 @@ from ntkbayes.scores import calibration
 Probabilities = Float[np.ndarray, "n classes"]
 
 
-@dataclass(frozen=True, eq=False)
-class Predictions:
+@dataclass(frozen=True, eq=False, repr=False)
+class Predictions(Summarised):
     """What a law, or a baseline, says at given inputs: all that scores, figures and files need.
 
     What is computed from logits raises PrecisionError where JAX is not in float64.
@@ -75,6 +78,21 @@ class Predictions:
         if self.likelihood is None and self.logits is not None:
             by_width = Bernoulli() if self.logits.shape[2] == 1 else Categorical()
             object.__setattr__(self, "likelihood", by_width)
+
+    @property
+    def _sheet(self) -> Sheet:
+        of = "held-out" if self.held_out else "training"
+        facts = {
+            "kind": self.kind.name,
+            "points": f"{len(self.targets)}, {of}",
+            "classes": f"{len(self.class_names)}: {few(self.class_names)}",
+        }
+        if self.logits is not None:
+            chains = f", by {count(self.num_chains, 'Markov chain')}" * (self.num_chains > 1)
+            facts["draws"] = f"{len(self.logits)}{chains}"
+        facts |= facts_of(self.info)
+        facts["fit"] = f"{self.seconds:.2g} s, {self.compile_seconds:.2g} s of it compiling"
+        return Sheet(f"predictions: {self.name}", facts)
 
     @cached_property
     def probability_draws(self) -> Float[np.ndarray, "draws n classes"]:
@@ -148,7 +166,7 @@ def predictions_from_probabilities(
     seconds: float = 0.0,
 ) -> Predictions:
     """Predictions of a model that gives probabilities alone, such as logistic regression."""
-    labels = label_draws(key, probabilities[None], num_draws)
+    labels = label_draws(random_key(key), probabilities[None], num_draws)
     return Predictions(
         name=name,
         targets=data.targets,

@@ -1,6 +1,7 @@
 """The prior over logit functions that a network and a ridge define."""
 
 from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -9,6 +10,8 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, Shaped
 
 from ntkbayes import ranges
+from ntkbayes.arguments import random_key, require
+from ntkbayes.display import Configured
 from ntkbayes.errors import ConfigurationError, RidgeError
 from ntkbayes.kernels import (
     EmpiricalKernel,
@@ -35,7 +38,7 @@ Features = Shaped[Array | np.ndarray, "n ..."]
 MeanFunction = Callable[[Features], Float[Array, "n classes"]]
 
 
-class NTKPrior(Portable, eqx.Module):
+class NTKPrior(Configured, Portable, eqx.Module):
     """Two Gaussian processes over the C logits (THEORY 6).
 
     * GP(mean, Θ/ridge), the prior of Bayes: its MAP is the trained shifted network;
@@ -130,7 +133,7 @@ class NTKPrior(Portable, eqx.Module):
         """Functions at initialisation jointly at all the inputs: draws of GP(mean, K), or the mean
         plus real networks at random parameters if the kernel is that of a finite network."""
         require_float64()
-        x = _as_float64(x)
+        key, x = random_key(key), _as_float64(x)
         mean = self.mean_logits(x, num_outputs)[None]
         draw = self.kernel.initial_functions
         if draw is not None:
@@ -158,6 +161,18 @@ class NTKPrior(Portable, eqx.Module):
                 f"{who} needs a ridge > 0: with ridge = 0 the prior GP(mean, Θ/ridge) is infinitely "
                 "wide. Use NTKPrior(network, ridge=0.1), say"
             )
+
+
+def require_prior(call: str, name: str, value: Any) -> None:
+    """Raises ArgumentError unless the value is an `NTKPrior`; see `arguments.require`."""
+
+    def remedy(given: Any) -> str:
+        if isinstance(given, Network | Kernel):
+            return "give nb.NTKPrior(network, ridge=...)"
+        is_table = not isinstance(given, type) and hasattr(given, "__array__")
+        return "the prior comes first, then nb.Dataset(X, y)" if is_table else ""
+
+    require(call, name, value, NTKPrior, remedy)
 
 
 def linearise(

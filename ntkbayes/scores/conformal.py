@@ -14,12 +14,13 @@ import numpy as np
 from jaxtyping import Bool, Float
 from numpy.typing import ArrayLike
 
+from ntkbayes.display import Configured
 from ntkbayes.errors import DataError
 from ntkbayes.scores.simplex import check_level, check_simplex
 
 
-@dataclass(frozen=True, eq=False)
-class PredictionSets:
+@dataclass(frozen=True, eq=False, repr=False)
+class PredictionSets(Configured):
     """Sets of classes, one per point."""
 
     members: Bool[np.ndarray, "n classes"]

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ntkbayes.display import Configured
 from ntkbayes.errors import ConfigurationError, DataError
 from ntkbayes.scores.calibration import uncertainty
 
@@ -35,8 +36,8 @@ class Separation:
     points)."""
 
 
-@dataclass(frozen=True)
-class Detection:
+@dataclass(frozen=True, repr=False)
+class Detection(Configured):
     """What three scores of one law achieve."""
 
     entropy: Separation

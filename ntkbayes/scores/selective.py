@@ -11,12 +11,13 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 
+from ntkbayes.display import Configured
 from ntkbayes.errors import DataError
 from ntkbayes.scores.calibration import correctness
 
 
-@dataclass(frozen=True, eq=False)
-class RiskCoverage:
+@dataclass(frozen=True, eq=False, repr=False)
+class RiskCoverage(Configured):
     """The risk–coverage curve (Geifman & El-Yaniv 2017), one entry for each number k of answers."""
 
     coverage: Float[np.ndarray, "n"]

@@ -3,8 +3,10 @@
 import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray
 
+from ntkbayes.arguments import random_key
 from ntkbayes.datasets import Dataset
 from ntkbayes.laws import Method
+from ntkbayes.laws.method import require_method
 from ntkbayes.laws.wrappers.held_out import held_out_logits, log_score
 from ntkbayes.likelihood import Likelihood
 from ntkbayes.priors.prior import NTKPrior
@@ -32,6 +34,8 @@ def cross_validated_nll(
     Raises:
         ConfigurationError: there are fewer than 2 folds, or more folds than points.
     """
+    require_method("cross_validated_nll(method, prior, data, key=key)", "method", method)
+    key = random_key(key)
     problem = method.problem(prior, data, likelihood)
     held_out = held_out_logits(method, problem, key, num_folds)
     terms = [log_score(problem.likelihood, y, draws) for y, draws in held_out]

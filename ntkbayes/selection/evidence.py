@@ -18,12 +18,13 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ntkbayes.datasets import Dataset
+from ntkbayes.datasets.given import require_dataset
 from ntkbayes.errors import ConvergenceError
 from ntkbayes.laws.gaussian.laplace import laplace_evidence
 from ntkbayes.likelihood import Likelihood, default_likelihood
 from ntkbayes.linalg import Logits, require_float64
 from ntkbayes.priors.hyperparameters import value_of, with_values
-from ntkbayes.priors.prior import NTKPrior
+from ntkbayes.priors.prior import NTKPrior, require_prior
 from ntkbayes.training.accuracy import TOLERANCE, is_accurate
 from ntkbayes.training.newton import Newton
 from ntkbayes.training.objective import Objective
@@ -58,6 +59,9 @@ def evidence_gradient(
     return objective.value_and_gradient(objective.start)[1]
 
 
+_CALL = "log_evidence(prior, data)"
+
+
 class Evidence(eqx.Module):
     """The log evidence as a function of some hyper-parameters."""
 
@@ -72,6 +76,8 @@ class Evidence(eqx.Module):
         cls, prior: NTKPrior, data: Dataset, likelihood: Likelihood | None, over: tuple[str, ...]
     ) -> "Evidence":
         require_float64()
+        require_prior(_CALL, "prior", prior)
+        require_dataset(_CALL, "data", data)
         prior.require_ridge("the evidence")
         likelihood = default_likelihood(data) if likelihood is None else likelihood
         start = {name: value_of(prior, name) for name in over}

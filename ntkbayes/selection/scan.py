@@ -6,6 +6,7 @@ from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 
 from ntkbayes.datasets import Dataset
+from ntkbayes.display import Configured
 from ntkbayes.errors import (
     ConfigurationError,
     ConvergenceError,
@@ -17,8 +18,8 @@ from ntkbayes.priors.prior import NTKPrior
 from ntkbayes.selection.evidence import log_evidence
 
 
-@dataclass(frozen=True)
-class Scan:
+@dataclass(frozen=True, repr=False)
+class Scan(Configured):
     """A score over several priors.
 
     Attributes:

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array
 
 from ntkbayes.datasets import Dataset
+from ntkbayes.display import Configured
 from ntkbayes.errors import (
     ConfigurationError,
     ConvergenceError,
@@ -23,8 +24,8 @@ from ntkbayes.ranges import Range, real
 from ntkbayes.selection.evidence import Evidence
 
 
-@dataclass(frozen=True)
-class EvidenceMaximum:
+@dataclass(frozen=True, repr=False)
+class EvidenceMaximum(Configured):
     """Where the evidence of a prior is largest.
 
     Attributes:

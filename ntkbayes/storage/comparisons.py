@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ntkbayes.arguments import require
 from ntkbayes.bridges.arviz import written_by_later
 from ntkbayes.comparison import Comparison
 from ntkbayes.errors import NewerFormatError, StorageError
@@ -45,6 +46,13 @@ def save(comparison: Comparison, folder: str | os.PathLike) -> Path:
         FolderInUseError: another run has the folder.
         StorageError: the folder cannot be written to, or netCDF cannot hold a law.
     """
+    require(
+        "save(comparison, folder)",
+        "comparison",
+        comparison,
+        Comparison,
+        lambda given: "",
+    )
     with LawFolder(folder) as into:
         laws = (
             (law_path(into.path, record.name), to_bytes(record)) for record in _records(comparison)

@@ -5,6 +5,7 @@ import pickle
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpyro.distributions as dist
 import pandas as pd
 import pytest
 from joblib import parallel_config
@@ -20,7 +21,13 @@ from sklearn.utils.estimator_checks import check_estimator
 
 import ntkbayes as nb
 from ntkbayes.bridges.sklearn import NTKClassifier
-from ntkbayes.errors import ConfigurationError, DataError, PrecisionError, RidgeError
+from ntkbayes.errors import (
+    ConfigurationError,
+    DataError,
+    PrecisionError,
+    RidgeError,
+    UnknownNameError,
+)
 from ntkbayes.predictions import marginal_probabilities
 from ntkbayes.scores import calibration
 
@@ -29,6 +36,25 @@ Y = np.array(["c", "a", "b"])[LABELS]
 X_NEW, _ = oracle.blobs(4, 12, 3)
 NETWORK = nb.networks.mlp(depth=1, activation="erf", weight_std=1.2, bias_std=0.3)
 PARAMETERS = {"depth": 1, "activation": "erf", "weight_std": 1.2, "bias_std": 0.3, "ridge": 0.5}
+METHODS = (
+    nb.MAP(training_time=3.0),
+    nb.RandomInit(num_inits=4),
+    nb.FirstOrder(),
+    nb.FiniteEnsemble(nb.networks.mlp(width=4)),
+    nb.Laplace(factor_dtype="float32"),
+    nb.PrunedLaplace(),
+    nb.PerturbedInit(),
+    nb.Variational(),
+    nb.MeanField(),
+    nb.ExpectationPropagation(),
+    nb.DirichletGP(),
+    nb.ImportanceCorrected(nb.Laplace()),
+    nb.TemperatureScaled(nb.RandomInit(num_inits=4)),
+    nb.NUTS(num_chains=2),
+    nb.SplitHMC(),
+    nb.FullBayes({"ridge": dist.LogNormal(0.0, 1.0)}),
+    nb.PriorPredictive(),
+)
 
 
 def classifier(**others):
@@ -72,6 +98,7 @@ def test_many_inputs_are_predicted_as_each_alone(sampling, monkeypatch):
     every = sampling.predict_proba(X_NEW)
     np.testing.assert_allclose(sampling.predict_proba(X_NEW[7:1:-1]), every[7:1:-1], atol=1e-10)
     monkeypatch.setattr("ntkbayes.bridges.sklearn._INPUTS_AT_ONCE", 6)
+    monkeypatch.setattr("ntkbayes.laws.law._INPUTS_AT_ONCE", 6)
     np.testing.assert_allclose(sampling.predict_proba(X_NEW), every, atol=1e-10)
     assert len(sampling.uncertainty(X_NEW).epistemic) == 12
 
@@ -104,6 +131,60 @@ def test_the_same_random_state_gives_the_same_law_and_another_one_another(sampli
     generators = [clone(sampling).set_params(random_state=np.random.RandomState(0)) for _ in "ab"]
     one, two = (g.fit(X, Y).predict_proba(X_NEW) for g in generators)
     np.testing.assert_array_equal(one, two)
+
+
+# --- settings of the method -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: type(method).__name__)
+def test_a_method_is_made_again_from_its_settings(method):
+    settings = method.get_params()
+    assert clone(method) == method
+    assert clone(method).get_params().keys() == settings.keys()
+    assert method.get_params(deep=False).keys() == {n for n in settings if "__" not in n}
+    with pytest.raises(UnknownNameError, match=f"unknown setting of {type(method).__name__} 'x'"):
+        method.set_params(x=1)
+
+
+def test_settings_of_a_method_are_changed_in_place_and_validated():
+    inner = nb.RandomInit(num_inits=20)
+    method = nb.TemperatureScaled(inner, num_folds=3)
+    assert method.set_params(num_folds=4, method__num_inits=8) is method
+    assert method == nb.TemperatureScaled(nb.RandomInit(num_inits=8), num_folds=4)
+    assert inner.num_inits == 20
+    with pytest.raises(ConfigurationError, match="num_folds"):
+        method.set_params(num_folds=1)
+    with pytest.raises(UnknownNameError, match="did you mean 'method__num_inits'"):
+        method.set_params(method__num_init=1)
+    assert method == nb.TemperatureScaled(nb.RandomInit(num_inits=8), num_folds=4)
+
+
+def test_a_grid_search_reaches_the_settings_of_the_method_and_leaves_the_given_one_alone():
+    given = nb.RandomInit(num_inits=9)
+    pipeline = make_pipeline(StandardScaler(), classifier(law=given))
+    grid = {"ntkclassifier__law__num_inits": [4, 6]}
+    search = GridSearchCV(pipeline, grid, cv=2, scoring="neg_log_loss", refit=False).fit(X, Y)
+    scores = search.cv_results_["mean_test_score"]
+    expected = [
+        cross_val_score(classifier(law=law), X, Y, cv=2, scoring="neg_log_loss").mean()
+        for law in (nb.RandomInit(num_inits=4), nb.RandomInit(num_inits=6))
+    ]
+    np.testing.assert_allclose(scores, expected, atol=1e-9)
+    assert len(set(scores)) == 2
+    assert given.num_inits == 9
+
+
+def test_settings_of_a_method_that_is_not_there_are_refused():
+    with pytest.raises(ConfigurationError, match="law is None: give law="):
+        classifier().set_params(law__num_inits=4)
+    with pytest.raises(UnknownNameError, match="did you mean 'num_inits'"):
+        classifier(law=nb.RandomInit()).set_params(law__num_init=4)
+    changed = classifier().set_params(law=nb.RandomInit(), law__num_inits=4)
+    assert changed.law.num_inits == 4
+
+
+def test_the_diagram_of_a_classifier_shows_its_method():
+    assert "RandomInit" in classifier(law=nb.RandomInit(num_inits=4))._repr_html_()
 
 
 # --- in people's tools ----------------------------------------------------------------------------

@@ -2,6 +2,8 @@
 
 import dataclasses
 import itertools
+import types
+import typing
 from functools import cache
 
 import equinox as eqx
@@ -15,6 +17,7 @@ from oracles import gp_classification as oracle
 import ntkbayes as nb
 from ntkbayes.errors import ConfigurationError, DataError, RidgeError
 from ntkbayes.laws import Method
+from ntkbayes.predictions import marginal_probabilities
 
 NETWORK = nb.networks.mlp(
     depth=1, activation="relu", weight_std=1.5, bias_std=0.5, width=32, num_outputs=1
@@ -156,6 +159,28 @@ def test_methods_of_one_kind_are_those_of_the_exact_posterior():
     assert all(kind.description.endswith(".") for kind in kinds)
 
 
+def declared_info(annotation):
+    """The class of the diagnostics of a law, by its annotation."""
+    if arguments := typing.get_args(annotation):
+        return arguments[0]
+    (base,) = (b for b in types.get_original_bases(annotation) if typing.get_origin(b))
+    return declared_info(base)
+
+
+def test_a_law_has_the_diagnostics_that_its_method_declares(fitted):
+    name, _, law = fitted
+    returned = typing.get_type_hints(type(METHODS[name]).solve)["return"]
+    assert type(law.info) is declared_info(returned)
+
+
+def test_a_law_shows_itself_in_a_few_lines(fitted):
+    _, _, law = fitted
+    text = repr(law)
+    assert text.startswith(f"law: {law.kind.name}\n  trained on ")
+    assert len(text.split("\n")) <= 16
+    assert " at 0x" not in text + law._repr_html_()
+
+
 # --- pytrees -------------------------------------------------------------------------------------
 
 
@@ -169,6 +194,19 @@ def test_a_law_says_the_same_as_an_argument_of_a_compiled_function(fitted):
     for ours, theirs in zip(eqx.filter_jit(asked)(law), asked(law), strict=True):
         scale = np.abs(theirs).max()
         np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-6 * scale)
+
+
+@of_one_logit
+def test_probabilities_at_new_inputs_are_the_mean_over_marginal_draws(fitted):
+    _, _, law = fitted
+    draws = marginal_probabilities(law, NEW, key=KEY)
+    found = law.predict_proba(NEW, key=KEY)
+    np.testing.assert_allclose(found, draws.mean(axis=0), atol=1e-12)
+    if law.kind.sampling is nb.Sampling.POINT:
+        np.testing.assert_array_equal(law.predict_proba(NEW), found)
+    else:
+        with pytest.raises(ConfigurationError, match="a mean over draws: give key"):
+            law.predict_proba(NEW)
 
 
 @of_one_logit

@@ -26,7 +26,7 @@ class FullBayesInfo(MixingInfo):
     mean_accept: float
 
 
-class FullBayes(Method[FullBayesLaw]):
+class FullBayes(Method[FullBayesLaw[FullBayesInfo]]):
     """No-U-turn sampling of hyper-parameters and whitened latent function together.
 
     Every gradient differentiates through a Cholesky factor of the Gram matrix, O(n³): for some hundred
@@ -57,7 +57,7 @@ class FullBayes(Method[FullBayesLaw]):
     def num_kept(self) -> int:
         return 2 * self.num_chains * self.num_samples
 
-    def solve(self, problem: Problem, key: PRNGKeyArray | None) -> FullBayesLaw:
+    def solve(self, problem: Problem, key: PRNGKeyArray | None) -> FullBayesLaw[FullBayesInfo]:
         from numpyro.infer import MCMC
         from numpyro.infer import NUTS as Kernel
 

@@ -5,11 +5,13 @@ from collections.abc import Mapping
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from ntkbayes.arguments import random_key
 from ntkbayes.laws.chains.mixing import MixingInfo, judged
 from ntkbayes.laws.kind import Kind, Sampling
-from ntkbayes.laws.law import Inputs, Law, evenly_spaced, joint_scatter, scatter
+from ntkbayes.laws.law import Inputs, Law, drawn_in_words, evenly_spaced, joint_scatter, scatter
 from ntkbayes.laws.problem import Problem
 from ntkbayes.linalg import Draws, Logits, output_blocks
 from ntkbayes.priors.hyperparameters import with_values
@@ -27,7 +29,7 @@ HIERARCHICAL_POSTERIOR = Kind(
 )
 
 
-class FullBayesLaw(Law):
+class FullBayesLaw[InfoT: MixingInfo](Law[InfoT]):
     """Draws of (hyperparameters, latent function): each is a Gaussian process of its own kernel, and is
     conditioned at new inputs on its own values at X.
 
@@ -36,14 +38,18 @@ class FullBayesLaw(Law):
         whitened: z of each draw, (S, n, C).
     """
 
-    info: MixingInfo
     values: dict[str, Array]
     whitened: Draws
+
+    @property
+    def _draws_in_words(self) -> str:
+        return drawn_in_words(self.kind, np.shape(self.whitened)[0], self.num_chains)
 
     def sample(
         self, key: PRNGKeyArray, features: Inputs, num_draws: int | None = None
     ) -> Float[Array, "draws m classes"]:
-        chosen, inputs = self._chosen(num_draws), self.problem.read(features)
+        key, chosen = random_key(key), self._chosen(num_draws)
+        inputs = self.problem.read(features)
         values = {name: draws[chosen] for name, draws in self.values.items()}
         noise = jax.random.normal(key, (len(chosen), len(inputs), self.problem.num_outputs))
         return _joint(self.problem, values, self.whitened[chosen], inputs, noise)
@@ -51,7 +57,7 @@ class FullBayesLaw(Law):
     def sample_marginals(
         self, key: PRNGKeyArray, features: Inputs, num_draws: int | None = None
     ) -> Float[Array, "draws m classes"]:
-        chosen = self._chosen(num_draws)
+        key, chosen = random_key(key), self._chosen(num_draws)
         means, left = (part[chosen] for part in self._given(features))
         noise = jax.random.normal(key, (len(chosen), 1, self.problem.num_outputs))
         return means + jnp.sqrt(left)[:, :, None] * noise

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ntkbayes.datasets import Dataset
+from ntkbayes.display import Configured
 from ntkbayes.errors import ConfigurationError
 from ntkbayes.laws.chains.hierarchical import (
     HIERARCHICAL_POSTERIOR,
@@ -25,8 +26,8 @@ from ntkbayes.priors.prior import NTKPrior
 _POSITIVE = ("weight_std", "bias_std", "ridge")
 
 
-@dataclass(frozen=True, eq=False)
-class NumPyroModel:
+@dataclass(frozen=True, eq=False, repr=False)
+class NumPyroModel(Configured):
     """The GP classifier as a NumPyro model; made by `numpyro_model`.
 
     Called, it declares its sites: the hyper-parameters by name, the whitened latent `whitened` of shape
@@ -59,7 +60,7 @@ class NumPyroModel:
 
     def law(
         self, draws: Mapping[str, Any], *, values: Mapping[str, Any] | None = None
-    ) -> "FullBayesLaw":
+    ) -> "FullBayesLaw[MixingInfo]":
         """The law of Markov chains that were run on this model, or on a larger one around it.
 
         Args:

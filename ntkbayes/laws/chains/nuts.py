@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ntkbayes.laws.chains.sampler import (
+    ChainInfo,
     ChainMethod,
     Chains,
     Mode,
@@ -48,7 +49,7 @@ class NUTS(ChainMethod):
     target_accept: float = real_field("target_accept", 0.9, Range.OPEN_UNIT)
     max_tree_depth: int = whole_field("max_tree_depth", 10)
 
-    def solve(self, problem: Problem, key: PRNGKeyArray | None) -> SampledLaw:
+    def solve(self, problem: Problem, key: PRNGKeyArray | None) -> SampledLaw[ChainInfo]:
         with jax.debug_key_reuse(False):  # NumPyro's own transitions use a key twice
             return super().solve(problem, key)
 

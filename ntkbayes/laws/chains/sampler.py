@@ -80,7 +80,7 @@ class Sampler(eqx.Module):
         """z of positions, f(X) = mean + L z, with whatever positions leave open drawn from its law."""
 
 
-class ChainMethod(Method[SampledLaw]):
+class ChainMethod(Method[SampledLaw[ChainInfo]]):
     """A method that runs Markov chains side by side, for draws of the posterior: g given the data, at X,
     and α = 0. At new inputs g is conditioned on its values at X exactly.
 
@@ -109,7 +109,7 @@ class ChainMethod(Method[SampledLaw]):
     def num_kept(self) -> int:
         return 4 * self.num_chains * self.num_samples
 
-    def solve(self, problem: Problem, key: PRNGKeyArray | None) -> SampledLaw:
+    def solve(self, problem: Problem, key: PRNGKeyArray | None) -> SampledLaw[ChainInfo]:
         key = self.require_key(key)
         problem.prior.require_ridge("the posterior")
         start_key, run_key, open_key = jax.random.split(key, 3)

@@ -29,7 +29,7 @@ class DirichletInfo(Info):
     log_density: float
 
 
-class DirichletGP(PosteriorMethod[GaussianPosterior]):
+class DirichletGP(PosteriorMethod[GaussianPosterior[DirichletInfo]]):
     """Targets become Gaussian observations of logits; the posterior is then exact, in closed form.
 
     With α = target + concentration, Gamma(α, 1) is matched by a log-normal of variance
@@ -53,7 +53,9 @@ class DirichletGP(PosteriorMethod[GaussianPosterior]):
     def matrices(self, rows: int, num_outputs: int) -> dict[str, float]:
         return inverse_matrices(num_outputs)
 
-    def solve(self, problem: Problem, key: PRNGKeyArray | None = None) -> GaussianPosterior:
+    def solve(
+        self, problem: Problem, key: PRNGKeyArray | None = None
+    ) -> GaussianPosterior[DirichletInfo]:
         problem.prior.require_ridge("the Dirichlet classifier")
         observed, variance = self._observations(problem)
         curvature = StructuredCurvature(1 / variance, coupled=False)

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from ntkbayes.errors import ConfigurationError
 from ntkbayes.laws.gaussian.marginals import PerLogit, tilted
-from ntkbayes.laws.gaussian.posterior import GaussianPosterior, cavity
+from ntkbayes.laws.gaussian.posterior import GaussianPosterior, SiteInfo, cavity
 from ntkbayes.laws.gaussian.sites import Estimate, Posterior, SiteMethod, Sites
 from ntkbayes.laws.kind import Kind, Sampling
 from ntkbayes.laws.problem import Problem
@@ -38,7 +38,9 @@ class ExpectationPropagation(SiteMethod):
     tolerance: float = real_field("tolerance", 1e-8, Range.POSITIVE_FINITE)
     max_iterations: int = whole_field("max_iterations", 400)
 
-    def solve(self, problem: Problem, key: PRNGKeyArray | None = None) -> GaussianPosterior:
+    def solve(
+        self, problem: Problem, key: PRNGKeyArray | None = None
+    ) -> GaussianPosterior[SiteInfo]:
         if problem.num_outputs != 1:
             raise ConfigurationError(
                 f"expectation propagation takes one logit, the likelihood has {problem.num_outputs}; "

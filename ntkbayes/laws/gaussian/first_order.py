@@ -41,10 +41,9 @@ class FirstOrderInfo(Info):
     exact: bool
 
 
-class FirstOrderLaw(GaussianLaw):
+class FirstOrderLaw(GaussianLaw[FirstOrderInfo]):
     """δf*(x) = g(x) − P(x, X) B g(X): (4) of THEORY 5; for ridge = 0 with B/ridge → Θ⁻¹ ⊗ Π."""
 
-    info: FirstOrderInfo
     inverse: SharedInverse | SharedInterpolator
     initial: InitialProcess
 

@@ -8,12 +8,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ntkbayes.errors import NotPositiveDefiniteError
-from ntkbayes.laws.law import Inputs, Paths, PathwiseLaw
+from ntkbayes.laws.law import InfoT, Inputs, Paths, PathwiseLaw
 from ntkbayes.linalg import CurvedInverse, Draws, Interpolator, Logits
 from ntkbayes.priors.paths import Process
 
 
-class GaussianLaw(PathwiseLaw):
+class GaussianLaw(PathwiseLaw[InfoT]):
     """f = (trained predictor) + g + Θ(x, X) δα with δα linear in g and in noise.
 
     Attributes:

@@ -29,7 +29,7 @@ class LaplaceInfo(Info):
     num_iterations: int
 
 
-class Laplace(PosteriorMethod[GaussianPosterior]):
+class Laplace(PosteriorMethod[GaussianPosterior[LaplaceInfo]]):
     """Laplace approximation of the posterior, multi-class (R&W algorithms 3.3 and 3.4): its sites are
     the likelihood's second-order expansions at the mode.
 
@@ -52,7 +52,9 @@ class Laplace(PosteriorMethod[GaussianPosterior]):
     def matrices(self, rows: int, num_outputs: int) -> dict[str, float]:
         return inverse_matrices(num_outputs, self.factor_dtype)
 
-    def solve(self, problem: Problem, key: PRNGKeyArray | None = None) -> GaussianPosterior:
+    def solve(
+        self, problem: Problem, key: PRNGKeyArray | None = None
+    ) -> GaussianPosterior[LaplaceInfo]:
         likelihood, targets = problem.likelihood, problem.targets
         mode, curvature = mode_and_curvature(problem, self.tolerance, self.factor_dtype)
         inverse = problem.prior_gram.curved(curvature, dtype=self.factor_dtype)

@@ -19,7 +19,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from ntkbayes.errors import ConvergenceError
 from ntkbayes.laws.gaussian.gaussian_law import GaussianLaw, solve_columns
-from ntkbayes.laws.law import Info, Inputs
+from ntkbayes.laws.law import Info, InfoT, Inputs
 from ntkbayes.laws.method import Method
 from ntkbayes.laws.problem import Problem
 from ntkbayes.likelihood import Likelihood
@@ -75,7 +75,7 @@ def mode_and_curvature(
     return mode, objective.curvature(mode.logits)
 
 
-class SitePosterior(GaussianLaw):
+class SitePosterior(GaussianLaw[InfoT]):
     """N(m, (P⁻¹ + Λ)⁻¹).
 
     Drawn pathwise by Matheron's rule: g from the prior, noise ε ~ N(0, Λ), δa = ε − B (g + P ε), with
@@ -148,7 +148,7 @@ class SitePosterior(GaussianLaw):
         return _log_ratios(*given, logits) - shift / 2
 
 
-class GaussianPosterior(SitePosterior):
+class GaussianPosterior(SitePosterior[InfoT]):
     """The posterior of all the sites that a method found."""
 
 

@@ -20,10 +20,9 @@ class PriorInfo(Info):
     logit_std: float
 
 
-class PriorLaw(PathwiseLaw):
+class PriorLaw(PathwiseLaw[PriorInfo]):
     """GP(mean, Θ/ridge): g is a path of it, and α = 0."""
 
-    info: PriorInfo
     process: Process
 
     def paths(self, key: PRNGKeyArray, num_draws: int | None) -> Paths:

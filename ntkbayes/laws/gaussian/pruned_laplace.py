@@ -127,7 +127,7 @@ class LostCurvature(eqx.Module):
         )
 
 
-class PrunedPosterior(SitePosterior):
+class PrunedPosterior(SitePosterior[PrunedLaplaceInfo]):
     """N(f̂, (P⁻¹ + W̃)⁻¹), wider than Laplace's posterior.
 
     Attributes:
@@ -135,7 +135,6 @@ class PrunedPosterior(SitePosterior):
         lost: W − W̃.
     """
 
-    info: PrunedLaplaceInfo
     lost: LostCurvature
 
     def variance_excess(self, features: Inputs) -> Float[Array, "m classes"]:

@@ -75,7 +75,7 @@ class Estimate(NamedTuple):
     error: Float[Array, ""]
 
 
-class SiteMethod(PosteriorMethod[GaussianPosterior]):
+class SiteMethod(PosteriorMethod[GaussianPosterior[SiteInfo]]):
     """A method given by its rule for sites.
 
     Attributes:
@@ -106,7 +106,9 @@ class SiteMethod(PosteriorMethod[GaussianPosterior]):
         columns = {"columns of all points": 3.0 * num_outputs}
         return {**inverse_matrices(num_outputs), **columns}
 
-    def solve(self, problem: Problem, key: PRNGKeyArray | None = None) -> GaussianPosterior:
+    def solve(
+        self, problem: Problem, key: PRNGKeyArray | None = None
+    ) -> GaussianPosterior[SiteInfo]:
         problem.prior.require_ridge(f"the posterior of {type(self).__name__}")
         gram = problem.prior_gram
         gram.require_formed(f"{type(self).__name__} needs the marginals of all training points")

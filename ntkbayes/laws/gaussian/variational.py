@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from ntkbayes.errors import ConfigurationError
 from ntkbayes.laws.gaussian.marginals import expectations, nodes
-from ntkbayes.laws.gaussian.posterior import GaussianPosterior
+from ntkbayes.laws.gaussian.posterior import GaussianPosterior, SiteInfo
 from ntkbayes.laws.gaussian.sites import Estimate, Posterior, SiteMethod, Sites, diagonal_blocks
 from ntkbayes.laws.kind import Kind, Sampling
 from ntkbayes.laws.problem import Problem
@@ -73,7 +73,9 @@ class Variational(_Variational):
     def couples(self, num_outputs: int) -> bool:
         return num_outputs > 1
 
-    def solve(self, problem: Problem, key: PRNGKeyArray | None = None) -> GaussianPosterior:
+    def solve(
+        self, problem: Problem, key: PRNGKeyArray | None = None
+    ) -> GaussianPosterior[SiteInfo]:
         size = problem.targets.size
         if self.couples(problem.num_outputs) and size > self.max_rows:
             raise ConfigurationError(

@@ -58,7 +58,7 @@ class TrainedFunctions(Functions):
 _MARGIN = 2.0  # momentum is stable while the NTK grows by less than about that
 
 
-class FiniteEnsemble(Method[SampledLaw]):
+class FiniteEnsemble(Method[SampledLaw[FiniteEnsembleInfo]]):
     """Train real networks of finite width, one from each of several initialisations.
 
     The prior's ridge and mean are those of the training: f(x) = mean(x) + network(x), pulled towards
@@ -93,7 +93,7 @@ class FiniteEnsemble(Method[SampledLaw]):
     dtype: DTypeLike = eqx.field(static=True, default=jnp.float32)
     progress: bool = False
 
-    def solve(self, problem: Problem, key: PRNGKeyArray | None) -> SampledLaw:
+    def solve(self, problem: Problem, key: PRNGKeyArray | None) -> SampledLaw[FiniteEnsembleInfo]:
         key = self.require_key(key)
         features, targets = (v.astype(self.dtype) for v in (problem.features, problem.targets))
         params = self._initial(key, features)
@@ -170,7 +170,7 @@ class FiniteEnsemble(Method[SampledLaw]):
 
     def _law(
         self, problem: Problem, state: TrainingState, moves: tuple[float, float], step_size: float
-    ) -> SampledLaw:
+    ) -> SampledLaw[FiniteEnsembleInfo]:
         functions = TrainedFunctions(self.network, state.params)
         values = functions(problem.features)
         g = FunctionPath(values, functions, jnp.ones(()), jnp.arange(self.num_networks))

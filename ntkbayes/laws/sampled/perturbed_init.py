@@ -21,7 +21,7 @@ from ntkbayes.training.linearised import solver_for, train
 from ntkbayes.training.matrices import many_draws_matrices
 
 
-class PerturbedInit(Method[SampledLaw]):
+class PerturbedInit(Method[SampledLaw[TrainingInfo]]):
     """Draw g ~ GP(0, Θ/ridge) and ε ~ N(0, W), and train mean + g on the loss less ⟨ε, f(X)⟩.
 
     W is the curvature at the trained shifted network. To first order this law is Laplace's posterior,
@@ -62,7 +62,7 @@ class PerturbedInit(Method[SampledLaw]):
     def num_kept(self) -> int:
         return 8 * self.num_inits  # white noise, paths, gradient noise, initial functions, α
 
-    def solve(self, problem: Problem, key: PRNGKeyArray | None) -> SampledLaw:
+    def solve(self, problem: Problem, key: PRNGKeyArray | None) -> SampledLaw[TrainingInfo]:
         key = self.require_key(key)
         problem.prior.require_ridge("the perturbed-init law")
         path_key, noise_key = jax.random.split(key)

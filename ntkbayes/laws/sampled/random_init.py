@@ -20,7 +20,7 @@ from ntkbayes.training.linearised import solver_for, train
 from ntkbayes.training.matrices import many_draws_matrices
 
 
-class RandomInit(Method[SampledLaw]):
+class RandomInit(Method[SampledLaw[TrainingInfo]]):
     """Draw initial functions, train each: the sampled random-init law.
 
     Args:
@@ -56,7 +56,7 @@ class RandomInit(Method[SampledLaw]):
     def num_kept(self) -> int:
         return 5 * self.num_inits  # white noise, paths, initial functions, α twice
 
-    def solve(self, problem: Problem, key: PRNGKeyArray | None) -> SampledLaw:
+    def solve(self, problem: Problem, key: PRNGKeyArray | None) -> SampledLaw[TrainingInfo]:
         key = self.require_key(key)
         objective, centre = problem.objective, None
         # Before g is drawn, since a factor of K would add to the peak memory.

@@ -4,6 +4,7 @@ import math
 import warnings
 from typing import ClassVar
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,7 +14,7 @@ from ntkbayes.errors import ConfigurationError, ConvergenceError, ConvergenceWar
 from ntkbayes.laws.gaussian.posterior import PosteriorMethod
 from ntkbayes.laws.kind import Kind, Sampling
 from ntkbayes.laws.law import Info, SampledLaw
-from ntkbayes.laws.method import Method
+from ntkbayes.laws.method import Method, wrapped
 from ntkbayes.laws.problem import Problem
 from ntkbayes.ranges import whole_field
 
@@ -31,7 +32,7 @@ class ImportanceInfo(Info):
     log_evidence: float
 
 
-class ImportanceCorrected(Method[SampledLaw]):
+class ImportanceCorrected(Method[SampledLaw[ImportanceInfo]]):
     """Draw from a Gaussian posterior, weight each draw by posterior / Gaussian, resample: draws of the
     posterior, up to repetitions.
 
@@ -51,7 +52,7 @@ class ImportanceCorrected(Method[SampledLaw]):
         Sampling.RESAMPLING,
         "draws of a Gaussian approximation, resampled by how probable the posterior finds them.",
     )
-    method: Method
+    method: Method = eqx.field(converter=wrapped)
     num_draws: int = whole_field("num_draws", 10_000, at_least=25)
     num_resampled: int = whole_field("num_resampled", 1000, at_least=25)
 
@@ -74,7 +75,7 @@ class ImportanceCorrected(Method[SampledLaw]):
     def num_kept(self) -> int:
         return 4 * self.num_draws
 
-    def solve(self, problem: Problem, key: PRNGKeyArray | None) -> SampledLaw:
+    def solve(self, problem: Problem, key: PRNGKeyArray | None) -> SampledLaw[ImportanceInfo]:
         draw_key, resample_key = jax.random.split(self.require_key(key))
         assert isinstance(self.method, PosteriorMethod)
         gaussian = self.method.solve(problem)

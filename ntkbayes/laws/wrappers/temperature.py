@@ -3,6 +3,7 @@
 import math
 from typing import ClassVar
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
@@ -10,7 +11,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ntkbayes.errors import ConvergenceError
 from ntkbayes.laws.kind import Kind
 from ntkbayes.laws.law import Info, Inputs, Law
-from ntkbayes.laws.method import Method
+from ntkbayes.laws.method import Method, wrapped
 from ntkbayes.laws.problem import Problem
 from ntkbayes.laws.wrappers.held_out import held_out_logits, log_score
 from ntkbayes.likelihood import Likelihood
@@ -29,15 +30,18 @@ class TemperatureInfo(Info):
     held_out_nll: float
 
 
-class TemperedLaw(Law):
+class TemperedLaw(Law[TemperatureInfo]):
     """Another law with its logits divided by a temperature.
 
     Attributes:
         law: the other one.
     """
 
-    info: TemperatureInfo
     law: Law
+
+    @property
+    def _draws_in_words(self) -> str:
+        return self.law._draws_in_words
 
     def sample(
         self, key: PRNGKeyArray, features: Inputs, num_draws: int | None = None
@@ -71,7 +75,7 @@ class TemperatureScaled(Method[TemperedLaw]):
     """
 
     name: ClassVar[str] = "temperature-scaled"
-    method: Method
+    method: Method = eqx.field(converter=wrapped)
     num_folds: int = whole_field("num_folds", 5, at_least=2)
 
     @property

@@ -6,11 +6,12 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 
+from ntkbayes.display import Configured
 from ntkbayes.scores.simplex import check_simplex, quiet_log
 
 
-@dataclass(frozen=True)
-class Uncertainty:
+@dataclass(frozen=True, repr=False)
+class Uncertainty(Configured):
     """Entropies in nats, one per point, with total = aleatoric + epistemic (Depeweg et al. 2018)."""
 
     total: Float[np.ndarray, "n"]

@@ -7,12 +7,13 @@ import numpy as np
 from jaxtyping import Float, Int
 from numpy.typing import ArrayLike
 
+from ntkbayes.display import Configured
 from ntkbayes.scores.calibration.binning import DEFAULT_BINNING, Binning
 from ntkbayes.scores.simplex import check_level, top_label, validated
 
 
-@dataclass(frozen=True)
-class ReliabilityCurve:
+@dataclass(frozen=True, repr=False)
+class ReliabilityCurve(Configured):
     """Top-label confidence against frequency, one entry per non-empty bin, in bin order."""
 
     confidence: Float[np.ndarray, "bins"]

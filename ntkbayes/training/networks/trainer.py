@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 from tqdm.auto import tqdm
 
+from ntkbayes.arguments import random_key
 from ntkbayes.description import describe
 from ntkbayes.errors import ConfigurationError, DivergenceError, StorageError
 from ntkbayes.likelihood import Likelihood
@@ -107,7 +108,7 @@ class Trainer(eqx.Module):
         if offset is None:
             offset = jnp.zeros((count, *targets.shape), targets.dtype)
         own = None if self.optimizer is None else jax.vmap(self.optimizer.init)(params)
-        key = jax.random.key(0) if key is None else key
+        key = jax.random.key(0) if key is None else random_key(key)
         return TrainingState(params, params, offset, own, key, jnp.zeros((), int))
 
     def advance(
