@@ -7,8 +7,10 @@ shown too.
 import dataclasses
 import enum
 import html
+import numbers
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
 from typing import Any, NamedTuple
 
 import jax
@@ -149,7 +151,7 @@ def few(names: Iterable[object], most: int = 8) -> str:
 
 def in_words(value: Any) -> str:
     """What a value is, for a message: `an array of shape (3, 4)`, `the class MAP`."""
-    if value is None or isinstance(value, bool | int | float | complex | str | bytes | np.generic):
+    if value is None or isinstance(value, numbers.Number | Decimal | np.generic | str | bytes):
         return repr(value)[: 2 * _LONGEST_TEXT]
     if isinstance(value, type):
         return f"the class {value.__name__}"

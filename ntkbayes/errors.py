@@ -22,7 +22,7 @@ class UnknownNameError(NTKBayesError, ValueError):
         names = list(map(str, known))
         shown = ", ".join(names[:_SHOWN])
         shown += f", … ({len(names)} in all)" if len(names) > _SHOWN else ""
-        super().__init__(f"unknown {kind} {name!r}{did_you_mean(name, names)}; known are: {shown}")
+        super().__init__(f"unknown {kind} {name!r}; known are: {shown}{did_you_mean(name, names)}")
 
 
 _SHOWN = 30  # names in a message
@@ -34,7 +34,7 @@ def did_you_mean(name: object, known: Iterable[str]) -> str:
     plain: dict[str, str] = {}
     for each in known:
         plain.setdefault(_letters(each), each)
-    close = difflib.get_close_matches(_letters(str(name)), plain, n=1)
+    close = difflib.get_close_matches(_letters(str(name)), plain, n=1, cutoff=0.7)
     return f"; did you mean {plain[close[0]]!r}?" if close else ""
 
 

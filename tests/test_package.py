@@ -85,8 +85,13 @@ def test_public_names_are_there_when_asked_for():
     assert done.stdout.startswith(
         "<class 'ntkbayes.app.study.Study'> <class 'ntkbayes.laws.point.MAP'>"
     )
-    with pytest.raises(AttributeError, match=r"module 'ntkbayes' has no attribute 'MAPP'"):
+    with pytest.raises(AttributeError, match=r"has no attribute 'MAPP'; did you mean 'MAP'\?"):
         _ = ntkbayes.MAPP
+
+
+def test_dir_is_what_is_public_and_nothing_else():
+    assert dir(ntkbayes) == sorted([*ntkbayes.__all__, "__version__"])
+    assert all(getattr(ntkbayes, name) is not None for name in dir(ntkbayes))
 
 
 def test_version_is_that_of_the_installed_package():
