@@ -9,6 +9,7 @@ from pathlib import Path
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import ntkbayes
+from ntkbayes.app.cli import reference as commands
 
 # Sphinx reads what lies under docs/ alone, and a link is followed to where it leads.
 _HERE = Path(__file__).parent
@@ -16,6 +17,9 @@ shutil.rmtree(_HERE / "notebooks", ignore_errors=True)
 (_HERE / "notebooks").mkdir()
 for _notebook in sorted((_HERE.parent / "notebooks").glob("*.py")):
     shutil.copy(_notebook, _HERE / "notebooks")
+
+(_HERE / "_build").mkdir(exist_ok=True)
+(_HERE / "_build" / "commands.md").write_text(commands.page(), encoding="utf-8")
 
 project = "ntkbayes"
 author = "The ntkbayes developers"

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -93,6 +94,7 @@ class Study(Configured):
         folder: str | Path,
         *,
         command: str = "",
+        files: Mapping[str, str] = MappingProxyType({}),
         announce: Announce = lambda what: nullcontext(),
         progress: bool = False,
     ) -> Comparison:
@@ -103,6 +105,7 @@ class Study(Configured):
         Args:
             folder: for the files, see `storage`.
             command: that reproduces the study, for the report.
+            files: texts for the folder besides, by name.
             announce: called with what is about to happen; its context lasts as long as that.
             progress: show progress bars for laws that draw.
 
@@ -126,6 +129,7 @@ class Study(Configured):
         }
         with LawFolder(folder) as into:
             into.claim(settings)
+            into.finish(files)
             if self.methods:
                 with announce(f"memory needed at the peak: {self._require_memory(train)}"):
                     pass

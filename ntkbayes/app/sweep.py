@@ -17,6 +17,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from ntkbayes import datasets
@@ -125,6 +126,7 @@ class Sweep(Configured):
         client: "Client | None" = None,
         num_workers: int | None = None,
         command: str = "",
+        files: Mapping[str, str] = MappingProxyType({}),
         progress: bool = False,
     ) -> SweepResult:
         """Run every study that the folder has not finished, each by `Study.run` in a folder of its own.
@@ -144,6 +146,7 @@ class Sweep(Configured):
                 `if __name__ == "__main__":`, since these processes import the script.
             num_workers: processes on this machine, each with one thread; by default one per core.
             command: that reproduces the sweep, for the reports.
+            files: texts for the folder besides, by name.
             progress: show a bar of finished studies.
 
         Raises:
@@ -165,6 +168,7 @@ class Sweep(Configured):
         into = RunFolder(folder, results="studies/*/laws/*.nc", settings="sweep.json")
         with into:
             into.claim(settings, conflict=_conflict)
+            into.finish(files)
             missing = [n for n in self.studies if not is_finished(study_folder(folder, n))]
             errors: dict[str, str] = {}
             if missing:

@@ -7,10 +7,11 @@ folder/
   lazy.png, lazy.svg           see `lazy.plots`
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 import jax
 
@@ -117,6 +118,7 @@ class LazyStudy(Configured):
         folder: str | Path,
         *,
         command: str = "",
+        files: Mapping[str, str] = MappingProxyType({}),
         announce: Announce = lambda what: nullcontext(),
     ) -> LazyResult:
         """Train, measure, judge and draw.
@@ -127,6 +129,7 @@ class LazyStudy(Configured):
         Args:
             folder: for the files.
             command: that reproduces the study, for the record.
+            files: texts for the folder besides, by name.
             announce: called with what is about to happen; its context lasts as long as that.
 
         Raises:
@@ -156,6 +159,7 @@ class LazyStudy(Configured):
         settings = self._settings(data, likelihood, family)
         with TrajectoryFolder(folder) as into:
             into.claim(settings)
+            into.finish(files)
 
             def start(width: int) -> Params:
                 key = jax.random.fold_in(init_key, width)

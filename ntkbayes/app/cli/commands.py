@@ -1,6 +1,5 @@
 """The commands and their options. An option that would be ignored is an error."""
 
-import sys
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
@@ -18,26 +17,31 @@ from ntkbayes.app.cli.options import (
     BiasStdOption,
     CacheOption,
     Command,
+    ConfigOption,
     DepthOption,
     DrawsOption,
+    JsonOption,
     LawsOption,
+    QuietOption,
     SmoothingOption,
     TargetOption,
     TestShareOption,
     WeightStdOption,
     command_line,
+    complete_data,
     load_data,
     methods_of,
+    options_file,
     require_only,
     require_tables,
     start_jax,
+    unused,
     whole_numbers,
 )
 from ntkbayes.app.compilation_cache import VARIABLE
 from ntkbayes.errors import ConfigurationError
 
 app = typer.Typer(
-    add_completion=False,
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -46,7 +50,10 @@ app = typer.Typer(
 
 Compiled programs are kept in the user's cache folder, ~/.cache/ntkbayes on Linux. {VARIABLE} names
 another folder, or switches this off if it is "off"; so does --no-cache. JAX's own variables, such as
-JAX_COMPILATION_CACHE_DIR, come first.""",
+JAX_COMPILATION_CACHE_DIR, come first.
+
+Exit codes: 0 done; 1 an error, which is told in one line, or studies of a sweep that failed; 2 a command
+or option that does not exist, or cannot have that value; 130 stopped by Ctrl-C.""",
 )
 _RUNS = Path("runs")
 
@@ -78,7 +85,7 @@ def compare(
     context: typer.Context,
     data: Annotated[
         str | None,
-        typer.Option(help=DATA_HELP),
+        typer.Option(help=DATA_HELP, autocompletion=complete_data),
     ] = None,
     target: TargetOption = None,
     model: Annotated[
@@ -107,6 +114,9 @@ def compare(
             "the name of the data or of the model file."
         ),
     ] = None,
+    config: ConfigOption = None,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Fit laws of trained classifiers to data, compare them on held-out points, write a report.
 
@@ -134,6 +144,7 @@ def compare(
     out = out or _RUNS / Path(data or str(model)).stem
     if model is not None:
         study = from_file(model)
+        leave_out = tuple({*context.params} - {"model", "out", "cache"})
     else:
         (points,) = load_data([str(data)], target)
         if train_size is not None:
@@ -150,15 +161,21 @@ def compare(
             baselines=baselines,
             seed=seed,
         )
+        leave_out = unused(study.methods)
     with interruptible():
         comparison = study.run(
             out,
             command=command_line(),
+            files=options_file(context, leave_out),
             announce=terminal.announce,
-            progress=sys.stderr.isatty(),
+            progress=terminal.shows_progress(),
         )
-    terminal.print_comparison(comparison)
-    print(f"report: {out / 'report.html'}")
+    terminal.conclude(
+        context,
+        lambda: terminal.print_comparison(comparison),
+        {"reference": comparison.reference, "table": terminal.records(comparison.table())},
+        report=out / "report.html",
+    )
 
 
 @app.command(
@@ -168,7 +185,10 @@ def compare(
 )
 def sweep(
     context: typer.Context,
-    data: Annotated[list[str], typer.Option(help=f"{DATA_HELP} Once for each data set.")],
+    data: Annotated[
+        list[str],
+        typer.Option(help=f"{DATA_HELP} Once for each data set.", autocompletion=complete_data),
+    ],
     target: TargetOption = None,
     depth: DepthOption = 2,
     activation: ActivationOption = "relu",
@@ -197,6 +217,9 @@ def sweep(
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for sweep.csv and the studies.")] = _RUNS
     / "sweep",
+    config: ConfigOption = None,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Run `compare` for every data set, ridge and seed, several at a time.
 
@@ -232,12 +255,21 @@ def sweep(
     studies = Sweep(grid(study, data=points, ridges=ridge or (), seeds=seed or ()))
     with interruptible(), connect(scheduler) if scheduler else nullcontext() as client:
         result = studies.run(
-            out, client=client, num_workers=workers, command=command_line(), progress=True
+            out,
+            client=client,
+            num_workers=workers,
+            command=command_line(),
+            files=options_file(context, unused(study.methods)),
+            progress=not quiet,
         )
-    terminal.print_sweep(result.table)
     for failure in result.failures:
         terminal.say(f"failed: {failure}", style="red")
-    print(f"table: {out / 'sweep.csv'}")
+    terminal.conclude(
+        context,
+        lambda: terminal.print_sweep(result.table),
+        {"table": terminal.records(result.table), "failures": list(map(str, result.failures))},
+        table=out / "sweep.csv",
+    )
     if result.failures:
         terminal.say(
             f"{len(result.failures)} of {len(studies.studies)} studies failed; the same command "
@@ -250,6 +282,8 @@ def sweep(
 def report(
     context: typer.Context,
     folder: Annotated[Path, typer.Argument(help="Folder that `ntkbayes compare` wrote.")],
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Build the report of a finished comparison again, from its files."""
     start_jax(context)
@@ -259,7 +293,7 @@ def report(
 
     with terminal.announce("report"):
         path = report_module.write(storage.load(folder), folder)
-    print(f"report: {path}")
+    terminal.conclude(context, lambda: None, {}, report=path)
 
 
 @app.command(
@@ -269,7 +303,7 @@ def lazy(
     context: typer.Context,
     data: Annotated[
         str,
-        typer.Option(help=DATA_HELP),
+        typer.Option(help=DATA_HELP, autocompletion=complete_data),
     ],
     target: TargetOption = None,
     widths: Annotated[
@@ -300,6 +334,9 @@ def lazy(
             "name of the data."
         ),
     ] = None,
+    config: ConfigOption = None,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Train real networks of several widths, and say where the kernel view of them holds.
 
@@ -338,6 +375,18 @@ def lazy(
         seed=seed,
     )
     with interruptible():
-        result = study.run(out, command=command_line(), announce=terminal.announce)
-    terminal.print_verdicts(result)
-    print(f"figure: {out / 'lazy.png'}")
+        result = study.run(
+            out,
+            command=command_line(),
+            files=options_file(context),
+            announce=terminal.announce,
+        )
+    terminal.conclude(
+        context,
+        lambda: terminal.print_verdicts(result),
+        {
+            "table": terminal.records(result.table()),
+            "verdicts": list(map(str, result.verdicts)),
+        },
+        figure=out / "lazy.png",
+    )

@@ -4,6 +4,7 @@ import gc
 import os
 import shlex
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,16 +12,66 @@ import typer
 from typer.core import TyperCommand
 
 from ntkbayes.app import compilation_cache
-from ntkbayes.app.cli import terminal
+from ntkbayes.app.cli import configuration, terminal
 from ntkbayes.errors import ConfigurationError
 
-DATA_HELP = "breast_cancer, wine, iris, digits, moons, or a file: .csv, .tsv or .parquet."
+# Written here, since the modules that define them import JAX.
+DATA_NAMES = ("breast_cancer", "wine", "iris", "digits", "moons")
+ACTIVATION_NAMES = ("relu", "leaky_relu", "erf", "gelu", "identity", "tanh", "silu", "sin")
+LAW_NAMES = (
+    *("map", "random-init", "first-order", "laplace", "pruned-laplace", "nuts", "split-hmc"),
+    *("perturbed-init", "variational", "mean-field", "ep", "dirichlet"),
+)
+
+
+def complete_data(incomplete: str) -> list[str]:
+    """Names of data sets, and files, that begin so."""
+    files = (f"{path}/" * path.is_dir() or str(path) for path in Path().glob(f"{incomplete}*"))
+    return [name for name in DATA_NAMES if name.startswith(incomplete)] + sorted(files)
+
+
+def _complete_activation(incomplete: str) -> list[str]:
+    return [name for name in ACTIVATION_NAMES if name.startswith(incomplete)]
+
+
+def _complete_laws(incomplete: str) -> list[str]:
+    """The last of several names between commas."""
+    *before, last = incomplete.split(",")
+    left = (name for name in LAW_NAMES if name.startswith(last) and name not in before)
+    return [",".join([*before, name]) for name in left]
+
+
+DATA_HELP = f"{', '.join(DATA_NAMES)}, or a file: .csv, .tsv or .parquet."
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="A TOML file of options, such as the options.toml that every run leaves in its folder. "
+        "Options on the command line go before it."
+    ),
+]
+QuietOption = Annotated[
+    bool,
+    typer.Option(
+        "--quiet", "-q", help="Print no progress and no table: only where the results are."
+    ),
+]
+JsonOption = Annotated[
+    bool,
+    typer.Option(
+        "--json",
+        help="Print the table and the paths of the results as one JSON object, on standard output.",
+    ),
+]
 TargetOption = Annotated[str | None, typer.Option(help="Column of the labels, for a file.")]
 DepthOption = Annotated[int, typer.Option(help="Hidden layers.")]
 WeightStdOption = Annotated[float, typer.Option(help="Standard deviation of the weights.")]
 BiasStdOption = Annotated[float, typer.Option(help="Standard deviation of the biases.")]
 ActivationOption = Annotated[
-    str, typer.Option(help="relu, leaky_relu, erf, gelu, identity, tanh, silu or sin.")
+    str,
+    typer.Option(
+        help=f"{', '.join(ACTIVATION_NAMES[:-1])} or {ACTIVATION_NAMES[-1]}.",
+        autocompletion=_complete_activation,
+    ),
 ]
 RIDGE_HELP = "Weight of ½‖θ − θ0‖² against the summed loss."
 SEED_HELP = "Of the split, the draws and the bootstrap."
@@ -31,7 +82,8 @@ LawsOption = Annotated[
     str,
     typer.Option(
         help="Comma-separated, of: map, random-init, first-order, laplace, pruned-laplace, "
-        "nuts, split-hmc, perturbed-init, variational, mean-field, ep (two classes), dirichlet."
+        "nuts, split-hmc, perturbed-init, variational, mean-field, ep (two classes), dirichlet.",
+        autocompletion=_complete_laws,
     ),
 ]
 DrawsOption = Annotated[
@@ -54,15 +106,23 @@ _OPTIMISATION = "xla_backend_optimization_level"
 
 
 class Command(TyperCommand):
-    """A command that refuses an option given twice."""
+    """A command that refuses an option given twice, and reads a configuration file."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Raises ConfigurationError for an option given twice, of which only one could count."""
-        _, _, order = self.make_parser(ctx).parse_args(args=list(args))
+        """Raises ConfigurationError for an option given twice, of which only one could count, or what
+        `configuration.read` does."""
+        given, _, order = self.make_parser(ctx).parse_args(args=list(args))
         for option in order:
             if order.count(option) > 1 and not (option.multiple or option.is_eager):
                 raise ConfigurationError(f"{option.opts[0]} is given twice; give it once")
+        if file := given.get("config"):
+            ctx.default_map = configuration.read(Path(str(file)), ctx, self.params)
         return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        if ctx.params.get("quiet"):
+            terminal.be_quiet()
+        return super().invoke(ctx)
 
     def get_help(self, ctx: Any) -> str:
         """The help in letters that the terminal has; typer takes every terminal for one of UTF-8."""
@@ -96,6 +156,11 @@ def start_jax(context: typer.Context) -> None:
     context.with_resource(compilation_cache.kept(compilation_cache.chosen_folder()))
 
 
+def options_file(context: typer.Context, leave_out: Collection[str] = ()) -> dict[str, str]:
+    """The configuration file for the folder of a run, by its name; see `configuration.written`."""
+    return {configuration.NAME: configuration.written(context, leave_out=leave_out)}
+
+
 def command_line() -> str:
     return shlex.join(["ntkbayes", *sys.argv[1:]])
 
@@ -114,12 +179,14 @@ def whole_numbers(option: str, words: str) -> tuple[int, ...]:
 
 
 def _given(context: typer.Context, name: str) -> bool:
-    """Whether an option is on the command line."""
-    return getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
+    """Whether an option is on the command line, or in the configuration file."""
+    source = getattr(context.get_parameter_source(name), "name", "")
+    return source in ("COMMANDLINE", "DEFAULT_MAP")
 
 
 def require_only(context: typer.Context, *names: str) -> None:
-    """Raises ConfigurationError if the command line gave any other option."""
+    """Raises ConfigurationError if any other option was given, but for those of printing."""
+    names = (*names, "config", "quiet", "as_json")
     others = [
         "--" + name.replace("_", "-")
         for name in context.params
@@ -136,14 +203,18 @@ def methods_of(context: typer.Context, laws: str, draws: int):  # type: ignore[n
     from ntkbayes.app.methods import default_methods
 
     methods = default_methods(_names(laws), num_draws=draws)
-    numbers = ("num_inits", "num_samples")
-    if _given(context, "draws") and not any(
-        hasattr(method, number) for method in methods.values() for number in numbers
-    ):
+    if _given(context, "draws") and unused(methods):
         raise ConfigurationError(
             f"--draws {draws} is for laws that draw, and of --laws {laws} none does; leave it out"
         )
     return methods
+
+
+def unused(methods) -> tuple[str, ...]:  # type: ignore[no-untyped-def]
+    """The options that these laws have no use for."""
+    numbers = ("num_inits", "num_samples")
+    is_drawn = any(hasattr(each, number) for each in methods.values() for number in numbers)
+    return () if is_drawn else ("draws",)
 
 
 def require_tables(data: list[str], target: str | None) -> None:

@@ -5,15 +5,18 @@ import io
 import math
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 
+import typer
 from rich.console import Console
 from rich.table import Table
 
 from ntkbayes.app.clock import clock
 
 console = Console(stderr=True)
+_told = {"progress": True}
 
 _PLAIN = {
     "½": "1/2",
@@ -38,6 +41,7 @@ _PLAIN = {
 
 def prepare() -> None:
     """Let any terminal show every message: what its encoding lacks is written in plain letters."""
+    _told["progress"] = True
     codecs.register_error("ntkbayes", _in_plain_letters)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -66,9 +70,22 @@ def say(message: str, style: str | None = None) -> None:
     console.print(message, style=style, highlight=False, markup=False, soft_wrap=True)
 
 
+def be_quiet() -> None:
+    """From now on, no progress: warnings and errors alone."""
+    _told["progress"] = False
+
+
+def shows_progress() -> bool:
+    """Whether progress bars have somebody to look at them."""
+    return _told["progress"] and sys.stderr.isatty()
+
+
 @contextmanager
 def announce(what: str) -> Iterator[None]:
     """Say what is being done, how long it took, and how much of that was compilation."""
+    if not _told["progress"]:
+        yield
+        return
     with clock() as running:
         if console.is_terminal and what != "NUTS":  # NUTS shows NumPyro's own bar
             spinner = "line" if console.options.ascii_only else "dots"
@@ -82,6 +99,32 @@ def announce(what: str) -> Iterator[None]:
         say(f"{what}: {took:.1f} s{f', {compiling:.1f} s of it compiling' * (compiling >= 0.05)}")
     elif console.is_terminal:
         say(what)
+
+
+def conclude(
+    context: typer.Context, show: Callable[[], None], facts: Mapping[str, object], **paths: Path
+) -> None:
+    """Print what came out: a table and the paths, the paths alone for --quiet, or all as JSON.
+
+    Args:
+        show: prints the table.
+        facts: what --json prints besides the paths.
+        paths: of the results, by what they are.
+    """
+    if context.params["as_json"]:
+        from ntkbayes.files import to_json
+
+        print(to_json({**facts, "paths": paths}), end="")
+        return
+    if not context.params["quiet"]:
+        show()
+    for what, path in paths.items():
+        print(f"{what}: {path}")
+
+
+def records(frame) -> list[dict[str, object]]:  # type: ignore[no-untyped-def]
+    """The rows of a data frame, with its index among the columns."""
+    return frame.reset_index().to_dict("records")
 
 
 def print_comparison(comparison) -> None:  # type: ignore[no-untyped-def]
