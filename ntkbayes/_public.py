@@ -18,4 +18,4 @@ from ntkbayes.selection import (
     maximise_evidence,
     scan,
 )
-from ntkbayes.storage import load, save
+from ntkbayes.storage import load, load_law, save, save_law

@@ -242,6 +242,17 @@ def test_the_same_key_gives_the_same_draws_and_another_key_others(fitted):
         assert bool(jnp.all(first != other))
 
 
+def test_a_law_comes_back_from_its_file_with_the_same_draws(fitted, tmp_path):
+    *_, law = fitted
+    nb.save_law(law, tmp_path / "law")
+    again = nb.load_law(tmp_path / "law")
+    assert jax.tree.structure(again) == jax.tree.structure(law)
+    for one, other in zip(jax.tree.leaves(again), jax.tree.leaves(law), strict=True):
+        assert type(one) is type(other)
+        np.testing.assert_array_equal(one, other)
+    np.testing.assert_array_equal(again.sample(KEY, NEW), law.sample(KEY, NEW))
+
+
 def test_a_fit_is_deterministic(fitted):
     name, kind, law = fitted
     again = method(name, kind).fit(PRIOR, training_data(name, kind), key=KEY)
