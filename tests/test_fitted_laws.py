@@ -141,10 +141,10 @@ def test_a_file_cannot_name_what_is_not_ours(file, name):
         nb.load_law(rewritten(file, lambda d: d["law"]["object"].update({"class": name})))
 
 
-@pytest.mark.parametrize("law", [3, None, [], {"object": 3}, {"jax": {}}, {"teapot": 1}, {}])
-def test_a_description_of_no_law_is_refused(file, law):
+@pytest.mark.parametrize("described", [3, None, [], {"object": 3}, {"jax": {}}, {"teapot": 1}, {}])
+def test_a_description_of_no_law_is_refused(file, described):
     with pytest.raises(StorageError, match=r"cannot be read|holds a|holds no|it holds"):
-        nb.load_law(rewritten(file, lambda d: d.update(law=law)))
+        nb.load_law(rewritten(file, lambda d: d.update(law=described)))
 
 
 def test_narrow_parameters_stay_narrow(tmp_path):
