@@ -72,7 +72,8 @@ def test_own_csv_gives_verdicts_tables_and_figure_and_is_not_trained_again(lazy,
         assert re.search(f"^{regime}: {finding}", out, re.MULTILINE)
     assert "ridge 0.1, one-hot, width 16 …" in err
     assert {path.name for path in Path("runs/my-lazy").iterdir()} == {
-        *(".ntkbayes.lock", "lazy.csv", "lazy.json", "lazy.png", "lazy.svg", "runs", "study.json")
+        *(".ntkbayes.lock", "lazy.csv", "lazy.json", "lazy.png", "lazy.svg", "runs", "study.json"),
+        "options.toml",
     }
     settings = json.loads(Path("runs/my-lazy/lazy.json").read_text())["settings"]
     assert settings["command"].startswith("ntkbayes lazy --data my.csv")
@@ -81,6 +82,12 @@ def test_own_csv_gives_verdicts_tables_and_figure_and_is_not_trained_again(lazy,
     monkeypatch.setattr(study_module.plots, "write", lambda *_: None)
     code, again, _ = lazy(*words)
     assert (code, again) == (0, out)
+    code, text, _ = lazy(*words, "--json")
+    found = json.loads(text)
+    assert code == 0
+    assert found["paths"] == {"figure": "runs/my-lazy/lazy.png"}
+    assert [row["verdict"] for row in found["table"]] == ["lazy", "lazy", "undecided", "lazy"]
+    assert all(verdict in out for verdict in found["verdicts"])
     code, _, err = lazy(*words, "--ridge", "0.3")
     assert code == 1
     assert "runs/my-lazy holds a study with other settings (differing in: regimes)" in err

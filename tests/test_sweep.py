@@ -1,6 +1,7 @@
 """Sweeps give what their studies give alone, lose nothing with a worker, and do nothing twice."""
 
 import dataclasses
+import json
 import os
 import re
 import signal
@@ -527,6 +528,13 @@ def test_command_writes_a_table_of_all_studies(ntkbayes):
     (path,) = Path("runs/sweep/studies").glob("my-ridge-0-1-seed-0-*/report.html")
     report = path.read_text(encoding="utf-8")
     assert "ntkbayes sweep --data my.csv" in report
+
+    given = ("--config", "runs/sweep/options.toml", "--json", "--quiet")
+    code, out, err = ntkbayes(*given)  # all is finished already
+    found = json.loads(out)
+    assert (code, err) == (0, "")
+    assert [row["study"] for row in found["table"]] == list(table["study"])
+    assert (found["failures"], found["paths"]) == ([], {"table": "runs/sweep/sweep.csv"})
 
 
 def test_command_reports_failures_and_exits_1(ntkbayes):
