@@ -22,7 +22,8 @@ def random_key(key: Any) -> PRNGKeyArray:
     elif _is_raw(key):
         typed = jax.random.wrap_key_data(key)
     else:
-        seed = key if isinstance(key, int) and not isinstance(key, bool) and key >= 0 else 0
+        is_seed = isinstance(key, int | np.integer) and not isinstance(key, bool) and key >= 0
+        seed = int(key) if is_seed else 0
         raise ArgumentError(
             f"key must be a JAX key; got {in_words(key)}: give key=jax.random.key({seed})"
         )

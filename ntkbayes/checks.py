@@ -36,6 +36,7 @@ from ntkbayes.laws.problem import Inputs
 from ntkbayes.likelihood import Likelihood
 from ntkbayes.linalg import Logits
 from ntkbayes.predictions import Predictions
+from ntkbayes.predictions.predictions import require_predictions
 from ntkbayes.priors.prior import NTKPrior
 from ntkbayes.ranges import Range
 
@@ -84,6 +85,7 @@ def predictive_check(predictions: Predictions, statistic: Statistic) -> Predicti
         ConfigurationError: the targets are not one-hot, the statistic is not finite, or there is only
             one draw.
     """
+    require_predictions("predictive_check(predictions, statistic)", predictions)
     if len(predictions.label_draws) < 2:
         raise ConfigurationError(
             f"{predictions.name!r} has one draw of the labels, too few to rank against; for a point law "

@@ -19,10 +19,14 @@ class UnknownNameError(NTKBayesError, ValueError):
     """A data set, law, activation, likelihood or score that does not exist."""
 
     def __init__(self, kind: str, name: object, known: Iterable[str]):
-        names = list(map(str, known))
+        self._parts = (kind, name, tuple(known))
+        names = list(map(str, self._parts[2]))
         shown = ", ".join(names[:_SHOWN])
         shown += f", … ({len(names)} in all)" if len(names) > _SHOWN else ""
         super().__init__(f"unknown {kind} {name!r}; known are: {shown}{did_you_mean(name, names)}")
+
+    def __reduce__(self) -> tuple:
+        return type(self), self._parts
 
 
 _SHOWN = 30  # names in a message

@@ -4,10 +4,13 @@ Outside of pytest, whose run-time type checks would come first.
 """
 
 import json
+import pickle
 import subprocess
 import sys
 
 import pytest
+
+from ntkbayes.errors import UnknownNameError
 
 SLIPS = {
     "laws without names": ("nb.compare([law], test, key=key)", "{'MAP': law}"),
@@ -85,6 +88,26 @@ SLIPS = {
     "a tuple in a study": ("nb.Study(data=(X, y), prior=prior)", "nb.Dataset(X, y)"),
     "a file by load": ("nb.datasets.load('my.csv')", "read_table"),
     "a file by Dataset": ("nb.Dataset('my.csv', 'species')", "read_table"),
+    "a data set as features": ("nb.Dataset(train, y)", "it is data already"),
+    "a seed of NumPy's": ("train.split(np.int64(5))", "jax.random.key(5)"),
+    "memory of a tuple": ("nb.MAP().memory(prior, (X, y))", "nb.Dataset(X, y)"),
+    "priors without labels": ("nb.scan([prior], train)", "give each prior a label"),
+    "a scan of networks": ("nb.scan({1: nb.networks.mlp()}, train)", "nb.NTKPrior(network"),
+    "a tuple to NumPyro's model": ("nb.numpyro_model(prior, (X, y))", "nb.Dataset(X, y)"),
+    "a tuple to a certificate": (
+        "nb.lazy.certify(nb.networks.mlp(width=4), (X, y), ridge=1.0, key=key)",
+        "nb.Dataset(X, y)",
+    ),
+    "a law to a predictive check": (
+        "nb.checks.predictive_check(law, nb.checks.class_frequencies(2))",
+        "nb.predict(law, data, key=key)",
+    ),
+    "a DataTree of a comparison": (
+        "nb.to_datatree(nb.compare({'MAP': law}, test, key=key))",
+        "comparison.predictions[name]",
+    ),
+    "a surface of a method": ("nb.predictions.surface(nb.MAP(), train, key=key)", "fit it first"),
+    "pixels of a tuple": ("nb.datasets.corrupt((X, y), 'blur', 1, key)", "must be a Dataset"),
     "capitals in an activation": ("nb.networks.mlp(activation='ReLU')", "did you mean 'relu'?"),
     "a hyphen in a data set": (
         "nb.datasets.load('breast-cancer')",
@@ -139,3 +162,8 @@ def test_a_slip_is_told_with_its_remedy(told, name):
     assert module == "ntkbayes.errors" or kind == "AttributeError"
     assert SLIPS[name][1] in message
     assert len(message) < 400
+
+
+def test_an_unknown_name_passes_through_processes_as_it_is():
+    error = UnknownNameError("law", "laplce", ("laplace", "map"))
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)

@@ -40,12 +40,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ntkbayes.arguments import require
 from ntkbayes.errors import ConfigurationError, NewerFormatError, NTKBayesError, StorageError
 from ntkbayes.files import to_json
-from ntkbayes.laws import Kind, Law, Sampling
+from ntkbayes.laws import Kind, Sampling
 from ntkbayes.likelihood import Bernoulli, Categorical, ClassLikelihood, Ordinal
 from ntkbayes.predictions import Predictions
+from ntkbayes.predictions.predictions import require_predictions
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -95,13 +95,7 @@ def to_datatree(predictions: Predictions) -> "xr.DataTree":
     """
     import xarray as xr
 
-    require(
-        "to_datatree(predictions)",
-        "predictions",
-        predictions,
-        Predictions,
-        lambda given: "give nb.predict(law, data, key=key)" if isinstance(given, Law) else "",
-    )
+    require_predictions("to_datatree(predictions)", predictions)
     p = predictions
     chains = p.num_chains
     if len(p.label_draws) % chains:

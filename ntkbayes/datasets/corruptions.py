@@ -12,7 +12,8 @@ from jaxtyping import Float, PRNGKeyArray
 
 from ntkbayes.arguments import random_key
 from ntkbayes.datasets.dataset import Dataset
-from ntkbayes.errors import ConfigurationError, DataError, UnknownNameError
+from ntkbayes.display import in_words
+from ntkbayes.errors import ArgumentError, ConfigurationError, DataError, UnknownNameError
 
 SIDE = 8
 BRIGHTEST = 16.0
@@ -38,6 +39,10 @@ def corrupt(data: Dataset, name: str, severity: int, key: PRNGKeyArray) -> Datas
         ConfigurationError: the severity is not 1 to 5.
         DataError: not 64 features, or pixels outside [0, 16].
     """
+    if not isinstance(data, Dataset):
+        raise ArgumentError(
+            f"in corrupt(data, name, severity, key), data must be a Dataset; got {in_words(data)}"
+        )
     if name not in _CORRUPTIONS:
         raise UnknownNameError("corruption", name, CORRUPTIONS)
     if not isinstance(severity, int | np.integer) or severity not in range(1, NUM_SEVERITIES + 1):

@@ -31,6 +31,10 @@ def features(
             f"features must be numbers, got {str(features)!r}; read a file by "
             "nb.datasets.read_table(path, target=...)"
         )
+    if hasattr(features, "targets") and hasattr(features, "feature_names"):
+        raise DataError(
+            "features must be numbers, got a Dataset: it is data already, use it as it is"
+        )
     array = plain_array("features", features)
     if array.ndim != 2:
         raise DataError(

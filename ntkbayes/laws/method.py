@@ -15,17 +15,15 @@ from jaxtyping import PRNGKeyArray
 
 from ntkbayes.arguments import random_key, require
 from ntkbayes.datasets import Dataset
-from ntkbayes.datasets.given import require_dataset
 from ntkbayes.display import Configured
 from ntkbayes.errors import ArgumentError, ConfigurationError, UnknownNameError
 from ntkbayes.laws.kind import Kind
 from ntkbayes.laws.law import Law
-from ntkbayes.laws.problem import Problem
+from ntkbayes.laws.problem import Problem, require_problem
 from ntkbayes.likelihood import Likelihood, default_likelihood
-from ntkbayes.likelihood.base import require_likelihood
 from ntkbayes.linalg import num_shares
 from ntkbayes.memory import NUMBER, Memory
-from ntkbayes.priors.prior import NTKPrior, require_prior
+from ntkbayes.priors.prior import NTKPrior
 from ntkbayes.training.matrices import training_matrices
 
 
@@ -97,10 +95,7 @@ class Method[LawT: Law](Configured, eqx.Module):
 
     def problem(self, prior: NTKPrior, data: Dataset, likelihood: Likelihood | None) -> Problem:
         """What `solve` is given, if there is memory for it. Arguments and errors are those of `fit`."""
-        require_prior(_CALL, "prior", prior)
-        require_dataset(_CALL, "data", data)
-        if likelihood is not None:
-            require_likelihood(_CALL, "likelihood", likelihood)
+        require_problem("fit(prior, data)", prior, data, likelihood)
         if self.interpolates(prior):
             data = data.merged()
         self.memory(prior, data, likelihood=likelihood).require()
@@ -113,6 +108,7 @@ class Method[LawT: Law](Configured, eqx.Module):
 
         Operators, and what real networks need to train, are not counted.
         """
+        require_problem("memory(prior, data)", prior, data, likelihood)
         likelihood = default_likelihood(data) if likelihood is None else likelihood
         num_points, num_outputs = likelihood.encode(data).shape
         who = f"{self.name}, {num_points} points, {num_outputs} outputs"
@@ -197,9 +193,6 @@ class Method[LawT: Law](Configured, eqx.Module):
                 f"{type(self).__name__} draws at random: give key=jax.random.key(0)"
             )
         return key
-
-
-_CALL = "fit(prior, data)"
 
 
 def wrapped(method: Any) -> Method:

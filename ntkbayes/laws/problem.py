@@ -11,19 +11,29 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from ntkbayes.datasets import Columns, Dataset, read_inputs
+from ntkbayes.datasets.given import require_dataset
 from ntkbayes.display import Sheet, Summarised, brief, count, few, number
 from ntkbayes.errors import ConfigurationError
 from ntkbayes.kernels import KernelPair
 from ntkbayes.likelihood import ClassLikelihood, Likelihood, default_likelihood
+from ntkbayes.likelihood.base import require_likelihood
 from ntkbayes.linalg import Gram, Logits, Portable, require_shares
 from ntkbayes.priors import paths
 from ntkbayes.priors.paths import Process
-from ntkbayes.priors.prior import NTKPrior
+from ntkbayes.priors.prior import NTKPrior, require_prior
 from ntkbayes.training.objective import Objective
 
 Inputs = Any
 """Inputs to predict at: a `Dataset`, a data frame with the training data's columns, or an array (m, d)
 on the scale of the training features."""
+
+
+def require_problem(call: str, prior: Any, data: Any, likelihood: Any) -> None:
+    """Raises ArgumentError unless these are a prior, a data set, and a likelihood or None."""
+    require_prior(call, "prior", prior)
+    require_dataset(call, "data", data)
+    if likelihood is not None:
+        require_likelihood(call, "likelihood", likelihood)
 
 
 class Problem(Summarised, Portable, eqx.Module):

@@ -9,6 +9,7 @@ from jaxtyping import PRNGKeyArray
 from ntkbayes import ranges
 from ntkbayes.arguments import random_key
 from ntkbayes.datasets import Dataset
+from ntkbayes.datasets.given import require_dataset
 from ntkbayes.display import Configured
 from ntkbayes.lazy.measure import (
     Points,
@@ -142,6 +143,7 @@ def certify(
     tolerance = ranges.real("tolerance", tolerance, Range.UNIT_WITHOUT_0)
     max_points = ranges.whole("max_points", max_points, at_least=2)
     regime, steps = Regime(ridge, smoothing), recorded_steps(num_steps)
+    require_dataset("certify(network, data, ridge=ridge, key=key)", "data", data)
     subset_key, split_key, probe_key, init_key = jax.random.split(random_key(key), 4)
     if max_points < data.num_points:
         data = data.subset(subset_key, max_points)

@@ -7,9 +7,11 @@ import numpy as np
 from jaxtyping import Float, Int, PRNGKeyArray
 
 from ntkbayes.datasets import Dataset
+from ntkbayes.datasets.given import require_dataset
 from ntkbayes.display import Configured
 from ntkbayes.errors import ConfigurationError
 from ntkbayes.laws import Law
+from ntkbayes.laws.law import require_law
 from ntkbayes.likelihood import ClassLikelihood
 from ntkbayes.predictions.predict import predict_probabilities
 from ntkbayes.scores import calibration
@@ -42,6 +44,8 @@ def surface(
     Raises:
         ConfigurationError: the data do not have two features, or the likelihood has no classes.
     """
+    require_law("surface(law, train, key=key)", "law", law)
+    require_dataset("surface(law, train, key=key)", "train", train)
     if train.num_features != 2 or not isinstance(law.problem.likelihood, ClassLikelihood):
         raise ConfigurationError(
             f"a surface needs two features and classes; the data have {train.num_features} features"

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -11,11 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from ntkbayes.arguments import random_key
+from ntkbayes.arguments import random_key, require
 from ntkbayes.datasets import Dataset
 from ntkbayes.display import Sheet, Summarised, count, few
 from ntkbayes.laws.kind import BASELINE, Kind
-from ntkbayes.laws.law import facts_of
+from ntkbayes.laws.law import Law, facts_of
 from ntkbayes.laws.wrappers.held_out import expected_log, log_densities, log_mean
 from ntkbayes.likelihood import Bernoulli, Categorical, ClassLikelihood
 from ntkbayes.linalg import require_float64
@@ -154,6 +155,19 @@ class Predictions(Summarised):
 class_probabilities = eqx.filter_jit(lambda likelihood, logits: likelihood.probabilities(logits))
 _projected = eqx.filter_jit(lambda likelihood, logits: likelihood.project(logits))
 _log_probabilities = eqx.filter_jit(lambda likelihood, f: likelihood.log_probabilities(f))
+
+
+def require_predictions(call: str, value: Any) -> None:
+    """Raises ArgumentError unless the value is `Predictions`; see `arguments.require`."""
+
+    def remedy(given: Any) -> str:
+        if isinstance(given, Law):
+            return "give nb.predict(law, data, key=key)"
+        return (
+            "give one law's, comparison.predictions[name]" if hasattr(given, "predictions") else ""
+        )
+
+    require(call, "predictions", value, Predictions, remedy)
 
 
 def predictions_from_probabilities(

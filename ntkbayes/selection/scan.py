@@ -5,7 +5,9 @@ import warnings
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 
+from ntkbayes.arguments import require
 from ntkbayes.datasets import Dataset
+from ntkbayes.datasets.given import require_dataset
 from ntkbayes.display import Configured
 from ntkbayes.errors import (
     ConfigurationError,
@@ -14,7 +16,7 @@ from ntkbayes.errors import (
     GridEdgeWarning,
     NTKBayesError,
 )
-from ntkbayes.priors.prior import NTKPrior
+from ntkbayes.priors.prior import NTKPrior, require_prior
 from ntkbayes.selection.evidence import log_evidence
 
 
@@ -57,6 +59,13 @@ def scan(
         ConfigurationError: there are no priors.
         NTKBayesError: no prior can be scored; the error of the first.
     """
+    call = "scan({label: prior}, data)"
+    require(
+        call, "priors", priors, Mapping, lambda given: "give each prior a label, such as its ridge"
+    )
+    for label, prior in priors.items():
+        require_prior(call, f"priors[{label!r}]", prior)
+    require_dataset(call, "data", data)
     if not priors:
         raise ConfigurationError("scan() needs at least one prior")
     scores: dict[Hashable, float] = {}

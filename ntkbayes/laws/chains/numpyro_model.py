@@ -17,7 +17,7 @@ from ntkbayes.laws.chains.hierarchical import (
     judged_draws,
 )
 from ntkbayes.laws.chains.mixing import MixingInfo
-from ntkbayes.laws.problem import Problem
+from ntkbayes.laws.problem import Problem, require_problem
 from ntkbayes.likelihood import Likelihood, default_likelihood
 from ntkbayes.linalg import Logits, require_float64
 from ntkbayes.priors.hyperparameters import value_of, with_values
@@ -126,6 +126,7 @@ def numpyro_model(
         UnknownNameError: there is no such hyper-parameter.
     """
     require_float64()
+    require_problem("numpyro_model(prior, data)", prior, data, likelihood)
     prior.require_ridge("the posterior")
     hyperpriors = dict(hyperpriors or {})
     require_support(prior, hyperpriors)
