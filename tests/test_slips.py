@@ -74,7 +74,7 @@ SLIPS = {
     ),
     "probabilities without a key": ("laplace.predict_proba(X)", "key=jax.random.key(0)"),
     "a DataTree of a law": ("nb.to_datatree(law)", "nb.predict(law, data, key=key)"),
-    "a law to save as a comparison": ("nb.save(law, 'runs/a')", "save(comparison, folder)"),
+    "a law to save as a comparison": ("nb.save(law, 'runs/a')", "nb.save_law(law, path)"),
     "cross-validation by a class": (
         "nb.cross_validated_nll(nb.MAP, prior, train, key=key)",
         "MAP(…)",

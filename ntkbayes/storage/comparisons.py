@@ -26,6 +26,7 @@ from ntkbayes.bridges.arviz import written_by_later
 from ntkbayes.comparison import Comparison
 from ntkbayes.errors import NewerFormatError, StorageError
 from ntkbayes.files import encoded, read_json, replace_all, to_json
+from ntkbayes.laws import Law
 from ntkbayes.linalg import require_float64
 from ntkbayes.storage.laws import LawFolder, LawRecord, law_path, read_law, to_bytes
 
@@ -51,7 +52,7 @@ def save(comparison: Comparison, folder: str | os.PathLike) -> Path:
         "comparison",
         comparison,
         Comparison,
-        lambda given: "",
+        lambda given: "give nb.save_law(law, path)" if isinstance(given, Law) else "",
     )
     with LawFolder(folder) as into:
         laws = (
