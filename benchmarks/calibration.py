@@ -1,9 +1,10 @@
-"""How the laws are calibrated: wine, iris, breast_cancer and digits, five splits each.
+"""How the laws are calibrated: wine, iris, breast_cancer, digits and noisy data sets, five splits each.
 
-    python benchmarks/calibration.py [--data wine iris] [--splits 5] [--out FILE.csv]
+    python benchmarks/calibration.py [--data wine iris] [--ridge evidence | cv | NUMBER] [--splits 5]
 
-Prints accuracy, NLL, Brier and ECE of every law and both baselines, mean and standard error over
-splits; which laws are over- or under-confident; and each law's distance from the posterior (NUTS).
+Prints accuracy, NLL, Brier and ECE of every law and the baselines, mean and standard error over
+splits; which laws are over- or under-confident, and which lose to the base rate; and each law's distance
+from the posterior (NUTS).
 """
 
 import argparse
@@ -17,41 +18,49 @@ jax.config.update("jax_enable_x64", True)
 
 import numpy as np
 import pandas as pd
+from noisy import NOISY
 
 import ntkbayes as nb
 from ntkbayes.app.baselines import baselines
+from ntkbayes.app.ridges import ridge_of
 from ntkbayes.comparison import key_of
 from ntkbayes.errors import DataWarning
+from ntkbayes.selection import GivenRidge
 
-DATA = ("wine", "iris", "breast_cancer", "digits")
-RIDGE = 0.1
+DATA = ("wine", "iris", "breast_cancer", "digits", *NOISY)
 COLUMNS = ("accuracy", "nll", "brier", "ece", "gap", "tv", "variance_ratio", "energy", "seconds")
 
 
 def split(name: str, seed: int) -> tuple[nb.Dataset, nb.Dataset]:
     """Train and test: a quarter held out, but 500 and 1000 points of digits."""
     key = jax.random.key(seed)
-    data = nb.datasets.load(name)
+    data = NOISY[name](seed) if name in NOISY else nb.datasets.load(name)
     if name == "digits":
         data = data.subset(jax.random.fold_in(key, 1), 1500)
         return data.split(key, test_share=1000 / 1500)
     return data.split(key, test_share=0.25)
 
 
-def run(name: str, seed: int, with_nuts: bool) -> pd.DataFrame:
+def run(name: str, seed: int, with_nuts: bool, ridge: str) -> pd.DataFrame:
     train, test = split(name, seed)
-    prior = nb.NTKPrior(nb.networks.mlp(depth=2, weight_std=1.5, bias_std=0.1), ridge=RIDGE)
+    key = jax.random.key(1000 + seed)
+    network, asked = nb.networks.mlp(depth=2, weight_std=1.5, bias_std=0.1), ridge_of(ridge)
+    given = asked if isinstance(asked, float) else 1.0
+    rule = GivenRidge() if isinstance(asked, float) else asked
+    choice = rule.choose(nb.NTKPrior(network, ridge=given), train, key=key_of(key, "ridge"))
+    prior = nb.NTKPrior(network, ridge=choice.ridge)
+    print(f"  {name} {seed}: {choice}")
     samples = 150 if name == "digits" else 1000
     methods = {
         "MAP": nb.MAP(),
         "random init": nb.RandomInit(num_inits=1000),
         "first order": nb.FirstOrder(),
         "Laplace": nb.Laplace(),
+        "variational": nb.Variational(),
         "NUTS": nb.NUTS(num_samples=samples, num_warmup=max(120, samples // 2), num_chains=4),
     }
     if not with_nuts:
         del methods["NUTS"]
-    key = jax.random.key(1000 + seed)
     predictions = {}
     for law_name, method in methods.items():
         begin = time.perf_counter()
@@ -75,12 +84,13 @@ def run(name: str, seed: int, with_nuts: bool) -> pd.DataFrame:
     ]  # mean confidence less accuracy: > 0 is over-confident
     if not with_nuts:  # distances are to the posterior, or unknown
         table[["tv", "variance_ratio", "energy"]] = np.nan
-    return table.assign(data=name, seed=seed)
+    return table.assign(data=name, seed=seed, ridge=choice.ridge)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", nargs="+", choices=DATA, default=DATA)
+    parser.add_argument("--ridge", default="evidence", help="evidence, cv or a number")
     parser.add_argument("--splits", type=int, default=5)
     parser.add_argument("--out", type=Path, help="also write every row of every split to this CSV")
     parser.add_argument(
@@ -92,7 +102,7 @@ def main() -> None:
     tables = []
     for name in arguments.data:
         for seed in range(arguments.splits):
-            tables.append(run(name, seed, seed < arguments.nuts_splits))
+            tables.append(run(name, seed, seed < arguments.nuts_splits, arguments.ridge))
             everything = pd.concat(tables)
             if arguments.out:
                 everything.to_csv(arguments.out, index=False)
@@ -106,7 +116,8 @@ def show(everything: pd.DataFrame) -> None:
         subset = everything[everything["data"] == name]
         rows, splits = subset.groupby("law")[list(COLUMNS)], subset["seed"].nunique()
         mean, error = rows.mean().loc[order], rows.sem().loc[order]
-        print(f"\n{name}: mean ± standard error over {splits} splits, ridge {RIDGE}")
+        ridges = ", ".join(f"{ridge:g}" for ridge in dict.fromkeys(subset["ridge"]))
+        print(f"\n{name}: mean ± standard error over {splits} splits, ridge {ridges}")
         text = mean.map("{:.3f}".format) + " ±" + error.map("{:.3f}".format)
         print(text.to_string())
         for law in order:
@@ -115,6 +126,14 @@ def show(everything: pd.DataFrame) -> None:
             if not abs(gap) <= 2 * spread:  # a single split has no spread
                 word = "over-confident" if gap > 0 else "under-confident"
             print(f"  {law}: {word} (confidence − accuracy = {gap:+.3f} ± {spread:.3f})")
+        nll = subset.pivot(index="seed", columns="law", values="nll")
+        for law in order:
+            excess = (nll[law] - nll["base rate"]).dropna()
+            if excess.mean() > 2 * excess.sem():
+                print(
+                    f"  {law} loses to the base rate: NLL higher by {excess.mean():.3f} ± "
+                    f"{excess.sem():.3f}"
+                )
 
 
 if __name__ == "__main__":

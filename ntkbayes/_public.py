@@ -12,6 +12,9 @@ from ntkbayes.predictions import Predictions, predict
 from ntkbayes.priors.prior import NTKPrior, linearise
 from ntkbayes.scores import calibration, conformal, detection, distances, selective
 from ntkbayes.selection import (
+    GivenRidge,
+    RidgeByCrossValidation,
+    RidgeByEvidence,
     cross_validated_nll,
     leave_one_out,
     log_evidence,

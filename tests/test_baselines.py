@@ -1,4 +1,4 @@
-"""The baselines are scikit-learn's own."""
+"""The baselines are the base rate, and scikit-learn's own."""
 
 import jax
 import numpy as np
@@ -9,8 +9,9 @@ from sklearn.gaussian_process.kernels import RBF, ConstantKernel
 from sklearn.linear_model import LogisticRegression
 
 import ntkbayes as nb
-from ntkbayes.app.baselines import BASELINES, baselines
-from ntkbayes.laws.kind import BASELINE
+from ntkbayes.app.baselines import BASELINES, base_rate, baselines
+from ntkbayes.errors import ConfigurationError
+from ntkbayes.laws.kind import BASE_RATE, BASELINE
 
 KEY = jax.random.key(0)
 
@@ -31,7 +32,29 @@ def without(data, label):
     return nb.Dataset(data.features[kept], data.labels[kept], class_names=data.class_names)
 
 
-every_baseline = pytest.mark.parametrize("name", BASELINES)
+every_baseline = pytest.mark.parametrize("name", [n for n in BASELINES if n != "base rate"])
+
+
+def test_the_base_rate_is_the_class_frequencies_of_training_at_every_point():
+    train = nb.Dataset(np.arange(8.0)[:, None], [0, 2, 2, 1, 2, 0, 2, 2], class_names=range(4))
+    test = nb.Dataset([[0.5], [70.0]], [2, 1], class_names=range(4))
+    found = base_rate(train, test, key=KEY)
+    np.testing.assert_array_equal(found.probabilities, [[0.25, 0.125, 0.625, 0.0]] * 2)
+    np.testing.assert_allclose(found.pointwise_elpd, np.log([0.625, 0.125]), rtol=1e-15)
+    assert (found.name, found.kind, found.logits) == ("base rate", BASE_RATE, None)
+    assert found.kind != BASELINE
+    assert not np.any(found.label_draws == 3)
+
+
+def test_the_base_rate_of_soft_targets_is_their_mean():
+    train = nb.Dataset([[0.0], [1.0]], [[0.25, 0.75], [0.5, 0.5]])
+    found = base_rate(train, train, key=KEY)
+    np.testing.assert_array_equal(found.probabilities, [[0.375, 0.625]] * 2)
+
+
+def test_the_base_rate_of_other_classes_is_refused():
+    with pytest.raises(ConfigurationError, match="make both with the same class_names"):
+        base_rate(data_of(7, 24, 3), data_of(8, 12, 2), key=KEY)
 
 
 @every_baseline

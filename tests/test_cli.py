@@ -4,6 +4,7 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,10 +23,12 @@ from ntkbayes.app import cli
 from ntkbayes.app.cli import main, terminal
 from ntkbayes.app.methods import METHODS
 from ntkbayes.laws import MAP
+from ntkbayes.selection import RidgeByEvidence, RidgeChoice
 
 COMMAND = Path(sys.executable).with_name("ntkbayes")
 STOPPED = "stopped; the same command resumes from what is already finished"
-QUICK = ("--depth", "1", "--laws", "map", "--no-baselines")
+SMALL = ("--depth", "1", "--laws", "map", "--no-baselines")
+QUICK = (*SMALL, "--ridge", "0.1")
 
 
 class Outcome:
@@ -80,7 +83,7 @@ def compare(ntkbayes, birds):
     def run(frame: pd.DataFrame, *words: object, target: str = "Species name") -> Outcome:
         frame.to_csv("birds.csv", index=False)
         options = ("--data", "birds.csv", "--target", target, "--out", "out")
-        return ntkbayes("compare", *options, *QUICK, *words)
+        return ntkbayes("compare", *options, *(SMALL if "--ridge" in words else QUICK), *words)
 
     return run
 
@@ -403,7 +406,14 @@ def test_fewer_points_than_classes_are_refused(compare, birds):
         (("--data", "iris", "--activation", "rleu"), r"unknown activation 'rleu'; known are: relu"),
         (("--data", "iris", "--ridge", "-1"), r"ridge must be at least 0 and finite; got -1\.0"),
         (("--data", "iris", "--ridge", "nan"), r"ridge must be at least 0 and finite; got nan"),
-        (("--data", "iris", "--ridge", "0", *QUICK), r"ridge"),
+        (("--data", "iris", "--ridge", "0", *SMALL), r"ridge"),
+        (
+            ("--data", "iris", "--ridge", "foo"),
+            r"--ridge takes evidence, cv or a number of at least 0; got 'foo'",
+        ),
+        (("--data", "iris", "--ridge", ""), r"--ridge takes evidence, cv or a number .* got ''"),
+        (("--data", "iris", "--ridge", "1,2"), r"--ridge takes evidence, cv or a number"),
+        (("--data", "iris", "--ridge", "inf"), r"ridge must be at least 0 and finite; got inf"),
         (("--data", "iris", "--smoothing", "1.5"), r"must lie in \[0, 1\]; got 1\.5"),
         (("--data", "iris", "--test-share", "1"), r"test_share must lie in \(0, 1\); got 1\.0"),
         (("--data", "iris", "--train-size", "1000"), r"1 to 150, got 1000"),
@@ -501,7 +511,7 @@ def test_options_that_would_be_ignored_are_errors(ntkbayes):
 
 
 def test_folder_is_free_after_a_mistake(ntkbayes):
-    words = ("compare", "--data", "iris", "--train-size", "40", *QUICK, "--out", "out")
+    words = ("compare", "--data", "iris", "--train-size", "40", *SMALL, "--out", "out")
     assert "ridge" in ntkbayes(*words, "--ridge", "0").error
     assert ntkbayes(*words, "--ridge", "0.1").code == 0
 
@@ -520,6 +530,37 @@ def test_folder_of_another_study_is_named(compare, birds):
     error = compare(birds, "--ridge", 0.2).error
     assert "out holds a study with other settings (differing in: prior)" in error
     assert "choose another output folder" in error
+
+
+def without_seconds(table: object) -> str:
+    return pd.read_csv(table).drop(columns=["seconds", "compile_seconds"]).to_csv()
+
+
+def first_line_of_table(done: Outcome) -> str:
+    return done.out.splitlines()[0]
+
+
+def test_the_evidence_chooses_the_ridge_unless_it_is_given(compare, birds):
+    chosen = compare(birds, "--ridge", "evidence")
+    assert chosen.code == 0, chosen.err
+    told = storage.load("out").settings["ridge"]
+    ridge = f"{told['value']:g}"
+    line = f"Ridge {ridge}, which maximises the evidence of the training points."
+    assert first_line_of_table(chosen) == line
+    page = Path("out/report.html").read_text(encoding="utf-8")
+    assert page.index(f'<p class="lead">{line}') < page.index("<main>")
+    table = Path("out/comparison.csv").read_bytes()
+    shutil.rmtree("out")
+    assert first_line_of_table(compare(birds, "--ridge", ridge)) == f"Ridge {ridge}, as given."
+    assert without_seconds("out/comparison.csv") == without_seconds(io.BytesIO(table))
+
+
+def test_the_default_ridge_is_the_evidences(ntkbayes, monkeypatch):
+    monkeypatch.setattr(
+        RidgeByEvidence, "choose", lambda *_, **__: RidgeChoice(0.25, "by the evidence, it is said")
+    )
+    done = ntkbayes("compare", "--data", "iris", *SMALL, "--out", "out")
+    assert first_line_of_table(done) == "Ridge 0.25, by the evidence, it is said."
 
 
 def test_report_of_no_comparison_says_how_to_make_one(ntkbayes):

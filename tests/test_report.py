@@ -22,7 +22,7 @@ from ntkbayes.bridges.arviz import to_datatree
 from ntkbayes.comparison import Comparison
 from ntkbayes.errors import ConfigurationError
 from ntkbayes.laws import Info, Kind, Sampling
-from ntkbayes.laws.kind import BASELINE
+from ntkbayes.laws.kind import BASE_RATE, BASELINE
 from ntkbayes.predictions import Predictions, Surface
 
 NUM_POINTS, NUM_DRAWS = 40, 80
@@ -425,6 +425,38 @@ def test_leave_one_out_of_soft_targets_is_minus_the_cross_entropy(num_classes):
 
 def said(found: Comparison, topic: str) -> str:
     return " ".join(text for about, text in report.remarks(found) if about == topic)
+
+
+def base_rate(found: Predictions) -> Predictions:
+    frequencies = np.broadcast_to(found.targets.mean(axis=0), found.targets.shape)
+    base = predictions("baseline", "base rate", probabilities=frequencies)
+    return dataclasses.replace(base, kind=BASE_RATE)
+
+
+def test_laws_that_lose_to_the_base_rate_beyond_the_paired_interval_are_named():
+    good, bad = predictions("MAP"), predictions("Laplace", scale=-3.0, spread=0.1)
+    found = comparison(good, bad, base_rate(good))
+    text = said(found, "Base rate")
+    excess = found.score_differences("base rate")["Laplace"]["nll"]
+    assert excess.lower > 0
+    assert f"Laplace by {excess.value:.3f} ({excess.lower:.3f} to {excess.upper:.3f})" in text
+    assert "MAP" not in text
+
+
+def test_no_law_that_might_be_level_with_the_base_rate_is_said_to_lose():
+    good = predictions("MAP")
+    level = predictions("Laplace", scale=0.0, spread=0.01)
+    assert said(comparison(good, level, base_rate(good)), "Base rate") == ""
+    assert said(comparison(good, predictions("baseline")), "Base rate") == ""
+
+
+def test_the_first_line_is_the_ridge_and_how_it_was_chosen():
+    record = {"value": 8.75, "rule": "evidence", "reason": "which <maximises> it", "scores": {}}
+    told = report.page(comparison(predictions("MAP"), settings={"ridge": record}), "run")
+    assert '<p class="lead">Ridge 8.75, which &lt;maximises&gt; it. 40 held-out points' in told
+    for settings in ({}, {"ridge": 0.5}, {"ridge": {"value": 1.0}}):
+        page = report.page(comparison(predictions("MAP"), settings=settings), "run")
+        assert '<p class="lead">40 held-out points' in page
 
 
 @pytest.mark.parametrize(

@@ -132,6 +132,10 @@ def test_grid_without_values_is_the_study_itself():
     [
         ({"data": (points(), "iris")}, "data set 'iris' is given 2 times"),
         ({"ridges": (1, 0.5, 1.0)}, r"ridge 1\.0 is given 2 times; give each once"),
+        (
+            {"ridges": (nb.RidgeByEvidence(), nb.RidgeByEvidence(within=(0.1, 1)))},
+            "ridge 'evidence' is given 2 times",
+        ),
         ({"seeds": (3, 3, 3)}, "seed 3 is given 3 times"),
         ({"ridges": (-1.0,)}, r"ridge must be at least 0 and finite; got -1\.0"),
         ({"seeds": (-1,)}, "seed must be at least 0 .* got -1"),
@@ -160,7 +164,8 @@ def test_results_are_those_of_the_studies_alone(finished, alone):
     table = pd.read_csv(finished / "sweep.csv")
     assert_same_results(table, alone)
     assert list(table["ridge"]) == [0.1, 1.0]
-    assert list(table.columns[:5]) == ["study", "data", "ridge", "seed", "law"]
+    assert list(table.columns[:6]) == ["study", "data", "ridge", "ridge_rule", "seed", "law"]
+    assert set(table["ridge_rule"]) == {"given"}
     assert set(table["data"]) == {"iris"}
     assert set(table["law"]) == {"MAP"}
     for score in standard_scores():
@@ -198,6 +203,17 @@ def test_workers_draw_as_the_process_that_asks(client, tmp_path, alone):
     here.insert(0, "study", "rbg")
     assert_same_results(found, here)
     assert here["nll"][0] != alone["nll"][0]
+
+
+def test_a_study_chooses_its_ridge_by_its_own_rule_and_the_table_tells_both(client, tmp_path):
+    studies = grid(STUDY, ridges=(nb.RidgeByEvidence(), 0.1))
+    assert list(studies) == ["iris, ridge evidence, seed 0", FIRST]
+    table = Sweep(studies).run(tmp_path, client=client).table
+    assert list(table["ridge_rule"]) == ["evidence", "given"]
+    folder = study_folder(tmp_path, "iris, ridge evidence, seed 0")
+    chosen = json.loads((folder / "ridge.json").read_text(encoding="utf-8"))
+    assert list(table["ridge"]) == [chosen["value"], 0.1]
+    assert table["nll"][0] != table["nll"][1]
 
 
 @pytest.mark.filterwarnings("always::ntkbayes.errors.DataWarning")
@@ -535,6 +551,21 @@ def test_command_writes_a_table_of_all_studies(ntkbayes):
     assert (code, err) == (0, "")
     assert [row["study"] for row in found["table"]] == list(table["study"])
     assert (found["failures"], found["paths"]) == ([], {"table": "runs/sweep/sweep.csv"})
+
+
+def test_command_takes_rules_beside_numbers(ntkbayes):
+    code, out, err = ntkbayes("--ridge", "evidence", "--ridge", 0.1)
+    assert code == 0, err
+    table = pd.read_csv("runs/sweep/sweep.csv")
+    assert list(table["study"]) == ["my, ridge evidence, seed 0", "my, ridge 0.1, seed 0"]
+    assert re.search(r"my\s*│\s*evidence\s*│\s*MAP", out)
+    assert re.search(r"my\s*│\s*0\.1\s*│\s*MAP", out)
+
+
+def test_command_refuses_words_that_are_no_rule(ntkbayes):
+    code, _, err = ntkbayes("--ridge", "evidense")
+    assert code == 1
+    assert "--ridge takes evidence, cv or a number of at least 0; got 'evidense'" in err
 
 
 def test_command_reports_failures_and_exits_1(ntkbayes):

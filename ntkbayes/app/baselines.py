@@ -1,4 +1,4 @@
-"""The baselines of every table, out of scikit-learn."""
+"""The baselines of every table: the base rate, and two models of scikit-learn."""
 
 import time
 import warnings
@@ -10,7 +10,15 @@ from jaxtyping import PRNGKeyArray
 
 from ntkbayes.datasets import Dataset
 from ntkbayes.errors import ConfigurationError
+from ntkbayes.laws.kind import BASE_RATE
 from ntkbayes.predictions import Predictions, predictions_from_probabilities
+
+
+def base_rate(train: Dataset, test: Dataset, *, key: PRNGKeyArray) -> Predictions:
+    """The class frequencies of the training points at every test point; of soft targets, their mean."""
+    _require_same_classes(train, test)
+    frequencies = np.broadcast_to(train.targets.mean(axis=0), test.targets.shape)
+    return predictions_from_probabilities("base rate", frequencies, test, key=key, kind=BASE_RATE)
 
 
 def logistic_regression(train: Dataset, test: Dataset, *, key: PRNGKeyArray) -> Predictions:
@@ -35,6 +43,7 @@ def gaussian_process_classifier(train: Dataset, test: Dataset, *, key: PRNGKeyAr
 
 
 BASELINES: dict[str, Callable[..., Predictions]] = {
+    "base rate": base_rate,
     "logistic regression": logistic_regression,
     "sklearn GPC": gaussian_process_classifier,
 }
@@ -45,11 +54,7 @@ def _baseline(
 ) -> Predictions:
     from sklearn.exceptions import ConvergenceWarning
 
-    if test.class_names != train.class_names:
-        raise ConfigurationError(
-            f"the training data have the classes {train.class_names}, the test data "
-            f"{test.class_names}; make both with the same class_names"
-        )
+    _require_same_classes(train, test)
     begin = time.perf_counter()
     with warnings.catch_warnings():
         # Hyper-parameters at a bound of their range are scikit-learn's business, and harmless here.
@@ -62,8 +67,16 @@ def _baseline(
     return predictions_from_probabilities(name, probabilities, test, key=key, seconds=seconds)
 
 
+def _require_same_classes(train: Dataset, test: Dataset) -> None:
+    if test.class_names != train.class_names:
+        raise ConfigurationError(
+            f"the training data have the classes {train.class_names}, the test data "
+            f"{test.class_names}; make both with the same class_names"
+        )
+
+
 def baselines(train: Dataset, test: Dataset, *, key: PRNGKeyArray) -> dict[str, Predictions]:
-    """Both baselines, trained on the most probable label of each training point."""
+    """All baselines; scikit-learn's are trained on the most probable label of each training point."""
     keys = jax.random.split(key, len(BASELINES))
     return {
         name: fit(train, test, key=k)

@@ -12,7 +12,7 @@ import jax
 from jaxtyping import PRNGKeyArray
 
 from ntkbayes import datasets, ranges
-from ntkbayes.app import report
+from ntkbayes.app import report, ridges
 from ntkbayes.app.baselines import BASELINES
 from ntkbayes.app.clock import clock
 from ntkbayes.app.methods import default_methods
@@ -32,6 +32,7 @@ from ntkbayes.memory import Memory
 from ntkbayes.predictions import predict, surface
 from ntkbayes.priors.prior import NTKPrior, require_prior
 from ntkbayes.ranges import Range
+from ntkbayes.selection import GivenRidge, RidgeChoice, RidgeRule
 from ntkbayes.storage import (
     Announce,
     LawFolder,
@@ -56,11 +57,14 @@ class Study(Configured):
         test_share: part of the data held out.
         standardise: whether features are, each by its training points; not where they share a scale
             that means something, as pixels do.
-        baselines: whether scikit-learn's baselines take part.
+        baselines: whether the base rate and scikit-learn's baselines take part.
         seed: of everything random.
+        ridge: how it is chosen, from the training points alone; by default it is the prior's own.
+            Another rule, such as `RidgeByEvidence()`, does without that.
 
     Raises:
-        ConfigurationError: the seed is negative, or a method has the name of a baseline.
+        ConfigurationError: the seed is negative, a method has the name of a baseline, or the ridge is
+            no rule.
     """
 
     data: Dataset | str
@@ -72,6 +76,7 @@ class Study(Configured):
     standardise: bool = True
     baselines: bool = True
     seed: int = 0
+    ridge: RidgeRule = field(default_factory=GivenRidge)
 
     def __post_init__(self) -> None:
         require_prior(_CALL, "prior", self.prior)
@@ -87,6 +92,11 @@ class Study(Configured):
         if self.baselines and (both := [name for name in self.methods if name in BASELINES]):
             raise ConfigurationError(
                 f"{both[0]!r} is the name of a baseline; rename that law, or set baselines=False"
+            )
+        if not isinstance(self.ridge, RidgeRule):
+            raise ConfigurationError(
+                f"a study's ridge is a rule, such as RidgeByEvidence(), not {self.ridge!r}; a number "
+                "goes into its prior, NTKPrior(network, ridge=0.1)"
             )
 
     def run(
@@ -133,8 +143,14 @@ class Study(Configured):
             if self.methods:
                 with announce(f"memory needed at the peak: {self._require_memory(train)}"):
                     pass
+            fitted_to = train.smooth(self.smoothing) if self.smoothing else train
+            choice = self._choice(fitted_to, into, key_of(fit_key, "ridge of the prior"), announce)
+            prior = self.prior.with_ridge(choice.ridge)
+            settings |= {"ridge": ridges.told(self.ridge, choice), "prior": describe(prior)}
             records: dict[str, LawRecord] = {}
-            for name, obtain in self._jobs(train, test, fit_key, draw_key, progress):
+            for name, obtain in self._jobs(
+                prior, fitted_to, train, test, fit_key, draw_key, progress
+            ):
                 if into.has(name):
                     with announce(f"{name}, already fitted"):
                         records[name] = into.load(name)
@@ -171,6 +187,7 @@ class Study(Configured):
             "data digest": digest_of_data(data),
             "classes": [str(name) for name in data.class_names or ()],
             "prior": describe(self.prior),
+            "ridge": describe(self.ridge),
             "likelihood": describe(self.likelihood or default_likelihood(data)),
             "methods": {name: describe(method) for name, method in self.methods.items()},
             "smoothing": self.smoothing,
@@ -185,26 +202,39 @@ class Study(Configured):
         """What the greediest law needs. Raises InsufficientMemoryError if there is not as much."""
         needs = (
             method.memory(self.prior, train, likelihood=self.likelihood)
-            for method in self.methods.values()
+            for method in (*self.ridge.methods, *self.methods.values())
         )
         peak = max(needs, key=lambda memory: memory.total)
         peak.require()
         return peak
 
+    def _choice(
+        self, train: Dataset, into: LawFolder, key: PRNGKeyArray, announce: Announce
+    ) -> RidgeChoice:
+        """The ridge: that of the folder, if one was chosen there already."""
+        if not self.ridge.methods:
+            return self.ridge.choose(self.prior, train, key=key)
+        if (choice := ridges.recorded(into)) is not None:
+            return choice
+        with announce(f"ridge ({self.ridge.name})"):
+            choice = self.ridge.choose(self.prior, train, key=key, likelihood=self.likelihood)
+        ridges.record(into, self.ridge, choice)
+        return choice
+
     def _jobs(
         self,
+        prior: NTKPrior,
+        fitted_to: Dataset,
         train: Dataset,
         test: Dataset,
         fit_key: PRNGKeyArray,
         draw_key: PRNGKeyArray,
         progress: bool,
     ) -> Iterator[tuple[str, Callable[[], LawRecord]]]:
-        fitted_to = train.smooth(self.smoothing) if self.smoothing else train
-
         def law_job(name: str, method: Method) -> LawRecord:
             with clock() as fit:
                 key = key_of(fit_key, name)
-                law = method.fit(self.prior, fitted_to, key=key, likelihood=self.likelihood)
+                law = method.fit(prior, fitted_to, key=key, likelihood=self.likelihood)
                 took, compiling = fit.seconds, fit.compile_seconds
             return _evaluate(law, name, fitted_to, test, draw_key, took, compiling)
 

@@ -12,6 +12,7 @@ Without a client of yours it runs a process per core on this machine.
 
 import csv
 import functools
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
@@ -22,13 +23,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ntkbayes import datasets
 from ntkbayes.app.baselines import BASELINES
+from ntkbayes.app.ridges import recorded, with_ridge
 from ntkbayes.app.study import Study
 from ntkbayes.datasets import Dataset
 from ntkbayes.display import Configured
 from ntkbayes.errors import ConfigurationError, StorageError
 from ntkbayes.linalg import require_float64
-from ntkbayes.priors.prior import NTKPrior
-from ntkbayes.storage import RunFolder
+from ntkbayes.selection import GivenRidge, RidgeRule
+from ntkbayes.storage import LawFolder, RunFolder
 from ntkbayes.storage.run_folder import Settings
 
 if TYPE_CHECKING:
@@ -41,7 +43,7 @@ def grid(
     study: Study,
     *,
     data: Iterable[Dataset | str] = (),
-    ridges: Iterable[float] = (),
+    ridges: Iterable[float | RidgeRule] = (),
     seeds: Iterable[int] = (),
 ) -> dict[str, Study]:
     """The product of data sets × ridges × seeds, by names such as "wine, ridge 0.1, seed 0".
@@ -49,28 +51,30 @@ def grid(
     Args:
         study: everything else; and also the data, the ridge or the seed if none are given.
         data: data sets, or names of some in `datasets.NAMES`.
-        ridges: of the prior.
+        ridges: of the prior, or rules by which each study chooses its own.
         seeds: of the studies.
 
     Raises:
         ConfigurationError: a ridge or a seed is outside its range, or a value is given twice.
     """
-    data, ridges, seeds = tuple(data), tuple(map(float, ridges)), tuple(seeds)
+    data, seeds = tuple(data), tuple(seeds)
+    asked = [each if isinstance(each, RidgeRule) else float(each) for each in ridges]
+    called = [each.name if isinstance(each, RidgeRule) else each for each in asked]
     names = tuple(each if isinstance(each, str) else each.name for each in data)
-    for what, values in (("data set", names), ("ridge", ridges), ("seed", seeds)):
+    for what, values in (("data set", names), ("ridge", called), ("seed", seeds)):
         for value, count in Counter[object](values).items():
             if count > 1:
                 raise ConfigurationError(
                     f"the {what} {value!r} is given {count} times; give each once, by its own name"
                 )
-    kernel, mean = study.prior.kernel, study.prior.mean
     studies = [
-        replace(study, data=each, prior=prior, seed=seed)
+        replace(study, data=each, prior=prior, ridge=rule, seed=seed)
         for each in data or (study.data,)
-        for prior in [NTKPrior(kernel, ridge=r, mean=mean) for r in ridges] or (study.prior,)
+        for prior, rule in [with_ridge(study.prior, r) for r in asked]
+        or [(study.prior, study.ridge)]
         for seed in seeds or (study.seed,)
     ]
-    return {f"{_data_name(s)}, ridge {float(s.prior.ridge)!r}, seed {s.seed}": s for s in studies}
+    return {f"{_data_name(s)}, ridge {_ridge_asked(s)}, seed {s.seed}": s for s in studies}
 
 
 class Failure(NamedTuple):
@@ -90,9 +94,10 @@ class SweepResult(Configured):
     """What became of the studies.
 
     Attributes:
-        table: tidy, one row per study and law, failed studies included: the columns study, data, ridge,
-            seed, law; those of `Comparison.table`, nan where the study failed; attempts, how often a
-            worker began the study; and error, empty where it finished.
+        table: tidy, one row per study and law, failed studies included: the columns study, data, ridge
+            (nan if the study failed before it was chosen), ridge_rule, seed, law; those of
+            `Comparison.table`, nan where the study failed; attempts, how often a worker began the
+            study; and error, empty where it finished.
         failures: studies without results.
     """
 
@@ -197,7 +202,8 @@ class Sweep(Configured):
             about = {
                 "study": name,
                 "data": _data_name(study),
-                "ridge": float(study.prior.ridge),
+                "ridge": _ridge_of(study, place),
+                "ridge_rule": study.ridge.name,
                 "seed": study.seed,
             }
             if name in errors:
@@ -230,6 +236,20 @@ def _scores(place: Path) -> list[dict[str, object]]:
 
 def _data_name(study: Study) -> str:
     return study.data if isinstance(study.data, str) else study.data.name
+
+
+def _ridge_asked(study: Study) -> str:
+    return (
+        repr(float(study.prior.ridge)) if isinstance(study.ridge, GivenRidge) else study.ridge.name
+    )
+
+
+def _ridge_of(study: Study, place: Path) -> float:
+    """The ridge that a study had, or has chosen."""
+    if isinstance(study.ridge, GivenRidge):
+        return float(study.prior.ridge)
+    choice = recorded(LawFolder(place))
+    return choice.ridge if choice else math.nan
 
 
 def _identities(studies: Mapping[str, Study]) -> dict[str, object]:

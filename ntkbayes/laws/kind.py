@@ -73,3 +73,9 @@ BASELINE = Kind(
     Sampling.POINT,
     "a baseline for scale: class probabilities of another model, with no law of functions behind them.",
 )
+BASE_RATE = Kind(
+    "base rate",
+    Sampling.POINT,
+    "the class frequencies of the training points, the same at every input: what any law must beat to "
+    "have learnt from the features.",
+)

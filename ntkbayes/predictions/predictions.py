@@ -176,6 +176,7 @@ def predictions_from_probabilities(
     data: Dataset,
     *,
     key: PRNGKeyArray,
+    kind: Kind = BASELINE,
     num_draws: int = 1000,
     seconds: float = 0.0,
 ) -> Predictions:
@@ -190,7 +191,7 @@ def predictions_from_probabilities(
         variance=None,
         point_probabilities=probabilities,
         label_draws=labels,
-        kind=BASELINE,
+        kind=kind,
         seconds=seconds,
         points=digest_of_points(data),
     )

@@ -80,6 +80,10 @@ class NTKPrior(Configured, Portable, eqx.Module):
         numbers = (self.kernel.traced(), jnp.asarray(self.ridge))
         return eqx.tree_at(lambda prior: (prior.kernel, prior.ridge), self, numbers)
 
+    def with_ridge(self, ridge: Number) -> "NTKPrior":
+        """The same with another ridge. Raises ConfigurationError if that is negative or not finite."""
+        return NTKPrior(self.kernel, ridge=ridge, mean=self.mean)
+
     def gram(self, x: Features) -> KernelPair:
         """K and Θ between all inputs, each a `Gram`; K is None if it is not known."""
         require_float64()

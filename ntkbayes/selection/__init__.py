@@ -3,11 +3,23 @@
 from ntkbayes.selection.cross_validation import cross_validated_nll
 from ntkbayes.selection.evidence import evidence_gradient, log_evidence
 from ntkbayes.selection.leave_one_out import leave_one_out
+from ntkbayes.selection.ridge import (
+    GivenRidge,
+    RidgeByCrossValidation,
+    RidgeByEvidence,
+    RidgeChoice,
+    RidgeRule,
+)
 from ntkbayes.selection.scan import Scan, scan
 from ntkbayes.selection.search import EvidenceMaximum, maximise_evidence
 
 __all__ = [
     "EvidenceMaximum",
+    "GivenRidge",
+    "RidgeByCrossValidation",
+    "RidgeByEvidence",
+    "RidgeChoice",
+    "RidgeRule",
     "Scan",
     "cross_validated_nll",
     "evidence_gradient",

@@ -22,7 +22,7 @@ from ntkbayes.datasets.given import require_dataset
 from ntkbayes.errors import ConvergenceError
 from ntkbayes.laws.gaussian.laplace import laplace_evidence
 from ntkbayes.likelihood import Likelihood, default_likelihood
-from ntkbayes.linalg import Logits, require_float64
+from ntkbayes.linalg import Gram, Logits, require_float64
 from ntkbayes.priors.hyperparameters import value_of, with_values
 from ntkbayes.priors.prior import NTKPrior, require_prior
 from ntkbayes.training.accuracy import TOLERANCE, is_accurate
@@ -70,6 +70,7 @@ class Evidence(eqx.Module):
     features: Array
     targets: Logits
     start: Values
+    ntk: Gram | None
 
     @classmethod
     def build(
@@ -84,7 +85,9 @@ class Evidence(eqx.Module):
         targets = likelihood.encode(data)
         features = jnp.asarray(data.check_features(data))
         prior.require_covariance(features)
-        return cls(prior, likelihood, features, targets, start)
+        # No hyper-parameter of the kernel changes: one Gram serves all evaluations.
+        ntk = prior.gram(features).ntk if {*over} <= {"ridge", "mean"} else None
+        return cls(prior, likelihood, features, targets, start, ntk)
 
     def with_values(self, values: Mapping[str, Any]) -> NTKPrior:
         return with_values(self.prior, {name: jnp.asarray(v) for name, v in values.items()})
@@ -128,7 +131,7 @@ def _evidence(values: Values, objective: Evidence) -> tuple[Array, Accuracy]:
     """The log evidence, and error and spread of the mode's logits."""
     likelihood, targets = objective.likelihood, objective.targets
     prior = with_values(objective.prior, values)
-    ntk = prior.gram(objective.features).ntk
+    ntk = prior.gram(objective.features).ntk if objective.ntk is None else objective.ntk
     gram = ntk / prior.ridge
     mean = prior.mean_logits(objective.features, targets.shape[1])
 

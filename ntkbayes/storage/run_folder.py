@@ -153,6 +153,29 @@ class RunFolder:
         """The folder of results, such as "laws"."""
         return self._results.partition("/")[0]
 
+    def record(self, name: str, content: Settings) -> None:
+        """Write plain data, marked as of the study that claimed the folder.
+
+        Raises:
+            StorageError: the disk is full, or the folder cannot be written to.
+        """
+        write_text(self.path / name, to_json({**content, "study": self.mark}))
+
+    def recorded(self, name: str) -> Settings | None:
+        """What `record` wrote for the study that claimed the folder; None if it wrote nothing.
+
+        Raises:
+            StorageError: the file is broken.
+        """
+        path = self.path / name
+        if not path.is_file():
+            return None
+        try:
+            content = read_json(path)
+        except StorageError as error:
+            raise StorageError(f"{error}; delete it and run again") from error
+        return content if content.get("study") == self.mark else None
+
     def finish(self, files: Mapping[str, str]) -> None:
         """Write texts into files by name, moved to their places once all are written.
 

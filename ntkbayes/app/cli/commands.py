@@ -78,9 +78,7 @@ def _options(
     pass
 
 
-@app.command(
-    cls=Command, epilog="Example: ntkbayes compare --data my.csv --target species --ridge 0.1"
-)
+@app.command(cls=Command, epilog="Example: ntkbayes compare --data my.csv --target species")
 def compare(
     context: typer.Context,
     data: Annotated[
@@ -96,7 +94,7 @@ def compare(
     activation: ActivationOption = "relu",
     weight_std: WeightStdOption = 1.5,
     bias_std: BiasStdOption = 0.1,
-    ridge: Annotated[float, typer.Option(help=RIDGE_HELP)] = 0.1,
+    ridge: Annotated[str, typer.Option(metavar="evidence|cv|NUMBER", help=RIDGE_HELP)] = "evidence",
     smoothing: SmoothingOption = 0.0,
     laws: LawsOption = "map,random-init,first-order,laplace,nuts",
     draws: DrawsOption = 1000,
@@ -138,10 +136,12 @@ def compare(
 
     from ntkbayes import networks
     from ntkbayes.app.model_file import from_file
+    from ntkbayes.app.ridges import ridge_of, with_ridge
     from ntkbayes.app.study import Study
     from ntkbayes.priors.prior import NTKPrior
 
     out = out or _RUNS / Path(data or str(model)).stem
+    asked = ridge_of(ridge)
     if model is not None:
         study = from_file(model)
         leave_out = tuple({*context.params} - {"model", "out", "cache"})
@@ -152,9 +152,11 @@ def compare(
         network = networks.mlp(
             depth=depth, activation=activation, weight_std=weight_std, bias_std=bias_std
         )
+        prior, rule = with_ridge(NTKPrior(network, ridge=1.0), asked)
         study = Study(
             data=points,
-            prior=NTKPrior(network, ridge=ridge),
+            prior=prior,
+            ridge=rule,
             methods=methods_of(context, laws, draws),
             smoothing=smoothing,
             test_share=test_share,
@@ -195,7 +197,11 @@ def sweep(
     weight_std: WeightStdOption = 1.5,
     bias_std: BiasStdOption = 0.1,
     ridge: Annotated[
-        list[float] | None, typer.Option(help=f"{RIDGE_HELP} Once for each; 0.1 if not given.")
+        list[str] | None,
+        typer.Option(
+            metavar="evidence|cv|NUMBER",
+            help=f"{RIDGE_HELP} Once for each; evidence if not given.",
+        ),
     ] = None,
     smoothing: SmoothingOption = 0.0,
     laws: LawsOption = "map,random-init,first-order,laplace,nuts",
@@ -235,6 +241,7 @@ def sweep(
     start_jax(context)
 
     from ntkbayes import networks
+    from ntkbayes.app.ridges import ridge_of
     from ntkbayes.app.study import Study
     from ntkbayes.app.sweep import Sweep, grid
     from ntkbayes.app.workers import connect
@@ -243,16 +250,17 @@ def sweep(
     network = networks.mlp(
         depth=depth, activation=activation, weight_std=weight_std, bias_std=bias_std
     )
+    ridges = [ridge_of(each) for each in ridge or ("evidence",)]
     points = load_data(data, target)
     study = Study(
         data=points[0],
-        prior=NTKPrior(network, ridge=0.1),
+        prior=NTKPrior(network, ridge=1.0),
         methods=methods_of(context, laws, draws),
         smoothing=smoothing,
         test_share=test_share,
         baselines=baselines,
     )
-    studies = Sweep(grid(study, data=points, ridges=ridge or (), seeds=seed or ()))
+    studies = Sweep(grid(study, data=points, ridges=ridges, seeds=seed or ()))
     with interruptible(), connect(scheduler) if scheduler else nullcontext() as client:
         result = studies.run(
             out,

@@ -128,7 +128,11 @@ def records(frame) -> list[dict[str, object]]:  # type: ignore[no-untyped-def]
 
 
 def print_comparison(comparison) -> None:  # type: ignore[no-untyped-def]
-    """Scores of every law."""
+    """The ridge, and the scores of every law."""
+    from ntkbayes.app.ridges import sentence
+
+    if ridge := sentence(comparison.settings):
+        print(ridge)
     columns = [
         "law",
         "accuracy",
@@ -157,9 +161,12 @@ def print_sweep(frame) -> None:  # type: ignore[no-untyped-def]
         table.add_column(column, no_wrap=column == "law")
     scores = ["accuracy", "nll", "brier", "ece"]
     done = frame[frame["error"] == ""]
-    for (data, ridge, law), group in done.groupby(["data", "ridge", "law"], sort=False):
+    asked = (
+        done["ridge"].map("{:g}".format).where(done["ridge_rule"] == "given", done["ridge_rule"])
+    )
+    for (data, ridge, law), group in done.groupby(["data", asked, "law"], sort=False):
         means = (f"{group[score].mean():.3f}" for score in scores)
-        table.add_row(data, f"{ridge:g}", law, str(len(group)), *means)
+        table.add_row(data, ridge, law, str(len(group)), *means)
     print_table(table)
 
 

@@ -21,6 +21,7 @@ from ntkbayes.app.report.html import (
 )
 from ntkbayes.app.report.sentences import confidence_gap, remarks
 from ntkbayes.app.report.words import count, number
+from ntkbayes.app.ridges import sentence
 from ntkbayes.comparison import Comparison
 from ntkbayes.laws import Sampling
 
@@ -46,7 +47,8 @@ def lead(comparison: Comparison) -> str:
     names = [str(name) for name in first.class_names]
     shown = ", ".join(names[:6]) + (", …" if len(names) > 6 else "")
     parts.append(f"{num_classes} classes" + (f" ({shown})" if names else ""))
-    return escaped(f"{', '.join(parts)}. Reference: {comparison.reference}.")
+    ridge = sentence(comparison.settings)
+    return escaped(f"{ridge} {', '.join(parts)}. Reference: {comparison.reference}.".strip())
 
 
 def laws(comparison: Comparison) -> str:

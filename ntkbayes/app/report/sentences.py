@@ -11,7 +11,7 @@ from ntkbayes.app.report.words import listed, with_interval
 from ntkbayes.comparison import Comparison
 from ntkbayes.laws import FiniteEnsemble, Laplace, RandomInit, Sampling
 from ntkbayes.laws.chains.hierarchical import HIERARCHICAL_POSTERIOR
-from ntkbayes.laws.kind import EXACT_POSTERIOR
+from ntkbayes.laws.kind import BASE_RATE, EXACT_POSTERIOR
 from ntkbayes.scores import calibration
 from ntkbayes.scores.calibration import Interval
 
@@ -25,7 +25,12 @@ class Remark(NamedTuple):
 
 def remarks(comparison: Comparison) -> list[Remark]:
     """The comparison in a few sentences, every one computed."""
-    overview = [_best(comparison), _confidence(comparison), *_spreads(comparison)]
+    overview = [
+        _best(comparison),
+        *_base_rate(comparison),
+        _confidence(comparison),
+        *_spreads(comparison),
+    ]
     return [*overview, *_laplace_and_nuts(comparison), *_chains(comparison)]
 
 
@@ -66,6 +71,23 @@ def _best(comparison: Comparison) -> Remark:
     if level:
         text += f" The test points do not tell it apart from {listed(level)}."
     return Remark("Best prediction", text)
+
+
+def _base_rate(comparison: Comparison) -> list[Remark]:
+    """Which laws lose to the class frequencies alone."""
+    said = []
+    for base in (n for n, p in comparison.predictions.items() if p.kind == BASE_RATE):
+        others = [name for name in comparison.predictions if name != base]
+        excess = {name: _difference(comparison, name, base) for name in others}
+        worse = [f"{n} by {with_interval(d)}" for n, d in excess.items() if d.lower > 0]
+        if worse:
+            text = (
+                "Worse than the class frequencies of the training points alone, in nats per point: "
+                f"{listed(worse)}. Such probabilities are of no use: choose another ridge, by the "
+                "evidence or by cross-validation, or ask whether the features tell the classes apart."
+            )
+            said.append(Remark("Base rate", text))
+    return said
 
 
 def _difference(comparison: Comparison, a: str, b: str) -> Interval:

@@ -1,0 +1,254 @@
+"""The ridge of a prior, chosen from the training points alone."""
+
+import abc
+import dataclasses
+import itertools
+import math
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import equinox as eqx
+from jaxtyping import PRNGKeyArray
+
+from ntkbayes.datasets import Dataset
+from ntkbayes.errors import (
+    ConfigurationError,
+    ConvergenceError,
+    DataError,
+    GridEdgeWarning,
+    NotPositiveDefiniteError,
+    SearchError,
+)
+from ntkbayes.laws import MAP, Laplace, Method
+from ntkbayes.likelihood import Likelihood
+from ntkbayes.priors.hyperparameters import RANGES
+from ntkbayes.priors.prior import NTKPrior
+from ntkbayes.ranges import Range, real, whole_field
+from ntkbayes.selection.cross_validation import cross_validated_nll
+from ntkbayes.selection.scan import scan
+
+
+@dataclass(frozen=True)
+class RidgeChoice:
+    """A ridge, and how it came about.
+
+    Attributes:
+        ridge: weight of ½‖θ − θ0‖² against the loss summed over points.
+        reason: how it was chosen, to be read after the ridge and a comma.
+        scores: of every ridge tried, higher is better: the log evidence in nats, or minus the
+            cross-validated NLL in nats per point.
+    """
+
+    ridge: float
+    reason: str
+    scores: Mapping[float, float] = dataclasses.field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return f"ridge {self.ridge:.6g}, {self.reason}"
+
+
+class RidgeRule(eqx.Module):
+    """How the ridge of a prior is chosen.
+
+    Attributes:
+        name: what the command line and tables call it.
+    """
+
+    name: ClassVar[str]
+
+    @property
+    @abc.abstractmethod
+    def methods(self) -> tuple[Method, ...]:
+        """What is fitted to choose, and needs memory for it."""
+
+    @abc.abstractmethod
+    def choose(
+        self,
+        prior: NTKPrior,
+        data: Dataset,
+        *,
+        key: PRNGKeyArray,
+        likelihood: Likelihood | None = None,
+    ) -> RidgeChoice:
+        """The ridge for this prior, whose own is ignored, unless the rule is `GivenRidge`.
+
+        Args:
+            prior, likelihood: as for `Method.fit`.
+            data: training points, as the laws will see them.
+            key: of what is random, for the rules that draw.
+
+        Raises:
+            SearchError: no ridge could be chosen.
+            InsufficientMemoryError: what is fitted to choose would not fit.
+        """
+
+
+class GivenRidge(RidgeRule):
+    """The prior's own ridge."""
+
+    name: ClassVar[str] = "given"
+
+    @property
+    def methods(self) -> tuple[Method, ...]:
+        return ()
+
+    def choose(
+        self,
+        prior: NTKPrior,
+        data: Dataset,
+        *,
+        key: PRNGKeyArray,
+        likelihood: Likelihood | None = None,
+    ) -> RidgeChoice:
+        return RidgeChoice(float(prior.ridge), "as given")
+
+
+class RidgeByEvidence(RidgeRule):
+    """The ridge that maximises the log evidence of the training points, by about ten fits of Laplace.
+
+    Climbs from a ridge of 1 by decades, then searches between the neighbours of the best (Brent). The
+    result has three digits, which is as many as matter, so that the same number, given by hand, is the
+    same study. At an end of `within` it warns: the data ask for a narrower prior still, as where the
+    features say nothing, or for a wider one.
+
+    Args:
+        within: the smallest and the largest ridge.
+
+    Raises:
+        ConfigurationError: `within` is not a range of positive numbers.
+    """
+
+    name: ClassVar[str] = "evidence"
+    within: tuple[float, float] = eqx.field(
+        default=RANGES["ridge"], converter=lambda ends: _increasing("within", ends)
+    )
+
+    @property
+    def methods(self) -> tuple[Method, ...]:
+        return (Laplace(),)
+
+    def choose(
+        self,
+        prior: NTKPrior,
+        data: Dataset,
+        *,
+        key: PRNGKeyArray,
+        likelihood: Likelihood | None = None,
+    ) -> RidgeChoice:
+        problem = Laplace().problem(prior.with_ridge(1.0), data, likelihood)
+        try:
+            problem.gram.ntk.require_formed("the evidence")
+        except ConfigurationError as error:
+            raise _unchosen(f"by the evidence: {error}") from error
+        scores: dict[float, float] = {}
+
+        def evidence(exponent: float) -> float:
+            ridge = float(f"{10**exponent:.3g}")
+            if ridge not in scores:
+                tried = dataclasses.replace(problem, prior=prior.with_ridge(ridge))
+                try:
+                    law = Laplace().solve(tried)
+                    scores[ridge] = law.info.log_evidence  # type: ignore[attr-defined]
+                except (ConvergenceError, NotPositiveDefiniteError) as error:
+                    raise _unchosen(f"by the evidence: at a ridge of {ridge:g} {error}") from error
+            return scores[ridge]
+
+        _climb(evidence, math.log10(self.within[0]), math.log10(self.within[-1]))
+        best = max(scores, key=lambda ridge: scores[ridge])
+        if self.within[0] < best < self.within[-1]:
+            return RidgeChoice(best, "which maximises the evidence of the training points", scores)
+        end = "smallest" if best == self.within[0] else "largest"
+        warnings.warn(
+            f"the evidence of the training points still grows at a ridge of {best:g}, the {end} tried"
+            f"{': the features say little of the targets' if end == 'largest' else ''}",
+            GridEdgeWarning,
+            stacklevel=2,
+        )
+        reason = f"the {end} tried, at which the evidence of the training points still grows"
+        return RidgeChoice(best, reason, scores)
+
+
+class RidgeByCrossValidation(RidgeRule):
+    """The ridge of a grid with the lowest cross-validated NLL of one method's law.
+
+    Args:
+        method: whose predictions are scored.
+        ridges: the grid.
+        num_folds: as for `cross_validated_nll`.
+
+    Raises:
+        ConfigurationError: the grid is not of increasing positive numbers.
+    """
+
+    name: ClassVar[str] = "cv"
+    method: Method = MAP()
+    ridges: tuple[float, ...] = eqx.field(
+        default=tuple(float(f"{10 ** (half / 2):.1g}") for half in range(-6, 5)),
+        converter=lambda ridges: _increasing("ridges", ridges),
+    )
+    num_folds: int = whole_field("num_folds", 5, at_least=2)
+
+    @property
+    def methods(self) -> tuple[Method, ...]:
+        return (self.method,)
+
+    def choose(
+        self,
+        prior: NTKPrior,
+        data: Dataset,
+        *,
+        key: PRNGKeyArray,
+        likelihood: Likelihood | None = None,
+    ) -> RidgeChoice:
+        def score(prior: NTKPrior, data: Dataset) -> float:
+            return -cross_validated_nll(
+                self.method, prior, data, key=key, num_folds=self.num_folds, likelihood=likelihood
+            )
+
+        try:
+            found = scan({r: prior.with_ridge(r) for r in self.ridges}, data, score=score)
+        except (ConvergenceError, NotPositiveDefiniteError, DataError) as error:
+            raise _unchosen(f"by cross-validation: {error}") from error
+        best = float(found.prior.ridge)
+        among = f"{len(self.ridges)} from {self.ridges[0]:g} to {self.ridges[-1]:g}"
+        reason = (
+            f"the one of {among} with the lowest NLL of {self.method.name} in {self.num_folds}-fold "
+            "cross-validation of the training points"
+        )
+        return RidgeChoice(best, reason, {r: found.scores[r] for r in self.ridges})
+
+
+def _climb(score: Callable[[float], float], low: float, high: float) -> None:
+    """Call a function of one number where its maximum may be: by steps of 1, then between neighbours."""
+    from scipy.optimize import minimize_scalar
+
+    best = min(max(0.0, low), high)
+    for step in (-1.0, 1.0):
+        while score(beside := min(max(best + step, low), high)) > score(best):
+            best = beside
+    bracket = max(best - 1, low), min(best + 1, high)
+    minimize_scalar(
+        lambda place: -score(place), bounds=bracket, method="bounded", options={"xatol": 0.02}
+    )
+
+
+def _unchosen(why: str) -> SearchError:
+    return SearchError(
+        f"the ridge could not be chosen {why}. Give it as a number: --ridge 0.1, or "
+        "NTKPrior(network, ridge=0.1) without a rule"
+    )
+
+
+def _increasing(name: str, values: object) -> tuple[float, ...]:
+    """Two or more positive numbers in increasing order."""
+    ridges = [
+        float(real(f"each of {name}", ridge, Range.POSITIVE_FINITE))
+        for ridge in (values if isinstance(values, list | tuple) else ())
+    ]
+    if len(ridges) < 2 or not all(a < b for a, b in itertools.pairwise(ridges)):
+        raise ConfigurationError(
+            f"{name} takes two or more ridges in increasing order, got {values!r}"
+        )
+    return tuple(ridges)
