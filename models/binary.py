@@ -13,7 +13,9 @@ network = nb.networks.mlp(depth=2, activation="relu", weight_std=1.5, bias_std=0
 
 # Before training: functions f0 ~ GP(0, K) for the network, GP(0, Θ/ridge) for Bayes. A larger ridge
 # keeps the trained network closer to its initialisation, and the posterior closer to certainty of 1/2.
-prior = nb.NTKPrior(network, ridge=0.1)
+# The study chooses it: how noisy the labels are matters more to it than anything known beforehand.
+prior = nb.NTKPrior(network, ridge=1.0)
+ridge = nb.RidgeByEvidence()  # or nb.RidgeByCrossValidation(); nb.GivenRidge() for the number above
 
 # One logit, for the second class. Training minimises the cross-entropy, summed over the points, plus
 # ridge/2 · ‖θ − θ0‖².
@@ -31,6 +33,7 @@ methods = {
 study = nb.Study(
     data="breast_cancer",  # or nb.datasets.read_table("my.csv", target="diagnosis")
     prior=prior,
+    ridge=ridge,
     likelihood=likelihood,
     methods=methods,
     test_share=0.3,

@@ -12,7 +12,8 @@ import ntkbayes as nb
 network = nb.networks.mlp(depth=3, activation="gelu", weight_std=1.3, bias_std=0.3, skip=True)
 
 # The prior's mean is a number, one number per class, or a function of the features.
-prior = nb.NTKPrior(network, ridge=0.1, mean=0.0)
+# The ridge is what the evidence of the training points prefers; see the end.
+prior = nb.NTKPrior(network, ridge=1.0, mean=0.0)
 
 # Softmax over one logit per class. Only differences of logits matter, so distances between laws
 # compare logits minus their mean over classes.
@@ -32,6 +33,7 @@ study = nb.Study(
     prior=prior,
     likelihood=likelihood,
     methods=methods,
+    ridge=nb.RidgeByEvidence(),  # in place of the prior's 1.0, which nb.GivenRidge() would keep
     smoothing=0.0,  # 0.1 would train on targets of 0.93, 0.03, 0.03
     test_share=0.3,
     seed=0,

@@ -162,7 +162,8 @@ class RunFolder:
         write_text(self.path / name, to_json({**content, "study": self.mark}))
 
     def recorded(self, name: str) -> Settings | None:
-        """What `record` wrote for the study that claimed the folder; None if it wrote nothing.
+        """What `record` wrote for the study that claimed the folder, or, before `claim`, for any; None
+        if it wrote nothing.
 
         Raises:
             StorageError: the file is broken.
@@ -174,7 +175,7 @@ class RunFolder:
             content = read_json(path)
         except StorageError as error:
             raise StorageError(f"{error}; delete it and run again") from error
-        return content if content.get("study") == self.mark else None
+        return content if self.mark in ("", content.get("study")) else None
 
     def finish(self, files: Mapping[str, str]) -> None:
         """Write texts into files by name, moved to their places once all are written.
