@@ -48,6 +48,7 @@ def test_file_words_and_the_file_that_a_run_leaves_are_one_study(
 ):
     # A folder refuses another study: laws that it has already are of this one.
     first = strict(ntkbayes("compare", "--config", file, "--out", "o", "--json").out)
+    assert (first["ridge"]["value"], first["ridge"]["reason"]) == (0.5, "as given")
     assert [row["law"] for row in first["table"]] == ["MAP"]
     assert (first["reference"], first["paths"]) == ("MAP", {"report": str(Path("o/report.html"))})
     kept = tomllib.loads(Path("o/options.toml").read_text())

@@ -150,7 +150,7 @@ class RidgeByEvidence(RidgeRule):
                 tried = dataclasses.replace(problem, prior=prior.with_ridge(ridge))
                 try:
                     law = Laplace().solve(tried)
-                    scores[ridge] = law.info.log_evidence  # type: ignore[attr-defined]
+                    scores[ridge] = law.info.log_evidence
                 except (ConvergenceError, NotPositiveDefiniteError) as error:
                     raise _unchosen(f"by the evidence: at a ridge of {ridge:g} {error}") from error
             return scores[ridge]

@@ -175,7 +175,11 @@ def compare(
     terminal.conclude(
         context,
         lambda: terminal.print_comparison(comparison),
-        {"reference": comparison.reference, "table": terminal.records(comparison.table())},
+        {
+            "ridge": comparison.settings["ridge"],
+            "reference": comparison.reference,
+            "table": terminal.records(comparison.table()),
+        },
         report=out / "report.html",
     )
 
