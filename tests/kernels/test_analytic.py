@@ -376,7 +376,7 @@ def test_gradients_in_the_hyperparameters_are_finite_differences(activation, ski
 
 
 def test_networks_without_analytic_kernels_are_refused():
-    with pytest.raises(ConfigurationError, match="no analytic kernel is known for str"):
+    with pytest.raises(ConfigurationError, match="no analytic kernel is known for 'mlp'"):
         analytic_kernel("mlp")
 
 
