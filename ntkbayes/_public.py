@@ -2,7 +2,7 @@
 
 from ntkbayes import datasets, kernels, likelihood, networks
 from ntkbayes.app.study import Study
-from ntkbayes.bridges.arviz import from_datatree, to_datatree
+from ntkbayes.bridges.arviz import from_datatree, law_to_datatree, to_datatree
 from ntkbayes.comparison import Comparison, compare
 from ntkbayes.datasets import Dataset
 from ntkbayes.laws import *

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 Layout = Mapping[str, Mapping[str, tuple[str, ...]]]
 """Dimensions by group and variable. Groups are paths below the root."""
 
+OTHERS = "*"
+"""In a layout, all further arrays of numbers in a group that have at least these dimensions."""
+
 
 def to_bytes(tree: "xr.DataTree") -> bytes:
     """A DataTree as a netCDF file.
@@ -33,20 +36,30 @@ def to_bytes(tree: "xr.DataTree") -> bytes:
     buffer = io.BytesIO()
     # With a Dask client, xarray would lock the buffer, by name, for the whole cluster.
     dask = sys.modules.get("dask")
+    encoding = {node.path: _texts(node) for node in tree.subtree}
     try:
         with dask.config.set(scheduler="threads") if dask else nullcontext():
-            tree.to_netcdf(buffer, engine="h5netcdf")
+            tree.to_netcdf(buffer, engine="h5netcdf", encoding=encoding)
     except (ValueError, TypeError) as error:
         raise StorageError(f"netCDF cannot store a name or value: {error}") from error
     return buffer.getvalue()
 
 
-def read(path: Path, layout: Layout, attributes: Collection[str]) -> "xr.DataTree":
+def _texts(node: "xr.DataTree") -> dict[str, dict[str, str]]:
+    """Text as arrays of bytes, whose size `read` can see, for the variables that hold it."""
+    found = node.to_dataset(inherit=False).variables
+    return {str(name): {"dtype": "S1"} for name, v in found.items() if v.dtype.kind in "OUT"}
+
+
+def read(
+    path: Path, layout: Layout, attributes: Collection[str], texts: Collection[str] = ()
+) -> "xr.DataTree":
     """Read the variables of a netCDF file that a layout names, as far as they exist, and nothing else.
 
     Args:
         layout: the variables to read.
         attributes: names of those to read, at the root and in the groups of the layout.
+        texts: variables that may hold text, as `to_bytes` writes it, instead of numbers.
 
     Raises:
         StorageError: the file is missing or not netCDF; an array is not numeric, is stored elsewhere,
@@ -65,9 +78,8 @@ def read(path: Path, layout: Layout, attributes: Collection[str]) -> "xr.DataTre
                 group = _group(root, name)
                 if group is not None:
                     arrays = {
-                        variable: (dimensions, _array(group, variable, size))
-                        for variable, dimensions in variables.items()
-                        if variable in group
+                        variable: (dimensions, _array(group, variable, size, variable in texts))
+                        for variable, dimensions in _present(group, variables).items()
                     }
                     groups[name] = xr.Dataset(arrays, attrs=_attributes(group, attributes))
             return xr.DataTree.from_dict(groups)
@@ -97,18 +109,40 @@ def _linked(group: "h5py.Group", name: str) -> Any:
     return group[name]
 
 
-def _array(group: "h5py.Group", name: str, size: int) -> np.ndarray:
-    """An array of numbers, after a check that the file stores all of it."""
+def _present(
+    group: "h5py.Group", variables: Mapping[str, tuple[str, ...]]
+) -> dict[str, tuple[str, ...]]:
+    """The dimensions of those variables that a group has, `OTHERS` spelt out."""
+    import h5py
+
+    found = {name: dimensions for name, dimensions in variables.items() if name in group}
+    if OTHERS not in variables:
+        return found
+    leading = variables[OTHERS]
+    for name in group:
+        array = _linked(group, name)
+        is_array = isinstance(array, h5py.Dataset) and array.dtype.kind in "fiu"
+        if name not in variables and is_array:
+            extra = array.ndim - len(leading)
+            if extra >= 0:
+                found[name] = (*leading, *(f"{name}_dim_{i}" for i in range(extra)))
+    return found
+
+
+def _array(group: "h5py.Group", name: str, size: int, may_be_text: bool) -> np.ndarray:
+    """An array of numbers, or a row of texts, after a check that the file stores all of it."""
     import h5py
 
     array = _linked(group, name)
-    if not isinstance(array, h5py.Dataset) or array.dtype.kind not in "fiu":
+    is_text = may_be_text and array.dtype.kind == "S" and array.ndim == 2
+    if not isinstance(array, h5py.Dataset) or not (is_text or array.dtype.kind in "fiu"):
         raise ValueError(f"{name} is not an array of numbers")
     if array.is_virtual or array.external:
         raise ValueError(f"{name} is stored in another file")
     if array.nbytes > size or array.id.get_storage_size() < array.nbytes:
         raise ValueError(f"{name} claims {array.nbytes} bytes, which the file does not store")
-    return np.asarray(array[()])
+    values = np.asarray(array[()])
+    return np.char.decode(values.view(f"S{values.shape[1]}")[:, 0], "utf-8") if is_text else values
 
 
 def _attributes(group: "h5py.Group", names: Collection[str]) -> dict[str, object]:

@@ -307,6 +307,41 @@ def test_take_refuses_points_that_are_not_there(indices, message):
         Dataset(points(3), [0, 1, 2]).take(indices)
 
 
+def test_rows_keep_their_names_whatever_becomes_of_them():
+    labels = ["a", "b", "c"] * 4
+    frame = pd.DataFrame(points(12), index=[f"row {i}" for i in range(12)])
+    data = Dataset(frame, labels)
+    place = dict(zip(rows_of(data), frame.index, strict=True))
+    train, test = data.split(KEY, standardise=False)
+    inside, outside = data.hold_out_classes(["c"])
+    twice = data.take([0, 0, 3])
+    for part in (train, test, inside, outside, twice, twice.merged(), data.smooth(0.1)):
+        assert list(part.row_names) == [place[row] for row in rows_of(part)]
+    assert list(data.rescaled(None).row_names) == list(frame.index)
+    assert list(Dataset(points(3), labels[:3]).take([2, 0]).row_names) == [2, 0]
+    assert list(Dataset.real(frame, range(12)).row_names) == list(frame.index)
+
+
+@pytest.mark.parametrize(
+    ("index", "names"),
+    [
+        (pd.RangeIndex(3), [0, 1, 2]),
+        (pd.Index([7, -1, 5]), [7, -1, 5]),
+        (pd.Index([0.5, 1.5, 2.5]), ["0.5", "1.5", "2.5"]),
+        (pd.date_range("2026-01-01", periods=3), [f"2026-01-0{d} 00:00:00" for d in (1, 2, 3)]),
+        (pd.MultiIndex.from_product([["x"], [1, 2, 3]]), ["('x', 1)", "('x', 2)", "('x', 3)"]),
+        (pd.Index([None, "b", 3], dtype=object), ["None", "b", "3"]),
+    ],
+)
+def test_row_names_are_the_index_as_whole_numbers_or_text(index, names):
+    frame = pd.DataFrame(points(3), index=index)
+    found = Dataset(frame, ["a", "b", "a"]).row_names
+    assert list(found) == names
+    assert found.dtype.kind == ("i" if isinstance(names[0], int) else "U")
+    named = Dataset(points(3), pd.Series(["a", "b", "a"], index=index)).row_names
+    assert list(named) == names  # where features have no index, that of the targets
+
+
 def test_merged_averages_targets_of_equal_points():
     data = Dataset([[5, 0], [1, 1], [5, -0.0], [5, 0], [2, 2]], [0, 1, 1, 1, 0])
     merged = data.merged()

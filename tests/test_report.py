@@ -397,7 +397,9 @@ def test_leave_one_out_of_a_gaussian_posterior_is_its_own_and_has_no_pareto_k(ev
 def test_leave_one_out_of_the_posterior_is_arvizs(num_classes):
     import arviz as az
 
-    p = dataclasses.replace(predictions("NUTS", num_classes=num_classes), is_posterior=True)
+    p = dataclasses.replace(
+        predictions("NUTS", num_classes=num_classes), held_out=False, is_posterior=True
+    )
     found, truth = left_out._left_out(p), az.loo(to_datatree(p), pointwise=True)
     np.testing.assert_allclose(found.elpd_i, truth.elpd_i, atol=1e-12)
     np.testing.assert_allclose([found.elpd, found.se, found.p], [truth.elpd, truth.se, truth.p])
@@ -411,7 +413,7 @@ def test_leave_one_out_of_soft_targets_is_minus_the_cross_entropy(num_classes):
 
     soft = np.random.default_rng(0).dirichlet(np.ones(num_classes), NUM_POINTS)
     p = predictions("NUTS", num_classes=num_classes)
-    p = dataclasses.replace(p, targets=soft, is_posterior=True)
+    p = dataclasses.replace(p, targets=soft, held_out=False, is_posterior=True)
     found, theirs = left_out._left_out(p), az.loo(to_datatree(p), pointwise=True)
     log_weights = np.array(theirs.log_weights.transpose("chain", "draw", "obs_id"))
     weights = np.exp(log_weights).reshape(NUM_DRAWS, NUM_POINTS, 1)

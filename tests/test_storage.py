@@ -21,6 +21,7 @@ import ntkbayes as nb
 from ntkbayes import datasets, files, storage
 from ntkbayes.comparison import Comparison, compare
 from ntkbayes.errors import NewerFormatError, PrecisionError, StorageError
+from ntkbayes.laws.trace import Trace
 from ntkbayes.likelihood import Ordinal
 from ntkbayes.predictions import Predictions, Surface
 from ntkbayes.storage import LawFolder, LawRecord
@@ -44,6 +45,13 @@ def predictions(
         num_chains=chains,
         seconds=0.25,
         info={"max_rhat": 1.01},
+        trace=Trace(
+            {"energy": rng.normal(size=20), "diverging": rng.uniform(size=20) < 0.5},
+            hyperparameters={"ridge": rng.uniform(size=20), "length": rng.normal(size=(20, 2))},
+        ),
+        features=test.features,
+        feature_names=test.feature_names,
+        row_names=np.array([f"Blüte {row}" for row in test.row_names]),
     )
 
 
@@ -67,7 +75,8 @@ def comparison() -> Comparison:
         features=rng.normal(size=(5, 2)),
         labels=np.arange(5) % 3,
     )
-    training = {"NUTS": predictions("NUTS", train, chains=4, seed=4)}
+    fitted = predictions("NUTS", train, chains=4, seed=4)
+    training = {"NUTS": dataclasses.replace(fitted, held_out=False)}
     return Comparison(
         found.predictions, found.reference, found.seed, found.settings, training, {"a b": plane}
     )
@@ -97,7 +106,17 @@ def test_load_inverts_save(comparison, tmp_path):
     assert dict(found.settings) == dict(comparison.settings)
     assert list(found.predictions) == list(comparison.predictions)
     assert found.predictions["NUTS"].info == {"max_rhat": 1.01}
-    np.testing.assert_array_equal(found.training["NUTS"].logits, comparison.training["NUTS"].logits)
+    ours, theirs = found.training["NUTS"], comparison.training["NUTS"]
+    np.testing.assert_array_equal(ours.logits, theirs.logits)
+    np.testing.assert_array_equal(ours.features, theirs.features)
+    np.testing.assert_array_equal(ours.row_names, theirs.row_names)
+    assert ours.feature_names == theirs.feature_names
+    for part in ("sample_stats", "hyperparameters"):
+        mine, given = (getattr(p.trace, part) for p in (ours, theirs))
+        assert mine.keys() == given.keys()
+        for name, values in given.items():
+            assert mine[name].dtype == values.dtype
+            np.testing.assert_array_equal(mine[name], values)
     for name, value in vars(comparison.surfaces["a b"]).items():
         np.testing.assert_array_equal(getattr(found.surfaces["a b"], name), value)
 
@@ -155,6 +174,35 @@ def test_laws_that_were_not_written_together_are_refused(saved):
         storage.load(saved)
 
 
+def as_schema_3(tree: xr.DataTree) -> xr.DataTree:
+    """What the format before held: held-out points where training points are, and no features."""
+    parts = {"/": tree, "training": tree.get("training")}
+    found = {}
+    for name, node in parts.items():
+        if node is None:
+            continue
+        held_out = "predictions" in node.children
+        groups = {
+            "posterior": ("predictions" if held_out else "posterior", ["logits"]),
+            "posterior_predictive": ("predictions" if held_out else "posterior_predictive", ["y"]),
+            "constant_data": (
+                f"{'predictions_' if held_out else ''}constant_data",
+                ["targets", "probabilities", "logit_mean", "logit_variance"],
+            ),
+        }
+        found[name] = xr.Dataset(attrs=node.attrs | {"schema": "ntkbayes 3"})
+        for group, (source, variables) in groups.items():
+            kept = node[source].to_dataset()[variables].drop_vars("class_", errors="ignore")
+            rows = {"obs_id": np.arange(kept.sizes["obs_id"])}
+            found[f"{name}/{group}".replace("//", "/")] = kept.assign_coords(rows)
+    if "surface" in tree.children:
+        found["surface"] = tree["surface"].to_dataset()
+    older = xr.DataTree.from_dict(found)
+    return older.map_over_datasets(
+        lambda part: part.rename_dims({"class_": "class"} if "class_" in part.dims else {})
+    )
+
+
 def as_first_version(folder) -> None:
     """Make of a folder what the first version would have written."""
     summary = json.loads((folder / "comparison.json").read_text())
@@ -163,7 +211,7 @@ def as_first_version(folder) -> None:
     for name in summary["laws"]:
         path = storage.law_path(folder, name)
         with xr.open_datatree(path, engine="h5netcdf") as tree:
-            whole = tree.load()
+            whole = as_schema_3(tree.load())
         for mark in ("digest", "study", "version"):
             del whole.attrs[mark]
         for node in (whole, *(part for part in (whole.get("training"),) if part is not None)):
@@ -180,6 +228,42 @@ def test_folders_of_the_first_version_are_read(comparison, saved):
     assert dict(found.settings) == {"a": np.inf}
     for name, law in comparison.predictions.items():
         np.testing.assert_array_equal(found.predictions[name].logits, law.logits)
+
+
+# Of `LawRecord(predictions("law", few), predictions("law", few))`, by the version that wrote schema 3.
+DIGEST_OF_SCHEMA_3 = "1a8b4ecc76fe9a00fd2293e13208bb4d367a99583735e9250c31b62b45783f53"
+
+
+def test_a_law_of_the_format_before_is_read_and_its_digest_checked(tmp_path):
+    few = datasets.load("iris").take(np.arange(0, 150, 30))
+    with LawFolder(tmp_path) as folder:
+        folder.save(LawRecord(predictions("law", few), predictions("law", few)))
+        path = storage.law_path(tmp_path, "law")
+        with xr.open_datatree(path, engine="h5netcdf") as tree:
+            older = as_schema_3(tree.load())
+        older.attrs["digest"] = DIGEST_OF_SCHEMA_3
+        older.to_netcdf(path, engine="h5netcdf")
+        found = folder.load("law")
+        for part in (found.predictions, found.training):
+            np.testing.assert_array_equal(part.logits, predictions("law", few).logits)
+            assert part.features is None
+        older["posterior"]["logits"][0, 0, 0, 0] += 1e-9
+        older.to_netcdf(path, engine="h5netcdf")
+        with pytest.raises(StorageError, match="has other contents than were written"):
+            folder.load("law")
+
+
+def test_a_folder_keeps_features_that_are_small(tmp_path):
+    few = datasets.load("iris").take(np.arange(0, 150, 30))
+    given = predictions("law", few)
+    wide = np.zeros((few.num_points, 2**17 // few.num_points + 1))
+    large = dataclasses.replace(
+        given, features=wide, feature_names=tuple(f"x{j}" for j in range(wide.shape[1]))
+    )
+    with LawFolder(tmp_path) as folder:
+        for law, kept in ((given, few.features), (large, None)):
+            folder.save(LawRecord(law))
+            np.testing.assert_equal(folder.load("law").predictions.features, kept)
 
 
 def test_numbers_that_are_not_finite_are_kept_in_strict_json(comparison, tmp_path):
@@ -308,52 +392,52 @@ def test_netcdf_of_something_else_is_refused(tmp_path):
 
 
 def huge(root: h5py.File) -> None:
-    del root["posterior/logits"]
-    root["posterior"].create_dataset("logits", (10**6, 10**6, 38, 3), "f8", chunks=(1, 1, 1, 1))
+    del root["predictions/logits"]
+    root["predictions"].create_dataset("logits", (10**6, 10**6, 38, 3), "f8", chunks=(1, 1, 1, 1))
 
 
 def huge_and_whole(root: h5py.File) -> None:
-    del root["constant_data/targets"]
-    root["constant_data"].create_dataset("targets", (10**5, 10**5), "f8")
+    del root["predictions_constant_data/targets"]
+    root["predictions_constant_data"].create_dataset("targets", (10**5, 10**5), "f8")
 
 
 def packed(root: h5py.File) -> None:
-    del root["posterior/logits"]
+    del root["predictions/logits"]
     zeros = np.zeros((4, 500, 38, 3))
-    root["posterior"].create_dataset("logits", data=zeros, compression="gzip")
+    root["predictions"].create_dataset("logits", data=zeros, compression="gzip")
 
 
 def elsewhere(root: h5py.File) -> None:
-    del root["posterior/logits"]
-    root["posterior/logits"] = h5py.ExternalLink("/etc/other.nc", "/x")
+    del root["predictions/logits"]
+    root["predictions/logits"] = h5py.ExternalLink("/etc/other.nc", "/x")
 
 
 def outside(root: h5py.File) -> None:
-    del root["posterior/logits"]
+    del root["predictions/logits"]
     where = [("/dev/zero", 0, h5py.h5f.UNLIMITED)]
-    root["posterior"].create_dataset("logits", (4, 5, 38, 3), "f8", external=where)
+    root["predictions"].create_dataset("logits", (4, 5, 38, 3), "f8", external=where)
 
 
 def cycle(root: h5py.File) -> None:
     root["training"]["training"] = root["training"]
     root["loop"] = root["/"]
-    del root["posterior"]
-    root["posterior"] = root["/"]
+    del root["predictions"]
+    root["predictions"] = root["/"]
 
 
 def words(root: h5py.File) -> None:
-    del root["constant_data/targets"]
-    root["constant_data"]["targets"] = np.array([b"a", b"b"])
+    del root["predictions_constant_data/targets"]
+    root["predictions_constant_data"]["targets"] = np.array([b"a", b"b"])
 
 
 def other_shape(root: h5py.File) -> None:
-    del root["constant_data/logit_mean"]
-    root["constant_data"]["logit_mean"] = np.zeros((37, 3))
+    del root["predictions_constant_data/logit_mean"]
+    root["predictions_constant_data"]["logit_mean"] = np.zeros((37, 3))
 
 
 def one_axis(root: h5py.File) -> None:
-    del root["posterior/logits"]
-    root["posterior"]["logits"] = np.zeros(20 * 38 * 3)
+    del root["predictions/logits"]
+    root["predictions"]["logits"] = np.zeros(20 * 38 * 3)
 
 
 def no_classes(root: h5py.File) -> None:
@@ -369,17 +453,16 @@ def empty(root: h5py.File) -> None:
 
 
 def negative(root: h5py.File) -> None:
-    root["posterior_predictive/y"][...] = -1
+    root["predictions/y"][...] = -1
 
 
 def changed(root: h5py.File) -> None:
-    root["posterior/logits"][0, 0, 0, 0] += 1e-9
+    root["predictions/logits"][0, 0, 0, 0] += 1e-9
 
 
 def moved(root: h5py.File) -> None:
-    root["training/constant_data/targets"][...] = np.roll(
-        root["training/constant_data/targets"][...], 1, axis=0
-    )
+    targets = root["training/constant_data/targets"]
+    targets[...] = np.roll(targets[...], 1, axis=0)
 
 
 def unmarked(root: h5py.File) -> None:
@@ -464,7 +547,7 @@ def test_a_law_whose_file_was_changed_is_refused_or_as_it_was(law_bytes, tmp_pat
 
 def test_law_file_without_a_part_is_named_with_the_remedy(saved):
     with h5py.File(storage.law_path(saved, "NUTS"), "r+") as root:
-        del root["posterior_predictive"]
+        del root["predictions"]
     with pytest.raises(StorageError, match=r"nuts-.*\.nc.*delete it and run again"):
         LawFolder(saved).load("NUTS")
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int, PRNGKeyArray
+from jaxtyping import Float, Int, PRNGKeyArray, Shaped
 
 from ntkbayes import ranges
 from ntkbayes.datasets import class_targets, validation
@@ -31,6 +31,8 @@ class Dataset(Summarised):
     name: label in tables and plots.
     scaling: what was applied to the raw features; None if nothing was.
     columns: feature names and scaling, and whether the user gave the names.
+    row_names: the index of the data frame that the points come from, whole numbers or text, `(n,)`;
+        their positions 0, 1, … if there was none. They stay with the points in all that follows.
     """
 
     features: Float[np.ndarray, "n d"]
@@ -40,6 +42,7 @@ class Dataset(Summarised):
     name: str
     scaling: Scaling | None
     columns: Columns = dataclasses.field(init=False)
+    row_names: Shaped[np.ndarray, " n"] = dataclasses.field(init=False)
 
     def __init__(
         self,
@@ -81,7 +84,9 @@ class Dataset(Summarised):
                 f"{len(values)} points are fewer than {len(known)} classes; add points, "
                 "or give class_names to say that classes may be absent"
             )
-        self._set(values, probabilities, known, Columns(names, are_given, scaling), name)
+        columns = Columns(names, are_given, scaling)
+        rows = validation.row_names(features, targets)
+        self._set(values, probabilities, known, columns, name, rows)
 
     @classmethod
     def real(
@@ -107,7 +112,8 @@ class Dataset(Summarised):
         validation.require_finite("values", outputs, range(column.shape[1]))
         validation.require_same_length(matrix, outputs)
         columns = Columns(names, are_given, scaling)
-        return cls.__new__(cls)._set(matrix, outputs, None, columns, name)
+        rows = validation.row_names(features, values)
+        return cls.__new__(cls)._set(matrix, outputs, None, columns, name, rows)
 
     @classmethod
     def from_counts(
@@ -147,6 +153,7 @@ class Dataset(Summarised):
         class_names: tuple[Hashable, ...] | None,
         columns: Columns,
         name: str,
+        row_names: np.ndarray,
     ) -> "Dataset":
         """Set the fields of a new object to validated values."""
         vars(self).update(
@@ -157,12 +164,13 @@ class Dataset(Summarised):
             name=name,
             scaling=columns.scaling,
             columns=columns,
+            row_names=validation.read_only(row_names),
         )
         return self
 
     def _with(self, **changes: Any) -> "Dataset":
         """A copy with some fields changed, without validation."""
-        kept = ("features", "targets", "class_names", "columns", "name")
+        kept = ("features", "targets", "class_names", "columns", "name", "row_names")
         return type(self).__new__(type(self))._set(**{k: getattr(self, k) for k in kept} | changes)
 
     def __repr__(self) -> str:
@@ -295,7 +303,7 @@ class Dataset(Summarised):
             raise DataError(f"invalid indices for {self.num_points} points: {error}") from error
         if len(features) == 0:
             raise DataError("the mask chooses no points; choose at least one")
-        return self._with(features=features, targets=targets)
+        return self._with(features=features, targets=targets, row_names=self.row_names[chosen])
 
     def rescaled(self, scaling: Scaling | None) -> "Dataset":
         """The same points on another scale, such as that of the training data; raw for None.
@@ -362,7 +370,10 @@ class Dataset(Summarised):
         np.add.at(sums, group, self.targets)
         means = sums / np.bincount(group)[:, None]
         order = np.argsort(first)
-        return self._with(features=self.features[first[order]], targets=means[order])
+        kept = first[order]
+        return self._with(
+            features=self.features[kept], targets=means[order], row_names=self.row_names[kept]
+        )
 
     def check_features(self, features: Any) -> Float[np.ndarray, "k d"]:
         """New inputs for prediction as float64, in the order and on the scale of `self.features`.

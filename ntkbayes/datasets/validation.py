@@ -181,6 +181,17 @@ def _row_index(values: Any) -> Any:
     return getattr(values, "index", None)
 
 
+def row_names(features: Any, targets: Any) -> np.ndarray:
+    """Names of the rows, (n,): the index of the features or else of the targets, where one of them has
+    more than a default one, as int64 if it holds whole numbers, else as text; otherwise positions."""
+    for index in map(_row_index, (features, targets)):
+        if hasattr(index, "equals") and not _is_count(index):
+            names = index.tolist()
+            whole = all(type(name) is int and abs(name) < 2**63 for name in names)
+            return np.asarray(names if whole else [str(name) for name in names])
+    return np.arange(len(features))
+
+
 def _is_count(index: Any) -> bool:
     """Whether an index is pandas' default, 0, 1, …"""
     return type(index).__name__ == "RangeIndex" and index.equals(type(index)(len(index)))

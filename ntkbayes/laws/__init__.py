@@ -20,6 +20,7 @@ from ntkbayes.laws.problem import Problem
 from ntkbayes.laws.sampled.finite_ensemble import FiniteEnsemble
 from ntkbayes.laws.sampled.perturbed_init import PerturbedInit
 from ntkbayes.laws.sampled.random_init import RandomInit
+from ntkbayes.laws.wrappers.before_data import before_data
 from ntkbayes.laws.wrappers.importance import ImportanceCorrected
 from ntkbayes.laws.wrappers.temperature import TemperatureScaled
 
@@ -50,5 +51,6 @@ __all__ = [
     "SplitHMC",
     "TemperatureScaled",
     "Variational",
+    "before_data",
     "numpyro_model",
 ]

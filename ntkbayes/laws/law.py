@@ -41,6 +41,7 @@ from ntkbayes.display import Sheet, Summarised, count, number
 from ntkbayes.errors import ConfigurationError
 from ntkbayes.laws.kind import Kind, Sampling
 from ntkbayes.laws.problem import Inputs, Problem
+from ntkbayes.laws.trace import Trace
 from ntkbayes.likelihood import ClassLikelihood
 from ntkbayes.linalg import Block, Draws, Logits, Portable, symmetric_roots
 from ntkbayes.priors.paths import Path
@@ -161,6 +162,11 @@ class Law(Summarised, Portable, eqx.Module, Generic[InfoT]):  # noqa: UP046 (cov
         An input's draws depend on no other input, up to round-off, and m inputs cost O(m n²), where
         joint ones cost O(m³). Arguments and errors are those of `sample`.
         """
+
+    @property
+    def trace(self) -> Trace:
+        """What is known of each stored draw besides its function: nothing, unless chains drew it."""
+        return Trace()
 
     def predict_proba(
         self, features: Inputs, *, key: PRNGKeyArray | None = None, num_draws: int | None = None

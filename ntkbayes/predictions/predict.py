@@ -15,7 +15,8 @@ from ntkbayes.datasets import Dataset
 from ntkbayes.datasets.given import require_dataset
 from ntkbayes.errors import ConfigurationError
 from ntkbayes.laws.gaussian.posterior import SitePosterior
-from ntkbayes.laws.law import Inputs, Law, require_law
+from ntkbayes.laws.law import Inputs, Law, evenly_spaced, require_law
+from ntkbayes.laws.trace import Trace
 from ntkbayes.laws.wrappers.held_out import left_out_score, log_score
 from ntkbayes.predictions.predictions import (
     Predictions,
@@ -64,6 +65,7 @@ def predict(
     logits = law.sample(draw_key, data, num_draws)
     labels = label_draws(label_key, class_probabilities(likelihood, logits), len(logits))
     fitted = not held_out and _is_fitted_to(law, data)
+    is_posterior = fitted and law.kind.is_posterior
     left_out = left_out_score(law) if fitted and isinstance(law, SitePosterior) else None
     return Predictions(
         name=law.kind.name if name is None else name,
@@ -77,13 +79,17 @@ def predict(
         kind=law.kind,
         num_chains=law.num_chains,
         held_out=held_out,
-        is_posterior=fitted and law.kind.is_posterior,
+        is_posterior=is_posterior,
         leave_one_out=None if left_out is None else np.asarray(left_out),
         seconds=seconds,
         compile_seconds=compile_seconds,
         info={k: float(v) for k, v in dataclasses.asdict(law.info).items()},
         likelihood=likelihood,
         points=digest_of_points(data),
+        trace=_trace_of(law, len(logits), is_posterior),
+        features=data.features,
+        feature_names=data.feature_names,
+        row_names=data.row_names,
     )
 
 
@@ -185,6 +191,15 @@ def _require(call: str, law: Law, data: Dataset) -> None:
     require_law(call, "law", law)
     remedy = "for inputs without targets use law.predict_proba(features, key=key)"
     require_dataset(call, "data", data, remedy=remedy)
+
+
+def _trace_of(law: Law, num_draws: int, is_posterior: bool) -> Trace:
+    """Of the draws that `Law.sample` gives; log priors only where they can be weighed against log
+    likelihoods."""
+    trace = law.trace
+    if len(trace):
+        trace = trace.chosen(evenly_spaced(num_draws, len(trace)))
+    return trace if is_posterior else dataclasses.replace(trace, log_prior={})
 
 
 def _is_fitted_to(law: Law, data: Dataset) -> bool:

@@ -10,13 +10,14 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray, Shaped
 
 from ntkbayes.arguments import random_key, require
 from ntkbayes.datasets import Dataset
 from ntkbayes.display import Sheet, Summarised, count, few
 from ntkbayes.laws.kind import BASELINE, Kind
 from ntkbayes.laws.law import Law, facts_of
+from ntkbayes.laws.trace import Trace
 from ntkbayes.laws.wrappers.held_out import expected_log, log_densities, log_mean
 from ntkbayes.likelihood import Bernoulli, Categorical, ClassLikelihood
 from ntkbayes.linalg import require_float64
@@ -54,6 +55,10 @@ class Predictions(Summarised):
         likelihood: the one that the logits belong to. If it is not given, that of their width: one
             logit for two classes (Bernoulli), else softmax. None for a baseline.
         points: a digest of the features, by which `compare` knows other points; None if not known.
+        trace: what chains recorded with each draw.
+        features: of the points, (n, d), as the data have them; None if not known.
+        feature_names: d names.
+        row_names: of the points, (n,), as `Dataset.row_names`; None if they are 0, 1, …
     """
 
     name: str
@@ -74,8 +79,16 @@ class Predictions(Summarised):
     info: Mapping[str, float] = field(default_factory=dict)
     likelihood: ClassLikelihood | None = None
     points: str | None = None
+    trace: Trace = field(default_factory=Trace)
+    features: Float[np.ndarray, "n d"] | None = None
+    feature_names: tuple[str, ...] = ()
+    row_names: Shaped[np.ndarray, " n"] | None = None
 
     def __post_init__(self) -> None:
+        if self.row_names is not None:
+            rows = np.asarray(self.row_names.tolist())  # text as wide as it has to be
+            is_count = rows.dtype.kind == "i" and (rows == np.arange(len(rows))).all()
+            object.__setattr__(self, "row_names", None if is_count else rows)
         if self.likelihood is None and self.logits is not None:
             by_width = Bernoulli() if self.logits.shape[2] == 1 else Categorical()
             object.__setattr__(self, "likelihood", by_width)
@@ -194,6 +207,9 @@ def predictions_from_probabilities(
         kind=kind,
         seconds=seconds,
         points=digest_of_points(data),
+        features=data.features,
+        feature_names=data.feature_names,
+        row_names=data.row_names,
     )
 
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ntkbayes.arguments import require
-from ntkbayes.bridges.arviz import written_by_later
+from ntkbayes.bridges.arviz.schema import written_by_later
 from ntkbayes.comparison import Comparison
 from ntkbayes.errors import NewerFormatError, StorageError
 from ntkbayes.files import encoded, read_json, replace_all, to_json

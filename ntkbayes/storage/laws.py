@@ -10,6 +10,7 @@ either whole and what was written, or refused.
 import dataclasses
 import hashlib
 import os
+from collections.abc import Callable, Sized
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,9 +19,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ntkbayes import netcdf
-from ntkbayes.bridges.arviz import ATTRIBUTES, LAYOUT, from_datatree, likelihood_text, to_datatree
+from ntkbayes.bridges.arviz import from_datatree, to_datatree
+from ntkbayes.bridges.arviz.reading import schema_of
+from ntkbayes.bridges.arviz.schema import ATTRIBUTES, LAYOUT, TEXTS, likelihood_text
 from ntkbayes.errors import NewerFormatError, StorageError
 from ntkbayes.files import slug, to_json, write_atomically
+from ntkbayes.laws.trace import Trace
 from ntkbayes.likelihood import ClassLikelihood
 from ntkbayes.predictions import Predictions, Surface
 from ntkbayes.storage.run_folder import RunFolder
@@ -29,9 +33,19 @@ if TYPE_CHECKING:
     import xarray as xr
 
 
+_MOST_FEATURES = 2**17
+"""Numbers, 1 MiB. Features are the data's; every law of a folder has the same, and more are not kept."""
+
+_SINCE_SCHEMA_3 = ("trace", "features", "feature_names", "row_names")
+_ABSENT_FROM_SCHEMA_3: tuple[Callable[[str, object], bool], ...] = (
+    lambda name, _: name in _SINCE_SCHEMA_3,
+    lambda name, _: name in (*_SINCE_SCHEMA_3, "compile_seconds"),  # earlier still
+)
+
+
 @dataclass(frozen=True, eq=False)
 class LawRecord:
-    """What a folder keeps of a law, or of a baseline.
+    """What a folder keeps of a law, or of a baseline: features only if they take up to 1 MiB.
 
     Attributes:
         predictions: at the test points.
@@ -48,9 +62,29 @@ class LawRecord:
         """Of the law."""
         return self.predictions.name
 
+    def __post_init__(self) -> None:
+        for part in ("predictions", "training"):
+            predictions = getattr(self, part)
+            if predictions is not None and np.size(predictions.features) > _MOST_FEATURES:
+                slim = dataclasses.replace(predictions, features=None, feature_names=())
+                object.__setattr__(self, part, slim)
+
     @cached_property
     def digest(self) -> str:
-        """Of everything but the name."""
+        """Of everything but the name. What is empty does not count, so that a field that is new to the
+        format leaves the digests of files without it as they are."""
+        return self._digest(lambda _, value: _is_empty(value))
+
+    def has_digest(self, digest: object, schema: int) -> bool:
+        """Whether a digest that a file of that schema holds is that of these contents."""
+        if schema < 3:  # none, or one that counted a field which is no more
+            return True
+        if schema > 3:
+            return digest == self.digest
+        return any(digest == self._digest(passes_over) for passes_over in _ABSENT_FROM_SCHEMA_3)
+
+    def _digest(self, passes_over: Callable[[str, object], bool]) -> str:
+        """Of all fields but those that are passed over, by name or value."""
         whole = hashlib.sha256()
 
         def add(value: object) -> None:
@@ -59,16 +93,27 @@ class LawRecord:
                 whole.update(np.ascontiguousarray(value).data)
             elif isinstance(value, ClassLikelihood):
                 add(likelihood_text(value))
+            elif isinstance(value, Trace):
+                for field in dataclasses.fields(value):
+                    for name, numbers in sorted(getattr(value, field.name).items()):
+                        add([field.name, name])
+                        add(np.asarray(numbers))
             else:
                 whole.update(to_json(value).encode())
 
         for part in (self.predictions, self.training, self.surface):
             for field in dataclasses.fields(part) if part is not None else ():
-                if field.name != "name":
+                value = getattr(part, field.name)
+                if field.name != "name" and not passes_over(field.name, value):
                     add(field.name)
-                    add(getattr(part, field.name))
+                    add(value)
             add("end")
         return whole.hexdigest()
+
+
+def _is_empty(value: object) -> bool:
+    is_sized = isinstance(value, Sized) and not isinstance(value, np.ndarray)
+    return value is None or (is_sized and not len(value))  # type: ignore[arg-type]
 
 
 class LawFolder(RunFolder):
@@ -116,7 +161,7 @@ class LawFolder(RunFolder):
 _SURFACE = {
     "x": ("column",),
     "y": ("row",),
-    "probabilities": ("row", "column", "class"),
+    "probabilities": ("row", "column", "class_"),
     "epistemic": ("row", "column"),
     "features": ("point", "feature"),
     "labels": ("point",),
@@ -166,7 +211,7 @@ def read_law(path: Path, name: str) -> tuple[LawRecord, dict[str, object]]:
     if not path.is_file():
         raise StorageError(f"there is no file {path}")
     try:
-        tree = netcdf.read(path, _LAYOUT, (*ATTRIBUTES, *_MARKS))
+        tree = netcdf.read(path, _LAYOUT, (*ATTRIBUTES, *_MARKS), TEXTS)
         groups = tree.children
         record = LawRecord(
             from_datatree(tree),
@@ -182,7 +227,7 @@ def read_law(path: Path, name: str) -> tuple[LawRecord, dict[str, object]]:
     marks = {mark: tree.attrs.get(mark) for mark in _MARKS}
     if record.name != name:
         raise StorageError(f"{path} holds the law {record.name!r}, not {name!r}; run again")
-    if tree.attrs["schema"] != "ntkbayes 1" and marks["digest"] != record.digest:
+    if not record.has_digest(marks["digest"], schema_of(tree)):
         raise StorageError(f"{path} has other contents than were written; delete it and run again")
     return record, marks
 

@@ -36,5 +36,6 @@ def versions() -> dict[str, str]:
 
 
 def digest_of_data(data: Dataset) -> str:
-    """Tells data sets apart by their contents, whatever they are called."""
-    return digest({k: v for k, v in describe(data).items() if k != "name"})
+    """Tells data sets apart by their contents, whatever they and their rows are called."""
+    names = ("name", "row_names")
+    return digest({k: v for k, v in describe(data).items() if k not in names})

@@ -15,6 +15,7 @@ from oracles import gp_classification as oracle
 import ntkbayes as nb
 from ntkbayes.bridges.arviz import from_datatree, to_datatree
 from ntkbayes.errors import ConfigurationError, ConvergenceWarning, StorageError
+from ntkbayes.laws.trace import Trace
 from ntkbayes.likelihood import Bernoulli, Ordinal
 from ntkbayes.predictions import predict, predictions_from_probabilities
 
@@ -201,7 +202,7 @@ def test_calibration_plots_of_label_draws_run(trees, name, kind):
 
 
 def test_calibration_plots_of_a_baseline_run(baseline):
-    az.plot_ppc_pava(to_datatree(baseline), data_type="categorical")
+    az.plot_ppc_pava(to_datatree(baseline), group="predictions", data_type="categorical")
     plt.close("all")
 
 
@@ -237,26 +238,27 @@ def test_groups_hold_draws_labels_and_probabilities(training, trees, kind):
     constant = tree["constant_data"]
     np.testing.assert_array_equal(constant["targets"], found.targets)
     np.testing.assert_array_equal(constant["probabilities"], found.probabilities)
-    assert tuple(constant["class"].values) == KINDS[kind]
+    assert tuple(constant["class_"].values) == KINDS[kind]
 
 
 @every_law
 def test_points_and_classes_are_named_dimensions(trees, name, kind):
     tree, classes = trees[name, kind], KINDS[kind]
-    axis = "logit" if kind == "binary" else "class"
+    axis = "logit" if kind == "binary" else "class_"
     assert tree["posterior"]["logits"].dims == ("chain", "draw", "obs_id", axis)
     assert tree["constant_data"]["logit_mean"].dims == ("obs_id", axis)
-    assert tree["constant_data"]["targets"].dims == ("obs_id", "class")
+    assert tree["constant_data"]["targets"].dims == ("obs_id", "class_")
     assert tree["posterior_predictive"]["y"].dims == ("chain", "draw", "obs_id")
     for group in tree.children.values():
         assert group.attrs["inference_library"] == "ntkbayes"
         for dim, labels in group.coords.items():
-            expected = list(classes) if dim == "class" else list(range(group.sizes[dim]))
+            named = {"class_": list(classes), "feature": ["x0", "x1"]}
+            expected = named.get(dim, list(range(group.sizes[dim])))
             assert list(labels.values) == expected
 
 
 def test_one_class_is_chosen_by_its_name(training, trees):
-    chosen = trees["NUTS", "3 classes"]["posterior"]["logits"].sel({"class": "b"})
+    chosen = trees["NUTS", "3 classes"]["posterior"]["logits"].sel(class_="b")
     np.testing.assert_array_equal(
         chosen.values.reshape(DRAWS, POINTS), training["NUTS", "3 classes"].logits[:, :, 1]
     )
@@ -268,7 +270,14 @@ def test_one_class_is_chosen_by_its_name(training, trees):
 def assert_same(found, original):
     for field in dataclasses.fields(original):
         ours, theirs = getattr(found, field.name), getattr(original, field.name)
-        if isinstance(theirs, np.ndarray):
+        if isinstance(theirs, Trace):
+            for part in dataclasses.fields(theirs):
+                known = getattr(theirs, part.name)
+                assert getattr(ours, part.name).keys() == known.keys()
+                for name, values in known.items():
+                    assert getattr(ours, part.name)[name].dtype == values.dtype, name
+                    np.testing.assert_array_equal(getattr(ours, part.name)[name], values)
+        elif isinstance(theirs, np.ndarray):
             assert ours.dtype == theirs.dtype, field.name
             np.testing.assert_array_equal(ours, theirs, err_msg=field.name)
         else:

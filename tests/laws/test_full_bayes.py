@@ -60,6 +60,20 @@ def test_the_models_density_is_prior_times_likelihood_written_by_hand():
     np.testing.assert_allclose(found, expected, rtol=1e-7)
 
 
+def test_the_model_stands_what_importing_arviz_first_does_to_numpyro(monkeypatch):
+    monkeypatch.delattr(dist, "distribution")
+    with pytest.raises(AttributeError):
+        numpyro.handlers.trace(lambda: numpyro.factor("likelihood", 0.0)).get_trace()
+    model = numpyro.handlers.seed(nb.numpyro_model(PRIOR, data_of()), KEY)
+    assert "likelihood" in numpyro.handlers.trace(model).get_trace()
+
+
+def test_the_prior_of_hyperparameters_of_an_outer_model_is_not_known(law):
+    outer = eqx.tree_at(lambda law: law.prior_values, law, {})
+    with pytest.raises(ConfigurationError, match=r"the prior of ridge belongs to the model around"):
+        nb.before_data(outer, key=KEY)
+
+
 def test_the_posterior_of_the_ridge_is_that_of_evidence_times_hyperprior(law):
     # Importance-weighted evidence on a grid of the log ridge is exact up to Monte Carlo error.
     grid = np.linspace(-4.0, 2.0, 25)

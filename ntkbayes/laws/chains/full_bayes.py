@@ -7,13 +7,21 @@ import jax
 from jaxtyping import Array, PRNGKeyArray
 
 from ntkbayes.errors import ConfigurationError, ConvergenceError
-from ntkbayes.laws.chains.hierarchical import HIERARCHICAL_POSTERIOR, FullBayesLaw, judged_draws
+from ntkbayes.laws.chains.hierarchical import (
+    HIERARCHICAL_POSTERIOR,
+    FullBayesLaw,
+    hyperprior_of,
+    judged_draws,
+)
 from ntkbayes.laws.chains.mixing import MixingInfo
 from ntkbayes.laws.chains.numpyro_model import declare, require_support
+from ntkbayes.laws.chains.nuts import tree_depth
 from ntkbayes.laws.kind import Kind
 from ntkbayes.laws.method import Method
 from ntkbayes.laws.problem import Problem
 from ntkbayes.ranges import Range, real_field, whole_field
+
+_PRIOR = 2**20  # folded into the key: none of those that NumPyro splits it into
 
 
 class FullBayesInfo(MixingInfo):
@@ -77,7 +85,10 @@ class FullBayes(Method[FullBayesLaw[FullBayesInfo]]):
             chain_method="vectorized",
             progress_bar=self.progress,
         )
-        fields = ("diverging", "num_steps", "accept_prob")
+        fields = (
+            *("diverging", "num_steps", "accept_prob", "potential_energy", "energy"),
+            "adapt_state.step_size",
+        )
         try:
             with jax.debug_key_reuse(False):  # NumPyro's own
                 sampler.run(key, problem, self.hyperpriors, extra_fields=fields)
@@ -89,12 +100,34 @@ class FullBayes(Method[FullBayesLaw[FullBayesInfo]]):
                 f"start ({error}); use hyper-priors that are narrower, or centred on other values"
             ) from error
         draws = sampler.get_samples(group_by_chain=True)
-        info = _diagnose(draws, problem, sampler.get_extra_fields(True))
+        seen = sampler.get_extra_fields(group_by_chain=True)
+        info = _diagnose(draws, problem, seen)
         flat = {name: part.reshape(-1, *part.shape[2:]) for name, part in draws.items()}
         values = {name: flat[name] for name in self.hyperpriors}
         return FullBayesLaw(
-            problem, self.kind, info, values, flat["whitened"], num_chains=self.num_chains
+            problem,
+            self.kind,
+            info,
+            values,
+            flat["whitened"],
+            *hyperprior_of(self.hyperpriors, values, jax.random.fold_in(key, _PRIOR)),
+            _sample_stats(seen),
+            num_chains=self.num_chains,
         )
+
+
+def _sample_stats(seen: Mapping[str, Array]) -> dict[str, Array]:
+    """NumPyro's extra fields, (chains, samples), per draw and by ArviZ's names."""
+    by_name = {
+        "lp": -seen["potential_energy"],
+        "energy": seen["energy"],
+        "diverging": seen["diverging"],
+        "n_steps": seen["num_steps"],
+        "acceptance_rate": seen["accept_prob"],
+        "step_size": seen["adapt_state.step_size"],
+    }
+    flat = {name: value.reshape(-1) for name, value in by_name.items()}
+    return {**flat, "tree_depth": tree_depth(flat["n_steps"])}
 
 
 def _diagnose(draws: Mapping[str, Array], problem: Problem, fields: dict) -> FullBayesInfo:

@@ -1,18 +1,30 @@
 """Posteriors of the latent function and its hyperparameters together, by their draws."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray, Shaped
 
 from ntkbayes.arguments import random_key
-from ntkbayes.laws.chains.mixing import MixingInfo, judged
+from ntkbayes.errors import ConfigurationError
+from ntkbayes.laws.chains.mixing import judged
+from ntkbayes.laws.chains.sampler import standard_log_density
 from ntkbayes.laws.kind import Kind, Sampling
-from ntkbayes.laws.law import Inputs, Law, drawn_in_words, evenly_spaced, joint_scatter, scatter
+from ntkbayes.laws.law import (
+    Info,
+    Inputs,
+    Law,
+    drawn_in_words,
+    evenly_spaced,
+    joint_scatter,
+    scatter,
+)
 from ntkbayes.laws.problem import Problem
+from ntkbayes.laws.trace import Trace
 from ntkbayes.linalg import Draws, Logits, output_blocks
 from ntkbayes.priors.hyperparameters import with_values
 from ntkbayes.priors.prior import NTKPrior
@@ -29,17 +41,58 @@ HIERARCHICAL_POSTERIOR = Kind(
 )
 
 
-class FullBayesLaw[InfoT: MixingInfo](Law[InfoT]):
+HIERARCHICAL_PRIOR = Kind(
+    "hierarchical prior",
+    Sampling.GAUSSIAN,
+    "the prior GP(m, Θ/ridge) whose hyperparameters are drawn from their own priors, before any target "
+    "is seen.",
+)
+
+
+class FullBayesLaw[InfoT: Info](Law[InfoT]):
     """Draws of (hyperparameters, latent function): each is a Gaussian process of its own kernel, and is
     conditioned at new inputs on its own values at X.
 
     Attributes:
         values: draws of each hyperparameter, (S, ...).
         whitened: z of each draw, (S, n, C).
+        log_prior: of those hyperparameters that have a hyper-prior, its log density at each draw.
+        prior_values: as many draws of each hyper-prior.
+        sample_stats: per draw, see `Trace`.
     """
 
     values: dict[str, Array]
     whitened: Draws
+    log_prior: dict[str, Shaped[Array, " draws"]]
+    prior_values: dict[str, Array]
+    sample_stats: dict[str, Shaped[Array, " draws"]]
+
+    @property
+    def trace(self) -> Trace:
+        stats, values, log_prior = (
+            {name: np.asarray(value) for name, value in known.items()}
+            for known in (self.sample_stats, self.values, self.log_prior)
+        )
+        return Trace(stats, {**log_prior, "logits": standard_log_density(self.whitened)}, values)
+
+    def before_data(self, key: PRNGKeyArray, num_draws: int | None = None) -> "FullBayesLaw":
+        """The prior: hyperparameters from their hyper-priors, and whitened logits from N(0, I).
+
+        Raises:
+            ConfigurationError: some hyperparameters were drawn by a model around this one, so that
+                their prior is not known; or more draws are asked for than the law holds.
+        """
+        if others := sorted(self.values.keys() - self.prior_values.keys()):
+            raise ConfigurationError(
+                f"the prior of {others[0]} belongs to the model around this one; draw it there, by "
+                "numpyro.infer.Predictive"
+            )
+        chosen = self._chosen(num_draws)
+        values = {name: draws[chosen] for name, draws in self.prior_values.items()}
+        whitened = jax.random.normal(key, self.whitened[chosen].shape)
+        return FullBayesLaw(
+            self.problem, HIERARCHICAL_PRIOR, Info(), values, whitened, {}, values, {}
+        )
 
     @property
     def _draws_in_words(self) -> str:
@@ -163,6 +216,18 @@ def factor(prior: NTKPrior, features: Array) -> Float[Array, "n n"]:
     gram = prior.gram(features).ntk.dense() / prior.ridge
     jitter = _JITTER * jnp.mean(jnp.diagonal(gram))
     return jnp.linalg.cholesky(gram + jitter * jnp.eye(len(gram)))
+
+
+def hyperprior_of(
+    hyperpriors: Mapping[str, Any], values: Mapping[str, Array], key: PRNGKeyArray
+) -> tuple[dict[str, Array], dict[str, Array]]:
+    """Log densities of hyper-priors at draws of hyperparameters, and as many draws of their own."""
+    log_prior, drawn = {}, {}
+    for i, (name, law) in enumerate(hyperpriors.items()):
+        keys = jax.random.split(jax.random.fold_in(key, i), len(values[name]))
+        log_prior[name] = jax.vmap(lambda v, law=law: jnp.sum(law.log_prob(v)))(values[name])
+        drawn[name] = jax.vmap(law.sample)(keys)
+    return log_prior, drawn
 
 
 def judged_draws(seen: Mapping[str, Array], *, num_divergences: int) -> dict[str, float]:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -14,6 +15,7 @@ from ntkbayes.laws.chains.hierarchical import (
     HIERARCHICAL_POSTERIOR,
     FullBayesLaw,
     factor,
+    hyperprior_of,
     judged_draws,
 )
 from ntkbayes.laws.chains.mixing import MixingInfo
@@ -92,9 +94,15 @@ class NumPyroModel(Configured):
         seen = {**values, "logits": self.problem.likelihood.project(own["logits"])}
         info = MixingInfo(**judged_draws(seen, num_divergences=0))
         flat = {k: v.reshape(-1, *v.shape[2:]) for k, v in values.items()}
-        whitened = own["whitened"].reshape(-1, *shape)
         law = FullBayesLaw(
-            self.problem, HIERARCHICAL_POSTERIOR, info, flat, whitened, num_chains=chains
+            self.problem,
+            HIERARCHICAL_POSTERIOR,
+            info,
+            flat,
+            own["whitened"].reshape(-1, *shape),
+            *hyperprior_of(self.hyperpriors, flat, jax.random.key(0)),
+            {},
+            num_chains=chains,
         )
         last = _logits({k: v[-1] for k, v in flat.items()}, law.whitened[-1], self.problem)
         if not bool(jnp.allclose(last, own["logits"][-1, -1], rtol=1e-6, atol=1e-6)):
@@ -139,7 +147,11 @@ def declare(
 ) -> Logits:
     import numpyro
     import numpyro.distributions as dist
+    from numpyro.distributions import distribution
 
+    # After `import arviz`, which loads NumPyro lazily, `import numpyro.distributions` runs that package
+    # twice; the second lacks this attribute, which `numpyro.factor` takes its distribution from.
+    dist.distribution = distribution
     sampled = {name: numpyro.sample(name, law) for name, law in hyperpriors.items()}
     shape = problem.targets.shape
     whitened = numpyro.sample("whitened", dist.Normal(0.0, 1.0).expand(shape).to_event(2))

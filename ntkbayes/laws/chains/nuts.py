@@ -6,20 +6,20 @@ from typing import Any, ClassVar
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ntkbayes.laws.chains.sampler import (
-    ChainInfo,
+    ChainLaw,
     ChainMethod,
     Chains,
     Mode,
+    Numbers,
     Positions,
     Sampler,
     Whitened,
     coupled_root,
     laplace_root,
 )
-from ntkbayes.laws.law import SampledLaw
 from ntkbayes.laws.problem import Problem
 from ntkbayes.likelihood import Likelihood
 from ntkbayes.linalg import Curvature, Draws, FormedBlock, Logits
@@ -49,17 +49,25 @@ class NUTS(ChainMethod):
     target_accept: float = real_field("target_accept", 0.9, Range.OPEN_UNIT)
     max_tree_depth: int = whole_field("max_tree_depth", 10)
 
-    def solve(self, problem: Problem, key: PRNGKeyArray | None) -> SampledLaw[ChainInfo]:
+    def solve(self, problem: Problem, key: PRNGKeyArray | None) -> ChainLaw:
         with jax.debug_key_reuse(False):  # NumPyro's own transitions use a key twice
             return super().solve(problem, key)
 
     def matrices(self, rows: int, num_outputs: int) -> dict[str, float]:
         return {"factor and P": 2.0, "roots": 2.0, "workspace": 5.0}
 
+    def sample_stats(self, chains: Chains) -> dict[str, Array]:
+        return {**super().sample_stats(chains), "tree_depth": tree_depth(chains.num_steps)}
+
     def sampler(self, problem: Problem, lower: FormedBlock, mode: Mode) -> "NUTSSampler":
         target = _target(problem.likelihood, problem.targets, lower, mode)
         accept = jnp.asarray(self.target_accept)
         return NUTSSampler(target, accept, self.num_warmup, self.max_tree_depth)
+
+
+def tree_depth(num_steps: Numbers) -> Int[Array, " draws"]:
+    """Doublings of the trees with so many steps: the last one may have stopped half-way."""
+    return jnp.floor(jnp.log2(jnp.asarray(num_steps).reshape(-1))).astype(int) + 1
 
 
 class Target(eqx.Module):
@@ -165,8 +173,15 @@ class NUTSSampler(Sampler):
             return jax.vmap(move)(state)
 
     def seen(self, state: Any) -> Chains:
-        step_size = state.adapt_state.step_size
-        return Chains(state.z, state.diverging, state.num_steps, state.accept_prob, step_size)
+        return Chains(
+            state.z,
+            state.diverging,
+            state.num_steps,
+            state.accept_prob,
+            state.adapt_state.step_size,
+            state.potential_energy,
+            state.energy,
+        )
 
     def whitened(self, positions: Positions, key: PRNGKeyArray) -> Whitened:
         """z = ẑ + T ξ H, and the prior's white noise in directions that H leaves out."""

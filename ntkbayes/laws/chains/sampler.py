@@ -19,8 +19,9 @@ from ntkbayes.laws.kind import EXACT_POSTERIOR, Kind
 from ntkbayes.laws.law import SampledLaw
 from ntkbayes.laws.method import Method
 from ntkbayes.laws.problem import Problem
+from ntkbayes.laws.trace import Trace
 from ntkbayes.linalg import CholeskyFactor, Curvature, Draws, FormedBlock, Logits, Square
-from ntkbayes.priors.paths import conditioned_tangent_process
+from ntkbayes.priors.paths import ConditionedPath, conditioned_tangent_process
 from ntkbayes.ranges import Range, real_field, whole_field
 from ntkbayes.training.linearised import train
 
@@ -41,13 +42,41 @@ class ChainInfo(MixingInfo):
 
 
 class Chains(NamedTuple):
-    """What is kept: (draws, chains, ...) while the chains run, (chains, samples, ...) at the end."""
+    """What is kept: (draws, chains, ...) while the chains run, (chains, samples, ...) at the end.
+
+    `potential` is −log density at the position, `energy` that of position and velocity where the
+    transition ended, both up to a constant.
+    """
 
     position: Numbers
     diverging: Numbers
     num_steps: Numbers
     accept: Numbers
     step_size: Numbers
+    potential: Numbers
+    energy: Numbers
+
+
+class ChainLaw(SampledLaw[ChainInfo]):
+    """Draws of the posterior by Markov chains: g given the data, at X, and α = 0.
+
+    Attributes:
+        sample_stats: per draw, see `Trace`.
+    """
+
+    sample_stats: dict[str, Shaped[Array, " draws"]]
+
+    @property
+    def trace(self) -> Trace:
+        assert isinstance(self.g, ConditionedPath)
+        stats = {name: np.asarray(value) for name, value in self.sample_stats.items()}
+        return Trace(stats, {"logits": standard_log_density(self.g.whitened)})
+
+
+def standard_log_density(whitened: Draws) -> Float[np.ndarray, " draws"]:
+    """log N(z; 0, I) of each draw."""
+    flat = np.asarray(whitened).reshape(len(whitened), -1)
+    return -0.5 * (np.einsum("sj,sj->s", flat, flat) + flat.shape[1] * np.log(2 * np.pi))
 
 
 class Mode(NamedTuple):
@@ -80,7 +109,7 @@ class Sampler(eqx.Module):
         """z of positions, f(X) = mean + L z, with whatever positions leave open drawn from its law."""
 
 
-class ChainMethod(Method[SampledLaw[ChainInfo]]):
+class ChainMethod(Method[ChainLaw]):
     """A method that runs Markov chains side by side, for draws of the posterior: g given the data, at X,
     and α = 0. At new inputs g is conditioned on its values at X exactly.
 
@@ -109,7 +138,7 @@ class ChainMethod(Method[SampledLaw[ChainInfo]]):
     def num_kept(self) -> int:
         return 4 * self.num_chains * self.num_samples
 
-    def solve(self, problem: Problem, key: PRNGKeyArray | None) -> SampledLaw[ChainInfo]:
+    def solve(self, problem: Problem, key: PRNGKeyArray | None) -> ChainLaw:
         key = self.require_key(key)
         problem.prior.require_ridge("the posterior")
         start_key, run_key, open_key = jax.random.split(key, 3)
@@ -126,7 +155,20 @@ class ChainMethod(Method[SampledLaw[ChainInfo]]):
         info = self._diagnose(problem, process.factor, whitened, chains)
         draws = whitened.reshape(-1, *shape)
         path, alpha = process.path(draws), jnp.zeros_like(draws)
-        return SampledLaw(problem, self.kind, info, path, alpha, num_chains=self.num_chains)
+        stats = self.sample_stats(chains)
+        return ChainLaw(problem, self.kind, info, path, alpha, stats, num_chains=self.num_chains)
+
+    def sample_stats(self, chains: Chains) -> dict[str, Array]:
+        """Per draw, by ArviZ's names."""
+        by_name = {
+            "lp": -chains.potential,
+            "energy": chains.energy,
+            "diverging": chains.diverging,
+            "n_steps": chains.num_steps,
+            "acceptance_rate": chains.accept,
+            "step_size": chains.step_size,
+        }
+        return {name: jnp.asarray(value).reshape(-1) for name, value in by_name.items()}
 
     def _run(self, sampler: Sampler, state: Any) -> Chains:
         """The chains after warm-up, a chunk of draws at a time: Ctrl-C stops between chunks."""

@@ -93,6 +93,22 @@ class Reference(eqx.Module):
     roots: Roots
     covariance: Roots
 
+    def potential(self, position: Logits) -> Float[Array, ""]:
+        """−log posterior density at f̂ + δ, up to a constant: with z = ẑ + L⁻¹ δ, ½ zᵀ z − log p."""
+        white = self.mode.whitened + self.whiten(position)
+        density = self.likelihood.log_density(self.targets, self.mode.logits + position)
+        return jnp.sum(white**2) / 2 - jnp.sum(density)
+
+    def whiten(
+        self, position: Float[Array, "*draws n classes"]
+    ) -> Float[Array, "*draws n classes"]:
+        """L⁻¹ δ."""
+        lower = self.lower.matrix
+        rows = position.reshape(*position.shape[:-2], len(lower), -1)
+        rows = jnp.moveaxis(rows, -2, 0)
+        solved = solve_triangular(lower, rows.reshape(len(lower), -1), lower=True)
+        return jnp.moveaxis(solved.reshape(rows.shape), 0, -2).reshape(position.shape)
+
     def remainder(self, position: Logits) -> Float[Array, ""]:
         """Φ(δ)."""
         density = self.likelihood.log_density(self.targets, self.mode.logits + position)
@@ -122,8 +138,8 @@ def _reference(
 
 
 class ChainState(NamedTuple):
-    """Of all chains: δ and Φ(δ), dual averaging of the log step size, what is left of warm-up, and
-    how the last trajectory went."""
+    """Of all chains: δ and Φ(δ), dual averaging of the log step size, what is left of warm-up, how the
+    last trajectory went, −log density at δ, and the energy at the trajectory's end."""
 
     position: Draws
     remainder: PerChain
@@ -134,6 +150,8 @@ class ChainState(NamedTuple):
     accept: PerChain
     num_steps: Int[Array, ""]
     step_size: Float[Array, ""]
+    potential: PerChain
+    energy: PerChain
 
 
 class SplitHMCSampler(Sampler):
@@ -147,11 +165,22 @@ class SplitHMCSampler(Sampler):
         size = jnp.full((), noise[0].size ** -0.25, dtype=noise.dtype)
         position = product(self.reference.roots, noise)
         remainder = jax.vmap(self.reference.remainder)(position)
+        potential = jax.vmap(self.reference.potential)(position)
         none = jnp.zeros(len(noise))
         averaging = begin(jnp.log(size))
         steps = jnp.zeros((), dtype=int)
         return ChainState(
-            position, remainder, averaging, self.num_warmup, key, none > 0, none, steps, size
+            position,
+            remainder,
+            averaging,
+            self.num_warmup,
+            key,
+            none > 0,
+            none,
+            steps,
+            size,
+            potential,
+            potential,
         )
 
     def move(self, state: ChainState) -> ChainState:
@@ -171,6 +200,8 @@ class SplitHMCSampler(Sampler):
         error = jnp.where(jnp.isnan(error), jnp.inf, error)
         accept = jnp.exp(jnp.minimum(0.0, -error))
         moved = jax.random.uniform(accept_key, accept.shape) < accept
+        position = jnp.where(moved[:, None, None], proposal, state.position)
+        kinetic = jnp.sum(noise**2, axis=(1, 2)) / 2
 
         _, update = _dual_averaging()
         with jax.numpy_dtype_promotion("standard"):  # NumPyro's
@@ -180,7 +211,7 @@ class SplitHMCSampler(Sampler):
         log_step = jnp.where(state.warmup_left > 1, adapted[0], adapted[1])
         step_size = jnp.where(adapting, jnp.minimum(jnp.exp(log_step), _LONGEST), state.step_size)
         return ChainState(
-            jnp.where(moved[:, None, None], proposal, state.position),
+            position,
             jnp.where(moved, remainder, state.remainder),
             adapted,
             jnp.maximum(state.warmup_left - 1, 0),
@@ -189,21 +220,27 @@ class SplitHMCSampler(Sampler):
             accept,
             count,
             step_size,
+            jax.vmap(self.reference.potential)(position),
+            state.potential + kinetic + jnp.where(moved, error, 0.0),
         )
 
     def seen(self, state: ChainState) -> Chains:
         every = state.accept.shape
         steps = jnp.broadcast_to(state.num_steps, every)
         size = jnp.broadcast_to(state.step_size, every)
-        return Chains(state.position, state.diverging, steps, state.accept, size)
+        return Chains(
+            state.position,
+            state.diverging,
+            steps,
+            state.accept,
+            size,
+            state.potential,
+            state.energy,
+        )
 
     def whitened(self, positions: Positions, key: PRNGKeyArray) -> Whitened:
         """z = ẑ + L⁻¹ δ."""
-        lower, mode = self.reference.lower.matrix, self.reference.mode.whitened
-        rows = jnp.moveaxis(positions.reshape(*positions.shape[:2], len(lower), -1), 2, 0)
-        solved = solve_triangular(lower, rows.reshape(len(lower), -1), lower=True)
-        white = jnp.moveaxis(solved.reshape(rows.shape), 0, 2).reshape(positions.shape)
-        return mode[None, None] + white
+        return self.reference.mode.whitened[None, None] + self.reference.whiten(positions)
 
 
 def product(roots: Roots, v: Float[Array, "*draws n classes"]) -> Float[Array, "*draws n classes"]:
