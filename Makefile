@@ -48,10 +48,10 @@ test-slow: setup ## run the slow tests, one in forty, which take half of the tim
 # Without GPJax, which holds back JAX, and so without its tests and those of the reference, which names its bridge.
 test-latest: VENV = .venv-latest
 test-latest: GROUP = latest
-test-latest: setup ## run the tests on the newest versions of everything, in .venv-latest
+test-latest: setup ## run the tests but for the slow ones on the newest versions of everything, in .venv-latest
 	@sh -euc "$$INSTALL" install --quiet --upgrade --editable . --group $(GROUP)
 	@echo "== pytest"
-	@$(BIN)/$(PYTEST) --ignore=tests/bridges/test_gpjax.py --ignore=tests/test_docs.py
+	@$(BIN)/$(PYTEST) -m "not slow" --ignore=tests/bridges/test_gpjax.py --ignore=tests/test_docs.py
 
 fuzz: setup ## ten thousand random problems: finite numbers, or a clear error
 	@$(BIN)/pytest --numprocesses auto --hypothesis-profile nightly tests/test_fuzz.py

@@ -226,7 +226,7 @@ class LinearisedMean(eqx.Module):
         return value + tangent
 
 
-_BLOCK_NUMBERS = 2**20  # pairs of inputs at a time; temporaries are some dozens of these
+_BLOCK_NUMBERS = 2**19  # pairs of inputs at a time; temporaries are some dozens of these
 
 
 @eqx.filter_jit
