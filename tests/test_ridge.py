@@ -15,6 +15,7 @@ from ntkbayes.app.study import Study
 from ntkbayes.errors import (
     ConfigurationError,
     ConvergenceError,
+    FailedTrialWarning,
     GridEdgeWarning,
     SearchError,
     StorageError,
@@ -129,6 +130,26 @@ def test_a_choice_that_fails_says_how_to_give_a_number(rule, monkeypatch):
     )
     with pytest.raises(SearchError, match=message):
         rule.choose(PRIOR, TRAIN, key=KEY)
+
+
+def test_a_ridge_that_fails_is_passed_over_and_the_best_is_kept(monkeypatch):
+    rule, solve = nb.RidgeByEvidence(), nb.Laplace.solve
+    whole = rule.choose(PRIOR, TRAIN, key=KEY)
+    failing = min(whole.scores)
+
+    def fail_there(self, problem, key=None):
+        if problem.ridge <= failing:
+            raise ConvergenceError("the mode was not found")
+        return solve(self, problem, key)
+
+    monkeypatch.setattr(nb.Laplace, "solve", fail_there)
+    with pytest.warns(
+        FailedTrialWarning, match=rf"ridge of {failing:g} \(Conv.*mode was not found"
+    ):
+        found = rule.choose(PRIOR, TRAIN, key=KEY)
+    assert found.scores[failing] == -np.inf
+    assert whole.ridge != failing
+    assert abs(np.log10(found.ridge / whole.ridge)) < 0.03
 
 
 def test_kernels_known_by_their_products_have_no_evidence_to_choose_by():

@@ -17,6 +17,7 @@ from ntkbayes.errors import (
     ConfigurationError,
     ConvergenceError,
     DataError,
+    FailedTrialWarning,
     GridEdgeWarning,
     NotPositiveDefiniteError,
     SearchError,
@@ -38,7 +39,7 @@ class RidgeChoice:
         ridge: weight of ½‖θ − θ0‖² against the loss summed over points.
         reason: how it was chosen, to be read after the ridge and a comma.
         scores: of every ridge tried, higher is better: the log evidence in nats, or minus the
-            cross-validated NLL in nats per point.
+            cross-validated NLL in nats per point; −∞ where the fit failed.
     """
 
     ridge: float
@@ -110,8 +111,8 @@ class RidgeByEvidence(RidgeRule):
 
     Climbs from a ridge of 1 by decades, then searches between the neighbours of the best (Brent). The
     result has three digits, which is as many as matter, so that the same number, given by hand, is the
-    same study. At an end of `within` it warns: the data ask for a narrower prior still, as where the
-    features say nothing, or for a wider one.
+    same study. A ridge at which Laplace fails is passed over, with a warning. At an end of `within` it
+    warns: the data ask for a narrower prior still, as where the features say nothing, or for a wider one.
 
     Args:
         within: the smallest and the largest ridge.
@@ -143,20 +144,28 @@ class RidgeByEvidence(RidgeRule):
         except ConfigurationError as error:
             raise _unchosen(f"by the evidence: {error}") from error
         scores: dict[float, float] = {}
+        failures: dict[float, Exception] = {}
 
         def evidence(exponent: float) -> float:
             ridge = float(f"{10**exponent:.3g}")
             if ridge not in scores:
                 tried = dataclasses.replace(problem, prior=prior.with_ridge(ridge))
                 try:
-                    law = Laplace().solve(tried)
-                    scores[ridge] = law.info.log_evidence
+                    scores[ridge] = Laplace().solve(tried).info.log_evidence
                 except (ConvergenceError, NotPositiveDefiniteError) as error:
-                    raise _unchosen(f"by the evidence: at a ridge of {ridge:g} {error}") from error
+                    scores[ridge], failures[ridge] = -math.inf, error
             return scores[ridge]
 
         _climb(evidence, math.log10(self.within[0]), math.log10(self.within[-1]))
         best = max(scores, key=lambda ridge: scores[ridge])
+        if len(failures) == len(scores):
+            raise _unchosen(f"by the evidence: at a ridge of {best:g} {failures[best]}")
+        for ridge, failure in failures.items():
+            warnings.warn(
+                f"no evidence at a ridge of {ridge:g} ({type(failure).__name__}: {failure})",
+                FailedTrialWarning,
+                stacklevel=2,
+            )
         if self.within[0] < best < self.within[-1]:
             return RidgeChoice(best, "which maximises the evidence of the training points", scores)
         end = "smallest" if best == self.within[0] else "largest"
