@@ -112,7 +112,7 @@ class RidgeByEvidence(RidgeRule):
     Climbs from a ridge of 1 by decades, then searches between the neighbours of the best (Brent). The
     result has three digits, which is as many as matter, so that the same number, given by hand, is the
     same study. A ridge at which Laplace fails is passed over, with a warning. At an end of `within` it
-    warns: the data ask for a narrower prior still, as where the features say nothing, or for a wider one.
+    warns: the data ask for a narrower prior still, as where features say nothing, or for a wider one.
 
     Args:
         within: the smallest and the largest ridge.
