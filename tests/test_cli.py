@@ -144,6 +144,44 @@ def test_own_parquet_gives_what_the_csv_gives(compare, ntkbayes, birds):
     )
 
 
+def test_a_file_of_test_points_is_where_laws_are_compared(compare, birds):
+    rows = np.arange(len(birds)) % 3 == 0
+    birds[rows].iloc[:, ::-1].to_csv("new.csv", index=False)  # columns in another order
+    done = compare(birds[~rows], "--test", "new.csv")
+    assert done.code == 0, done.err
+    found = storage.load("out").predictions["MAP"]
+    kinds = np.array(found.class_names)[found.targets.argmax(axis=1)]
+    assert list(kinds) == list(birds[rows]["Species name"])
+    options = Path("out/options.toml").read_text()
+    assert 'test = "new.csv"' in options
+    assert "test-share" not in options
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--test", "new.csv", "--test-share", "0.3"), "leave out --test-share"),
+        (("--test", "nowhere.csv"), "there is no file nowhere.csv"),
+        (("--test", "other.csv"), "'x_2'.* missing"),
+        (("--test", "strange.csv"), "unseen label 'dodo'"),
+    ],
+)
+def test_wrong_test_points_are_told(words, message, compare, birds):
+    birds.to_csv("new.csv", index=False)
+    birds.rename(columns={"x_2": "x_3"}).to_csv("other.csv", index=False)
+    birds.replace("buzzard", "dodo").to_csv("strange.csv", index=False)
+    done = compare(birds, *words)
+    assert done.code == 2
+    assert re.search(message, done.err.replace("\n", " ")), done.err
+
+
+def test_test_points_go_with_training_points_from_a_file(ntkbayes, birds):
+    birds.to_csv("new.csv", index=False)
+    done = ntkbayes("compare", "--data", "iris", "--test", "new.csv")
+    assert done.code == 2
+    assert "--data FILE" in done.err
+
+
 def test_report_is_built_again_as_it_was(compare, ntkbayes, birds):
     compare(birds)
     path = Path("out/report.html")

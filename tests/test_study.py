@@ -267,6 +267,36 @@ def test_plane_of_two_features_takes_no_more_draws_than_the_law_holds(tmp_path, 
     assert "<html" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
+# --- test points of one's own ---------------------------------------------------------------------
+
+
+def test_test_points_of_ones_own_give_what_the_split_gives(tmp_path):
+    whole = points()
+    split_key = jax.random.split(jax.random.key(0), 3)[0]
+    train, test = whole.split(split_key, standardise=False)
+    by_split = study(data=whole).run(tmp_path / "split").predictions["MAP"]
+    given = study(data=train, test=test).run(tmp_path / "given").predictions["MAP"]
+    np.testing.assert_array_equal(given.targets, by_split.targets)
+    np.testing.assert_allclose(given.probabilities, by_split.probabilities, rtol=0, atol=1e-12)
+
+
+def test_other_test_points_are_another_study(tmp_path):
+    train, test = points().split(jax.random.key(1), standardise=False)
+    study(data=train, test=test).run(tmp_path)
+    with pytest.raises(StorageError, match="test data digest"):
+        study(data=train, test=test.take(range(5))).run(tmp_path)
+
+
+def test_test_points_of_other_columns_or_classes_are_refused(tmp_path):
+    train, test = points().split(jax.random.key(1), standardise=False)
+    narrow = nb.Dataset(test.features[:, :2], test.targets, class_names=test.class_names)
+    renamed = nb.Dataset(test.features, test.targets, class_names=["u", "v", "w"])
+    with pytest.raises(DataError, match="2"):
+        study(data=train, test=narrow).run(tmp_path)
+    with pytest.raises(ConfigurationError, match=r"classes \('u', 'v', 'w'\).*like=train"):
+        study(data=train, test=renamed).run(tmp_path)
+
+
 def test_a_law_with_the_name_of_a_baseline_is_refused():
     with pytest.raises(ConfigurationError, match="'logistic regression' is the name of a baseline"):
         study(methods={"logistic regression": nb.MAP()}, baselines=True)

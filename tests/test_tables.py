@@ -254,3 +254,24 @@ def test_files_that_cannot_be_read_are_refused(tmp_path):
     with pytest.raises(StorageError, match=r"as \.parquet") as broken:
         read_table(write(tmp_path / "t.parquet", "not parquet"), target="y")
     assert broken.value.__cause__ is not None
+
+
+# --- like another table ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("labels", ["1 2 3", "1.5 2 10", "True False True", "a b 1.10"])
+def test_a_second_table_has_the_classes_of_the_first(tmp_path, labels):
+    words = labels.split()
+    rows = [f"{i},{word}" for i, word in enumerate(words)]
+    train = read_table(write(tmp_path / "a.csv", "\n".join(["x,y", *rows])), target="y")
+    few = write(tmp_path / "b.csv", f"x,y\n7,{words[1]}\n8,{words[1]}\n")
+    test = read_table(few, target="y", like=train)
+    assert test.class_names == train.class_names
+    np.testing.assert_array_equal(test.labels, [train.labels[1]] * 2)
+
+
+def test_a_label_that_the_first_table_has_not_is_refused(tmp_path):
+    train = read_table(write(tmp_path / "a.csv", "x,y\n1,a\n2,b\n"), target="y")
+    other = write(tmp_path / "b.csv", "x,y\n1,a\n2,c\n")
+    with pytest.raises(DataError, match="unseen label 'c' in row 1"):
+        read_table(other, target="y", like=train)

@@ -54,7 +54,9 @@ class Study(Configured):
         likelihood: by default one logit for two classes, softmax for more.
         methods: by the name that tables show.
         smoothing: of the training targets, see `Dataset.smooth`.
-        test_share: part of the data held out.
+        test: points to test on, with the columns and classes of the data. By default a share of the
+            data is held out.
+        test_share: that share; of no effect if there are test points.
         standardise: whether features are, each by its training points; not where they share a scale
             that means something, as pixels do.
         baselines: whether the base rate and scikit-learn's baselines take part.
@@ -77,11 +79,14 @@ class Study(Configured):
     baselines: bool = True
     seed: int = 0
     ridge: RidgeRule = field(default_factory=GivenRidge)
+    test: Dataset | None = None
 
     def __post_init__(self) -> None:
         require_prior(_CALL, "prior", self.prior)
         if not isinstance(self.data, str):
             require_dataset(_CALL, "data", self.data)
+        if self.test is not None:
+            require_dataset("Study(data=data, test=test, prior=prior)", "test", self.test)
         require(_CALL, "methods", self.methods, Mapping, _how_to_name)
         for name, method in self.methods.items():
             require_method(_CALL, f"methods[{name!r}]", method)
@@ -127,10 +132,7 @@ class Study(Configured):
         require_float64()
         report.require_drawing()
         split_key, fit_key, draw_key = jax.random.split(jax.random.key(self.seed), 3)
-        data = datasets.load(self.data) if isinstance(self.data, str) else self.data
-        train, test = data.split(
-            split_key, test_share=self.test_share, standardise=self.standardise
-        )
+        train, test = self._parts(split_key)
         settings = {
             "training points": train.num_points,
             "test points": test.num_points,
@@ -175,13 +177,37 @@ class Study(Configured):
                 into.finish({"report.html": report.page(comparison, into.path)})
         return comparison
 
+    @property
+    def _data(self) -> Dataset:
+        return datasets.load(self.data) if isinstance(self.data, str) else self.data
+
+    def _parts(self, key: PRNGKeyArray) -> tuple[Dataset, Dataset]:
+        """Training and test points, on one scale.
+
+        Raises:
+            ConfigurationError: the test points have other classes.
+            DataError: they have other columns, or there are too few points to split.
+        """
+        data, test = self._data, self.test
+        if test is None:
+            return data.split(key, test_share=self.test_share, standardise=self.standardise)
+        if test.class_names != data.class_names:
+            raise ConfigurationError(
+                f"the test points have the classes {test.class_names}, the training points "
+                f"{data.class_names}; make both with the same class_names, or read_table(…, like=train)"
+            )
+        train = data.standardised() if self.standardise else data
+        test = test.rescaled(train.scaling)
+        train.check_features(test)
+        return train, test
+
     def identity(self) -> dict[str, object]:
         """All that the results depend on, as plain data.
 
         Raises:
             UnknownNameError: there is no such data set.
         """
-        data = datasets.load(self.data) if isinstance(self.data, str) else self.data
+        data = self._data
         return {
             "data": data.name,
             "data digest": digest_of_data(data),
@@ -191,7 +217,8 @@ class Study(Configured):
             "likelihood": describe(self.likelihood or default_likelihood(data)),
             "methods": {name: describe(method) for name, method in self.methods.items()},
             "smoothing": self.smoothing,
-            "test share": self.test_share,
+            "test share": self.test_share if self.test is None else None,
+            "test data digest": None if self.test is None else digest_of_data(self.test),
             "standardise": self.standardise,
             "baselines": self.baselines,
             "seed": self.seed,

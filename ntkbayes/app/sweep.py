@@ -55,9 +55,14 @@ def grid(
         seeds: of the studies.
 
     Raises:
-        ConfigurationError: a ridge or a seed is outside its range, or a value is given twice.
+        ConfigurationError: a ridge or a seed is outside its range, a value is given twice, or there are
+            data for a study with test points of its own.
     """
     data, seeds = tuple(data), tuple(seeds)
+    if data and study.test is not None:
+        raise ConfigurationError(
+            "the study's test points belong to its own data, not to others: leave out data=, or test="
+        )
     asked = [each if isinstance(each, RidgeRule) else float(each) for each in ridges]
     called = [each.name if isinstance(each, RidgeRule) else each for each in asked]
     names = tuple(each if isinstance(each, str) else each.name for each in data)

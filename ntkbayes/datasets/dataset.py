@@ -255,13 +255,15 @@ class Dataset(Summarised):
         train, test = self.take(~in_test), self.take(in_test)
         if not standardise:
             return train, test
+        train = train.standardised()
+        return train, test.rescaled(train.scaling)
+
+    def standardised(self) -> "Dataset":
+        """The points with every column centred and scaled to unit variance; see `Scaling.fit`."""
         own = self.feature_names if self.columns.are_named else None
-        step = Scaling.fit(train.features, own)
+        step = Scaling.fit(self.features, own)
         columns = dataclasses.replace(self.columns, scaling=step.after(self.scaling))
-        return (
-            train._with(features=step(train.features), columns=columns),
-            test._with(features=step(test.features), columns=columns),
-        )
+        return self._with(features=step(self.features), columns=columns)
 
     def subset(self, key: PRNGKeyArray, size: Number) -> "Dataset":
         """`size` random points, stratified by class to within one point, order kept.

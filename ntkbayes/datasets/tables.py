@@ -19,7 +19,7 @@ _TRUTH = {"True": True, "TRUE": True, "true": True, "False": False, "FALSE": Fal
 _MIN_ROWS = 10
 
 
-def read_table(path: str | PathLike[str], *, target: str) -> Dataset:
+def read_table(path: str | PathLike[str], *, target: str, like: Dataset | None = None) -> Dataset:
     """Class data from a file: labels in the column `target`, features in all other columns.
 
     The suffix sets the format: .csv (commas), .tsv (tabs), .parquet or .pq. Text is UTF-8, with column
@@ -28,10 +28,12 @@ def read_table(path: str | PathLike[str], *, target: str) -> Dataset:
     1.10 and 1.1 are two classes. Boolean features become 0 and 1. Index columns that pandas stores in a
     Parquet file are not features, but may be the target. The data set is named after the file.
 
+    With `like`, such as the training data, the classes are those of that data set, in its order.
+
     Warns with DataWarning of a column that counts the rows. Raises StorageError for a file that is
     missing, unreadable, of an unknown suffix, or not such text; DataError for a table that is empty, has
     unnamed or repeated columns, missing values, text among the features, labels that look alike, no
-    column `target`, or a target that looks like regression.
+    column `target`, a target that looks like regression, or a label that `like` does not know.
     """
     path = Path(path)
     if table_files.is_parquet(path):
@@ -48,10 +50,14 @@ def read_table(path: str | PathLike[str], *, target: str) -> Dataset:
         _require_features(path, chosen, names[place])
         _refuse_data_as_names(path, names, place, columns[place])
         features = np.column_stack([_numbers(columns[j]) for j in chosen])
-        labels = _labels(path, columns[place])
+        labels = _labels(path, columns[place]) if like is None else _known(like, columns[place])
     _refuse_lookalikes(path, labels)
     data = Dataset(
-        features, labels, feature_names=[names[j] for j in chosen], name=_shown(path.stem)
+        features,
+        labels,
+        class_names=None if like is None else like.class_names,
+        feature_names=[names[j] for j in chosen],
+        name=_shown(path.stem),
     )
     _warn_of_row_numbers(path, data)
     return data
@@ -91,6 +97,12 @@ def _labels(path: Path, texts: list[str]) -> list[Hashable]:
         class_targets.require_few_fractions(list(numbers.values()))
     meaning = _meaning(words)
     return [meaning[text] if text.strip() else None for text in texts]
+
+
+def _known(like: Dataset, texts: list[str]) -> list[Hashable]:
+    """Labels as the classes of another data set that are written so; others as they are."""
+    meaning = {str(name): name for name in like.class_names or ()}
+    return [meaning.get(text, text) if text.strip() else None for text in texts]
 
 
 def _meaning(words: Sequence[str]) -> Mapping[str, Hashable]:

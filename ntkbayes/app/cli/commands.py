@@ -25,11 +25,13 @@ from ntkbayes.app.cli.options import (
     QuietOption,
     SmoothingOption,
     TargetOption,
+    TestOption,
     TestShareOption,
     WeightStdOption,
     command_line,
     complete_data,
     load_data,
+    load_test,
     methods_of,
     options_file,
     require_only,
@@ -99,6 +101,7 @@ def compare(
     laws: LawsOption = "map,random-init,first-order,laplace,nuts",
     draws: DrawsOption = 1000,
     seed: Annotated[int, typer.Option(help=SEED_HELP)] = 0,
+    test: TestOption = None,
     test_share: TestShareOption = 0.25,
     train_size: Annotated[
         int | None, typer.Option(help="Use only this many of the points, chosen by class.")
@@ -129,7 +132,7 @@ def compare(
 
         require_file(model)
     else:
-        require_tables([str(data)], target)
+        require_tables([str(data)], target, test)
     start_jax(context)
 
     import jax
@@ -149,12 +152,14 @@ def compare(
         (points,) = load_data([str(data)], target)
         if train_size is not None:
             points = points.subset(jax.random.key(seed), train_size)
+        tested = load_test(test, target, points, context)
         network = networks.mlp(
             depth=depth, activation=activation, weight_std=weight_std, bias_std=bias_std
         )
         prior, rule = with_ridge(NTKPrior(network, ridge=1.0), asked)
         study = Study(
             data=points,
+            test=tested,
             prior=prior,
             ridge=rule,
             methods=methods_of(context, laws, draws),
@@ -163,7 +168,7 @@ def compare(
             baselines=baselines,
             seed=seed,
         )
-        leave_out = unused(study.methods)
+        leave_out = (*unused(study.methods), *(() if test is None else ("test_share",)))
     with interruptible():
         comparison = study.run(
             out,

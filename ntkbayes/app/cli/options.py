@@ -94,6 +94,12 @@ DrawsOption = Annotated[
     int,
     typer.Option(help="Initialisations of each law that trains them; draws per chain of samplers."),
 ]
+TestOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="File of test points, with the columns of the data; a share of the data if not given."
+    ),
+]
 TestShareOption = Annotated[float, typer.Option(help="Part of the data held out.")]
 BaselinesOption = Annotated[
     bool, typer.Option(help="Take in the base rate and two classifiers of scikit-learn.")
@@ -223,12 +229,39 @@ def unused(methods) -> tuple[str, ...]:  # type: ignore[no-untyped-def]
     return () if is_drawn else ("draws",)
 
 
-def require_tables(data: list[str], target: str | None) -> None:
-    """Raises an error unless all that are files by their looks are tables with the column `target`."""
+def require_tables(data: list[str], target: str | None, test: Path | None = None) -> None:
+    """Raises an error unless all that are files by their looks are tables with the column `target`, and
+    test points come with a table of training points."""
     from ntkbayes import table_files
 
-    for file in filter(_looks_like_a_path, data):
+    if test is not None and not any(
+        _looks_like_a_path(each) or os.path.lexists(each) for each in data
+    ):
+        raise ConfigurationError(
+            f"--test {test} goes with a file of training points, --data FILE; of {', '.join(data)} a "
+            "share is held out, see --test-share"
+        )
+    files = [*filter(_looks_like_a_path, data), *([] if test is None else [str(test)])]
+    for file in files:
         table_files.require_column(Path(file), _required(target, file))
+
+
+def load_test(file: Path | None, target: str | None, train, context: typer.Context):  # type: ignore[no-untyped-def]
+    """Test points from a file like that of the training points; None if there is no file.
+
+    Raises:
+        ConfigurationError: a share of the data was to be held out besides.
+    """
+    from ntkbayes import datasets
+
+    if file is None:
+        return None
+    if _given(context, "test_share"):
+        raise ConfigurationError(
+            f"--test {file} has the test points, so that no share of the data is held out; leave out "
+            "--test-share"
+        )
+    return datasets.read_table(file, target=_required(target, str(file)), like=train)
 
 
 def load_data(data: list[str], target: str | None):  # type: ignore[no-untyped-def]
