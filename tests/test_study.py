@@ -21,6 +21,7 @@ from ntkbayes.app.study import Study
 from ntkbayes.description import describe
 from ntkbayes.errors import (
     ConfigurationError,
+    DataError,
     FolderInUseError,
     StorageError,
     StorageWarning,

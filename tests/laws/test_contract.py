@@ -253,6 +253,15 @@ def test_a_law_comes_back_from_its_file_with_the_same_draws(fitted, tmp_path):
     np.testing.assert_array_equal(again.sample(KEY, NEW), law.sample(KEY, NEW))
 
 
+def test_what_was_asked_of_a_law_leaves_its_tree_as_it_was(fitted):
+    *_, law = fitted
+    before = jax.tree.structure(jax.tree.map(lambda leaf: leaf, law))
+    law.sample(KEY, NEW)
+    law.covariance(NEW)
+    assert jax.tree.structure(law) == before
+    assert {*vars(law)} == {field.name for field in dataclasses.fields(law)}
+
+
 def test_a_fit_is_deterministic(fitted):
     name, kind, law = fitted
     again = method(name, kind).fit(PRIOR, training_data(name, kind), key=KEY)

@@ -9,7 +9,7 @@ sites alone.
 """
 
 import abc
-from functools import cached_property
+import weakref
 
 import equinox as eqx
 import jax
@@ -38,6 +38,9 @@ from ntkbayes.linalg import (
 from ntkbayes.priors.paths import Process
 from ntkbayes.training.linearised import train
 from ntkbayes.training.objective import TrainedPredictor
+
+# By the identity of laws: an attribute that is no field would change a law's tree, and so recompile.
+_PROCESSES: dict[int, Process] = {}
 
 
 class SiteInfo(Info):
@@ -88,9 +91,15 @@ class SitePosterior(GaussianLaw[InfoT]):
     inverse: CurvedInverse
     curvature: Curvature
 
-    @cached_property
+    @property
     def process(self) -> Process:
         """GP(0, Θ/ridge), computed lazily; only sampling needs its factor."""
+        if id(self) not in _PROCESSES:
+            _PROCESSES[id(self)] = self._process()
+            weakref.finalize(self, _PROCESSES.pop, id(self)).atexit = False
+        return _PROCESSES[id(self)]
+
+    def _process(self) -> Process:
         is_tracing, is_traced = (
             isinstance(v, jax.core.Tracer) for v in (jnp.zeros(()), self.alpha)
         )
