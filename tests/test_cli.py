@@ -221,7 +221,8 @@ def test_ctrl_c_exits_130_and_says_how_to_go_on(compare, birds, monkeypatch):
 
 @pytest.mark.parametrize("delay", [0, 10])  # while Python runs, and while compiled code does
 def test_command_is_installed_and_ctrl_c_stops_it(tmp_path, delay):
-    words = ["compare", "--data", "breast_cancer", "--laws", "nuts", "--draws", "100000"]
+    words = ["compare", "--data", "breast_cancer", "--ridge", "0.1"]
+    words += ["--laws", "nuts", "--draws", "100000"]
     # Whoever runs the tests in the background may have told the shell to ignore the signal.
     heed = (
         "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); "
