@@ -1,6 +1,5 @@
 """Options that several commands have, and what is made of their values."""
 
-import gc
 import os
 import shlex
 import sys
@@ -112,7 +111,6 @@ CacheOption = Annotated[
 ]
 
 
-_GARBAGE = 100_000  # tracing makes many objects and little garbage
 # A study's programs run as fast from level 1 as from 3, which takes half as long again to compile.
 _OPTIMISATION = "xla_backend_optimization_level"
 
@@ -151,7 +149,6 @@ def start_jax(context: typer.Context) -> None:
     if not context.params.get("cache", True):
         os.environ[compilation_cache.VARIABLE] = "off"  # also for the workers of a sweep
     # JAX's switches are this process's own here; the library never touches them.
-    gc.set_threshold(_GARBAGE)
     flags = os.environ.get("XLA_FLAGS", "")
     if _OPTIMISATION not in flags:
         os.environ["XLA_FLAGS"] = f"--{_OPTIMISATION}=1 {flags}"
