@@ -1,8 +1,8 @@
 """Data sets: validated, split, standardised, corrupted; by name, from a table, or from arrays."""
 
-from ntkbayes.datasets.columns import Columns, Scaling
+from ntkbayes.datasets.columns import Columns, Scaling, read_inputs
 from ntkbayes.datasets.corruptions import CORRUPTIONS, corrupt
-from ntkbayes.datasets.dataset import Dataset, read_inputs
+from ntkbayes.datasets.dataset import Dataset
 from ntkbayes.datasets.sources import NAMES, load
 from ntkbayes.datasets.tables import read_table
 

@@ -221,6 +221,26 @@ class Columns:
         return self.scaling(before.undo(values))
 
 
+def read_inputs(columns: Columns, inputs: Any) -> Float[np.ndarray, "k d"]:
+    """New inputs `(k, d)` as float64, in the order and on the scale of the training data's columns.
+
+    Args:
+        columns: of the training data.
+        inputs: a data set, matched by names and scale (`Columns.match`); or a data frame or an array
+            (`Columns.read`).
+
+    Raises DataError for other columns, and for features that are not finite or so large that their
+    squares, which kernels need, overflow.
+    """
+    theirs = getattr(inputs, "columns", None)
+    if isinstance(theirs, Columns):
+        values = columns.match(inputs.features, theirs)
+    else:
+        values = columns.read(inputs)
+    validation.require_squares("features", values, columns.names)
+    return values
+
+
 def _few(names: Iterable[Hashable]) -> str:
     """The first few names, for a message."""
     listed = [repr(name) for name in names]

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int, PRNGKeyArray, Shaped
 
 from ntkbayes import ranges
 from ntkbayes.datasets import class_targets, validation
-from ntkbayes.datasets.columns import FITTED, Columns, Scaling
+from ntkbayes.datasets.columns import FITTED, Columns, Scaling, read_inputs
 from ntkbayes.datasets.strata import apportion, draw
 from ntkbayes.display import Sheet, Summarised, few
 from ntkbayes.errors import ConfigurationError, DataError, UnknownNameError
@@ -393,22 +393,3 @@ class Dataset(Summarised):
         """The class index of each point, and the size of each class; real data are one class."""
         strata = np.zeros(self.num_points, int) if self.class_names is None else self.labels
         return strata, np.bincount(strata, minlength=len(self.class_names or ()))
-
-
-def read_inputs(columns: Columns, inputs: Any) -> Float[np.ndarray, "k d"]:
-    """New inputs `(k, d)` as float64, in the order and on the scale of the training data's columns.
-
-    Args:
-        columns: of the training data.
-        inputs: a data set, matched by names and scale (`Columns.match`); or a data frame or an array
-            (`Columns.read`).
-
-    Raises DataError for other columns, and for features that are not finite or so large that their
-    squares, which kernels need, overflow.
-    """
-    if isinstance(inputs, Dataset):
-        values = columns.match(inputs.features, inputs.columns)
-    else:
-        values = columns.read(inputs)
-    validation.require_squares("features", values, columns.names)
-    return values

@@ -12,8 +12,9 @@ from ntkbayes.laws.gaussian.laplace import Laplace
 from ntkbayes.laws.gaussian.prior_predictive import PriorPredictive
 from ntkbayes.laws.gaussian.pruned_laplace import PrunedLaplace
 from ntkbayes.laws.gaussian.variational import MeanField, Variational
+from ntkbayes.laws.info import Info
 from ntkbayes.laws.kind import Kind, Sampling
-from ntkbayes.laws.law import Info, Law, PointLaw, SampledLaw
+from ntkbayes.laws.law import Law, PointLaw, SampledLaw
 from ntkbayes.laws.method import Method
 from ntkbayes.laws.point import MAP
 from ntkbayes.laws.problem import Problem

@@ -26,9 +26,7 @@ pickle keeps them in float64.
 """
 
 import abc
-import dataclasses
-from collections.abc import Mapping
-from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
+from typing import Any, ClassVar, Generic, NamedTuple
 
 import equinox as eqx
 import jax
@@ -37,8 +35,9 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ntkbayes.arguments import random_key, require
-from ntkbayes.display import Sheet, Summarised, count, number
+from ntkbayes.display import Sheet, Summarised, count
 from ntkbayes.errors import ConfigurationError
+from ntkbayes.laws.info import InfoT
 from ntkbayes.laws.kind import Kind, Sampling
 from ntkbayes.laws.problem import Inputs, Problem
 from ntkbayes.laws.trace import Trace
@@ -46,45 +45,6 @@ from ntkbayes.likelihood import ClassLikelihood
 from ntkbayes.linalg import Block, Draws, Logits, Portable, symmetric_roots
 from ntkbayes.priors.paths import Path
 from ntkbayes.ranges import whole
-
-UNITS = {
-    "log_evidence": "nats",
-    "log_evidence_error": "nats",
-    "log_density": "nats",
-    "last_move": "nats",
-    "worst_move": "nats",
-    "held_out_nll": "nats per point",
-    "residual": "in probability",
-    "worst_residual": "in probability",
-    "logit_error": "of a logit",
-    "worst_logit_error": "of a logit",
-    "site_move": "standard deviations",
-}
-"""Of diagnostics that have one, by their names."""
-
-
-def facts_of(diagnostics: Mapping[str, Any]) -> dict[str, str]:
-    """Diagnostics as text, with their units, by names as they read in a sentence."""
-    return {
-        name.replace("_", " "): number(value, UNITS.get(name, ""))
-        for name, value in diagnostics.items()
-    }
-
-
-class Info(Summarised, eqx.Module):
-    """Diagnostics of a fit: numbers by name, each explained where its class is defined."""
-
-    @property
-    def facts(self) -> dict[str, str]:
-        """Numbers with their units, by names as they read in a sentence."""
-        return facts_of({each.name: getattr(self, each.name) for each in dataclasses.fields(self)})
-
-    @property
-    def _sheet(self) -> Sheet:
-        return Sheet(type(self).__name__, self.facts)
-
-
-InfoT = TypeVar("InfoT", bound=Info, covariant=True)
 
 
 class Law(Summarised, Portable, eqx.Module, Generic[InfoT]):  # noqa: UP046 (covariant)

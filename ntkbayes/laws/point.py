@@ -6,8 +6,9 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
+from ntkbayes.laws.info import Info
 from ntkbayes.laws.kind import Kind, Sampling
-from ntkbayes.laws.law import Info, PointLaw
+from ntkbayes.laws.law import PointLaw
 from ntkbayes.laws.method import Method
 from ntkbayes.laws.problem import Problem
 from ntkbayes.linalg import factor_dtype

@@ -15,8 +15,9 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, Shaped
 from ntkbayes.arguments import random_key, require
 from ntkbayes.datasets import Dataset
 from ntkbayes.display import Sheet, Summarised, count, few
+from ntkbayes.laws.info import facts_of
 from ntkbayes.laws.kind import BASELINE, Kind
-from ntkbayes.laws.law import Law, facts_of
+from ntkbayes.laws.law import Law
 from ntkbayes.laws.trace import Trace
 from ntkbayes.laws.wrappers.held_out import expected_log, log_densities, log_mean
 from ntkbayes.likelihood import Bernoulli, Categorical, ClassLikelihood

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from ntkbayes.app.cli import terminal
+from ntkbayes.app.cli.application import app
 from ntkbayes.app.cli.interruption import interruptible
 from ntkbayes.app.cli.options import (
     DATA_HELP,
@@ -22,11 +23,14 @@ from ntkbayes.app.cli.options import (
     DrawsOption,
     JsonOption,
     LawsOption,
+    ModelOption,
     QuietOption,
+    RidgeOption,
     SmoothingOption,
     TargetOption,
     TestOption,
     TestShareOption,
+    TrainSizeOption,
     WeightStdOption,
     command_line,
     complete_data,
@@ -40,44 +44,9 @@ from ntkbayes.app.cli.options import (
     unused,
     whole_numbers,
 )
-from ntkbayes.app.compilation_cache import VARIABLE
 from ntkbayes.errors import ConfigurationError
 
-app = typer.Typer(
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    help="The Neural Tangent Kernel as a Bayesian object: compare laws of trained classifiers.",
-    epilog=f"""Example: ntkbayes compare --data iris
-
-Compiled programs are kept in the user's cache folder, ~/.cache/ntkbayes on Linux. {VARIABLE} names
-another folder, or switches this off if it is "off"; so does --no-cache. JAX's own variables, such as
-JAX_COMPILATION_CACHE_DIR, come first.
-
-Exit codes: 0 done; 1 an error, which is told in one line, or studies of a sweep that failed; 2 a command
-or option that does not exist, or cannot have that value; 130 stopped by Ctrl-C.""",
-)
 _RUNS = Path("runs")
-
-
-def _show_version(asked: bool) -> None:
-    if asked:
-        from ntkbayes import __version__
-
-        print(f"ntkbayes {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def _options(
-    version: Annotated[
-        bool,
-        typer.Option(
-            "--version", is_eager=True, callback=_show_version, help="Print the version and exit."
-        ),
-    ] = False,
-) -> None:
-    pass
 
 
 @app.command(cls=Command, epilog="Example: ntkbayes compare --data my.csv --target species")
@@ -88,24 +57,19 @@ def compare(
         typer.Option(help=DATA_HELP, autocompletion=complete_data),
     ] = None,
     target: TargetOption = None,
-    model: Annotated[
-        Path | None,
-        typer.Option(help="A Python file that defines `study`, like those in models/."),
-    ] = None,
+    model: ModelOption = None,
     depth: DepthOption = 2,
     activation: ActivationOption = "relu",
     weight_std: WeightStdOption = 1.5,
     bias_std: BiasStdOption = 0.1,
-    ridge: Annotated[str, typer.Option(metavar="evidence|cv|NUMBER", help=RIDGE_HELP)] = "evidence",
+    ridge: RidgeOption = "evidence",
     smoothing: SmoothingOption = 0.0,
     laws: LawsOption = "map,random-init,first-order,laplace,nuts",
     draws: DrawsOption = 1000,
     seed: Annotated[int, typer.Option(help=SEED_HELP)] = 0,
     test: TestOption = None,
     test_share: TestShareOption = 0.25,
-    train_size: Annotated[
-        int | None, typer.Option(help="Use only this many of the points, chosen by class.")
-    ] = None,
+    train_size: TrainSizeOption = None,
     baselines: BaselinesOption = True,
     cache: CacheOption = True,
     out: Annotated[

@@ -93,6 +93,13 @@ DrawsOption = Annotated[
     int,
     typer.Option(help="Initialisations of each law that trains them; draws per chain of samplers."),
 ]
+RidgeOption = Annotated[str, typer.Option(metavar="evidence|cv|NUMBER", help=RIDGE_HELP)]
+ModelOption = Annotated[
+    Path | None, typer.Option(help="A Python file that defines `study`, like those in models/.")
+]
+TrainSizeOption = Annotated[
+    int | None, typer.Option(help="Use only this many of the points, chosen by class.")
+]
 TestOption = Annotated[
     Path | None,
     typer.Option(

@@ -13,16 +13,9 @@ from ntkbayes.arguments import random_key
 from ntkbayes.errors import ConfigurationError
 from ntkbayes.laws.chains.mixing import judged
 from ntkbayes.laws.chains.sampler import standard_log_density
+from ntkbayes.laws.info import Info
 from ntkbayes.laws.kind import Kind, Sampling
-from ntkbayes.laws.law import (
-    Info,
-    Inputs,
-    Law,
-    drawn_in_words,
-    evenly_spaced,
-    joint_scatter,
-    scatter,
-)
+from ntkbayes.laws.law import Inputs, Law, drawn_in_words, evenly_spaced, joint_scatter, scatter
 from ntkbayes.laws.problem import Problem
 from ntkbayes.laws.trace import Trace
 from ntkbayes.linalg import Draws, Logits, output_blocks

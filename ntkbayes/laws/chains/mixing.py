@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from numpy.typing import ArrayLike
 
 from ntkbayes.errors import ConvergenceWarning
-from ntkbayes.laws.law import Info
+from ntkbayes.laws.info import Info
 
 GOOD_RHAT, WORST_RHAT = 1.01, 1.05
 ESS_PER_CHAIN = 100

@@ -8,8 +8,8 @@ from jaxtyping import Array, PRNGKeyArray
 
 from ntkbayes.errors import ConfigurationError
 from ntkbayes.laws.gaussian.posterior import GaussianPosterior, PosteriorMethod
+from ntkbayes.laws.info import Info
 from ntkbayes.laws.kind import Kind, Sampling
-from ntkbayes.laws.law import Info
 from ntkbayes.laws.problem import Problem
 from ntkbayes.likelihood import Bernoulli, Categorical
 from ntkbayes.linalg import (

@@ -10,8 +10,9 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ntkbayes.errors import ConfigurationError
 from ntkbayes.kernels import KernelPair
 from ntkbayes.laws.gaussian.gaussian_law import GaussianLaw, solve_columns
+from ntkbayes.laws.info import Info
 from ntkbayes.laws.kind import Kind, Sampling
-from ntkbayes.laws.law import Info, Inputs
+from ntkbayes.laws.law import Inputs
 from ntkbayes.laws.method import Method
 from ntkbayes.laws.problem import Problem
 from ntkbayes.linalg import (

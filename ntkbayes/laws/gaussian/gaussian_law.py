@@ -8,7 +8,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ntkbayes.errors import NotPositiveDefiniteError
-from ntkbayes.laws.law import InfoT, Inputs, Paths, PathwiseLaw
+from ntkbayes.laws.info import InfoT
+from ntkbayes.laws.law import Inputs, Paths, PathwiseLaw
 from ntkbayes.linalg import CurvedInverse, Draws, Interpolator, Logits
 from ntkbayes.priors.paths import Process
 

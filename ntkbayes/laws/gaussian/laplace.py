@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ntkbayes.laws.gaussian.posterior import GaussianPosterior, PosteriorMethod, mode_and_curvature
+from ntkbayes.laws.info import Info
 from ntkbayes.laws.kind import Kind, Sampling
-from ntkbayes.laws.law import Info
 from ntkbayes.laws.problem import Problem
 from ntkbayes.likelihood import Likelihood
 from ntkbayes.linalg import Logits, factor_dtype, nan_is_an_answer

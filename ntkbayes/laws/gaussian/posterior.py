@@ -19,7 +19,8 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from ntkbayes.errors import ConvergenceError
 from ntkbayes.laws.gaussian.gaussian_law import GaussianLaw, solve_columns
-from ntkbayes.laws.law import Info, InfoT, Inputs
+from ntkbayes.laws.info import Info, InfoT
+from ntkbayes.laws.law import Inputs
 from ntkbayes.laws.method import Method
 from ntkbayes.laws.problem import Problem
 from ntkbayes.likelihood import Likelihood

@@ -5,8 +5,9 @@ from typing import ClassVar
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ntkbayes.laws.info import Info
 from ntkbayes.laws.kind import Kind, Sampling
-from ntkbayes.laws.law import Info, Inputs, Paths, PathwiseLaw
+from ntkbayes.laws.law import Inputs, Paths, PathwiseLaw
 from ntkbayes.laws.method import Method
 from ntkbayes.laws.problem import Problem
 from ntkbayes.linalg import output_blocks

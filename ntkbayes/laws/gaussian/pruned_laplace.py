@@ -28,8 +28,9 @@ from ntkbayes.laws.gaussian.posterior import (
     mode_and_curvature,
     site_covariance,
 )
+from ntkbayes.laws.info import Info
 from ntkbayes.laws.kind import Kind, Sampling
-from ntkbayes.laws.law import Info, Inputs
+from ntkbayes.laws.law import Inputs
 from ntkbayes.laws.problem import Problem
 from ntkbayes.linalg import (
     CurvedInverse,

@@ -12,8 +12,9 @@ from tqdm.auto import tqdm
 
 from ntkbayes.errors import ConfigurationError, ConvergenceError
 from ntkbayes.kernels import Functions
+from ntkbayes.laws.info import Info
 from ntkbayes.laws.kind import Kind, Sampling
-from ntkbayes.laws.law import Info, SampledLaw
+from ntkbayes.laws.law import SampledLaw
 from ntkbayes.laws.method import Method
 from ntkbayes.laws.problem import Problem
 from ntkbayes.linalg import largest

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ntkbayes.laws.law import Info
+from ntkbayes.laws.info import Info
 from ntkbayes.training.objective import TrainedPredictors
 
 

@@ -12,8 +12,9 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ntkbayes.errors import ConfigurationError, ConvergenceError, ConvergenceWarning
 from ntkbayes.laws.gaussian.posterior import PosteriorMethod
+from ntkbayes.laws.info import Info
 from ntkbayes.laws.kind import Kind, Sampling
-from ntkbayes.laws.law import Info, SampledLaw
+from ntkbayes.laws.law import SampledLaw
 from ntkbayes.laws.method import Method, wrapped
 from ntkbayes.laws.problem import Problem
 from ntkbayes.ranges import whole_field

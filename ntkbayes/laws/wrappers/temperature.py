@@ -9,8 +9,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ntkbayes.errors import ConvergenceError
+from ntkbayes.laws.info import Info
 from ntkbayes.laws.kind import Kind
-from ntkbayes.laws.law import Info, Inputs, Law
+from ntkbayes.laws.law import Inputs, Law
 from ntkbayes.laws.method import Method, wrapped
 from ntkbayes.laws.problem import Problem
 from ntkbayes.laws.wrappers.held_out import held_out_logits, log_score
