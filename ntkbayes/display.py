@@ -4,6 +4,7 @@ Nothing is computed for it: arrays are shown by their shapes, so that whatever J
 shown too.
 """
 
+import abc
 import dataclasses
 import enum
 import html
@@ -69,7 +70,7 @@ class Sheet(NamedTuple):
         return f"<div>{''.join(parts)}</div>"
 
 
-class Summarised:
+class Summarised(abc.ABC):
     """An object that shows itself by a `Sheet`."""
 
     @property
@@ -78,8 +79,9 @@ class Summarised:
         return f"<{type(self).__name__}>"
 
     @property
+    @abc.abstractmethod
     def _sheet(self) -> Sheet:
-        raise NotImplementedError
+        """What it shows."""
 
     def __repr__(self) -> str:
         return self._sheet.text

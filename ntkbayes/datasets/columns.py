@@ -1,7 +1,7 @@
 """Names and scale of the columns of data, and how other data are matched to them."""
 
 import warnings
-from collections.abc import Hashable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ntkbayes.datasets import validation
+from ntkbayes.display import few
 from ntkbayes.errors import DataError, DataWarning
 
 FITTED = "the scaling was fitted on"
@@ -160,14 +161,14 @@ class Columns:
             raise DataError(
                 f"{who} other columns: "
                 + " and ".join(
-                    f"{_few(names)} {what}"
+                    f"{few(map(repr, names))} {what}"
                     for names, what in (
                         ([n for n in self.names if n not in other.names], "missing"),
                         ([n for n in other.names if n not in self.names], "unknown"),
                     )
                     if names
                 )
-                + f"; give the columns {_few(self.names)}"
+                + f"; give the columns {few(map(repr, self.names))}"
             )
         if len(other.names) != len(self.names):
             raise DataError(f"{who} {len(self.names)} features, got {len(other.names)}")
@@ -239,9 +240,3 @@ def read_inputs(columns: Columns, inputs: Any) -> Float[np.ndarray, "k d"]:
         values = columns.read(inputs)
     validation.require_squares("features", values, columns.names)
     return values
-
-
-def _few(names: Iterable[Hashable]) -> str:
-    """The first few names, for a message."""
-    listed = [repr(name) for name in names]
-    return ", ".join(listed[:8]) + (f", … ({len(listed)} in all)" if len(listed) > 8 else "")

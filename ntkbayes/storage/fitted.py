@@ -65,12 +65,11 @@ def load_law(path: str | os.PathLike) -> Law:
     arrays = load_arrays(path)
     try:
         described = json.loads(arrays.pop(_DESCRIPTION).tobytes())
-        is_law = described["format"] == _FORMAT
+        if described["format"] != _FORMAT:
+            raise ValueError("another format")
         version = int(described["version"])
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise StorageError(f"{path} holds no fitted law; save_law writes them") from error
-    if not is_law:
-        raise StorageError(f"{path} holds no fitted law; save_law writes them")
     if version > _VERSION:
         raise NewerFormatError(
             f"{path} was written by a later version of ntkbayes (format {version}, this one reads up to "
