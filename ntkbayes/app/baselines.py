@@ -9,14 +9,14 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from ntkbayes.datasets import Dataset
-from ntkbayes.errors import ConfigurationError
+from ntkbayes.datasets.given import require_same_classes
 from ntkbayes.laws.kind import BASE_RATE
 from ntkbayes.predictions import Predictions, predictions_from_probabilities
 
 
 def base_rate(train: Dataset, test: Dataset, *, key: PRNGKeyArray) -> Predictions:
     """The class frequencies of the training points at every test point; of soft targets, their mean."""
-    _require_same_classes(train, test)
+    require_same_classes(train, test)
     frequencies = np.broadcast_to(train.targets.mean(axis=0), test.targets.shape)
     return predictions_from_probabilities("base rate", frequencies, test, key=key, kind=BASE_RATE)
 
@@ -54,7 +54,7 @@ def _baseline(
 ) -> Predictions:
     from sklearn.exceptions import ConvergenceWarning
 
-    _require_same_classes(train, test)
+    require_same_classes(train, test)
     begin = time.perf_counter()
     with warnings.catch_warnings():
         # Hyper-parameters at a bound of their range are scikit-learn's business, and harmless here.
@@ -65,14 +65,6 @@ def _baseline(
     probabilities = np.zeros(test.targets.shape)
     probabilities[:, model.classes_] = predicted  # type: ignore[attr-defined]
     return predictions_from_probabilities(name, probabilities, test, key=key, seconds=seconds)
-
-
-def _require_same_classes(train: Dataset, test: Dataset) -> None:
-    if test.class_names != train.class_names:
-        raise ConfigurationError(
-            f"the training data have the classes {train.class_names}, the test data "
-            f"{test.class_names}; make both with the same class_names"
-        )
 
 
 def baselines(train: Dataset, test: Dataset, *, key: PRNGKeyArray) -> dict[str, Predictions]:

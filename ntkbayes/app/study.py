@@ -19,7 +19,7 @@ from ntkbayes.app.methods import default_methods
 from ntkbayes.arguments import require
 from ntkbayes.comparison import Comparison, compare, key_of
 from ntkbayes.datasets import Dataset
-from ntkbayes.datasets.given import require_dataset
+from ntkbayes.datasets.given import require_dataset, require_same_classes
 from ntkbayes.description import describe
 from ntkbayes.display import Configured
 from ntkbayes.errors import ConfigurationError
@@ -191,11 +191,7 @@ class Study(Configured):
         data, test = self._data, self.test
         if test is None:
             return data.split(key, test_share=self.test_share, standardise=self.standardise)
-        if test.class_names != data.class_names:
-            raise ConfigurationError(
-                f"the test points have the classes {test.class_names}, the training points "
-                f"{data.class_names}; make both with the same class_names, or read_table(…, like=train)"
-            )
+        require_same_classes(data, test)
         train = data.standardised() if self.standardise else data
         test = test.rescaled(train.scaling)
         train.check_features(test)

@@ -6,6 +6,7 @@ from typing import Any
 from ntkbayes.arguments import require
 from ntkbayes.datasets.dataset import Dataset
 from ntkbayes.datasets.sources import NAMES
+from ntkbayes.errors import ConfigurationError
 
 
 def require_dataset(call: str, name: str, value: Any, *, remedy: str = "") -> None:
@@ -16,6 +17,15 @@ def require_dataset(call: str, name: str, value: Any, *, remedy: str = "") -> No
         remedy: what to do instead, if features alone were given.
     """
     require(call, name, value, Dataset, lambda given: _how_to_make(given, remedy))
+
+
+def require_same_classes(train: Dataset, test: Dataset) -> None:
+    """Raises ConfigurationError unless test points have the classes of the training points."""
+    if test.class_names != train.class_names:
+        raise ConfigurationError(
+            f"the test points have the classes {test.class_names}, the training points "
+            f"{train.class_names}; make both with the same class_names, or read_table(…, like=train)"
+        )
 
 
 def _how_to_make(given: Any, remedy: str) -> str:
