@@ -65,7 +65,7 @@ class FirstOrderLaw(GaussianLaw[FirstOrderInfo]):
         pair = self.problem.prior.cross(features, self.problem.features)
         variance = self.problem.prior.diagonal(features).nngp
         arguments = (self.inverse, jnp.asarray(self._scale), self.process.factor.lower)
-        return _first_order_covariance(*arguments, pair, variance)
+        return _first_order_covariance(*arguments, pair, variance, self.problem.num_outputs)
 
     def joint_covariance(self, features: Inputs) -> Array:
         """K(x, x') − T K(X, x') − K(x, X) Tᵀ + T K(X, X) Tᵀ with T = P(x, X) B."""
@@ -94,8 +94,10 @@ def _first_order_covariance(
     lower: Array,
     pair: KernelPair,
     variance: Array,
+    num_outputs: int,
 ) -> Array:
-    """Cov[g(x) − T g(X)] with T = Θ(x, X) B / ridge, input by input: never more than (C, n, C)."""
+    """Cov[g(x) − T g(X)] with T = Θ(x, X) B / ridge, of blocks of inputs: one by one they would read all
+    factors for each input, and all at once form (m, C, n, C) numbers."""
 
     def at(inputs: tuple[Array, Array, Array]) -> Array:
         nngp, ntk, own = inputs
@@ -103,9 +105,14 @@ def _first_order_covariance(
         both = jnp.einsum("cid,i->cd", weights, nngp)
         moved = jnp.einsum("cid,ij->cjd", weights, lower)
         spread = jnp.einsum("cjd,ejd->ce", moved, moved)
-        return own * jnp.eye(both.shape[0]) - both - both.T + spread
+        return own * jnp.eye(num_outputs) - both - both.T + spread
 
-    return jax.lax.map(at, (pair.nngp.dense(), pair.ntk.dense(), variance))
+    ntk = pair.ntk.dense()
+    block = max(1, _BLOCK_NUMBERS // (num_outputs**2 * ntk.shape[1]))
+    return jax.lax.map(at, (pair.nngp.dense(), ntk, variance), batch_size=block)
+
+
+_BLOCK_NUMBERS = 2**22  # in T of a block of inputs: 32 MiB
 
 
 class FirstOrder(Method[FirstOrderLaw]):
