@@ -237,12 +237,16 @@ def compare(
             else predict(law, test, key=key_of(key, name), name=name, num_draws=num_draws)
         )
         _require_same_points(predictions[name], test)
-    if reference is None:
-        exact = [name for name, p in predictions.items() if p.kind.is_posterior]
-        reference = (exact or list(predictions))[-1 if exact else 0]
+    reference = default_reference(predictions) if reference is None else reference
     if reference not in predictions:
         raise UnknownNameError("law", reference, tuple(predictions))
     return Comparison(predictions, reference, seed, dict(settings or {}))
+
+
+def default_reference(predictions: Mapping[str, Predictions]) -> str:
+    """The last law drawn by Markov chains, the exact posterior, or else the first."""
+    exact = [name for name, p in predictions.items() if p.kind.is_posterior]
+    return exact[-1] if exact else next(iter(predictions))
 
 
 _CALL = "compare(laws, test, key=key)"

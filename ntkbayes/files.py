@@ -28,14 +28,15 @@ _FLAGS = sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_CLOEXEC", "O_BIN
 _PART = ".ntkbayes-{}.part"
 
 
-def slug(name: str) -> str:
-    """A readable file name, unique to the name.
+def slug(name: str, apart: str = "") -> str:
+    """A readable file name, unique to the name, and to what else tells things of that name apart.
 
-    Lower-case ASCII letters, digits and hyphens, then a digest of the name. So file names are short,
+    Lower-case ASCII letters, digits and hyphens, then a digest of both. So file names are short,
     differ on file systems that ignore case or normalise Unicode, and avoid what Windows reserves.
     """
     words = re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-").lower()[:40]
-    digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:10]
+    whole = f"{name}\0{apart}" if apart else name
+    digest = hashlib.sha256(whole.encode("utf-8", "surrogatepass")).hexdigest()[:10]
     return f"{words}-{digest}" if words else digest
 
 

@@ -22,7 +22,7 @@ from ntkbayes import datasets, storage
 from ntkbayes.app import cli
 from ntkbayes.app.cli import main, terminal
 from ntkbayes.app.methods import METHODS
-from ntkbayes.laws import MAP
+from ntkbayes.laws import MAP, Laplace
 from ntkbayes.selection import RidgeByEvidence, RidgeChoice
 
 COMMAND = Path(sys.executable).with_name("ntkbayes")
@@ -190,6 +190,22 @@ def test_report_is_built_again_as_it_was(compare, ntkbayes, birds):
     done = ntkbayes("report", "out")
     assert (done.code, done.out) == (0, "report: out/report.html\n")
     assert path.read_text(encoding="utf-8") == before
+
+
+def test_report_of_an_interrupted_run_names_what_is_missing(ntkbayes, birds, monkeypatch):
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Laplace, "fit", stop)
+    birds.to_csv("birds.csv", index=False)
+    data = ("--data", "birds.csv", "--target", "Species name", "--out", "out", "--ridge", "0.1")
+    laws = ("--depth", "1", "--laws", "map,laplace", "--no-baselines")
+    assert ntkbayes("compare", *data, *laws).code == 130
+    done = ntkbayes("report", "out", "--json")
+    assert done.code == 0
+    assert "Not finished yet: Laplace. The command that was interrupted goes on" in done.err
+    assert json.loads(done.out)["unfinished"] == ["Laplace"]
+    assert "Not finished yet: Laplace" in Path("out/report.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.filterwarnings("always::ntkbayes.errors.DataWarning")
@@ -557,7 +573,7 @@ def test_folder_is_free_after_a_mistake(ntkbayes):
 
 def test_broken_law_in_the_folder_is_named(compare, birds):
     compare(birds)
-    path = storage.law_path(Path("out"), "MAP")
+    path = storage.LawFolder("out").path_of("MAP")
     path.write_bytes(b"broken")
     assert re.search(r"out/laws/map-.*\.nc.*delete it and run again", compare(birds).error)
     path.unlink()

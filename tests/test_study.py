@@ -15,6 +15,8 @@ import pytest
 
 import ntkbayes as nb
 from ntkbayes import datasets, files, storage
+from ntkbayes.app import report
+from ntkbayes.app.baselines import BASELINES
 from ntkbayes.app.methods import METHODS, default_methods
 from ntkbayes.app.model_file import from_file
 from ntkbayes.app.study import Study
@@ -137,7 +139,6 @@ def test_draws_of_a_law_do_not_depend_on_the_other_laws(finished, tmp_path):
         ({"prior": nb.NTKPrior(nb.networks.mlp(depth=1), ridge=0.2)}, "prior"),
         ({"smoothing": 0.1}, "smoothing"),
         ({"data": points(size=50)}, "data digest, test points, training points"),
-        ({"methods": default_methods(("map",))}, "methods"),
     ],
 )
 def test_folder_of_another_study_is_refused(changes, named, finished, monkeypatch):
@@ -147,6 +148,150 @@ def test_folder_of_another_study_is_refused(changes, named, finished, monkeypatc
     with pytest.raises(StorageError, match=message):
         study(**changes).run(finished)
     assert laws_in(finished) == before
+
+
+# --- a folder that is used further ----------------------------------------------------------------
+
+
+def fits(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Fills with the names of the methods that are fitted."""
+    whole, fitted = Method.fit, []
+
+    def fit(self: Method, *args: object, **options: object) -> object:
+        fitted.append(self.name)
+        return whole(self, *args, **options)
+
+    monkeypatch.setattr(Method, "fit", fit)
+    return fitted
+
+
+def test_fewer_more_and_other_laws_go_on_from_what_is_finished(finished, tmp_path, monkeypatch):
+    fitted = fits(monkeypatch)
+    study(methods=default_methods(("map",))).run(tmp_path)
+    study(methods=default_methods(("first-order", "map"))).run(tmp_path)
+    assert fitted == ["MAP", "first order"]
+    assert list(table_without_seconds(tmp_path)["law"]) == ["first order", "MAP"]
+    study(methods=default_methods(("laplace",))).run(tmp_path)
+    assert list(table_without_seconds(tmp_path)["law"]) == ["Laplace"]
+    study().run(tmp_path)
+    assert fitted == ["MAP", "first order", "Laplace"]
+    pd.testing.assert_frame_equal(table_without_seconds(tmp_path), table_without_seconds(finished))
+    pd.testing.assert_frame_equal(
+        storage.load(tmp_path).table(), storage.load_so_far(tmp_path).table()
+    )
+
+
+def test_baselines_are_laws_like_others(tmp_path, monkeypatch):
+    fitted = fits(monkeypatch)
+    laws = default_methods(("map",))
+    study(methods=laws).run(tmp_path)
+    found = study(methods=laws, baselines=True).run(tmp_path)
+    assert list(found.predictions) == ["MAP", *BASELINES]
+    found = study(methods=laws).run(tmp_path)
+    assert (fitted, list(found.predictions)) == (["MAP"], ["MAP"])
+
+
+def test_a_law_with_other_settings_is_fitted_anew_and_the_other_kept(tmp_path, monkeypatch):
+    fitted = fits(monkeypatch)
+    tables = []
+    for draws in (8, 16, 8, 16):
+        study(methods=default_methods(("map", "random-init"), num_draws=draws)).run(tmp_path)
+        found = storage.load(tmp_path).predictions["random init"]
+        assert found.logits.shape[0] == draws
+        tables.append((tmp_path / "comparison.csv").read_bytes())
+    assert fitted == ["MAP", "random init", "random init"]
+    assert tables[:2] == tables[2:]
+    assert tables[0] != tables[1]
+
+
+def test_is_finished_means_with_these_laws(finished):
+    assert study().is_finished(finished)
+    assert not study(methods=default_methods(("map",))).is_finished(finished)
+    assert not study(baselines=True).is_finished(finished)
+    assert not study().is_finished(finished / "laws")
+
+
+def test_an_interrupted_run_is_reported_with_what_is_missing(finished, tmp_path, monkeypatch):
+    interrupt_first_fit_of(nb.Laplace, monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        study().run(tmp_path, command="ntkbayes compare --data iris")
+    found = storage.load_so_far(tmp_path)
+    assert list(found.predictions) == ["MAP", "first order"]
+    assert found.settings["unfinished"] == ["Laplace"]
+    page = report.page(found, tmp_path)
+    assert "Not finished yet: Laplace. The command that was interrupted goes on" in page
+    assert "ntkbayes compare --data iris" in page
+    whole, expected = storage.load(finished).table().loc["MAP"], found.table().loc["MAP"]
+    scores = list(found.scores["MAP"])
+    pd.testing.assert_series_equal(whole[scores], expected[scores])
+    with pytest.raises(StorageError, match="holds no finished comparison"):
+        storage.load(tmp_path)
+
+
+def test_an_interrupted_run_with_more_laws_is_reported_with_all_that_are_finished(
+    tmp_path, monkeypatch
+):
+    study(methods=default_methods(("map",))).run(tmp_path)
+    interrupt_first_fit_of(nb.Laplace, monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        study().run(tmp_path)
+    assert list(storage.load_so_far(tmp_path).predictions) == ["MAP", "first order"]
+    assert list(storage.load(tmp_path).predictions) == ["MAP"]
+    assert not study(methods=default_methods(("map",))).is_finished(tmp_path)
+
+
+def test_a_run_without_a_finished_law_cannot_be_reported(tmp_path, monkeypatch):
+    interrupt_first_fit_of(nb.MAP, monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        study().run(tmp_path)
+    with pytest.raises(StorageError, match="holds no finished law yet"):
+        storage.load_so_far(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["{", '{"laws": 3}', '{"laws": {"MAP": "0"}, "seed": -1}'])
+def test_a_broken_record_of_an_unfinished_run_is_refused(content, finished, tmp_path):
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "unfinished.json").write_text(content)
+    with pytest.raises(StorageError, match=r"unfinished\.json .*delete it and run again"):
+        storage.load_so_far(tmp_path)
+
+
+def test_saving_a_comparison_ends_what_was_unfinished(finished, tmp_path, monkeypatch):
+    interrupt_first_fit_of(nb.Laplace, monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        study().run(tmp_path)
+    storage.save(storage.load(finished), tmp_path)
+    assert list(storage.load_so_far(tmp_path).predictions) == ["MAP", "first order", "Laplace"]
+
+
+@pytest.mark.parametrize(
+    ("file", "what"),
+    [
+        ("studies/one/laws/map.nc", "a sweep"),
+        ("runs/ridge-width64.npz", "a study of the lazy regime"),
+    ],
+)
+def test_folder_with_results_of_another_kind_is_refused(file, what, tmp_path, monkeypatch):
+    forbid_fitting(monkeypatch)
+    (tmp_path / file).parent.mkdir(parents=True)
+    (tmp_path / file).write_bytes(b"")
+    with pytest.raises(StorageError, match=f"holds {what}; choose another output folder"):
+        study().run(tmp_path)
+
+
+def test_a_law_whose_settings_hide_their_contents_is_not_reused(tmp_path):
+    odd = {"odd": describe(each for each in ())}
+    with LawFolder(tmp_path) as folder:
+        folder.claim({})
+        with pytest.warns(StorageWarning, match="of type generator"):
+            folder.expect({**odd, "MAP": describe(nb.MAP())})
+        folder.path_of("odd").write_bytes(b"")
+        folder.expect({"MAP": describe(nb.MAP())})
+        with pytest.raises(StorageError, match="settings of type generator hide their contents"):
+            folder.expect(odd)
+
+
+# --- folders that are refused ---------------------------------------------------------------------
 
 
 def test_folder_with_laws_of_an_unknown_study_is_refused(tmp_path):
@@ -218,11 +363,12 @@ def test_settings_that_hide_their_contents_are_warned_of_and_not_resumed(tmp_pat
 
 
 def test_laws_of_another_study_in_the_folder_are_refused(finished, tmp_path, monkeypatch):
+    other = study(methods=default_methods(("map",)), smoothing=0.1)
+    other.run(tmp_path)
+    shutil.copytree(finished / "laws", tmp_path / "laws", dirs_exist_ok=True)
     forbid_fitting(monkeypatch)
-    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
-    storage.save(storage.load(finished), tmp_path)  # the same laws, but not by the study
     with pytest.raises(StorageError, match=r"map-.*\.nc was not written by this study"):
-        study().run(tmp_path)
+        other.run(tmp_path)
 
 
 def test_folder_of_an_earlier_version_is_refused_with_the_reason(finished, tmp_path, monkeypatch):

@@ -188,6 +188,22 @@ def test_sweep_may_grow_and_runs_what_is_new_alone(client, tmp_path):
     assert set(attempts(tmp_path).values()) == {1}
 
 
+def test_sweep_takes_more_laws_and_goes_on_from_those_it_has(client, tmp_path, alone, monkeypatch):
+    one = {FIRST: RIDGES[FIRST]}
+    Sweep(one).run(tmp_path, client=client)
+
+    def fail(self: nb.MAP, *_: object, **__: object) -> None:
+        raise AssertionError("MAP is fitted again")
+
+    monkeypatch.setattr(nb.MAP, "fit", fail)
+    more = dataclasses.replace(STUDY, methods=default_methods(("map", "laplace")))
+    found = Sweep({FIRST: more}).run(tmp_path, client=client)
+    assert found.failures == ()
+    assert list(found.table["law"]) == ["MAP", "Laplace"]
+    assert_same_results(found.table[:1], alone[:1])
+    assert list(Sweep(one).run(tmp_path, client=client).table["law"]) == ["MAP"]
+
+
 def test_studies_need_not_be_a_product(client, tmp_path):
     both = {"plain": STUDY, "smoothed": dataclasses.replace(STUDY, smoothing=0.2)}
     table = Sweep(both).run(tmp_path, client=client).table.set_index("study")
@@ -295,8 +311,8 @@ def test_failed_study_is_tried_anew_by_the_next_run(client, tmp_path, alone):
 
 
 def test_ctrl_c_leaves_what_is_finished(client, tmp_path, alone, monkeypatch):
-    def interrupted(name: str, future: Future, place: Path) -> str | None:
-        error = error_of(name, future, place)
+    def interrupted(name: str, future: Future) -> str | None:
+        error = error_of(name, future)
         if name == FIRST:  # Ctrl-C, as soon as the first study is known to have ended
             raise KeyboardInterrupt
         return error

@@ -20,7 +20,7 @@ from ntkbayes.arguments import require
 from ntkbayes.comparison import Comparison, compare, key_of
 from ntkbayes.datasets import Dataset
 from ntkbayes.datasets.given import require_dataset, require_same_classes
-from ntkbayes.description import describe
+from ntkbayes.description import describe, digest
 from ntkbayes.display import Configured
 from ntkbayes.errors import ConfigurationError
 from ntkbayes.files import plain
@@ -38,7 +38,9 @@ from ntkbayes.storage import (
     LawFolder,
     LawRecord,
     circumstances,
+    configurations_in,
     digest_of_data,
+    has_ended,
     summary_files,
     versions,
 )
@@ -115,7 +117,9 @@ class Study(Configured):
     ) -> Comparison:
         """Fit every law, compare them on held-out data and write the report.
 
-        Each law is written as soon as it is fitted, and not fitted again if the folder has it.
+        Each law is written as soon as it is fitted, and not fitted again if the folder has it. So the
+        same folder takes fewer laws, more, or laws with other settings, as long as they share
+        everything else: `identity`.
 
         Args:
             folder: for the files, see `storage`.
@@ -126,21 +130,22 @@ class Study(Configured):
 
         Raises:
             FolderInUseError: another run has the folder.
-            StorageError: the folder cannot be written to, or holds another study.
+            StorageError: the folder cannot be written to, or its laws have another identity.
             NTKBayesError: the data or a law is at fault, see `Method.fit`.
         """
         require_float64()
         report.require_drawing()
         split_key, fit_key, draw_key = jax.random.split(jax.random.key(self.seed), 3)
         train, test = self._parts(split_key)
-        settings = {
+        shared = {
             "training points": train.num_points,
             "test points": test.num_points,
             "features": train.num_features,
             **self.identity(),
         }
         with LawFolder(folder) as into:
-            into.claim(settings)
+            into.claim(shared)
+            into.expect(self.laws())
             into.finish(files)
             if self.methods:
                 with announce(f"memory needed at the peak: {self._require_memory(train)}"):
@@ -148,7 +153,15 @@ class Study(Configured):
             fitted_to = train.smooth(self.smoothing) if self.smoothing else train
             choice = self._choice(fitted_to, into, key_of(fit_key, "ridge of the prior"), announce)
             prior = self.prior.with_ridge(choice.ridge)
-            settings |= {"ridge": ridges.told(self.ridge, choice), "prior": describe(prior)}
+            settings = {
+                **shared,
+                "ridge": ridges.told(self.ridge, choice),
+                "prior": describe(prior),
+                "laws": self.laws(),
+                "command": command,
+                "versions": versions(),
+            }
+            into.begin(settings, self.seed)
             records: dict[str, LawRecord] = {}
             for name, obtain in self._jobs(
                 prior, fitted_to, train, test, fit_key, draw_key, progress
@@ -166,16 +179,27 @@ class Study(Configured):
                     test,
                     key=draw_key,
                     seed=self.seed,
-                    settings=plain({**settings, "command": command, "versions": versions()}),
+                    settings=plain(settings),
                 )
                 comparison = dataclasses.replace(
                     comparison,
                     training={n: r.training for n, r in records.items() if r.training is not None},
                     surfaces={n: r.surface for n, r in records.items() if r.surface is not None},
                 )
-                into.finish(summary_files(comparison))
+                into.finish(summary_files(comparison, into.configurations))
                 into.finish({"report.html": report.page(comparison, into.path)})
+                into.end()
         return comparison
+
+    def is_finished(self, folder: str | Path) -> bool:
+        """Whether `run` has written its last file: the folder has the comparison of these laws.
+
+        Raises:
+            StorageError: a file there is broken.
+        """
+        folder = Path(folder)
+        own = {name: digest(law) for name, law in self.laws().items()}
+        return has_ended(folder) and configurations_in(folder) == own
 
     @property
     def _data(self) -> Dataset:
@@ -198,7 +222,7 @@ class Study(Configured):
         return train, test
 
     def identity(self) -> dict[str, object]:
-        """All that the results depend on, as plain data.
+        """What all laws share and the results depend on, as plain data; the rest is `laws`.
 
         Raises:
             UnknownNameError: there is no such data set.
@@ -211,15 +235,18 @@ class Study(Configured):
             "prior": describe(self.prior),
             "ridge": describe(self.ridge),
             "likelihood": describe(self.likelihood or default_likelihood(data)),
-            "methods": {name: describe(method) for name, method in self.methods.items()},
             "smoothing": self.smoothing,
             "test share": self.test_share if self.test is None else None,
             "test data digest": None if self.test is None else digest_of_data(self.test),
             "standardise": self.standardise,
-            "baselines": self.baselines,
             "seed": self.seed,
             **circumstances(),
         }
+
+    def laws(self) -> dict[str, object]:
+        """The settings that are a law's own, as plain data, by name; the baselines too."""
+        baselines = {name: {"type": "baseline"} for name in BASELINES if self.baselines}
+        return {name: describe(method) for name, method in self.methods.items()} | baselines
 
     def _require_memory(self, train: Dataset) -> Memory:
         """What the greediest law needs. Raises InsufficientMemoryError if there is not as much."""

@@ -36,7 +36,7 @@ from ntkbayes.storage.run_folder import Settings
 if TYPE_CHECKING:
     import pandas as pd
     from distributed import Client
-from ntkbayes.app.workers import is_finished, local_client, num_attempts, study_folder, work_off
+from ntkbayes.app.workers import local_client, num_attempts, study_folder, work_off
 
 
 def grid(
@@ -144,7 +144,7 @@ class Sweep(Configured):
         A study whose worker died is started again on another, and resumes from the laws it had
         finished. An `NTKBayesError` would come again, so it is reported, and the other studies continue;
         any other error is retried. The next run retries failed studies. Studies may be added to the
-        folder of a sweep, but not removed or changed.
+        folder of a sweep, but not removed or changed, except in their laws; see `Study.run`.
 
         Workers are processes of their own, in which JAX is switched to float64, and to the cache of
         compiled programs (`compilation_cache.chosen_folder`). Each runs one study at a time.
@@ -179,7 +179,11 @@ class Sweep(Configured):
         with into:
             into.claim(settings, conflict=_conflict)
             into.finish(files)
-            missing = [n for n in self.studies if not is_finished(study_folder(folder, n))]
+            missing = [
+                name
+                for name, study in self.studies.items()
+                if not study.is_finished(study_folder(folder, name))
+            ]
             errors: dict[str, str] = {}
             if missing:
                 cluster = (

@@ -86,7 +86,12 @@ def work_off(
                 name = names.pop(future)
                 place = study_folder(folder, name)
                 try:
-                    error = _error_of(name, future, place)
+                    error = _error_of(name, future)
+                    if error is None and not studies[name].is_finished(place):
+                        error = (
+                            f"its worker finished it, but its results are not in {place}; workers must "
+                            "share the file system of the sweep's folder"
+                        )
                 except KilledWorker:
                     # Dask blames a worker's death on all studies that waited for that worker.
                     killed[name] += 1
@@ -116,7 +121,7 @@ class Outcome(NamedTuple):
     warnings: tuple[tuple[type[Warning], str], ...]
 
 
-def _error_of(name: str, future: "Future", place: Path) -> str | None:
+def _error_of(name: str, future: "Future") -> str | None:
     """What went wrong with a study, if anything did; its warnings, with its name, are repeated.
 
     Raises:
@@ -133,11 +138,6 @@ def _error_of(name: str, future: "Future", place: Path) -> str | None:
             compilation_cache.tell(message)
         else:
             warnings.warn(f"{name}: {message}", category, stacklevel=4)
-    if outcome.error is None and not is_finished(place):
-        return (
-            f"its worker finished it, but its results are not in {place}; workers must share the "
-            "file system of the sweep's folder"
-        )
     return outcome.error
 
 
@@ -158,12 +158,12 @@ def _attempt(work: bytes, folder: str, cache: Path | None, sweep: str) -> Outcom
     # A worker with several threads still takes its studies in turn: they share warnings, and cores.
     with _ONE_AT_A_TIME, warnings.catch_warnings(record=True) as seen:
         jax.config.update("jax_enable_x64", True)
-        if is_finished(place):  # by a worker that died before it could say so
-            return Outcome(None, ())
         try:
+            study, command, switches = cloudpickle.loads(work)
+            if study.is_finished(place):  # by a worker that died before it could say so
+                return Outcome(None, ())
             LawFolder(place).prepare()
             append_line(place / "attempts.log", f"{datetime.now(UTC):%FT%TZ} {_this_process()}")
-            study, command, switches = cloudpickle.loads(work)
             kept = compilation_cache.kept(None if sweep == _this_process() else cache)
             with kept, _switched(switches):
                 study.run(place, command=command)
@@ -183,11 +183,6 @@ def _switched(switches: Mapping[str, object]) -> Iterator[None]:
     finally:
         for name, value in before.items():
             jax.config.update(name, value)
-
-
-def is_finished(place: Path) -> bool:
-    """Whether a folder has what `Study.run` writes last."""
-    return all((place / name).is_file() for name in ("comparison.csv", "report.html"))
 
 
 def num_attempts(place: Path) -> int:

@@ -1,8 +1,8 @@
 """Results on disk: comparisons, law by law, and the run folders that hold them."""
 
-from ntkbayes.storage.comparisons import load, save, summary_files
+from ntkbayes.storage.comparisons import load, load_so_far, save, summary_files
 from ntkbayes.storage.fitted import load_law, save_law
-from ntkbayes.storage.laws import LawFolder, LawRecord, law_path
+from ntkbayes.storage.laws import LawFolder, LawRecord, configurations_in, has_ended, law_path
 from ntkbayes.storage.provenance import circumstances, digest_of_data, random_switches, versions
 from ntkbayes.storage.run_folder import Announce, RunFolder
 
@@ -12,10 +12,13 @@ __all__ = [
     "LawRecord",
     "RunFolder",
     "circumstances",
+    "configurations_in",
     "digest_of_data",
+    "has_ended",
     "law_path",
     "load",
     "load_law",
+    "load_so_far",
     "random_switches",
     "save",
     "save_law",

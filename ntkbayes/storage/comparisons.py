@@ -1,7 +1,7 @@
 """A comparison on disk, one netCDF DataTree a law.
 
     folder/
-      comparison.json     settings, order of the laws and a digest of each, reference
+      comparison.json     settings, order of the laws, digests of each and of its settings, reference
       laws/NAME.nc        see `storage.laws`
       comparison.csv      the table
       report.html         see `app.report`
@@ -17,25 +17,31 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import MappingProxyType
 
 import numpy as np
 
 from ntkbayes.arguments import require
 from ntkbayes.bridges.arviz.schema import written_by_later
-from ntkbayes.comparison import Comparison
+from ntkbayes.comparison import Comparison, default_reference
 from ntkbayes.errors import NewerFormatError, StorageError
 from ntkbayes.files import encoded, read_json, replace_all, to_json
 from ntkbayes.laws import Law
 from ntkbayes.linalg import require_float64
-from ntkbayes.storage.laws import LawFolder, LawRecord, law_path, read_law, to_bytes
+from ntkbayes.storage.laws import (
+    SUMMARY,
+    UNFINISHED,
+    LawFolder,
+    LawRecord,
+    checked_configurations,
+    law_path,
+    read_law,
+    to_bytes,
+)
 
-if TYPE_CHECKING:
-    pass
-
-
-SCHEMA = 2
-"""Of comparison.json. The first had no digests, and other file names; it is still read."""
+SCHEMA = 3
+"""Of comparison.json. The first had no digests, and other file names; the second no digests of the laws'
+settings. Both are still read."""
 
 
 def save(comparison: Comparison, folder: str | os.PathLike) -> Path:
@@ -61,21 +67,29 @@ def save(comparison: Comparison, folder: str | os.PathLike) -> Path:
         texts = summary_files(comparison).items()
         summary = ((into.path / name, encoded(text)) for name, text in texts)
         replace_all(chain(laws, summary))
+        into.end()
     return into.path
 
 
-def summary_files(comparison: Comparison) -> dict[str, str]:
-    """What is common to all laws, settings and table: texts by the names of their files."""
+def summary_files(
+    comparison: Comparison, configurations: Mapping[str, str] = MappingProxyType({})
+) -> dict[str, str]:
+    """What is common to all laws, settings and table: texts by the names of their files.
+
+    Args:
+        configurations: of the laws, see `LawFolder`.
+    """
     summary = {
         "schema": SCHEMA,
         "version": version("ntkbayes"),
         "laws": list(comparison.predictions),
         "digests": {record.name: record.digest for record in _records(comparison)},
+        "configurations": dict(configurations),
         "reference": comparison.reference,
         "seed": comparison.seed,
         "settings": dict(comparison.settings),
     }
-    return {"comparison.json": to_json(summary), "comparison.csv": comparison.table().to_csv()}
+    return {SUMMARY: to_json(summary), "comparison.csv": comparison.table().to_csv()}
 
 
 def _records(comparison: Comparison) -> list[LawRecord]:
@@ -100,7 +114,7 @@ def load(folder: str | os.PathLike) -> Comparison:
     """
     require_float64()
     folder = Path(folder)
-    path = folder / "comparison.json"
+    path = folder / SUMMARY
     if not path.is_file():
         raise StorageError(
             f"{folder} holds no finished comparison: there is no {path}; `ntkbayes compare` with "
@@ -112,25 +126,75 @@ def load(folder: str | os.PathLike) -> Comparison:
         if isinstance(schema, int) and schema > SCHEMA:
             raise NewerFormatError(f"{path} was {written_by_later(str(summary.get('version')))}")
         laws, digests, seed, settings = _checked(summary)
+        configurations = checked_configurations(summary.get("configurations", {}))
     except NewerFormatError:
         raise
     except StorageError as error:
         raise StorageError(
             f"{path} is not the summary of a comparison ({error}); delete it and run again"
         ) from error
-    place = law_path if schema != 1 else _first_law_path
     records = {}
     for name in laws:
-        records[name], marks = read_law(place(folder, name), name)
+        file = law_path(folder, name, configurations.get(name, ""))
+        file = _first_law_path(folder, name) if schema == 1 else file
+        records[name], marks = read_law(file, name)
         if schema != 1 and marks["digest"] != digests[name]:
             raise StorageError(
-                f"{place(folder, name)} is of another comparison than {path}: they were not written "
-                "together; run again"
+                f"{file} is of another comparison than {path}: they were not written together; run "
+                "again"
             )
+    return _comparison(records, folder, str(summary["reference"]), seed, settings)
+
+
+def load_so_far(folder: str | os.PathLike) -> Comparison:
+    """The comparison in a folder, or, if a run was interrupted there, that of the laws it had finished.
+
+    Returns: a comparison whose settings name, as "unfinished", the laws that are missing; there is no
+        such setting if none is.
+
+    Raises:
+        StorageError: no law is finished; or see `load`.
+    """
+    require_float64()
+    folder = Path(folder)
+    if not (folder / UNFINISHED).is_file():
+        return load(folder)
+    into = LawFolder(folder)
+    begun = into.recorded(UNFINISHED) or {}
+    try:
+        configurations = checked_configurations(begun.get("laws"))
+        names = [*configurations]
+        checked = _checked({**begun, "laws": names, "reference": names[0] if names else None})
+        _, _, seed, settings = checked
+    except StorageError as error:
+        raise StorageError(
+            f"{folder / UNFINISHED} does not say what the comparison is to be ({error}); delete it and "
+            "run again"
+        ) from error
+    into.mark = str(begun.get("study"))
+    records = {name: into.load(name) for name in configurations if into.has(name)}
+    if not records:
+        raise StorageError(
+            f"{folder} holds no finished law yet; `ntkbayes compare` with --out {folder} goes on"
+        )
+    if missing := [name for name in configurations if name not in records]:
+        settings = {**settings, "unfinished": missing}
+    predictions = {name: record.predictions for name, record in records.items()}
+    return _comparison(records, folder, default_reference(predictions), seed, settings)
+
+
+def _comparison(
+    records: Mapping[str, LawRecord],
+    folder: Path,
+    reference: str,
+    seed: int,
+    settings: Mapping[str, object],
+) -> Comparison:
+    """Raises StorageError where the laws are not of the same points."""
     _require_same_points(records, folder)
     return Comparison(
         predictions={name: record.predictions for name, record in records.items()},
-        reference=str(summary["reference"]),
+        reference=reference,
         seed=seed,
         settings=settings,
         training={n: r.training for n, r in records.items() if r.training is not None},

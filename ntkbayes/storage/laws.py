@@ -1,7 +1,8 @@
 """What is kept of one law: a netCDF DataTree.
 
     laws/NAME.nc        predictions of the test points; below /training of the training points; below
-                        /surface over the plane. NAME is `files.slug` of the law's
+                        /surface over the plane. NAME is `files.slug` of the law's name and settings
+    unfinished.json     while laws are missing: those that the study is to have; see `LawFolder.expect`
 
 Each file holds a digest of its contents, and a mark of the study that it belongs to. Whatever is read is
 either whole and what was written, or refused.
@@ -10,7 +11,7 @@ either whole and what was written, or refused.
 import dataclasses
 import hashlib
 import os
-from collections.abc import Callable, Sized
+from collections.abc import Callable, Mapping, Sized
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,16 +23,19 @@ from ntkbayes import netcdf
 from ntkbayes.bridges.arviz import from_datatree, to_datatree
 from ntkbayes.bridges.arviz.reading import schema_of
 from ntkbayes.bridges.arviz.schema import ATTRIBUTES, LAYOUT, TEXTS, likelihood_text
+from ntkbayes.description import digest
 from ntkbayes.errors import NewerFormatError, StorageError
-from ntkbayes.files import slug, to_json, write_atomically
+from ntkbayes.files import read_json, slug, to_json, write_atomically
 from ntkbayes.laws.trace import Trace
 from ntkbayes.likelihood import ClassLikelihood
 from ntkbayes.predictions import Predictions, Surface
-from ntkbayes.storage.run_folder import RunFolder
+from ntkbayes.storage.run_folder import RunFolder, Settings
 
 if TYPE_CHECKING:
     import xarray as xr
 
+
+UNFINISHED, SUMMARY = "unfinished.json", "comparison.json"
 
 _MOST_FEATURES = 2**17
 """Numbers, 1 MiB. Features are the data's; every law of a folder has the same, and more are not kept."""
@@ -117,11 +121,14 @@ def _is_empty(value: object) -> bool:
 
 
 class LawFolder(RunFolder):
-    """A run folder whose results are laws.
+    """A run folder whose results are laws: they share the settings that claim the folder, and each has
+    settings of its own. A law of the same name with others is kept beside it.
 
         with LawFolder("runs/iris") as folder:
             folder.claim(settings)
-            folder.save(LawRecord(predictions))
+            folder.expect({"Laplace": describe(method)})
+            if not folder.has("Laplace"):
+                folder.save(LawRecord(predictions))
 
     Args:
         path: of the folder, made if need be.
@@ -129,10 +136,46 @@ class LawFolder(RunFolder):
 
     def __init__(self, path: str | os.PathLike):
         super().__init__(path, results="laws/*.nc")
+        self._expected: dict[str, str] | None = None
+
+    @property
+    def configurations(self) -> Mapping[str, str]:
+        """A digest of each law's own settings, by name: of the laws expected, or, before `expect`, of
+        those that the last run was to have."""
+        return configurations_in(self.path) if self._expected is None else self._expected
+
+    def expect(self, laws: Mapping[str, object]) -> None:
+        """Tell the laws that the study is to have.
+
+        Args:
+            laws: the settings that are a law's own, plain data, by its name.
+
+        Raises:
+            StorageError: the folder holds one of them, but its settings hide their contents.
+
+        Warns:
+            StorageWarning: settings hide their contents, so that the law cannot be reused.
+        """
+        self._expected = {name: digest(own) for name, own in laws.items()}
+        for name, own in laws.items():
+            self.require_identified(own, has_results=self.has(name))
+
+    def begin(self, settings: Settings, seed: int) -> None:
+        """Record, until `end`, what the comparison of the laws expected will be: with it, and the laws
+        that are finished, a run that was interrupted can be reported."""
+        self.record(UNFINISHED, {"laws": self.configurations, "settings": settings, "seed": seed})
+
+    def end(self) -> None:
+        """The comparison is written."""
+        (self.path / UNFINISHED).unlink(missing_ok=True)
 
     def has(self, name: str) -> bool:
-        """Whether the folder holds the law of that name."""
-        return law_path(self.path, name).exists()
+        """Whether the folder holds the law of that name, with the settings expected."""
+        return self.path_of(name).exists()
+
+    def path_of(self, name: str) -> Path:
+        """Of the file of a law."""
+        return law_path(self.path, name, self.configurations.get(name, ""))
 
     def load(self, name: str) -> LawRecord:
         """The law of that name, a result of the study that claimed the folder.
@@ -140,9 +183,9 @@ class LawFolder(RunFolder):
         Raises:
             StorageError: the file is missing, broken, not one of ours, of another law or another study.
         """
-        path = law_path(self.path, name)
+        path = self.path_of(name)
         record, marks = read_law(path, name)
-        if self.mark and marks["study"] != self.mark:
+        if self.mark and marks["study"] != self._mark_of(name):
             raise StorageError(
                 f"{path} was not written by this study; choose another output folder, or delete that "
                 "file"
@@ -155,7 +198,11 @@ class LawFolder(RunFolder):
         Raises:
             StorageError: the disk is full, the folder cannot be written to, or netCDF cannot hold it.
         """
-        write_atomically(law_path(self.path, record.name), to_bytes(record, self.mark))
+        write_atomically(self.path_of(record.name), to_bytes(record, self._mark_of(record.name)))
+
+    def _mark_of(self, name: str) -> str:
+        own = self.configurations.get(name, "")
+        return digest([self.mark, own]) if self.mark and own else self.mark
 
 
 _SURFACE = {
@@ -175,9 +222,40 @@ _LAYOUT: netcdf.Layout = {
 _MARKS = ("digest", "study")
 
 
-def law_path(folder: Path, name: str) -> Path:
-    """Where a law's DataTree is kept: another file for every other name."""
-    return folder / "laws" / f"{slug(name)}.nc"
+def law_path(folder: Path, name: str, configuration: str = "") -> Path:
+    """Where a law's DataTree is kept: another file for every other name, and digest of its settings."""
+    return folder / "laws" / f"{slug(name, configuration)}.nc"
+
+
+def has_ended(folder: Path) -> bool:
+    """Whether a folder has the comparison and the report of its last run."""
+    written = all((folder / name).is_file() for name in (SUMMARY, "comparison.csv", "report.html"))
+    return written and not (folder / UNFINISHED).exists()
+
+
+def configurations_in(folder: Path) -> dict[str, str]:
+    """Digests of the settings of the laws in a folder, by name, as its last run left them; none of laws
+    that no study wrote.
+
+    Raises:
+        StorageError: a file is broken.
+    """
+    for path, key in ((folder / UNFINISHED, "laws"), (folder / SUMMARY, "configurations")):
+        if path.is_file():
+            try:
+                return checked_configurations(read_json(path).get(key, {}))
+            except StorageError as error:
+                raise StorageError(
+                    f"{path} is broken ({error}); delete it and run again"
+                ) from error
+    return {}
+
+
+def checked_configurations(found: object) -> dict[str, str]:
+    """Raises StorageError unless these are digests by name."""
+    if not isinstance(found, dict) or not all(isinstance(each, str) for each in found.values()):
+        raise StorageError(f"the digests of the settings of its laws are {found!r:.100}")
+    return found
 
 
 def to_bytes(record: LawRecord, study: str = "") -> bytes:

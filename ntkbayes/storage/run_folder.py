@@ -1,8 +1,8 @@
-"""Folders of results: one run at a time, and the results of one study.
+"""Folders of results: one run at a time, and results of one kind that share their settings.
 
 folder/
   .ntkbayes.lock      held while a run writes here
-  study.json          the settings that the results belong to
+  study.json          the settings that the results share
   laws/NAME.nc        results, each written as soon as it is known
 """
 
@@ -21,6 +21,13 @@ from ntkbayes.files import encoded, held, plain, read_json, replace_all, to_json
 Settings = Mapping[str, object]
 """Of a study, by name: plain data."""
 
+RESULTS = {
+    "laws/*.nc": "a comparison",
+    "studies/*/laws/*.nc": "a sweep",
+    "runs/*.npz": "a study of the lazy regime",
+}
+"""What a folder may hold, by the pattern of the files of results; it holds one kind."""
+
 Announce = Callable[[str], AbstractContextManager]
 """Called with what is about to happen; its context lasts as long as that."""
 
@@ -34,6 +41,9 @@ def differing(before: Settings, now: Settings) -> str:
         )
     names = [name for name in sorted({*before, *now}) if before.get(name) != now.get(name)]
     return f"holds a study with other settings (differing in: {', '.join(names)})" if names else ""
+
+
+_REMEDY = "choose another output folder"
 
 
 class RunFolder:
@@ -50,7 +60,7 @@ class RunFolder:
 
     Args:
         path: of the folder, made if need be.
-        results: a pattern of the files of results, such as laws/*.nc.
+        results: a pattern of the files of results, one of `RESULTS`.
         settings: name of the file of settings.
 
     Attributes:
@@ -106,47 +116,51 @@ class RunFolder:
                 such as "holds another study"; "" if they do.
 
         Raises:
-            StorageError: the folder holds results of another study, or of one that cannot be told from
-                another.
+            StorageError: the folder holds results of another kind, of another study, or of one that
+                cannot be told from another.
 
         Warns:
             StorageWarning: settings hide their contents, so that the study cannot be resumed.
         """
         path, now = self.path / self._settings, plain(settings)
+        for pattern, what in RESULTS.items():
+            if pattern != self._results and any(self.path.glob(pattern)):
+                raise StorageError(f"{self.path} holds {what}; {_REMEDY}")
+        has_results = any(self.path.glob(self._results))
+        self.require_identified(settings, has_results=has_results)
+        if has_results:
+            self._require_own(path, now, conflict)
+        write_text(path, to_json(settings))
+        self.mark = digest(settings)
+
+    def require_identified(self, settings: object, *, has_results: bool) -> None:
+        """Warns StorageWarning of settings that hide their contents; raises StorageError if there are
+        results already that may or may not be theirs."""
         hidden = ", ".join(unidentified(settings))
-        if any(self.path.glob(self._results)):
-            self._require_own(path, now, hidden, conflict)
-        elif hidden:
+        if hidden and has_results:
+            raise StorageError(
+                f"{self.path} holds results, and settings of type {hidden} hide their contents: whether "
+                f"the results belong to this study cannot be told; {_REMEDY}"
+            )
+        if hidden:
             warnings.warn(
                 f"settings of type {hidden} hide their contents: if the study is interrupted, it "
                 "cannot be resumed. Give functions, modules or dataclasses instead",
                 StorageWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
-        write_text(path, to_json(settings))
-        self.mark = digest(settings)
 
     def _require_own(
-        self,
-        path: Path,
-        now: Settings,
-        hidden: str,
-        conflict: Callable[[Settings, Settings], str],
+        self, path: Path, now: Settings, conflict: Callable[[Settings, Settings], str]
     ) -> None:
-        remedy = "choose another output folder"
         if not path.is_file():
-            raise StorageError(f"{self.path} holds {self._kind} but no {path.name}; {remedy}")
-        if hidden:
-            raise StorageError(
-                f"{self.path} holds results, and settings of type {hidden} hide their contents: whether "
-                f"the results belong to this study cannot be told; {remedy}"
-            )
+            raise StorageError(f"{self.path} holds {self._kind} but no {path.name}; {_REMEDY}")
         try:
             before = read_json(path)
         except StorageError as error:
-            raise StorageError(f"{self.path} holds {self._kind}, but {error}; {remedy}") from error
+            raise StorageError(f"{self.path} holds {self._kind}, but {error}; {_REMEDY}") from error
         if why := conflict(before, now):
-            raise StorageError(f"{self.path} {why}; {remedy}, or delete that one")
+            raise StorageError(f"{self.path} {why}; {_REMEDY}, or delete that one")
 
     @property
     def _kind(self) -> str:

@@ -266,15 +266,22 @@ def report(
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Build the report of a finished comparison again, from its files."""
+    """Build the report of a comparison again, from its files.
+
+    Of a run that was interrupted it has the laws that are finished, and names those that are missing.
+    """
     start_jax(context)
 
     from ntkbayes import storage
     from ntkbayes.app import report as report_module
 
     with terminal.announce("report"):
-        path = report_module.write(storage.load(folder), folder)
-    terminal.conclude(context, lambda: None, {}, report=path)
+        comparison = storage.load_so_far(folder)
+        path = report_module.write(comparison, folder)
+    if told := report_module.unfinished(comparison):
+        terminal.say(told)
+    missing = comparison.settings.get("unfinished", [])
+    terminal.conclude(context, lambda: None, {"unfinished": missing}, report=path)
 
 
 @app.command(

@@ -5,6 +5,6 @@ figures are those of `figures`. What it says regardless of the numbers is in rep
 """
 
 from ntkbayes.app.report.document import page, require_drawing, write
-from ntkbayes.app.report.sentences import Remark, remarks
+from ntkbayes.app.report.sentences import Remark, remarks, unfinished
 
-__all__ = ["Remark", "page", "remarks", "require_drawing", "write"]
+__all__ = ["Remark", "page", "remarks", "require_drawing", "unfinished", "write"]

@@ -19,7 +19,7 @@ from ntkbayes.app.report.html import (
     prose,
     table_of,
 )
-from ntkbayes.app.report.sentences import confidence_gap, remarks
+from ntkbayes.app.report.sentences import confidence_gap, remarks, unfinished
 from ntkbayes.app.report.words import count, number
 from ntkbayes.app.ridges import sentence
 from ntkbayes.comparison import Comparison
@@ -69,6 +69,8 @@ def in_short(comparison: Comparison) -> str:
         if (problems := chain_trouble(p))
     )
     warning = prose("warning chains", items=trouble) if trouble else ""
+    if told := unfinished(comparison):
+        warning = prose("warning unfinished", told=escaped(told)) + warning
     return prose("section short", items=items, warning=warning)
 
 

@@ -34,6 +34,17 @@ def remarks(comparison: Comparison) -> list[Remark]:
     return [*overview, *_laplace_and_nuts(comparison), *_chains(comparison)]
 
 
+def unfinished(comparison: Comparison) -> str:
+    """Which laws are missing from a comparison, because a run was interrupted; "" if none is."""
+    missing = comparison.settings.get("unfinished")
+    if not isinstance(missing, list) or not missing:
+        return ""
+    return (
+        f"Not finished yet: {listed(list(map(str, missing)))}. The command that was interrupted goes on "
+        "from the other laws."
+    )
+
+
 def confidence_gap(comparison: Comparison, name: str) -> Interval:
     """Mean confidence less accuracy, with a 90% bootstrap interval over test points."""
     p = comparison.predictions[name]
