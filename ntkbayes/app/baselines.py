@@ -12,6 +12,7 @@ from ntkbayes.datasets import Dataset
 from ntkbayes.datasets.given import require_same_classes
 from ntkbayes.laws.kind import BASE_RATE
 from ntkbayes.predictions import Predictions, predictions_from_probabilities
+from ntkbayes.work import Work
 
 
 def base_rate(train: Dataset, test: Dataset, *, key: PRNGKeyArray) -> Predictions:
@@ -47,6 +48,18 @@ BASELINES: dict[str, Callable[..., Predictions]] = {
     "logistic regression": logistic_regression,
     "sklearn GPC": gaussian_process_classifier,
 }
+
+
+_CLASSIFIER_OPERATIONS = 165.0  # per n³ and class: 15 evidences, each of ten factors and a gradient
+
+
+def work_of_baselines(train: Dataset) -> dict[str, Work]:
+    """How long those baselines take that take long."""
+    num_classes = train.targets.shape[1]
+    fits = 1 if num_classes == 2 else num_classes  # one class against the rest
+    who = f"sklearn GPC, {train.num_points} points, {num_classes} classes"
+    parts = {"evidences": _CLASSIFIER_OPERATIONS * fits * train.num_points**3}
+    return {"sklearn GPC": Work(who, parts)}
 
 
 def _baseline(

@@ -1,6 +1,7 @@
 """The main job: data in, a comparison of laws and a report out, restartable law by law."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -12,8 +13,8 @@ import jax
 from jaxtyping import PRNGKeyArray
 
 from ntkbayes import datasets, ranges
-from ntkbayes.app import report, ridges
-from ntkbayes.app.baselines import BASELINES
+from ntkbayes.app import budget, report, ridges
+from ntkbayes.app.baselines import BASELINES, work_of_baselines
 from ntkbayes.app.clock import clock
 from ntkbayes.app.methods import default_methods
 from ntkbayes.arguments import require
@@ -44,6 +45,7 @@ from ntkbayes.storage import (
     summary_files,
     versions,
 )
+from ntkbayes.work import in_words
 
 
 @dataclass(frozen=True, repr=False)
@@ -65,6 +67,9 @@ class Study(Configured):
         seed: of everything random.
         ridge: how it is chosen, from the training points alone; by default it is the prior's own.
             Another rule, such as `RidgeByEvidence()`, does without that.
+        max_seconds: that the laws together may take, as predicted (`Method.work`; the choice of the
+            ridge comes on top). The longest are left out until the others stay below, unless the folder
+            has them already, and the report says so.
 
     Raises:
         ConfigurationError: the seed is negative, a method has the name of a baseline, or the ridge is
@@ -82,6 +87,7 @@ class Study(Configured):
     seed: int = 0
     ridge: RidgeRule = field(default_factory=GivenRidge)
     test: Dataset | None = None
+    max_seconds: float = math.inf
 
     def __post_init__(self) -> None:
         require_prior(_CALL, "prior", self.prior)
@@ -96,6 +102,7 @@ class Study(Configured):
         for name, within in (("smoothing", Range.CLOSED_UNIT), ("test_share", Range.OPEN_UNIT)):
             share = ranges.real(name, getattr(self, name), within)
             object.__setattr__(self, name, float(share))
+        ranges.real("max_seconds", self.max_seconds, Range.POSITIVE)
         if self.baselines and (both := [name for name in self.methods if name in BASELINES]):
             raise ConfigurationError(
                 f"{both[0]!r} is the name of a baseline; rename that law, or set baselines=False"
@@ -147,8 +154,12 @@ class Study(Configured):
             into.claim(shared)
             into.expect(self.laws())
             into.finish(files)
-            if self.methods:
-                with announce(f"memory needed at the peak: {self._require_memory(train)}"):
+            left_out = self._left_out(train, test, into, announce)
+            chosen = {name: law for name, law in self.methods.items() if name not in left_out}
+            laws = {name: law for name, law in self.laws().items() if name not in left_out}
+            into.expect(laws)
+            if chosen:
+                with announce(f"memory needed at the peak: {self._require_memory(chosen, train)}"):
                     pass
             fitted_to = train.smooth(self.smoothing) if self.smoothing else train
             choice = self._choice(fitted_to, into, key_of(fit_key, "ridge of the prior"), announce)
@@ -157,7 +168,8 @@ class Study(Configured):
                 **shared,
                 "ridge": ridges.told(self.ridge, choice),
                 "prior": describe(prior),
-                "laws": self.laws(),
+                "laws": laws,
+                **budget.told(left_out),
                 "command": command,
                 "versions": versions(),
             }
@@ -166,6 +178,8 @@ class Study(Configured):
             for name, obtain in self._jobs(
                 prior, fitted_to, train, test, fit_key, draw_key, progress
             ):
+                if name not in laws:
+                    continue
                 if into.has(name):
                     with announce(f"{name}, already fitted"):
                         records[name] = into.load(name)
@@ -199,7 +213,9 @@ class Study(Configured):
         """
         folder = Path(folder)
         own = {name: digest(law) for name, law in self.laws().items()}
-        return has_ended(folder) and configurations_in(folder) == own
+        left_out = budget.left_out_in(folder) if self.max_seconds < math.inf else {}
+        kept = {name: digest for name, digest in own.items() if name not in left_out}
+        return has_ended(folder) and configurations_in(folder) == kept
 
     @property
     def _data(self) -> Dataset:
@@ -248,11 +264,30 @@ class Study(Configured):
         baselines = {name: {"type": "baseline"} for name in BASELINES if self.baselines}
         return {name: describe(method) for name, method in self.methods.items()} | baselines
 
-    def _require_memory(self, train: Dataset) -> Memory:
+    def _left_out(
+        self, train: Dataset, test: Dataset, into: LawFolder, announce: Announce
+    ) -> dict[str, float]:
+        """The laws that would take too long, and their seconds."""
+        if self.max_seconds == math.inf:
+            return {}
+        new = test.num_points
+        works = {
+            name: method.work(self.prior, train, num_new=new, likelihood=self.likelihood)
+            for name, method in self.methods.items()
+        }
+        works |= work_of_baselines(train) if self.baselines else {}
+        needed = {name: work for name, work in works.items() if not into.has(name)}
+        left_out = budget.beyond(needed, self.max_seconds)
+        for name in left_out:
+            with announce(f"{name} is left out: it would take {in_words(left_out[name])}"):
+                pass
+        return left_out
+
+    def _require_memory(self, methods: Mapping[str, Method], train: Dataset) -> Memory:
         """What the greediest law needs. Raises InsufficientMemoryError if there is not as much."""
         needs = (
             method.memory(self.prior, train, likelihood=self.likelihood)
-            for method in (*self.ridge.methods, *self.methods.values())
+            for method in (*self.ridge.methods, *methods.values())
         )
         peak = max(needs, key=lambda memory: memory.total)
         peak.require()

@@ -24,15 +24,16 @@ from ntkbayes.ranges import Number, Range
 class Dataset(Summarised):
     """Points and their targets: class probabilities, or real values (see `Dataset.real`).
 
-    features: `(n, d)`, finite.
-    targets: `(n, m)`; for classes each row lies on the simplex and `m` is the number of classes.
-    class_names: one name per column of `targets`; None for real-valued targets.
-    feature_names: one name per column of `features`.
-    name: label in tables and plots.
-    scaling: what was applied to the raw features; None if nothing was.
-    columns: feature names and scaling, and whether the user gave the names.
-    row_names: the index of the data frame that the points come from, whole numbers or text, `(n,)`;
-        their positions 0, 1, … if there was none. They stay with the points in all that follows.
+    Attributes:
+        features: `(n, d)`, finite.
+        targets: `(n, m)`; for classes each row lies on the simplex and `m` is the number of classes.
+        class_names: one name per column of `targets`; None for real-valued targets.
+        feature_names: one name per column of `features`.
+        name: label in tables and plots.
+        scaling: what was applied to the raw features; None if nothing was.
+        columns: feature names and scaling, and whether the user gave the names.
+        row_names: the index of the data frame that the points come from, whole numbers or text, `(n,)`;
+            their positions 0, 1, … if there was none. They stay with the points in all that follows.
     """
 
     features: Float[np.ndarray, "n d"]

@@ -25,6 +25,8 @@ from ntkbayes.linalg import num_shares
 from ntkbayes.memory import NUMBER, Memory
 from ntkbayes.priors.prior import NTKPrior
 from ntkbayes.training.matrices import training_matrices
+from ntkbayes.training.operations import Size, kernels, training
+from ntkbayes.work import Work
 
 
 def _of_an_instance[**P, T](fit: Callable[P, T]) -> Callable[P, T]:
@@ -139,6 +141,39 @@ class Method[LawT: Law](Configured, eqx.Module):
     def num_kept(self) -> int:
         """How many arrays of (n, C) numbers the draws take."""
         return 0
+
+    def work(
+        self,
+        prior: NTKPrior,
+        data: Dataset,
+        *,
+        num_new: int = 0,
+        likelihood: Likelihood | None = None,
+    ) -> Work:
+        """How long `fit` takes, and `predict` at the training points and at others, on this machine.
+
+        Operators, kernels of real networks and their training are not counted.
+
+        Args:
+            num_new: how many other points.
+        """
+        require_problem("work(prior, data)", prior, data, likelihood)
+        likelihood = default_likelihood(data) if likelihood is None else likelihood
+        num_points, num_outputs = likelihood.encode(data).shape
+        who = f"{self.name}, {num_points} points, {num_outputs} outputs"
+        couples = prior.kernel.num_outputs(jnp.asarray(data.features)) is not None
+        if not couples:
+            size = Size(num_points, num_outputs, num_new, couples)
+        elif prior.kernel.is_formed(num_points * num_outputs):
+            size = Size(num_points * num_outputs, 1, num_new * num_outputs, couples)
+        else:
+            return Work(who, {})
+        return Work(who, self.operations(size))
+
+    def operations(self, size: Size) -> dict[str, float]:
+        """Of `fit` and `predict`, by purpose; none where they are not known. By default those of
+        training one predictor."""
+        return {"kernels": kernels(size), "training": training(size)}
 
     def interpolates(self, prior: NTKPrior) -> bool:
         """Whether training reproduces the targets. Then duplicated points act as one point with

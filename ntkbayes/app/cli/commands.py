@@ -23,6 +23,7 @@ from ntkbayes.app.cli.options import (
     DrawsOption,
     JsonOption,
     LawsOption,
+    MaxMinutesOption,
     ModelOption,
     QuietOption,
     RidgeOption,
@@ -36,6 +37,7 @@ from ntkbayes.app.cli.options import (
     complete_data,
     load_data,
     load_test,
+    max_seconds_of,
     methods_of,
     options_file,
     require_only,
@@ -66,6 +68,7 @@ def compare(
     smoothing: SmoothingOption = 0.0,
     laws: LawsOption = "map,random-init,first-order,laplace,nuts",
     draws: DrawsOption = 1000,
+    max_minutes: MaxMinutesOption = 10.0,
     seed: Annotated[int, typer.Option(help=SEED_HELP)] = 0,
     test: TestOption = None,
     test_share: TestShareOption = 0.25,
@@ -102,6 +105,7 @@ def compare(
     import jax
 
     from ntkbayes import networks
+    from ntkbayes.app.budget import left_out_of
     from ntkbayes.app.model_file import from_file
     from ntkbayes.app.ridges import ridge_of, with_ridge
     from ntkbayes.app.study import Study
@@ -127,6 +131,7 @@ def compare(
             prior=prior,
             ridge=rule,
             methods=methods_of(context, laws, draws),
+            max_seconds=max_seconds_of(context, max_minutes),
             smoothing=smoothing,
             test_share=test_share,
             baselines=baselines,
@@ -147,6 +152,7 @@ def compare(
         {
             "ridge": comparison.settings["ridge"],
             "reference": comparison.reference,
+            "left out": left_out_of(comparison.settings),
             "table": terminal.records(comparison.table()),
         },
         report=out / "report.html",
@@ -179,6 +185,7 @@ def sweep(
     smoothing: SmoothingOption = 0.0,
     laws: LawsOption = "map,random-init,first-order,laplace,nuts",
     draws: DrawsOption = 1000,
+    max_minutes: MaxMinutesOption = 10.0,
     seed: Annotated[
         list[int] | None, typer.Option(help=f"{SEED_HELP} Once for each; 0 if not given.")
     ] = None,
@@ -229,6 +236,7 @@ def sweep(
         data=points[0],
         prior=NTKPrior(network, ridge=1.0),
         methods=methods_of(context, laws, draws),
+        max_seconds=max_seconds_of(context, max_minutes),
         smoothing=smoothing,
         test_share=test_share,
         baselines=baselines,

@@ -1,5 +1,6 @@
 """Options that several commands have, and what is made of their values."""
 
+import math
 import os
 import shlex
 import sys
@@ -92,6 +93,13 @@ LawsOption = Annotated[
 DrawsOption = Annotated[
     int,
     typer.Option(help="Initialisations of each law that trains them; draws per chain of samplers."),
+]
+MaxMinutesOption = Annotated[
+    float,
+    typer.Option(
+        help="What the laws together may take, as predicted. The longest are left out until the others "
+        "stay below. No law is that is named by --laws, unless this is given as well."
+    ),
 ]
 RidgeOption = Annotated[str, typer.Option(metavar="evidence|cv|NUMBER", help=RIDGE_HELP)]
 ModelOption = Annotated[
@@ -224,6 +232,19 @@ def methods_of(context: typer.Context, laws: str, draws: int):  # type: ignore[n
             f"--draws {draws} is for laws that draw, and of --laws {laws} none does; leave it out"
         )
     return methods
+
+
+def max_seconds_of(context: typer.Context, max_minutes: float) -> float:
+    """Without bound for laws that were asked for by name.
+
+    Raises:
+        ConfigurationError: it is not positive.
+    """
+    from ntkbayes.ranges import Range, real
+
+    real("--max-minutes", max_minutes, Range.POSITIVE)
+    is_asked_for = _given(context, "laws") and not _given(context, "max_minutes")
+    return math.inf if is_asked_for else 60 * max_minutes
 
 
 def unused(methods) -> tuple[str, ...]:  # type: ignore[no-untyped-def]

@@ -129,6 +129,7 @@ def records(frame) -> list[dict[str, object]]:  # type: ignore[no-untyped-def]
 
 def print_comparison(comparison) -> None:  # type: ignore[no-untyped-def]
     """The ridge, and the scores of every law."""
+    from ntkbayes.app import budget
     from ntkbayes.app.ridges import sentence
 
     if ridge := sentence(comparison.settings):
@@ -152,6 +153,8 @@ def print_comparison(comparison) -> None:  # type: ignore[no-untyped-def]
             f"{ratio.value:.3f}" if ratio and math.isfinite(ratio.value) else "",
         )
     print_table(table)
+    if left_out := budget.sentence(comparison.settings):
+        print(left_out)
 
 
 def print_sweep(frame) -> None:  # type: ignore[no-untyped-def]

@@ -6,6 +6,7 @@ from string import Template
 
 import numpy as np
 
+from ntkbayes.app import budget
 from ntkbayes.app.report.chains import MIXING, chain_trouble, is_mixing_unknown
 from ntkbayes.app.report.html import (
     Words,
@@ -69,8 +70,9 @@ def in_short(comparison: Comparison) -> str:
         if (problems := chain_trouble(p))
     )
     warning = prose("warning chains", items=trouble) if trouble else ""
-    if told := unfinished(comparison):
-        warning = prose("warning unfinished", told=escaped(told)) + warning
+    for told in (budget.sentence(comparison.settings), unfinished(comparison)):
+        if told:
+            warning = prose("warning missing", told=escaped(told)) + warning
     return prose("section short", items=items, warning=warning)
 
 

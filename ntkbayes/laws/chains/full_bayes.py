@@ -20,7 +20,9 @@ from ntkbayes.laws.kind import Kind
 from ntkbayes.laws.method import Method
 from ntkbayes.laws.problem import Problem
 from ntkbayes.ranges import Range, real_field, whole_field
+from ntkbayes.training.operations import Size, kernels
 
+_TYPICAL_STEPS = 31  # of the integrator per draw
 _PRIOR = 2**20  # folded into the key: none of those that NumPyro splits it into
 
 
@@ -60,6 +62,12 @@ class FullBayes(Method[FullBayesLaw[FullBayesInfo]]):
 
     def matrices(self, rows: int, num_outputs: int) -> dict[str, float]:
         return {"kernels of the chains and their gradients": 20.0 * self.num_chains}
+
+    def operations(self, size: Size) -> dict[str, float]:
+        gradient = 3 * kernels(size) + 8 * size.rows**3
+        draws = self.num_chains * (self.num_warmup + self.num_samples)
+        predictions = self.num_chains * self.num_samples * (kernels(size) + size.rows**3)
+        return {"chains": draws * _TYPICAL_STEPS * gradient, "predictions": predictions}
 
     @property
     def num_kept(self) -> int:

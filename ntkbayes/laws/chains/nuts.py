@@ -24,6 +24,7 @@ from ntkbayes.laws.problem import Problem
 from ntkbayes.likelihood import Likelihood
 from ntkbayes.linalg import Curvature, Draws, FormedBlock, Logits
 from ntkbayes.ranges import Range, real_field, whole_field
+from ntkbayes.training.operations import Size
 
 
 class NUTS(ChainMethod):
@@ -55,6 +56,9 @@ class NUTS(ChainMethod):
 
     def matrices(self, rows: int, num_outputs: int) -> dict[str, float]:
         return {"factor and P": 2.0, "roots": 2.0, "workspace": 5.0}
+
+    def steps(self, size: Size) -> tuple[float, float]:
+        return 7.0 * (size.rows * size.num_outputs) ** 0.25, 2.0
 
     def sample_stats(self, chains: Chains) -> dict[str, Array]:
         return {**super().sample_stats(chains), "tree_depth": tree_depth(chains.num_steps)}

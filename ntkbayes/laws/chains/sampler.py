@@ -24,6 +24,9 @@ from ntkbayes.linalg import CholeskyFactor, Curvature, Draws, FormedBlock, Logit
 from ntkbayes.priors.paths import ConditionedPath, conditioned_tangent_process
 from ntkbayes.ranges import Range, real_field, whole_field
 from ntkbayes.training.linearised import train
+from ntkbayes.training.operations import Size, chain, drawn_predictions
+
+_EIGENVECTORS = 40.0  # operations of `eigh` per n³, at the speed of products
 
 Positions = Float[Array, "chains samples n moving"]
 Whitened = Float[Array, "chains samples n classes"]
@@ -133,6 +136,22 @@ class ChainMethod(Method[ChainLaw]):
     @abc.abstractmethod
     def sampler(self, problem: Problem, lower: FormedBlock, mode: Mode) -> Sampler:
         """The sampler of the posterior, for P = L Lᵀ."""
+
+    def operations(self, size: Size) -> dict[str, float]:
+        draws = self.num_warmup + self.num_samples
+        moves = chain(size, self.num_chains, draws, *self.steps(size))
+        predictions = drawn_predictions(size, self.num_chains * self.num_samples)
+        geometry = _EIGENVECTORS * size.rows**3
+        return {
+            **super().operations(size),
+            "geometry": geometry,
+            "chains": moves,
+            "predictions": predictions,
+        }
+
+    @abc.abstractmethod
+    def steps(self, size: Size) -> tuple[float, float]:
+        """Of the integrator per draw, about, and products with matrices of Θ's size per step."""
 
     @property
     def num_kept(self) -> int:

@@ -34,6 +34,7 @@ from ntkbayes.laws.law import Draws
 from ntkbayes.laws.problem import Problem
 from ntkbayes.likelihood import Likelihood
 from ntkbayes.linalg import Curvature, FormedBlock, Logits, StructuredCurvature
+from ntkbayes.training.operations import Size
 
 Roots = Float[Array, "classes n n"] | Float[Array, "rows rows"]
 PerChain = Float[Array, " chains"]
@@ -66,6 +67,9 @@ class SplitHMC(ChainMethod):
 
     def matrices(self, rows: int, num_outputs: int) -> dict[str, float]:
         return {"factor and P": 2.0, "roots": 3.0 * num_outputs, "workspace": 3.0}
+
+    def steps(self, size: Size) -> tuple[float, float]:
+        return 15.0, 1.0
 
     def sampler(self, problem: Problem, lower: FormedBlock, mode: Mode) -> "SplitHMCSampler":
         reference = _reference(problem.likelihood, problem.targets, lower, mode)

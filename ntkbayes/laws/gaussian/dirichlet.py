@@ -20,6 +20,7 @@ from ntkbayes.linalg import (
 )
 from ntkbayes.ranges import Range, real_field
 from ntkbayes.training.matrices import inverse_matrices
+from ntkbayes.training.operations import Size, gaussian_predictions, inverse, kernels
 
 
 class DirichletInfo(Info):
@@ -52,6 +53,10 @@ class DirichletGP(PosteriorMethod[GaussianPosterior[DirichletInfo]]):
 
     def matrices(self, rows: int, num_outputs: int) -> dict[str, float]:
         return inverse_matrices(num_outputs)
+
+    def operations(self, size: Size) -> dict[str, float]:
+        first = {"kernels": kernels(size), "factors": inverse(size)}
+        return {**first, **gaussian_predictions(size, 2.0)}
 
     def solve(
         self, problem: Problem, key: PRNGKeyArray | None = None

@@ -29,6 +29,7 @@ from ntkbayes.ranges import Range, real_field
 from ntkbayes.training.accuracy import TOLERANCE
 from ntkbayes.training.linearised import train
 from ntkbayes.training.matrices import inverse_matrices
+from ntkbayes.training.operations import Size, gaussian_predictions, inverse
 
 
 class FirstOrderInfo(Info):
@@ -136,6 +137,11 @@ class FirstOrder(Method[FirstOrderLaw]):
 
     def matrices(self, rows: int, num_outputs: int) -> dict[str, float]:
         return {"factor of K": 1.0, **inverse_matrices(num_outputs)}
+
+    def operations(self, size: Size) -> dict[str, float]:
+        solves = 6.0 * size.num_outputs + 2
+        factors = {"factors": inverse(size)}
+        return {**super().operations(size), **factors, **gaussian_predictions(size, solves)}
 
     def solve(self, problem: Problem, key: PRNGKeyArray | None = None) -> FirstOrderLaw:
         likelihood, ridge = problem.likelihood, problem.ridge

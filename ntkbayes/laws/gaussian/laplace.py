@@ -16,6 +16,7 @@ from ntkbayes.linalg import Logits, factor_dtype, nan_is_an_answer
 from ntkbayes.ranges import Range, real_field
 from ntkbayes.training.accuracy import TOLERANCE
 from ntkbayes.training.matrices import inverse_matrices
+from ntkbayes.training.operations import Size, gaussian_predictions, inverse
 
 
 class LaplaceInfo(Info):
@@ -51,6 +52,10 @@ class Laplace(PosteriorMethod[GaussianPosterior[LaplaceInfo]]):
 
     def matrices(self, rows: int, num_outputs: int) -> dict[str, float]:
         return inverse_matrices(num_outputs, self.factor_dtype)
+
+    def operations(self, size: Size) -> dict[str, float]:
+        factors = {"factors": inverse(size)}
+        return {**super().operations(size), **factors, **gaussian_predictions(size, 3.0)}
 
     def solve(
         self, problem: Problem, key: PRNGKeyArray | None = None

@@ -12,6 +12,7 @@ from ntkbayes.laws.method import Method
 from ntkbayes.laws.problem import Problem
 from ntkbayes.linalg import output_blocks
 from ntkbayes.priors.paths import Process
+from ntkbayes.training.operations import Size, gaussian_predictions, kernels
 
 
 class PriorInfo(Info):
@@ -54,6 +55,9 @@ class PriorPredictive(Method[PriorLaw]):
         Sampling.GAUSSIAN,
         "the prior GP(m, Θ/ridge) of Bayes, before any target is seen.",
     )
+
+    def operations(self, size: Size) -> dict[str, float]:
+        return {"kernels": kernels(size), **gaussian_predictions(size, 0.0)}
 
     def solve(self, problem: Problem, key: PRNGKeyArray | None = None) -> PriorLaw:
         problem.prior.require_ridge("the prior of Bayes")

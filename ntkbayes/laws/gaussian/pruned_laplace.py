@@ -44,6 +44,7 @@ from ntkbayes.linalg import (
 from ntkbayes.ranges import Range, real_field
 from ntkbayes.training.accuracy import TOLERANCE
 from ntkbayes.training.matrices import inverse_matrices
+from ntkbayes.training.operations import Size, gaussian_predictions, inverse
 
 Roots = Float[Array, "n classes classes"]
 
@@ -217,6 +218,11 @@ class PrunedLaplace(PosteriorMethod[PrunedPosterior]):
             **inverse_matrices(num_outputs, self.factor_dtype, kept=self.kept),
             "blocks": blocks,
         }
+
+    def operations(self, size: Size) -> dict[str, float]:
+        share = self.kept**2
+        factors = {"factors": share * inverse(size)}
+        return {**super().operations(size), **factors, **gaussian_predictions(size, 3.0 * share)}
 
     def solve(self, problem: Problem, key: PRNGKeyArray | None = None) -> PrunedPosterior:
         if problem.gram.ntk.couples:

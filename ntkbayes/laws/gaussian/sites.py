@@ -38,6 +38,7 @@ from ntkbayes.linalg import (
 )
 from ntkbayes.training.linearised import train
 from ntkbayes.training.matrices import inverse_matrices
+from ntkbayes.training.operations import Size, gaussian_predictions, inverse, kernels
 
 _SMALLEST_STEP = 1 / 8  # which is taken even if it makes the sites move more
 _VANISHING_STEP = 1e-4
@@ -75,6 +76,9 @@ class Estimate(NamedTuple):
     error: Float[Array, ""]
 
 
+_TYPICAL_STEPS = 20  # of a fixed point
+
+
 class SiteMethod(PosteriorMethod[GaussianPosterior[SiteInfo]]):
     """A method given by its rule for sites.
 
@@ -105,6 +109,16 @@ class SiteMethod(PosteriorMethod[GaussianPosterior[SiteInfo]]):
             return {"(nC)² matrices": 5.0 * num_outputs**2}
         columns = {"columns of all points": 3.0 * num_outputs}
         return {**inverse_matrices(num_outputs), **columns}
+
+    def operations(self, size: Size) -> dict[str, float]:
+        whole = size
+        if self.couples(size.num_outputs):
+            whole = Size(size.rows * size.num_outputs, 1, size.num_new * size.num_outputs, True)
+        return {
+            "kernels": kernels(size),
+            "fixed point": _TYPICAL_STEPS * inverse(whole),
+            **gaussian_predictions(whole, 3.0),
+        }
 
     def solve(
         self, problem: Problem, key: PRNGKeyArray | None = None

@@ -28,6 +28,7 @@ from ntkbayes.training.networks import (
     largest_eigenvalue,
     logits_of,
 )
+from ntkbayes.training.operations import Size
 
 
 class FiniteEnsembleInfo(Info):
@@ -93,6 +94,9 @@ class FiniteEnsemble(Method[SampledLaw[FiniteEnsembleInfo]]):
     max_steps: int = whole_field("max_steps", 20_000)
     dtype: DTypeLike = eqx.field(static=True, default=jnp.float32)
     progress: bool = False
+
+    def operations(self, size: Size) -> dict[str, float]:
+        return {}  # what a network costs is its own, and how many steps it takes
 
     def solve(self, problem: Problem, key: PRNGKeyArray | None) -> SampledLaw[FiniteEnsembleInfo]:
         key = self.require_key(key)

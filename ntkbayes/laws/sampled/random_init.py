@@ -18,6 +18,7 @@ from ntkbayes.ranges import Range, real_field, whole_field
 from ntkbayes.training.accuracy import TOLERANCE
 from ntkbayes.training.linearised import solver_for, train
 from ntkbayes.training.matrices import many_draws_matrices
+from ntkbayes.training.operations import Size, drawn_predictions, kernels, many_trainings
 
 
 class RandomInit(Method[SampledLaw[TrainingInfo]]):
@@ -51,6 +52,11 @@ class RandomInit(Method[SampledLaw[TrainingInfo]]):
 
     def matrices(self, rows: int, num_outputs: int) -> dict[str, float]:
         return many_draws_matrices(rows, num_outputs, self.num_inits, self.factor_dtype)
+
+    def operations(self, size: Size) -> dict[str, float]:
+        trained = many_trainings(size, self.num_inits)
+        predictions = {"predictions": drawn_predictions(size, self.num_inits)}
+        return {"kernels": kernels(size), **trained, **predictions}
 
     @property
     def num_kept(self) -> int:

@@ -18,6 +18,7 @@ from ntkbayes.laws.law import SampledLaw
 from ntkbayes.laws.method import Method, wrapped
 from ntkbayes.laws.problem import Problem
 from ntkbayes.ranges import whole_field
+from ntkbayes.training.operations import PREDICTED_DRAWS, Size, gaussian_predictions
 
 _ALIKE = 1e-9  # nats, to which log weights may differ by round-off alone
 
@@ -71,6 +72,11 @@ class ImportanceCorrected(Method[SampledLaw[ImportanceInfo]]):
 
     def matrices(self, rows: int, num_outputs: int) -> dict[str, float]:
         return self.method.matrices(rows, num_outputs)
+
+    def operations(self, size: Size) -> dict[str, float]:
+        weights = gaussian_predictions(size, 0.0)["predictions"]
+        drawn = weights * self.num_draws / PREDICTED_DRAWS
+        return {**self.method.operations(size), "weights": drawn}
 
     @property
     def num_kept(self) -> int:

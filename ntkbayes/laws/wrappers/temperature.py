@@ -18,6 +18,7 @@ from ntkbayes.laws.wrappers.held_out import held_out_logits, log_score
 from ntkbayes.likelihood import Likelihood
 from ntkbayes.priors.prior import NTKPrior
 from ntkbayes.ranges import whole_field
+from ntkbayes.training.operations import Size
 
 _SMALLEST, _LARGEST = 0.01, 100.0
 _ROUND_OFF = 1e-9  # nats per point
@@ -88,6 +89,10 @@ class TemperatureScaled(Method[TemperedLaw]):
 
     def matrices(self, rows: int, num_outputs: int) -> dict[str, float]:
         return self.method.matrices(rows, num_outputs)
+
+    def operations(self, size: Size) -> dict[str, float]:
+        fits = self.num_folds + 1
+        return {what: fits * count for what, count in self.method.operations(size).items()}
 
     @property
     def num_kept(self) -> int:

@@ -1,0 +1,163 @@
+"""How long a fit will take is told beforehand, and what takes too long is left out of a study."""
+
+import dataclasses
+import math
+from contextlib import nullcontext
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from laws.test_contract import METHODS
+
+import ntkbayes as nb
+from ntkbayes import work
+from ntkbayes.app import budget
+from ntkbayes.app.baselines import BASELINES
+from ntkbayes.app.report import page
+from ntkbayes.app.study import Study
+from ntkbayes.errors import ConfigurationError
+from ntkbayes.kernels import EmpiricalNTK
+from ntkbayes.work import COMPILATION, Work
+
+PRIOR = nb.NTKPrior(nb.networks.mlp(depth=1), ridge=0.5)
+ENDLESS = nb.NUTS(num_samples=10**9)
+
+
+def labelled(size: int, classes: int = 3) -> nb.Dataset:
+    features = np.random.default_rng(0).normal(size=(size, 4))
+    return nb.Dataset(features, np.arange(size) % classes)
+
+
+def operations(method, size, classes=3, num_new=0):
+    parts = method.work(PRIOR, labelled(size, classes), num_new=num_new).parts
+    return sum(parts.values())
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if name != "finite ensemble"])
+def test_work_grows_faster_than_the_points_and_no_faster_than_their_cube(name):
+    small, large = (operations(METHODS[name], size) for size in (2000, 4000))
+    assert 2 < large / small <= 8.01
+
+
+@pytest.mark.parametrize("name", [n for n in METHODS if n not in ("finite ensemble", "MAP")])
+def test_predictions_at_new_points_are_work_too(name):
+    assert operations(METHODS[name], 500, num_new=500) > operations(METHODS[name], 500)
+
+
+def test_work_of_real_networks_is_not_predicted():
+    told = METHODS["finite ensemble"].work(PRIOR, labelled(50))
+    assert (dict(told.parts), told.seconds) == ({}, 0.0)
+
+
+def test_work_of_laplace_is_that_of_its_factors_for_many_classes():
+    # n³/3 per class and 2n³/3 for its inverse, at half the speed of products.
+    ten, twenty = (nb.Laplace().work(PRIOR, labelled(3000, classes)) for classes in (10, 20))
+    assert twenty.parts["factors"] - ten.parts["factors"] == pytest.approx(2 * 10 * 3000**3)
+
+
+def test_work_of_a_coupled_kernel_is_that_of_all_its_rows():
+    network = nb.networks.mlp(depth=1, width=8, num_outputs=3)
+    params = network.init(jax.random.key(0), jnp.ones((1, 4)))
+    coupled = nb.NTKPrior(EmpiricalNTK(network, params), ridge=0.5)
+    shared = nb.Laplace().work(PRIOR, labelled(600)).parts["factors"]
+    assert nb.Laplace().work(coupled, labelled(600)).parts["factors"] > 5 * shared
+
+
+def test_seconds_are_operations_by_the_speed_of_products_and_compilation(monkeypatch):
+    monkeypatch.setattr(work, "speed", lambda: 1e9)
+    assert Work("x", {"a": 1e9, "b": 2e9}).seconds == COMPILATION + 3
+
+
+def test_speed_is_that_of_a_machine():
+    assert 1e8 < work.speed() < 1e15
+    assert work.speed() == work.speed()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (3.14, "about 3 s"),
+        (80, "about 80 s"),
+        (100, "about 1.7 min"),
+        (4000, "about 67 min"),
+        (7200, "about 2 h"),
+        (1e6, "about 280 h"),
+    ],
+)
+def test_times_are_told_in_the_unit_that_suits_them(seconds, words):
+    assert work.in_words(seconds) == words
+
+
+@given(
+    seconds=st.lists(st.floats(0.01, 1e4), min_size=1, max_size=8),
+    share=st.floats(0.01, 1.2),
+)
+def test_the_longest_are_left_out_and_no_more_than_needed(seconds, share):
+    works = {f"law {i}": _FixedWork(value) for i, value in enumerate(seconds)}
+    limit = share * sum(seconds)
+    if min(seconds) > limit:
+        with pytest.raises(ConfigurationError, match="no law would end within"):
+            budget.beyond(works, limit)
+        return
+    left_out = budget.beyond(works, limit)
+    kept = [work.seconds for name, work in works.items() if name not in left_out]
+    assert sum(kept) <= limit * (1 + 1e-9)
+    if left_out:
+        assert max(kept) <= min(left_out.values())
+        assert sum(kept) + min(left_out.values()) > limit * (1 - 1e-9)
+
+
+class _FixedWork(Work):
+    def __init__(self, seconds):
+        super().__init__("a law", {"all": seconds})
+
+    @property
+    def seconds(self):
+        return self.parts["all"]
+
+
+def study(**changes):
+    given = {
+        "data": labelled(40),
+        "prior": PRIOR,
+        "methods": {"MAP": nb.MAP(), "endless": ENDLESS},
+        "max_seconds": 600.0,
+    }
+    return Study(**{**given, **changes})
+
+
+def test_a_law_that_would_not_end_is_left_out_and_named(tmp_path):
+    announced = []
+    comparison = study().run(tmp_path, announce=lambda what: nullcontext(announced.append(what)))
+    assert set(comparison.predictions) == {"MAP", *BASELINES}
+    assert comparison.settings["left out"]["endless"] > 600
+    told = budget.sentence(comparison.settings)
+    assert "endless (about" in told
+    assert "--laws" in told
+    assert any(what.startswith("endless is left out: it would take about") for what in announced)
+    assert "endless (about" in page(comparison, tmp_path)
+    assert study().is_finished(tmp_path)
+    assert not study(max_seconds=math.inf).is_finished(tmp_path)
+    assert nb.load(tmp_path).settings["left out"] == comparison.settings["left out"]
+
+
+def test_a_law_that_is_finished_takes_no_time(tmp_path):
+    short = study(methods={"MAP": nb.MAP()}, baselines=False)
+    short.run(tmp_path)
+    again = dataclasses.replace(short, max_seconds=0.001)
+    assert set(again.run(tmp_path).predictions) == {"MAP"}
+
+
+def test_a_study_without_time_for_any_law_is_refused(tmp_path):
+    with pytest.raises(ConfigurationError, match="no law would end within 1 s: MAP alone takes"):
+        study(max_seconds=1.0).run(tmp_path)
+    assert not (tmp_path / "comparison.json").exists()
+
+
+@pytest.mark.parametrize("seconds", [0.0, -1.0, math.nan])
+def test_max_seconds_is_positive(seconds):
+    with pytest.raises(ConfigurationError, match="max_seconds"):
+        study(max_seconds=seconds)
