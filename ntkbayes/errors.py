@@ -4,7 +4,8 @@ Messages name the offending value and say what to do about it.
 """
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 
 class NTKBayesError(Exception):
@@ -44,6 +45,38 @@ def did_you_mean(name: object, known: Iterable[str]) -> str:
 
 def _letters(name: str) -> str:
     return name.casefold().translate(dict.fromkeys(map(ord, "-_ ")))
+
+
+class Problems:
+    """What is wrong with a table, found one by one and told at once.
+
+    Args:
+        where: the table, for the message.
+    """
+
+    def __init__(self, where: str):
+        self._where = where
+        self._found: list[str] = []
+
+    def add(self, problem: str) -> None:
+        self._found.append(problem)
+
+    @contextmanager
+    def noted(self) -> Iterator[None]:
+        """Note a DataError, rather than raise it."""
+        try:
+            yield
+        except DataError as error:
+            self.add(str(error))
+
+    def refuse(self, besides: Iterable[str] = ()) -> None:
+        """Raises DataError, with all of them and what is worth knowing besides, if there are any."""
+        also = "".join(f"\n  besides: {each}" for each in besides)
+        if len(self._found) == 1:
+            raise DataError(f"{self._where}: {self._found[0]}{also}")
+        if self._found:
+            lines = "\n".join(f"  {each}" for each in self._found)
+            raise DataError(f"{self._where} has {len(self._found)} problems:\n{lines}{also}")
 
 
 class ConfigurationError(NTKBayesError, ValueError):

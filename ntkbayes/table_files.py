@@ -6,11 +6,12 @@ Nothing here needs JAX, so that the command line can refuse a file before JAX is
 import csv
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ntkbayes.errors import DataError, StorageError, did_you_mean
+from ntkbayes.errors import DataError, Problems, StorageError, did_you_mean
 from ntkbayes.files import require_file
 
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
@@ -31,10 +32,15 @@ _ROW_NUMBERS = re.compile(r"Unnamed: \d+|__index_level_\d+__")
 _MAX_NAMES = 12
 
 
-def require_column(path: Path, name: str) -> None:
-    """Raises StorageError or DataError unless the file is a table with that column."""
+def require_columns(path: Path, target: str, others: Iterable[str] = ()) -> None:
+    """Raises StorageError or DataError unless the file is a table with the column of the labels, and
+    those that other words name, see `named`."""
     names = parquet(path)[0] if is_parquet(path) else text(path)[0]
-    find(path, names, name)
+    problems = Problems(str(path))
+    with problems.noted():
+        find(names, target)
+    named(names, others, problems)
+    problems.refuse()
 
 
 def is_parquet(path: Path) -> bool:
@@ -65,10 +71,7 @@ def parquet(path: Path) -> tuple[list[str], set[str], Any]:
         names = [str(name) for name in table.column_names]
         kept = (table.schema.pandas_metadata or {}).get("index_columns", ())
         kept = {name for name in kept if isinstance(name, str)}  # the others describe a RangeIndex
-        _require_names(path, [name for name in names if name not in kept])
         frame = table.to_pandas(ignore_metadata=True)
-    except DataError:
-        raise
     except (OSError, ValueError, TypeError, AttributeError, pa.ArrowException) as error:
         raise StorageError(f"cannot read {path} as {path.suffix}: {error}") from error
     return names, kept, frame
@@ -79,7 +82,7 @@ def text(path: Path) -> tuple[list[str], list[list[str]]]:
     separator = _SEPARATORS[path.suffix.lower()]
     reader = csv.reader(io.StringIO(_decoded(path), newline=""), delimiter=separator, strict=True)
     names: list[str] = []
-    rows = []
+    rows, ragged = [], []
     for row in _whole(path, reader):
         if len(row) <= 1 and not "".join(row).strip():
             continue  # a blank line
@@ -91,14 +94,20 @@ def text(path: Path) -> tuple[list[str], list[list[str]]]:
                 raise StorageError(f"{path} has a single column, {names[0]!r}{advice}")
             continue
         if len(row) != len(names):
-            raise StorageError(
-                f"cannot read {path} as {path.suffix}: line {reader.line_num} has {len(row)} fields, "
-                f"the first {len(names)}{_advice(path, names, separator) or '; fix the line'}"
-            )
+            ragged.append((reader.line_num, len(row)))
         rows.append(row)
+    if ragged:
+        (line, length), *others = ragged
+        more = ", ".join(str(each) for each, _ in others[:_MAX_NAMES])
+        also = (
+            f"; and so on in line(s) {more}{', …' * (len(others) > _MAX_NAMES)}" if others else ""
+        )
+        raise StorageError(
+            f"cannot read {path} as {path.suffix}: line {line} has {length} fields, the first "
+            f"{len(names)}{_advice(path, names, separator) or '; fix the line'}{also}"
+        )
     if not names:
         raise DataError(f"{path} is empty; it needs a header and rows")
-    _require_names(path, names)
     return names, rows
 
 
@@ -153,26 +162,29 @@ def _advice(path: Path, names: Sequence[str], separator: str) -> str:
     )
 
 
-def _require_names(path: Path, names: Sequence[str]) -> None:
+def require_names(where: str, names: Sequence[str], dropped: Collection[str] = ()) -> None:
+    """Raises DataError, with all of them, if columns that are not dropped have no name, pandas' name for
+    row numbers, or the name of another."""
+    problems, kept = Problems(where), [name for name in names if name not in dropped]
     for place, name in enumerate(names):
-        if not name.strip():
-            raise DataError(
-                f"{path} has a column without a name, number {place + 1} of {len(names)}: perhaps row "
-                "numbers, or a separator at the end of every line; name or remove it"
+        if not name.strip() and name in kept:
+            problems.add(
+                f"a column without a name, number {place + 1} of {len(names)}: perhaps row numbers, or "
+                "a separator at the end of every line; name it, or leave it out (--drop '')"
             )
-        if _ROW_NUMBERS.fullmatch(name):
-            raise DataError(
-                f"{path} has a column {name!r}, pandas' name for an unnamed column, mostly row numbers; "
-                "remove it (frame.to_csv(path, index=False) writes none), or rename it"
+        if _ROW_NUMBERS.fullmatch(name) and name in kept:
+            problems.add(
+                f"a column {name!r}, pandas' name for an unnamed column, mostly row numbers; leave it "
+                f"out (--drop '{name}'), remove it (frame.to_csv(path, index=False) writes none), or "
+                "rename it"
             )
-    seen: set[str] = set()
-    for name in names:
-        if name in seen:
-            raise DataError(f"{path} has more than one column called {name!r}; rename them")
-        seen.add(name)
+    for name, times in Counter(kept).items():
+        if times > 1 and name.strip():
+            problems.add(f"more than one column called {name!r}; rename them")
+    problems.refuse()
 
 
-def find(path: Path, names: Sequence[str], target: object) -> int:
+def find(names: Sequence[str], target: object) -> int:
     """The index of the target column. Raises DataError if there is none."""
     if str(target) in names:
         return names.index(str(target))
@@ -181,9 +193,25 @@ def find(path: Path, names: Sequence[str], target: object) -> int:
         hint = "; its first line must hold the column names"
     if len(names) == 1 and " " in names[0]:
         hint = "; write the file with commas if spaces separate its columns"
+    raise DataError(_absent(names, str(target), hint))
+
+
+def named(names: Sequence[str], words: Iterable[str], problems: Problems) -> tuple[str, ...]:
+    """The columns that words name: each word is a column, or several between commas. Those that are not
+    there are noted."""
+    found: dict[str, None] = {}
+    for word in map(str, words):
+        for part in [word] if word in names else [each.strip() for each in word.split(",")]:
+            if part not in names:
+                problems.add(_absent(names, part, did_you_mean(part, names)))
+            found[part] = None
+    return tuple(found)
+
+
+def _absent(names: Sequence[str], name: str, hint: str) -> str:
     shown = ", ".join(map(repr, names[:_MAX_NAMES]))
     shown += f", … ({len(names)} in all)" if len(names) > _MAX_NAMES else ""
-    raise DataError(f"{path} has no column {str(target)!r}; its columns are [{shown}]{hint}")
+    return f"no column {name!r}; its columns are [{shown}]{hint}"
 
 
 def number(word: str) -> float | None:

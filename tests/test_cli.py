@@ -175,6 +175,64 @@ def test_wrong_test_points_are_told(words, message, compare, birds):
     assert re.search(message, done.err.replace("\n", " ")), done.err
 
 
+@pytest.fixture
+def ringed(birds) -> pd.DataFrame:
+    """Birds with a column of words, codes, an identifier, and missing values."""
+    frame = birds.assign(habitat=["moor", "wood"] * 18 + ["moor"], ring=range(500, 537))
+    frame["code"] = [7, 7, 8, 9] * 9 + [7]
+    frame.loc[[3, 8], "x_2"] = None
+    frame.loc[5, "habitat"] = None
+    return frame
+
+
+TABLE = ("--drop", "ring", "--categorical", "code", "--impute", "median")
+
+
+def test_a_table_with_words_codes_and_missing_values_goes_from_csv_to_report(compare, ringed):
+    rows = np.arange(len(ringed)) % 3 == 0
+    ringed[rows].to_csv("new.csv", index=False)
+    done = compare(ringed[~rows], *TABLE, "--test", "new.csv")
+    assert done.code == 0, done.err
+    told = storage.load("out").settings["table"]
+    assert (
+        "Left out: 'ring'. Categories, one-hot: 'habitat' (moor, wood), 'code' (7, 8, 9)." in told
+    )
+    assert "by the median of the training points 'x_2' (1)" in told
+    assert f"birds.csv: {told}" in done.err
+    assert "Left out: &#x27;ring&#x27;." in Path("out/report.html").read_text()
+    options = Path("out/options.toml").read_text()
+    assert 'drop = ["ring"]\ncategorical = ["code"]\nimpute = "median"\n' in options
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ((), r"3 problems.*'x_2' \(2\), 'habitat' \(1\).*--impute"),
+        (("--impute", "knn"), "unknown imputation 'knn'; known are: median, mean, most-frequent"),
+        (("--drop", "rings,cod"), "no column 'rings'.*did you mean 'ring'.*no column 'cod'"),
+        (("--impute", "median", "--categorical", "rnig"), "no column 'rnig'.*did you mean 'ring'"),
+        (("--drop", "Species name"), "'Species name' holds the labels"),
+        ((*TABLE, "--test", "new.csv"), "2 problems.*'habitat' holds 'lake'.*'code' holds '1'"),
+    ],
+)
+def test_columns_that_cannot_be_used_are_told_all_at_once(words, message, compare, ringed):
+    ringed.assign(code=1, habitat="lake").to_csv("new.csv", index=False)
+    ringed["weight"] = [*range(36), "fat"]
+    ringed["born"] = "2020-01-01"
+    done = compare(ringed if not words else ringed.drop(columns=["weight", "born"]), *words)
+    assert done.code == 1
+    assert re.search(message, done.err.replace("\n", " ")), done.err
+    assert not Path("out").exists()
+
+
+@pytest.mark.parametrize(
+    "option", [("--drop", "x"), ("--categorical", "x"), ("--impute", "mean"), ("--missing", "NA")]
+)
+def test_options_of_columns_are_for_files(option, ntkbayes):
+    error = ntkbayes("compare", "--data", "iris", *option).error
+    assert f"{' '.join(option)} is for files, and iris knows its columns; leave it out" in error
+
+
 def test_test_points_go_with_training_points_from_a_file(ntkbayes, birds):
     birds.to_csv("new.csv", index=False)
     done = ntkbayes("compare", "--data", "iris", "--test", "new.csv")
@@ -412,12 +470,18 @@ def changed(frame: pd.DataFrame, row: int, column: str, value: object) -> pd.Dat
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda b: changed(b, 3, "x_2", None), r"nan in row 3, column 'x_2'; drop such rows"),
-        (lambda b: changed(b, 3, "x_2", np.inf), r"inf in row 3, column 'x_2'; drop such rows"),
+        (
+            lambda b: changed(b, 3, "x_2", None),
+            r"'x_2' \(1\), the first in row 3; .*--impute median",
+        ),
+        (
+            lambda b: changed(b, 3, "x_2", np.inf),
+            r"'x_2' holds inf in row 3; numbers must be finite",
+        ),
         (lambda b: changed(b, 3, "x_2", "tall"), r"'x_2' holds 'tall' in row 3; encode it"),
         (lambda b: b[:12], r"all labels are 'red kite'.*add points of another class"),
         (lambda b: b[::40], r"all labels are 'red kite'.*add points of another class"),
-        (lambda b: b[:0], r"features are empty .*give at least one point"),
+        (lambda b: b[:0], r"features are empty.*give at least one point"),
         (lambda b: b[["Species name"]], r"no features: its only column is .*'Species name'"),
         (lambda b: changed(b, 3, "Species name", None), r"1 target\(s\) are missing, in rows 3"),
     ],

@@ -173,6 +173,8 @@ class Study(Configured):
                 "command": command,
                 "versions": versions(),
             }
+            if told := self._data.preparation_told:
+                settings["table"] = told
             into.begin(settings, self.seed)
             records: dict[str, LawRecord] = {}
             for name, obtain in self._jobs(
@@ -232,8 +234,7 @@ class Study(Configured):
         if test is None:
             return data.split(key, test_share=self.test_share, standardise=self.standardise)
         require_same_classes(data, test)
-        train = data.standardised() if self.standardise else data
-        test = test.rescaled(train.scaling)
+        train, test = data.made_ready(test, standardise=self.standardise)
         train.check_features(test)
         return train, test
 

@@ -3,16 +3,20 @@
 from ntkbayes.datasets.columns import Columns, Scaling, read_inputs
 from ntkbayes.datasets.corruptions import CORRUPTIONS, corrupt
 from ntkbayes.datasets.dataset import Dataset
+from ntkbayes.datasets.preparation import IMPUTATIONS, Preparation
 from ntkbayes.datasets.sources import NAMES, load
-from ntkbayes.datasets.tables import read_table
+from ntkbayes.datasets.tables import from_frame, read_table
 
 __all__ = [
     "CORRUPTIONS",
+    "IMPUTATIONS",
     "NAMES",
     "Columns",
     "Dataset",
+    "Preparation",
     "Scaling",
     "corrupt",
+    "from_frame",
     "load",
     "read_inputs",
     "read_table",

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from ntkbayes.datasets import validation
+from ntkbayes.datasets.preparation import TRAINED, Preparation
 from ntkbayes.display import few
 from ntkbayes.errors import DataError, DataWarning
 
 FITTED = "the scaling was fitted on"
-TRAINED = "the model was trained on"
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,8 +46,14 @@ class Scaling:
         object.__setattr__(self, "scale", validation.read_only(scale))
 
     @classmethod
-    def fit(cls, features: Any, feature_names: Iterable[str] | None = None) -> "Scaling":
-        """The scaling that standardises every column of `features (n, d)`.
+    def fit(
+        cls,
+        features: Any,
+        feature_names: Iterable[str] | None = None,
+        *,
+        unscaled: Bool[np.ndarray, " d"] | None = None,
+    ) -> "Scaling":
+        """The scaling that standardises every column of `features (n, d)`, but for those `unscaled`.
 
         A column that is constant up to round-off is only centred, with a DataWarning that names it.
         Raises DataError for features that are not a finite numeric matrix, or are too large.
@@ -59,10 +65,13 @@ class Scaling:
         if too_large.any():
             columns = [names[j] for j in np.flatnonzero(too_large)]
             raise DataError(f"columns {columns} overflow when standardised; change their unit")
+        as_is = np.zeros(len(names), dtype=bool) if unscaled is None else unscaled
         constant = spread <= 8 * np.finfo(float).eps * np.abs(values).max(axis=0)
         mean = np.where(constant, values[0], mean)
         unit = np.where(constant, 1.0, spread)
         scale = np.where(constant, 1.0, unit * ((values - mean) / unit).std(axis=0))
+        mean, scale = np.where(as_is, 0.0, mean), np.where(as_is, 1.0, scale)
+        constant &= ~as_is
         if constant.any():
             warnings.warn(
                 f"constant columns {[names[j] for j in np.flatnonzero(constant)]} among "
@@ -128,11 +137,14 @@ class Columns:
         names: one per column.
         are_named: whether the user gave the names; those of an array's columns are made up.
         scaling: what was applied to the raw features; None if nothing was.
+        preparation: how the raw features were made from the columns of a table; None if they were
+            given as numbers.
     """
 
     names: tuple[str, ...]
     are_named: bool
     scaling: Scaling | None = None
+    preparation: Preparation | None = None
 
     def __post_init__(self) -> None:
         if self.scaling is None:
@@ -178,11 +190,17 @@ class Columns:
         """New inputs `(k, d)` as float64, in the order of these columns.
 
         Arrays carry neither names nor scale: they go by position, and are taken to be on the scale of
-        these columns. A data frame must have the names of these columns, in any order.
+        these columns. A data frame must have the names of these columns, in any order. If these were
+        made from a table, a data frame is one like it, with its columns before their preparation.
 
-        Raises DataError for other columns or values that are not finite; and for a data frame if these
-        columns are standardised, since it does not say whether its own are.
+        Raises DataError for other columns or values that are not finite; of a table, for categories
+        that were in no training row; and for other data frames if these columns are standardised,
+        since they do not say whether their own are.
         """
+        if self.preparation is not None and self._is_table(features):
+            made = self.preparation.read(features)
+            made = made[:, self.order_of(Columns(self.preparation.feature_names, True), TRAINED)]
+            return made if self.scaling is None else self.scaling(made)
         values, names, are_given = validation.features(features)
         values = values[:, self.order_of(Columns(names, are_given), TRAINED)]
         if are_given and self.scaling is not None:
@@ -192,6 +210,14 @@ class Columns:
                 "scale of the training features"
             )
         return values
+
+    def _is_table(self, features: Any) -> bool:
+        """Whether features have columns of their own, other than one per feature made of them."""
+        names, are_given = validation.names_of(features)
+        if names is None or not are_given:
+            return False
+        has_categories = self.preparation is not None and len(self.preparation.categories) > 0
+        return not (has_categories and {*map(str, names)} == {*self.names})
 
     def require_width(self, features: Float[Array, "k ..."]) -> Float[Array, "k ..."]:
         """The features, traced by JAX. Raises DataError for a wrong number of columns."""
@@ -213,6 +239,8 @@ class Columns:
                 "these data are standardised, but the training data were not: give "
                 "data.rescaled(None), or train on standardised data"
             )
+        if before is None and other.preparation is not None:
+            return self.scaling(values)  # a table, which is raw
         if before is None:
             raise DataError(
                 "the training features were standardised, but these data are raw: use "
@@ -235,7 +263,8 @@ def read_inputs(columns: Columns, inputs: Any) -> Float[np.ndarray, "k d"]:
     """
     theirs = getattr(inputs, "columns", None)
     if isinstance(theirs, Columns):
-        values = columns.match(inputs.features, theirs)
+        inputs = inputs.prepared_like(columns)
+        values = columns.match(inputs.features, inputs.columns)
     else:
         values = columns.read(inputs)
     validation.require_squares("features", values, columns.names)

@@ -62,7 +62,9 @@ def corrupt(data: Dataset, name: str, severity: int, key: PRNGKeyArray) -> Datas
     images = _saturated(raw.features.reshape(-1, SIDE, SIDE))
     corrupted = _saturated(_CORRUPTIONS[name](images, severity - 1, rng))
     return raw._with(
-        features=corrupted.reshape(-1, SIDE**2), name=f"{data.name} ({name} {severity})"
+        features=corrupted.reshape(-1, SIDE**2),
+        name=f"{data.name} ({name} {severity})",
+        rows=None,
     ).rescaled(data.scaling)
 
 

@@ -14,6 +14,7 @@ from jaxtyping import Float, Int, PRNGKeyArray, Shaped
 from ntkbayes import ranges
 from ntkbayes.datasets import class_targets, validation
 from ntkbayes.datasets.columns import FITTED, Columns, Scaling, read_inputs
+from ntkbayes.datasets.preparation import Preparation, Rows
 from ntkbayes.datasets.strata import apportion, draw
 from ntkbayes.display import Sheet, Summarised, few
 from ntkbayes.errors import ConfigurationError, DataError, UnknownNameError
@@ -32,6 +33,8 @@ class Dataset(Summarised):
         name: label in tables and plots.
         scaling: what was applied to the raw features; None if nothing was.
         columns: feature names and scaling, and whether the user gave the names.
+        rows: those of the table that the points come from, before their preparation; None if they were
+            given as numbers.
         row_names: the index of the data frame that the points come from, whole numbers or text, `(n,)`;
             their positions 0, 1, … if there was none. They stay with the points in all that follows.
     """
@@ -43,6 +46,7 @@ class Dataset(Summarised):
     name: str
     scaling: Scaling | None
     columns: Columns = dataclasses.field(init=False)
+    rows: Rows | None = dataclasses.field(init=False)
     row_names: Shaped[np.ndarray, " n"] = dataclasses.field(init=False)
 
     def __init__(
@@ -155,6 +159,7 @@ class Dataset(Summarised):
         columns: Columns,
         name: str,
         row_names: np.ndarray,
+        rows: Rows | None = None,
     ) -> "Dataset":
         """Set the fields of a new object to validated values."""
         vars(self).update(
@@ -165,13 +170,14 @@ class Dataset(Summarised):
             name=name,
             scaling=columns.scaling,
             columns=columns,
+            rows=rows,
             row_names=validation.read_only(row_names),
         )
         return self
 
     def _with(self, **changes: Any) -> "Dataset":
         """A copy with some fields changed, without validation."""
-        kept = ("features", "targets", "class_names", "columns", "name", "row_names")
+        kept = ("features", "targets", "class_names", "columns", "name", "row_names", "rows")
         return type(self).__new__(type(self))._set(**{k: getattr(self, k) for k in kept} | changes)
 
     def __repr__(self) -> str:
@@ -191,8 +197,16 @@ class Dataset(Summarised):
         if self.class_names is not None:
             shares = zip(self.class_names, self.targets.mean(axis=0), strict=True)
             facts["classes"] = few(f"{name} ({share:.0%})" for name, share in shares)
+        if told := self.preparation_told:
+            facts["prepared"] = told
         facts["scale"] = "raw" if self.scaling is None else "standardised"
         return Sheet(self._title, facts)
+
+    @property
+    def preparation_told(self) -> str:
+        """What was done to the columns of a table, in sentences; "" if nothing was."""
+        preparation = self.columns.preparation
+        return "" if preparation is None else preparation.told(self.rows)
 
     @property
     def num_points(self) -> int:
@@ -240,7 +254,8 @@ class Dataset(Summarised):
 
         Each class gives `test_share` of its points to the test set, to within one point. A class with
         two points or more is in both parts, one with a single point only in the training set.
-        With `standardise`, a `Scaling` fitted to the training points is applied to both parts.
+        With `standardise`, a `Scaling` fitted to the training points is applied to both parts; what
+        stands for missing values of a table is learnt from them, too.
 
         Raises ConfigurationError unless 0 < test_share < 1, DataError if a part would be empty.
         """
@@ -253,16 +268,57 @@ class Dataset(Summarised):
                 f"{self.num_points} point(s) cannot be split: no class has two; add points"
             )
         in_test = draw(key, strata, sizes)
-        train, test = self.take(~in_test), self.take(in_test)
-        if not standardise:
-            return train, test
-        train = train.standardised()
+        return self.take(~in_test).made_ready(self.take(in_test), standardise=standardise)
+
+    def made_ready(
+        self, test: "Dataset", *, standardise: bool = True
+    ) -> tuple["Dataset", "Dataset"]:
+        """These points for training, and others for testing: with what stands for missing values, and
+        with `standardise` the scale, learnt from these alone.
+
+        Raises DataError if the others have other columns.
+        """
+        train = self.prepared_anew()
+        test = test.prepared_like(train.columns)
+        if standardise:
+            train = train.standardised()
         return train, test.rescaled(train.scaling)
 
+    def prepared_anew(self) -> "Dataset":
+        """Points of a table, with what stands for missing values learnt from these alone; others as they
+        are.
+
+        Raises DataError if a column has no value in these points.
+        """
+        before = self.columns.preparation
+        if self.rows is None or before is None or before.impute is None:
+            return self
+        return self._prepared(before.fitted(self.rows), self.rows)
+
+    def prepared_like(self, columns: Columns) -> "Dataset":
+        """Points of a table, with the categories, and what stands for missing values, of other columns;
+        points as they are if the one or the other come from no table.
+
+        Raises DataError for a table with other columns, or categories that the other has not.
+        """
+        before, now = self.columns.preparation, columns.preparation
+        if self.rows is None or before is None or now is None or before == now:
+            return self
+        return self._prepared(now, now.adopted(self.rows, before))
+
+    def _prepared(self, preparation: Preparation, rows: Rows) -> "Dataset":
+        columns = Columns(preparation.feature_names, True, None, preparation)
+        raw = self._with(features=preparation(rows), columns=columns, rows=rows)
+        return raw if self.scaling is None else raw.rescaled(self.scaling)
+
     def standardised(self) -> "Dataset":
-        """The points with every column centred and scaled to unit variance; see `Scaling.fit`."""
+        """The points with every column centred and scaled to unit variance, but for those that tell a
+        category of a table by 0 and 1; see `Scaling.fit`."""
         own = self.feature_names if self.columns.are_named else None
-        step = Scaling.fit(self.features, own)
+        preparation = self.columns.preparation
+        indicators = () if preparation is None else preparation.indicators
+        unscaled = np.isin(self.feature_names, list(indicators))
+        step = Scaling.fit(self.features, own, unscaled=unscaled)
         columns = dataclasses.replace(self.columns, scaling=step.after(self.scaling))
         return self._with(features=step(self.features), columns=columns)
 
@@ -306,7 +362,9 @@ class Dataset(Summarised):
             raise DataError(f"invalid indices for {self.num_points} points: {error}") from error
         if len(features) == 0:
             raise DataError("the mask chooses no points; choose at least one")
-        return self._with(features=features, targets=targets, row_names=self.row_names[chosen])
+        rows = None if self.rows is None else self.rows.take(chosen)
+        names = self.row_names[chosen]
+        return self._with(features=features, targets=targets, row_names=names, rows=rows)
 
     def rescaled(self, scaling: Scaling | None) -> "Dataset":
         """The same points on another scale, such as that of the training data; raw for None.
@@ -320,7 +378,7 @@ class Dataset(Summarised):
             return self._with(
                 features=features, columns=dataclasses.replace(self.columns, scaling=None)
             )
-        columns = Columns(*scaling.names_of(self.columns), scaling)
+        columns = Columns(*scaling.names_of(self.columns), scaling, self.columns.preparation)
         order = columns.order_of(self.columns, FITTED)
         return self._with(features=scaling(features[:, order]), columns=columns)
 
@@ -374,9 +432,7 @@ class Dataset(Summarised):
         means = sums / np.bincount(group)[:, None]
         order = np.argsort(first)
         kept = first[order]
-        return self._with(
-            features=self.features[kept], targets=means[order], row_names=self.row_names[kept]
-        )
+        return self.take(kept)._with(targets=means[order])
 
     def check_features(self, features: Any) -> Float[np.ndarray, "k d"]:
         """New inputs for prediction as float64, in the order and on the scale of `self.features`.

@@ -1,87 +1,286 @@
-"""Class data from tables on disk: read exactly, or refused with the reason."""
+"""Class data from tables, on disk or as data frames: read exactly, or refused with all reasons."""
 
+import dataclasses
 import math
 import warnings
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ntkbayes import table_files
 from ntkbayes.datasets import class_targets, validation
+from ntkbayes.datasets.cells import TRUTH, Cells, cells_of, levels_of
 from ntkbayes.datasets.dataset import Dataset
-from ntkbayes.errors import DataError, DataWarning
+from ntkbayes.datasets.preparation import IMPUTATIONS, Preparation, Rows
+from ntkbayes.errors import ConfigurationError, DataError, DataWarning, Problems, UnknownNameError
 from ntkbayes.table_files import number
 
-_TRUTH = {"True": True, "TRUE": True, "true": True, "False": False, "FALSE": False, "false": False}
-_MIN_ROWS = 10
 
-
-def read_table(path: str | PathLike[str], *, target: str, like: Dataset | None = None) -> Dataset:
+def read_table(
+    path: str | PathLike[str],
+    *,
+    target: str,
+    like: Dataset | None = None,
+    drop: Iterable[str] = (),
+    categorical: Iterable[str] = (),
+    impute: str | None = None,
+    missing: Iterable[str] = (),
+) -> Dataset:
     """Class data from a file: labels in the column `target`, features in all other columns.
 
     The suffix sets the format: .csv (commas), .tsv (tabs), .parquet or .pq. Text is UTF-8, with column
-    names in its first line and decimal points; only empty fields are missing. Labels become numbers or
-    booleans if all of them are written as Python writes them; otherwise they are the text in the file:
-    1.10 and 1.1 are two classes. Boolean features become 0 and 1. Index columns that pandas stores in a
-    Parquet file are not features, but may be the target. The data set is named after the file.
+    names in its first line and decimal points. Labels become numbers or booleans if all of them are
+    written as Python writes them; otherwise they are the text in the file: 1.10 and 1.1 are two classes.
+    Boolean features become 0 and 1. Index columns that pandas stores in a Parquet file are not features,
+    but may be the target. The data set is named after the file.
 
-    With `like`, such as the training data, the classes are those of that data set, in its order.
+    Columns of words, and those that a data frame declares categorical, become one feature of 0 and 1 for
+    each category. Such features are not rescaled, so that a column of categories weighs in a kernel as
+    much as a standardised number. What stands for missing values is learnt from the training points of
+    each split anew (see `Dataset.split`), and goes with the laws that are fitted to them.
 
-    Warns with DataWarning of a column that counts the rows. Raises StorageError for a file that is
-    missing, unreadable, of an unknown suffix, or not such text; DataError for a table that is empty, has
-    unnamed or repeated columns, missing values, text among the features, labels that look alike, no
-    column `target`, a target that looks like regression, or a label that `like` does not know.
+    Args:
+        path: of the file.
+        target: column of the labels.
+        like: the training data, if this is a table of test points: classes, columns, categories and
+            what stands for missing values are those of that data set; labels and dropped columns are
+            found by name. The arguments below are then its own.
+        drop: columns to leave out, such as identifiers; each a name, or several between commas.
+        categorical: columns whose values are categories, though they are numbers or are not told
+            apart by themselves; in the same way.
+        impute: what stands for missing numbers: median, mean or most-frequent; for missing categories
+            the most frequent. By default missing values are refused.
+        missing: words that stand for missing values, besides the empty one and NaN.
+
+    Raises:
+        StorageError: the file is missing, unreadable, of an unknown suffix, or not such text.
+        DataError: the table is empty, has unnamed or repeated columns, missing values that nothing
+            stands for, numbers and words in one column, words that look like identifiers or dates,
+            labels that look alike, no column of a name that was given, a target that looks like
+            regression, or a label, column or category that `like` does not know. All are told at once.
+        UnknownNameError: there is no such way to impute.
+        ConfigurationError: a preparation is asked for along with `like`, which has its own.
+
+    Warns:
+        DataWarning: a column counts the rows, or holds another whole number in each: an identifier, it
+            seems; or is the same everywhere; or has a category such as "?" that may stand for nothing.
     """
     path = Path(path)
+    asked = _Asked.of(target, drop, categorical, impute, missing, like)
     if table_files.is_parquet(path):
-        names, row_labels, frame = table_files.parquet(path)
-        place = table_files.find(path, names, target)
-        chosen = [j for j, name in enumerate(names) if j != place and name not in row_labels]
-        _require_features(path, chosen, names[place])
-        features, labels = frame.iloc[:, chosen], frame.iloc[:, place]
+        names, hidden, frame = table_files.parquet(path)
+        asked = asked.resolved(str(path), names, hidden)
+        return _from_frame(frame, asked, like, str(path), _shown(path.stem), hidden)
+    names, rows = table_files.text(path)
+    asked = asked.resolved(str(path), names)
+    fields = [np.array([*column, None], object)[:-1] for column in zip(*rows, strict=True)]
+    found = {
+        name: Cells(name, values, is_text=True, missing=asked.missing)
+        for name, values in zip(names, fields or [np.array([], object)] * len(names), strict=True)
+    }
+    texts = found.pop(target).values.tolist()
+    _refuse_data_as_names(str(path), names, names.index(target), texts)
+
+    def labels() -> Any:
+        read = _labels(texts) if like is None else _known(like, texts)
+        _refuse_lookalikes(read)
+        return read
+
+    return _made(str(path), found, labels, asked, like, _shown(path.stem))
+
+
+def from_frame(
+    frame: Any,
+    *,
+    target: str,
+    like: Dataset | None = None,
+    drop: Iterable[str] = (),
+    categorical: Iterable[str] = (),
+    impute: str | None = None,
+    missing: Iterable[str] = (),
+    name: str = "data",
+) -> Dataset:
+    """Class data from a data frame of pandas, polars or Arrow, prepared as `read_table` does it.
+
+    Args:
+        frame: labels in the column `target`, features in all others.
+        name: of the data set.
+        target, like, drop, categorical, impute, missing: as for `read_table`.
+
+    Raises and warns as `read_table` does.
+    """
+    where = "the data frame"
+    asked = _Asked.of(target, drop, categorical, impute, missing, like)
+    names = validation.names_of(frame)[0]
+    if names is None:
+        raise DataError(f"a table has named columns; got {type(frame).__name__}")
+    asked = asked.resolved(where, list(map(str, names)))
+    return _from_frame(frame, asked, like, where, name)
+
+
+class _Asked(NamedTuple):
+    """What is to be done to a table."""
+
+    target: str
+    drop: tuple[str, ...]
+    categorical: tuple[str, ...]
+    impute: str | None
+    missing: tuple[str, ...]
+
+    @classmethod
+    def of(
+        cls,
+        target: str,
+        drop: Iterable[str],
+        categorical: Iterable[str],
+        impute: str | None,
+        missing: Iterable[str],
+        like: Dataset | None,
+    ) -> "_Asked":
+        lists = tuple(tuple([v] if isinstance(v, str) else v) for v in (drop, categorical, missing))
+        if impute not in (None, *IMPUTATIONS):
+            raise UnknownNameError("imputation", impute, IMPUTATIONS)
+        known = None if like is None else like.columns.preparation
+        if known is None:
+            return cls(target, lists[0], lists[1], impute, lists[2])
+        if any(lists) or impute is not None:
+            raise ConfigurationError(
+                "a table like the training data is prepared as those were; leave out drop, categorical, "
+                "impute and missing"
+            )
+        return cls(target, known.dropped, (), known.impute, known.missing)
+
+    def resolved(self, where: str, names: Sequence[str], hidden: Iterable[str] = ()) -> "_Asked":
+        """With the names of columns that the table has.
+
+        Raises:
+            DataError: it has no such columns, or unnamed or repeated ones.
+        """
+        problems = Problems(where)
+        with problems.noted():
+            table_files.find(names, self.target)
+        drop, categorical = (
+            table_files.named(names, words, problems) for words in (self.drop, self.categorical)
+        )
+        if self.target in drop + categorical:
+            problems.add(
+                f"the column {self.target!r} holds the labels, and cannot be a feature too"
+            )
+        if both := {*drop} & {*categorical}:
+            problems.add(f"the column {min(both)!r} is dropped, and declared categorical as well")
+        problems.refuse()
+        apart = {*drop, *hidden}
+        table_files.require_names(where, names, apart)
+        if not {*names} - {*apart, self.target}:
+            others = f", but for {', '.join(map(repr, drop))}" if drop else ""
+            raise DataError(
+                f"{where} has no features: its only column is the target {self.target!r}{others}"
+            )
+        return self._replace(drop=drop, categorical=categorical)
+
+
+def _from_frame(
+    frame: Any,
+    asked: _Asked,
+    like: Dataset | None,
+    where: str,
+    name: str,
+    hidden: Iterable[str] = (),
+) -> Dataset:
+    found = cells_of(frame, asked.missing, but_for={*asked.drop, *hidden} - {asked.target})
+    target = found.pop(asked.target)
+
+    def labels() -> Any:
+        read = target.source
+        if like is not None:
+            known = {str(each): each for each in like.class_names or ()}
+            read = np.array(
+                [*(known.get(str(v), v) for v in target.values.tolist()), None], object
+            )[:-1]
+        _refuse_lookalikes(read)
+        return read
+
+    return _made(where, found, labels, asked, like, name)
+
+
+def _made(
+    where: str,
+    found: dict[str, Cells],
+    labels: Callable[[], Any],
+    asked: _Asked,
+    like: Dataset | None,
+    name: str,
+) -> Dataset:
+    """The data set of a table with these columns; dropped ones may be among them."""
+    found = {column: cells for column, cells in found.items() if column not in asked.drop}
+    problems = Problems(where)
+    if not len(next(iter(found.values())).values):
+        raise DataError(f"{where} has no rows: features are empty; give at least one point")
+    classes = None if like is None else like.class_names
+    known = None if like is None else like.columns.preparation
+    targets: Any = None
+    with problems.noted():
+        targets = labels()
+        if classes is None:
+            classes = validation.ordered_categories(targets)
+        class_targets.one_hot(validation.labels(targets).tolist(), classes)
+    if known is None:
+        preparation, rows = _learnt(found, asked, problems)
     else:
-        names, rows = table_files.text(path)
-        place = table_files.find(path, names, target)
-        columns = [list(column) for column in zip(*rows, strict=True)] or [[] for _ in names]
-        chosen = [j for j in range(len(names)) if j != place]
-        _require_features(path, chosen, names[place])
-        _refuse_data_as_names(path, names, place, columns[place])
-        features = np.column_stack([_numbers(columns[j]) for j in chosen])
-        labels = _labels(path, columns[place]) if like is None else _known(like, columns[place])
-    _refuse_lookalikes(path, labels)
+        known.note_unknown(found, problems)
+        preparation, rows = known, known.rows(found, problems)
+    suspicions = _suspicions(found, preparation) if known is None else []
+    problems.refuse(besides=suspicions)
+    assert rows is not None
+    if known is None:
+        preparation = preparation.fitted(rows)
+    for each in suspicions:
+        text = f"{where}: {each}"
+        warnings.warn(text, DataWarning, skip_file_prefixes=(str(Path(__file__).parent),))
     data = Dataset(
-        features,
-        labels,
-        class_names=None if like is None else like.class_names,
-        feature_names=[names[j] for j in chosen],
-        name=_shown(path.stem),
+        preparation(rows),
+        targets,
+        class_names=classes,
+        feature_names=preparation.feature_names,
+        name=name,
     )
-    _warn_of_row_numbers(path, data)
-    return data
+    columns = dataclasses.replace(data.columns, preparation=preparation)
+    return data._with(columns=columns, rows=None if preparation.is_plain else rows)
+
+
+def _learnt(
+    found: Mapping[str, Cells], asked: _Asked, problems: Problems
+) -> tuple[Preparation, Rows | None]:
+    """How the columns of a table are prepared, but for what stands for missing values, and its rows.
+    What is wrong with them is noted."""
+    numbers, categories = [], {}
+    for name, cells in found.items():
+        with problems.noted():
+            if cells.is_empty:
+                raise DataError(f"column {name!r} has no values; drop it (--drop {name})")
+            if name in asked.categorical or cells.look_like_categories():
+                categories[name] = cells.categories or levels_of(cells.words)
+            else:
+                numbers.append(name)
+    preparation = Preparation(
+        tuple(numbers),
+        tuple(categories),
+        tuple(categories.values()),
+        impute=asked.impute,
+        target=asked.target,
+        dropped=asked.drop,
+        missing=asked.missing,
+    )
+    return preparation, preparation.rows(found, problems)
 
 
 # --- text -----------------------------------------------------------------------------------------
 
 
-def _numbers(texts: list[str]) -> np.ndarray:
-    """A column as float64, or as objects if some text is not a number; empty fields are missing."""
-    words = [text.strip() for text in texts]
-    if set(words) <= {*_TRUTH, ""} and any(words):
-        return np.array([float(_TRUTH[word]) if word else math.nan for word in words])
-    values = [number(word) if word else math.nan for word in words]
-    if None not in values:
-        return np.array(values, dtype=np.float64)
-    column = np.empty(len(texts), dtype=object)
-    column[:] = [
-        text if value is None else value for text, value in zip(texts, values, strict=True)
-    ]
-    return column
-
-
-def _labels(path: Path, texts: list[str]) -> list[Hashable]:
+def _labels(texts: list[str]) -> list[Hashable]:
     """Labels as the values that they stand for; empty fields are missing."""
     words = [text for text in dict.fromkeys(texts) if text.strip()]
     numbers = {word: value for word in words if (value := number(word)) is not None}
@@ -90,8 +289,8 @@ def _labels(path: Path, texts: list[str]) -> list[Hashable]:
     missing = [w for w in others if w.strip().casefold() in validation.WORDS_FOR_MISSING]
     if numbers and missing == others != []:
         raise DataError(
-            f"{path} has the label {missing[0]!r} among numbers; drop such rows if it stands for a "
-            "missing value, or give the class another name"
+            f"the label {missing[0]!r} is among numbers; drop such rows if it stands for a missing "
+            "value, or give the class another name"
         )
     if not others:
         class_targets.require_few_fractions(list(numbers.values()))
@@ -131,13 +330,8 @@ def _integer_or_float(word: str) -> int | float | None:
 # --- what no table should have --------------------------------------------------------------------
 
 
-def _require_features(path: Path, chosen: Sequence[int], target: str) -> None:
-    if not chosen:
-        raise DataError(f"{path} has no features: its only column is the target {target!r}")
-
-
 def _refuse_data_as_names(
-    path: Path, names: Sequence[str], place: int, labels: Sequence[str]
+    where: str, names: Sequence[str], place: int, labels: Sequence[str]
 ) -> None:
     """Refuse a first line that looks like data: numbers, and one of the labels."""
     others = [name for j, name in enumerate(names) if j != place]
@@ -145,36 +339,47 @@ def _refuse_data_as_names(
     is_count = counted in (list(range(len(names))), list(range(1, len(names) + 1)))
     if not is_count and all(number(n) is not None for n in others) and names[place] in labels:
         raise DataError(
-            f"the first line of {path} looks like data, {', '.join(names[:4])}, …, but is read as "
+            f"the first line of {where} looks like data, {', '.join(names[:4])}, …, but is read as "
             "column names; put a line of names above it"
         )
 
 
-def _refuse_lookalikes(path: Path, labels: Iterable[Any]) -> None:
+def _refuse_lookalikes(labels: Iterable[Any]) -> None:
     """Refuse labels that read the same, or differ only in the spelling of booleans."""
     seen: dict[str, str] = {}
     for label in dict.fromkeys(each for each in labels if isinstance(each, str)):
         word = validation.as_read(label)
-        other = seen.setdefault(str(_TRUTH.get(word, word)), label)
+        other = seen.setdefault(str(TRUTH.get(word, word)), label)
         if other != label:
             raise DataError(
-                f"the labels {other!a} and {label!a} in {path} look alike; write them the same way if "
-                "they are one class, or rename one"
+                f"the labels {other!a} and {label!a} look alike; write them the same way if they are "
+                "one class, or rename one"
             )
 
 
-def _warn_of_row_numbers(path: Path, data: Dataset) -> None:
-    if data.num_points < _MIN_ROWS:
-        return
-    count = np.arange(data.num_points)[:, None] + np.array([0, 1])
-    for name, column in zip(data.feature_names, data.features.T, strict=True):
-        if (column[:, None] == count).all(axis=0).any():
-            warnings.warn(
-                f"the column {name!r} of {path} counts the rows, but is used as a feature; remove it if "
-                "it only numbers them",
-                DataWarning,
-                skip_file_prefixes=(str(Path(__file__).parent),),
+def _suspicions(found: Mapping[str, Cells], preparation: Preparation) -> list[str]:
+    """What is used, but is probably not meant."""
+    told = []
+    for name in preparation.numbers:
+        if why := found[name].suspicion:
+            told.append(
+                f"the column {name!r} {why}, but is used as a feature; remove it if it only names "
+                f"the rows (--drop {name})"
             )
+    for name in preparation.categories:
+        words = found[name].words
+        present = levels_of(words)
+        if len(present) == 1 and len(words) > 1:
+            told.append(
+                f"the column {name!r} is {present[0]!r} wherever it is known, and carries no "
+                f"information; drop it (--drop {name})"
+            )
+        for word in (w for w in present if w.casefold() in validation.WORDS_FOR_MISSING):
+            told.append(
+                f"the column {name!r} has the category {word!r}, in {(words == word).sum()} rows; if it "
+                f"stands for missing values, say so (--missing {word})"
+            )
+    return told
 
 
 def _shown(name: str) -> str:

@@ -116,7 +116,7 @@ def in_order(what: str, names: Iterable[Hashable]) -> tuple[Hashable, ...]:
     """Names in their given order. Raises DataError for a set or mapping."""
     if isinstance(names, set | frozenset | Mapping):
         raise DataError(
-            f"{what} must be a list, in the order of the columns, got {_shortened(names)}"
+            f"{what} must be a list, in the order of the columns, got {shortened(names)}"
         )
     return tuple(plain(name) for name in names)
 
@@ -213,16 +213,16 @@ def number_matrix(what: str, array: np.ndarray, names: Sequence[Hashable]) -> np
         return np.array(array, dtype=np.float64, order="C")
     # As objects, some NumPy times would become integers.
     cells = array.astype(str if array.dtype.kind in "mM" else object).astype(object)
-    wrong = ~np.frompyfunc(_is_number_or_missing, 1, 1)(cells).astype(bool)
+    wrong = ~np.frompyfunc(is_number_or_missing, 1, 1)(cells).astype(bool)
     if wrong.any():
         column = int(np.flatnonzero(wrong.any(axis=0))[0])
         rows = np.flatnonzero(wrong[:, column])
-        row = next((i for i in rows if not _reads_as_number(cells[i, column])), rows[0])
+        row = next((i for i in rows if not reads_as_number(cells[i, column])), rows[0])
         raise DataError(
             f"{what} must be numbers, but column {names[column]!r} holds "
-            f"{_shortened(cells[row, column])} in row {row}; {_remedy(cells[row, column])}"
+            f"{shortened(cells[row, column])} in row {row}; {remedy(cells[row, column])}"
         )
-    return np.frompyfunc(_to_float, 1, 1)(cells).astype(np.float64)
+    return np.frompyfunc(to_float, 1, 1)(cells).astype(np.float64)
 
 
 def require_finite(what: str, values: np.ndarray, names: Sequence[Hashable]) -> None:
@@ -294,18 +294,18 @@ def is_missing(value: Any) -> bool:
     return value is None or type(value).__name__ in ("NAType", "NaTType")
 
 
-def _is_number_or_missing(value: Any) -> bool:
+def is_number_or_missing(value: Any) -> bool:
     return isinstance(value, numbers.Real | np.bool_ | Decimal) or is_missing(value)
 
 
-def _to_float(value: Any) -> float:
+def to_float(value: Any) -> float:
     try:
         return math.nan if is_missing(value) else float(value)
     except OverflowError:
         return math.inf
 
 
-def _reads_as_number(value: Any) -> bool:
+def reads_as_number(value: Any) -> bool:
     try:
         return math.isfinite(float(value))
     except (TypeError, ValueError):
@@ -316,20 +316,30 @@ _TIME = re.compile(r"\d{4}-\d{2}-\d{2}|-?\d+ (day|(nano|micro|milli)?second)s?")
 _DRESSED = re.compile(r"[\s$€£¥%'’_]|(?<=\d)[.,](?=\d{3}\b)|,")
 
 
-def _remedy(value: Any) -> str:
+def is_time(text: str) -> bool:
+    """Whether text begins with a date, or is a span of time as pandas writes it."""
+    return _TIME.match(text) is not None
+
+
+def is_dressed_number(text: str) -> bool:
+    """Whether text is a number once units, spaces, commas and the like are taken away."""
+    return reads_as_number(_DRESSED.sub("", text))
+
+
+def remedy(value: Any) -> str:
     """What to do with a value that is not a number."""
     if isinstance(value, date | timedelta):
         value = str(value)
     if isinstance(value, str):
         if value.strip().casefold() in WORDS_FOR_MISSING:
             return "if it stands for a missing value, drop such rows or fill them in"
-        if _TIME.match(value):
+        if is_time(value):
             return "count time in a unit: (column - column.min()) / pandas.Timedelta('1 day')"
-        if _reads_as_number(_DRESSED.sub("", value)):
+        if is_dressed_number(value):
             return "write plain numbers with a decimal point, such as 1234.5"
     return "encode it as numbers or drop it"
 
 
-def _shortened(value: Any) -> str:
+def shortened(value: Any) -> str:
     text = repr(plain(value))
     return text if len(text) <= _MAX_LENGTH else f"{text[:_MAX_LENGTH]}…"

@@ -8,6 +8,7 @@ import typer
 
 from ntkbayes.app.cli import terminal
 from ntkbayes.app.cli.application import app
+from ntkbayes.app.cli.data import TableOptions, load_data, load_test, require_tables
 from ntkbayes.app.cli.interruption import interruptible
 from ntkbayes.app.cli.options import (
     DATA_HELP,
@@ -17,13 +18,17 @@ from ntkbayes.app.cli.options import (
     BaselinesOption,
     BiasStdOption,
     CacheOption,
+    CategoricalOption,
     Command,
     ConfigOption,
     DepthOption,
     DrawsOption,
+    DropOption,
+    ImputeOption,
     JsonOption,
     LawsOption,
     MaxMinutesOption,
+    MissingOption,
     ModelOption,
     QuietOption,
     RidgeOption,
@@ -35,13 +40,10 @@ from ntkbayes.app.cli.options import (
     WeightStdOption,
     command_line,
     complete_data,
-    load_data,
-    load_test,
     max_seconds_of,
     methods_of,
     options_file,
     require_only,
-    require_tables,
     start_jax,
     unused,
     whole_numbers,
@@ -59,6 +61,10 @@ def compare(
         typer.Option(help=DATA_HELP, autocompletion=complete_data),
     ] = None,
     target: TargetOption = None,
+    drop: DropOption = None,
+    categorical: CategoricalOption = None,
+    impute: ImputeOption = None,
+    missing: MissingOption = None,
     model: ModelOption = None,
     depth: DepthOption = 2,
     activation: ActivationOption = "relu",
@@ -99,7 +105,7 @@ def compare(
 
         require_file(model)
     else:
-        require_tables([str(data)], target, test)
+        require_tables([str(data)], TableOptions.of(context), test)
     start_jax(context)
 
     import jax
@@ -117,10 +123,11 @@ def compare(
         study = from_file(model)
         leave_out = tuple({*context.params} - {"model", "out", "cache"})
     else:
-        (points,) = load_data([str(data)], target)
+        table = TableOptions.of(context)
+        (points,) = load_data([str(data)], table)
         if train_size is not None:
             points = points.subset(jax.random.key(seed), train_size)
-        tested = load_test(test, target, points, context)
+        tested = load_test(test, table, points, context)
         network = networks.mlp(
             depth=depth, activation=activation, weight_std=weight_std, bias_std=bias_std
         )
@@ -171,6 +178,10 @@ def sweep(
         typer.Option(help=f"{DATA_HELP} Once for each data set.", autocompletion=complete_data),
     ],
     target: TargetOption = None,
+    drop: DropOption = None,
+    categorical: CategoricalOption = None,
+    impute: ImputeOption = None,
+    missing: MissingOption = None,
     depth: DepthOption = 2,
     activation: ActivationOption = "relu",
     weight_std: WeightStdOption = 1.5,
@@ -217,7 +228,8 @@ def sweep(
             f"--workers {workers} are processes of this machine, but with --scheduler others do the "
             "work; leave out one of them"
         )
-    require_tables(data, target)
+    table = TableOptions.of(context)
+    require_tables(data, table)
     start_jax(context)
 
     from ntkbayes import networks
@@ -231,7 +243,7 @@ def sweep(
         depth=depth, activation=activation, weight_std=weight_std, bias_std=bias_std
     )
     ridges = [ridge_of(each) for each in ridge or ("evidence",)]
-    points = load_data(data, target)
+    points = load_data(data, table)
     study = Study(
         data=points[0],
         prior=NTKPrior(network, ridge=1.0),
@@ -302,6 +314,10 @@ def lazy(
         typer.Option(help=DATA_HELP, autocompletion=complete_data),
     ],
     target: TargetOption = None,
+    drop: DropOption = None,
+    categorical: CategoricalOption = None,
+    impute: ImputeOption = None,
+    missing: MissingOption = None,
     widths: Annotated[
         str, typer.Option(help="Comma-separated hidden units of the networks, at least two.")
     ] = "64,128,256,512",
@@ -341,7 +357,8 @@ def lazy(
     networks already trained.
     """
     sizes = whole_numbers("--widths", widths)
-    require_tables([data], target)
+    table = TableOptions.of(context)
+    require_tables([data], table)
     start_jax(context)
 
     from ntkbayes import networks
@@ -360,7 +377,7 @@ def lazy(
         )
 
     study = LazyStudy(
-        data=load_data([data], target)[0],
+        data=load_data([data], table)[0],
         family=family,
         widths=sizes,
         regimes=four_regimes(ridge=ridge, smoothing=smoothing),

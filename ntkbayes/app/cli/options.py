@@ -63,6 +63,38 @@ JsonOption = Annotated[
     ),
 ]
 TargetOption = Annotated[str | None, typer.Option(help="Column of the labels, for a file.")]
+DropOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="COLUMN",
+        help="Column of a file to leave out, such as an identifier. Once for each, or several between "
+        "commas.",
+    ),
+]
+CategoricalOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="COLUMN",
+        help="Column of a file whose values are categories, such as codes. Once for each, or several "
+        "between commas. Columns of words are known without it.",
+    ),
+]
+ImputeOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="median|mean|most-frequent",
+        help="What stands for missing numbers of a file, learnt from the training points; for missing "
+        "categories it is the most frequent. If not given, missing values are an error.",
+    ),
+]
+MissingOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="WORD",
+        help="Word that stands for a missing value in a file, such as NA. Once for each. Empty fields "
+        "are missing without it.",
+    ),
+]
 DepthOption = Annotated[int, typer.Option(help="Hidden layers.")]
 WeightStdOption = Annotated[float, typer.Option(help="Standard deviation of the weights.")]
 BiasStdOption = Annotated[float, typer.Option(help="Standard deviation of the biases.")]
@@ -202,7 +234,7 @@ def whole_numbers(option: str, words: str) -> tuple[int, ...]:
         ) from None
 
 
-def _given(context: typer.Context, name: str) -> bool:
+def given(context: typer.Context, name: str) -> bool:
     """Whether an option is on the command line, or in the configuration file."""
     source = getattr(context.get_parameter_source(name), "name", "")
     return source in ("COMMANDLINE", "DEFAULT_MAP")
@@ -214,7 +246,7 @@ def require_only(context: typer.Context, *names: str) -> None:
     others = [
         "--" + name.replace("_", "-")
         for name in context.params
-        if name not in names and _given(context, name)
+        if name not in names and given(context, name)
     ]
     if others:
         raise ConfigurationError(
@@ -227,7 +259,7 @@ def methods_of(context: typer.Context, laws: str, draws: int):  # type: ignore[n
     from ntkbayes.app.methods import default_methods
 
     methods = default_methods(_names(laws), num_draws=draws)
-    if _given(context, "draws") and unused(methods):
+    if given(context, "draws") and unused(methods):
         raise ConfigurationError(
             f"--draws {draws} is for laws that draw, and of --laws {laws} none does; leave it out"
         )
@@ -252,72 +284,3 @@ def unused(methods) -> tuple[str, ...]:  # type: ignore[no-untyped-def]
     numbers = ("num_inits", "num_samples")
     is_drawn = any(hasattr(each, number) for each in methods.values() for number in numbers)
     return () if is_drawn else ("draws",)
-
-
-def require_tables(data: list[str], target: str | None, test: Path | None = None) -> None:
-    """Raises an error unless all that are files by their looks are tables with the column `target`, and
-    test points come with a table of training points."""
-    from ntkbayes import table_files
-
-    if test is not None and not any(
-        _looks_like_a_path(each) or os.path.lexists(each) for each in data
-    ):
-        raise ConfigurationError(
-            f"--test {test} goes with a file of training points, --data FILE; of {', '.join(data)} a "
-            "share is held out, see --test-share"
-        )
-    files = [*filter(_looks_like_a_path, data), *([] if test is None else [str(test)])]
-    for file in files:
-        table_files.require_column(Path(file), _required(target, file))
-
-
-def load_test(file: Path | None, target: str | None, train, context: typer.Context):  # type: ignore[no-untyped-def]
-    """Test points from a file like that of the training points; None if there is no file.
-
-    Raises:
-        ConfigurationError: a share of the data was to be held out besides.
-    """
-    from ntkbayes import datasets
-
-    if file is None:
-        return None
-    if _given(context, "test_share"):
-        raise ConfigurationError(
-            f"--test {file} has the test points, so that no share of the data is held out; leave out "
-            "--test-share"
-        )
-    return datasets.read_table(file, target=_required(target, str(file)), like=train)
-
-
-def load_data(data: list[str], target: str | None):  # type: ignore[no-untyped-def]
-    """Data sets, by name or from files whose labels are in the column `target`."""
-    from ntkbayes import datasets
-
-    files = [
-        each
-        for each in data
-        if each not in datasets.NAMES and (_looks_like_a_path(each) or os.path.lexists(each))
-    ]
-    if files:
-        _required(target, files[0])
-    named = [each for each in data if each not in files]
-    points = [
-        datasets.load(each) if each in named else datasets.read_table(each, target=str(target))
-        for each in data
-    ]
-    if target is not None and not files:
-        raise ConfigurationError(
-            f"--target {target} is for files, and {', '.join(named)} knows its labels; leave it out"
-        )
-    return points
-
-
-def _required(target: str | None, file: str) -> str:
-    if target is None:
-        raise ConfigurationError(f"name the column of the labels in {file} with --target")
-    return target
-
-
-def _looks_like_a_path(data: str) -> bool:
-    """Whether the word can be no name of a data set."""
-    return bool(Path(data).suffix or len(Path(data).parts) > 1)

@@ -70,6 +70,12 @@ def say(message: str, style: str | None = None) -> None:
     console.print(message, style=style, highlight=False, markup=False, soft_wrap=True)
 
 
+def tell(message: str) -> None:
+    """One line, unless progress is not to be told."""
+    if _told["progress"]:
+        say(message)
+
+
 def be_quiet() -> None:
     """From now on, no progress: warnings and errors alone."""
     _told["progress"] = False

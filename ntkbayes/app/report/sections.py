@@ -49,7 +49,9 @@ def lead(comparison: Comparison) -> str:
     shown = ", ".join(names[:6]) + (", …" if len(names) > 6 else "")
     parts.append(f"{num_classes} classes" + (f" ({shown})" if names else ""))
     ridge = sentence(comparison.settings)
-    return escaped(f"{ridge} {', '.join(parts)}. Reference: {comparison.reference}.".strip())
+    table = comparison.settings.get("table", "")
+    lead = f"{ridge} {', '.join(parts)}. Reference: {comparison.reference}. {table}"
+    return escaped(lead.strip())
 
 
 def laws(comparison: Comparison) -> str:
