@@ -111,6 +111,18 @@ def require_file(path: Path) -> None:
         raise StorageError(f"{path} is a folder; give a file")
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder, and those around it, unless they are there.
+
+    Raises:
+        StorageError: it cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"cannot make the folder {path}: {error.strerror or error}") from error
+
+
 def append_line(path: Path, line: str) -> None:
     """Add a line to a log.
 

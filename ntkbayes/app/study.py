@@ -42,6 +42,7 @@ from ntkbayes.storage import (
     configurations_in,
     digest_of_data,
     has_ended,
+    keep_fit,
     summary_files,
     versions,
 )
@@ -178,7 +179,7 @@ class Study(Configured):
             into.begin(settings, self.seed)
             records: dict[str, LawRecord] = {}
             for name, obtain in self._jobs(
-                prior, fitted_to, train, test, fit_key, draw_key, progress
+                prior, fitted_to, train, test, fit_key, draw_key, progress, into, announce
             ):
                 if name not in laws:
                     continue
@@ -316,12 +317,17 @@ class Study(Configured):
         fit_key: PRNGKeyArray,
         draw_key: PRNGKeyArray,
         progress: bool,
+        into: LawFolder,
+        announce: Announce,
     ) -> Iterator[tuple[str, Callable[[], LawRecord]]]:
         def law_job(name: str, method: Method) -> LawRecord:
             with clock() as fit:
                 key = key_of(fit_key, name)
                 law = method.fit(prior, fitted_to, key=key, likelihood=self.likelihood)
                 took, compiling = fit.seconds, fit.compile_seconds
+            if why_not := keep_fit(law, into.path_of(name)):
+                with announce(f"{name}, not kept for `ntkbayes predict`: {why_not}"):
+                    pass
             return _evaluate(law, name, fitted_to, test, draw_key, took, compiling)
 
         for name, method in self.methods.items():

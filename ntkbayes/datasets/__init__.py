@@ -5,7 +5,7 @@ from ntkbayes.datasets.corruptions import CORRUPTIONS, corrupt
 from ntkbayes.datasets.dataset import Dataset
 from ntkbayes.datasets.preparation import IMPUTATIONS, Preparation
 from ntkbayes.datasets.sources import NAMES, load
-from ntkbayes.datasets.tables import from_frame, read_table
+from ntkbayes.datasets.tables import NewRows, from_frame, read_rows, read_table
 
 __all__ = [
     "CORRUPTIONS",
@@ -13,11 +13,13 @@ __all__ = [
     "NAMES",
     "Columns",
     "Dataset",
+    "NewRows",
     "Preparation",
     "Scaling",
     "corrupt",
     "from_frame",
     "load",
     "read_inputs",
+    "read_rows",
     "read_table",
 ]

@@ -136,13 +136,13 @@ class Preparation:
         assert rows is not None
         return self(rows)
 
-    def note_unknown(self, names: Collection[str], problems: Problems) -> None:
+    def note_unknown(self, names: Collection[str], problems: Problems, *, remedy: str = "") -> None:
         """Note columns that the table had not."""
         known = (*self.names, self.target, *self.dropped)
         if unknown := [name for name in names if name not in known]:
             problems.add(
                 f"{_columns(unknown)} unknown; the columns trained on are "
-                f"{few(map(repr, self.names))}"
+                f"{few(map(repr, self.names))}{remedy}"
             )
 
     def adopted(self, rows: Rows, other: "Preparation") -> Rows:

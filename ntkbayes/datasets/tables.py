@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 
 from ntkbayes import table_files
 from ntkbayes.datasets import class_targets, validation
 from ntkbayes.datasets.cells import TRUTH, Cells, cells_of, levels_of
+from ntkbayes.datasets.columns import Columns
 from ntkbayes.datasets.dataset import Dataset
-from ntkbayes.datasets.preparation import IMPUTATIONS, Preparation, Rows
+from ntkbayes.datasets.preparation import IMPUTATIONS, TRAINED, Preparation, Rows
 from ntkbayes.errors import ConfigurationError, DataError, DataWarning, Problems, UnknownNameError
 from ntkbayes.table_files import number
 
@@ -76,11 +78,7 @@ def read_table(
         return _from_frame(frame, asked, like, str(path), _shown(path.stem), hidden)
     names, rows = table_files.text(path)
     asked = asked.resolved(str(path), names)
-    fields = [np.array([*column, None], object)[:-1] for column in zip(*rows, strict=True)]
-    found = {
-        name: Cells(name, values, is_text=True, missing=asked.missing)
-        for name, values in zip(names, fields or [np.array([], object)] * len(names), strict=True)
-    }
+    found = _cells_of_text(names, rows, asked.missing)
     texts = found.pop(target).values.tolist()
     _refuse_data_as_names(str(path), names, names.index(target), texts)
 
@@ -119,6 +117,70 @@ def from_frame(
         raise DataError(f"a table has named columns; got {type(frame).__name__}")
     asked = asked.resolved(where, list(map(str, names)))
     return _from_frame(frame, asked, like, where, name)
+
+
+class NewRows(NamedTuple):
+    """Rows of a file, to be predicted.
+
+    Attributes:
+        features: in the order and on the scale of the training features, (m, d).
+        ignored: columns of the file that were passed over.
+    """
+
+    features: Float[np.ndarray, "m d"]
+    ignored: tuple[str, ...]
+
+
+def read_rows(path: str | PathLike[str], columns: Columns, *, drop: Iterable[str] = ()) -> NewRows:
+    """Rows without labels from a file, through what was done to the training data's columns.
+
+    Columns go by name, in any order. The column of the labels, and those that were dropped in training,
+    are passed over.
+
+    Args:
+        path: of the file, of a kind that `read_table` reads.
+        columns: of the training data, `law.problem.columns`.
+        drop: further columns to pass over, each a name, or several between commas.
+
+    Raises:
+        StorageError: the file is missing or unreadable.
+        DataError: columns are missing, unknown or repeated, values are missing that nothing stands for,
+            or are no numbers, or a category is unknown. All are told at once.
+    """
+    path, words = Path(path), (drop,) if isinstance(drop, str) else tuple(drop)
+    known = columns.preparation or Preparation(_raw_names(columns))
+    problems = Problems(str(path))
+    if table_files.is_parquet(path):
+        names, hidden, frame = table_files.parquet(path)
+    else:
+        names, rows = table_files.text(path)
+        hidden = set()
+    given = table_files.named(names, words, problems)
+    if needed := [name for name in given if name in known.names]:
+        problems.add(f"the column {needed[0]!r} was trained on, and cannot be left out")
+    labels = () if known.target is None else (known.target,)
+    ignored = {*given, *hidden, *known.dropped, *labels} - {*known.names}
+    table_files.require_names(str(path), names, ignored)
+    if table_files.is_parquet(path):
+        found = cells_of(frame, known.missing, but_for=ignored)
+    else:
+        found = _cells_of_text(names, rows, known.missing)
+        found = {name: cells for name, cells in found.items() if name not in ignored}
+    known.note_unknown(found, problems, remedy="; leave columns out by --drop")
+    made = known.rows(found, problems)
+    problems.refuse()
+    assert made is not None
+    if not len(made.numbers):
+        raise DataError(f"{path} has no rows; give at least one")
+    features = known(made)
+    features = features[:, columns.order_of(Columns(known.feature_names, True), TRAINED)]
+    features = features if columns.scaling is None else columns.scaling(features)
+    return NewRows(features, tuple(name for name in names if name in ignored - hidden))
+
+
+def _raw_names(columns: Columns) -> tuple[str, ...]:
+    scaling = columns.scaling
+    return columns.names if scaling is None else scaling.names_of(columns)[0]
 
 
 class _Asked(NamedTuple):
@@ -275,6 +337,17 @@ def _learnt(
         missing=asked.missing,
     )
     return preparation, preparation.rows(found, problems)
+
+
+def _cells_of_text(
+    names: Sequence[str], rows: Sequence[Sequence[str]], missing: Sequence[str]
+) -> dict[str, Cells]:
+    fields = [np.array([*column, None], object)[:-1] for column in zip(*rows, strict=True)]
+    empty = [np.array([], object)] * len(names)
+    return {
+        name: Cells(name, values, is_text=True, missing=missing)
+        for name, values in zip(names, fields or empty, strict=True)
+    }
 
 
 # --- text -----------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The command line: `ntkbayes compare`, `sweep`, `report`, `lazy`; also as `python -m ntkbayes`.
+"""The command line: `ntkbayes compare`, `predict`, `sweep`, `report`, `lazy`; or `python -m ntkbayes`.
 
 What the commands need takes seconds to import, and is imported when Ctrl-C is already looked after.
 """
@@ -22,13 +22,13 @@ _NOT_OURS = (
 
 def main() -> None:
     """Run the command of `sys.argv`: errors are messages, not tracebacks."""
-    from ntkbayes.app.cli import commands, terminal
+    from ntkbayes.app.cli import application, commands, new_rows, terminal  # noqa: F401
     from ntkbayes.errors import NTKBayesError
 
     terminal.prepare()
     try:
         with interruption.also_in_compiled_code():
-            commands.app()
+            application.app()
     except NTKBayesError as error:
         terminal.say(f"error: {error}", style="red")
         raise SystemExit(1) from None

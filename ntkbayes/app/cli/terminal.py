@@ -17,6 +17,7 @@ from ntkbayes.app.clock import clock
 
 console = Console(stderr=True)
 _told = {"progress": True}
+_ROWS = 10
 
 _PLAIN = {
     "½": "1/2",
@@ -161,6 +162,17 @@ def print_comparison(comparison) -> None:  # type: ignore[no-untyped-def]
     print_table(table)
     if left_out := budget.sentence(comparison.settings):
         print(left_out)
+
+
+def print_predictions(law: str, rows: list[dict[str, object]]) -> None:
+    """The first predictions of a law."""
+    print(f"{law}, {len(rows)} rows" + (f"; the first {_ROWS}:" if len(rows) > _ROWS else ":"))
+    table = Table()
+    for column in rows[0]:
+        table.add_column(column)
+    for row in rows[:_ROWS]:
+        table.add_row(*(f"{v:.3f}" if isinstance(v, float) else str(v) for v in row.values()))
+    print_table(table)
 
 
 def print_sweep(frame) -> None:  # type: ignore[no-untyped-def]
