@@ -19,7 +19,7 @@ from ntkbayes.app.baselines import BASELINES
 from ntkbayes.app.report import page
 from ntkbayes.app.study import Study
 from ntkbayes.errors import ConfigurationError
-from ntkbayes.kernels import EmpiricalNTK
+from ntkbayes.kernels import EmpiricalKernel
 from ntkbayes.work import COMPILATION, Work
 
 PRIOR = nb.NTKPrior(nb.networks.mlp(depth=1), ridge=0.5)
@@ -61,7 +61,7 @@ def test_work_of_laplace_is_that_of_its_factors_for_many_classes():
 def test_work_of_a_coupled_kernel_is_that_of_all_its_rows():
     network = nb.networks.mlp(depth=1, width=8, num_outputs=3)
     params = network.init(jax.random.key(0), jnp.ones((1, 4)))
-    coupled = nb.NTKPrior(EmpiricalNTK(network, params), ridge=0.5)
+    coupled = nb.NTKPrior(EmpiricalKernel(network, params), ridge=0.5)
     shared = nb.Laplace().work(PRIOR, labelled(600)).parts["factors"]
     assert nb.Laplace().work(coupled, labelled(600)).parts["factors"] > 5 * shared
 

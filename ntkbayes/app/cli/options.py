@@ -275,7 +275,7 @@ def max_seconds_of(context: typer.Context, max_minutes: float) -> float:
     from ntkbayes.ranges import Range, real
 
     real("--max-minutes", max_minutes, Range.POSITIVE)
-    is_asked_for = _given(context, "laws") and not _given(context, "max_minutes")
+    is_asked_for = given(context, "laws") and not given(context, "max_minutes")
     return math.inf if is_asked_for else 60 * max_minutes
 
 
