@@ -1,6 +1,7 @@
 """The public names of `ntkbayes`, imported on first use."""
 
 from ntkbayes import datasets, kernels, likelihood, networks
+from ntkbayes.app.splits import KFold, Splits, SplitStudy
 from ntkbayes.app.study import Study
 from ntkbayes.bridges.arviz import from_datatree, law_to_datatree, to_datatree
 from ntkbayes.comparison import Comparison, compare

@@ -143,8 +143,11 @@ class Study(Configured):
         """
         require_float64()
         report.require_drawing()
-        split_key, fit_key, draw_key = jax.random.split(jax.random.key(self.seed), 3)
-        train, test = self._parts(split_key)
+        # The split has the seed's own key, so that `data.split` gives the same by hand; the rest have
+        # keys made from it by name.
+        key = jax.random.key(self.seed)
+        fit_key, draw_key = key_of(key, "fits of the study"), key_of(key, "draws of the study")
+        train, test = self.parts()
         shared = {
             "training points": train.num_points,
             "test points": test.num_points,
@@ -221,18 +224,21 @@ class Study(Configured):
         return has_ended(folder) and configurations_in(folder) == kept
 
     @property
-    def _data(self) -> Dataset:
+    def points(self) -> Dataset:
+        """The data, loaded if they are a name."""
         return datasets.load(self.data) if isinstance(self.data, str) else self.data
 
-    def _parts(self, key: PRNGKeyArray) -> tuple[Dataset, Dataset]:
-        """Training and test points, on one scale.
+    def parts(self) -> tuple[Dataset, Dataset]:
+        """Training and test points, on one scale: `data.split(jax.random.key(seed))`, unless there are
+        test points.
 
         Raises:
             ConfigurationError: the test points have other classes.
             DataError: they have other columns, or there are too few points to split.
         """
-        data, test = self._data, self.test
+        data, test = self.points, self.test
         if test is None:
+            key = jax.random.key(self.seed)
             return data.split(key, test_share=self.test_share, standardise=self.standardise)
         require_same_classes(data, test)
         train, test = data.made_ready(test, standardise=self.standardise)
@@ -245,7 +251,7 @@ class Study(Configured):
         Raises:
             UnknownNameError: there is no such data set.
         """
-        data = self._data
+        data = self.points
         return {
             "data": data.name,
             "data digest": digest_of_data(data),

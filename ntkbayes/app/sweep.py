@@ -10,7 +10,6 @@ Dask is the engine: it hands studies to workers, and hands those of a worker tha
 Without a client of yours it runs a process per core on this machine.
 """
 
-import csv
 import functools
 import math
 from collections import Counter
@@ -27,10 +26,10 @@ from ntkbayes.app.ridges import recorded, with_ridge
 from ntkbayes.app.study import Study
 from ntkbayes.datasets import Dataset
 from ntkbayes.display import Configured
-from ntkbayes.errors import ConfigurationError, StorageError
+from ntkbayes.errors import ConfigurationError
 from ntkbayes.linalg import require_float64
 from ntkbayes.selection import GivenRidge, RidgeRule
-from ntkbayes.storage import LawFolder, RunFolder
+from ntkbayes.storage import LawFolder, RunFolder, read_record
 from ntkbayes.storage.run_folder import Settings
 
 if TYPE_CHECKING:
@@ -219,28 +218,14 @@ class Sweep(Configured):
                 laws = (*study.methods, *(BASELINES if study.baselines else ()))
                 scores: list[dict[str, object]] = [{"law": law} for law in laws]
             else:
-                scores = _scores(place)
+                record = read_record(place)
+                scores = [{"law": law, **row} for law, row in record.rows.items()]
             end = {"attempts": num_attempts(place), "error": errors.get(name, "")}
             rows += [{**about, **row, **end} for row in scores]
         frame = pd.DataFrame(rows)
         return frame[
             [c for c in frame.columns if c not in ("attempts", "error")] + ["attempts", "error"]
         ]
-
-
-def _scores(place: Path) -> list[dict[str, object]]:
-    """The rows of a finished comparison, with its numbers as they were written."""
-    path = place / "comparison.csv"
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            return [
-                {"law": row.pop("law"), **{k: float(v or "nan") for k, v in row.items()}}
-                for row in csv.DictReader(file, restval="missing")
-            ]
-    except (OSError, ValueError, TypeError, KeyError, csv.Error) as error:
-        raise StorageError(
-            f"{path} is not the table of a study ({error}); delete it and run again"
-        ) from error
 
 
 def _data_name(study: Study) -> str:

@@ -15,7 +15,7 @@ from ntkbayes import ranges
 from ntkbayes.datasets import class_targets, validation
 from ntkbayes.datasets.columns import FITTED, Columns, Scaling, read_inputs
 from ntkbayes.datasets.preparation import Preparation, Rows
-from ntkbayes.datasets.strata import apportion, draw
+from ntkbayes.datasets.strata import apportion, deal, draw
 from ntkbayes.display import Sheet, Summarised, few
 from ntkbayes.errors import ConfigurationError, DataError, UnknownNameError
 from ntkbayes.ranges import Number, Range
@@ -269,6 +269,33 @@ class Dataset(Summarised):
             )
         in_test = draw(key, strata, sizes)
         return self.take(~in_test).made_ready(self.take(in_test), standardise=standardise)
+
+    def folds(
+        self, key: PRNGKeyArray, num_folds: Number, *, standardise: bool = True
+    ) -> tuple[tuple["Dataset", "Dataset"], ...]:
+        """Training and test points of every fold of K-fold cross-validation, stratified by class.
+
+        Every point is a test point once; folds, and the points of each class in them, are equal in
+        number to within one. `standardise` is as in `split`.
+
+        Raises ConfigurationError for fewer than 2 folds, or more than the points of a class (of all
+        points, for real-valued targets): some folds would not test it.
+        """
+        num_folds = ranges.whole("the number of folds", num_folds, at_least=2)
+        strata, counts = self._strata()
+        smallest = min(np.flatnonzero(counts), key=lambda stratum: counts[stratum])
+        if num_folds > counts[smallest]:
+            names = self.class_names
+            of_class = "" if names is None else f" of the class {names[smallest]!r}"
+            raise ConfigurationError(
+                f"{num_folds} folds need at least {num_folds} points{of_class}, and there are "
+                f"{counts[smallest]}; take fewer folds, or random splits"
+            )
+        fold = deal(key, strata, num_folds)
+        return tuple(
+            self.take(fold != k).made_ready(self.take(fold == k), standardise=standardise)
+            for k in range(num_folds)
+        )
 
     def made_ready(
         self, test: "Dataset", *, standardise: bool = True

@@ -22,3 +22,12 @@ def draw(key: PRNGKeyArray, strata: np.ndarray, sizes: np.ndarray) -> np.ndarray
     for stratum, size in enumerate(sizes):
         mask[order[strata[order] == stratum][:size]] = True
     return mask
+
+
+def deal(key: PRNGKeyArray, strata: np.ndarray, num_folds: int) -> np.ndarray:
+    """A fold for each point, at random: all folds, and each stratum over them, even to within one."""
+    order = np.asarray(jax.random.permutation(random_key(key), len(strata)))
+    order = order[np.argsort(strata[order], kind="stable")]
+    fold = np.empty(len(strata), dtype=int)
+    fold[order] = np.arange(len(strata)) % num_folds
+    return fold

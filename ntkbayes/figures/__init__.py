@@ -6,6 +6,7 @@ grey. The palette is Okabe and Ito's, safe for colour-blind readers.
 """
 
 from ntkbayes.figures.calibration import reliability, scores
+from ntkbayes.figures.over_splits import split_scores
 from ntkbayes.figures.plane import surfaces
 from ntkbayes.figures.ranks import calibration_ranks
 from ntkbayes.figures.spread import logit_spread, uncertainty
@@ -31,6 +32,7 @@ __all__ = [
     "own_style",
     "reliability",
     "scores",
+    "split_scores",
     "surfaces",
     "uncertainty",
 ]

@@ -24,6 +24,7 @@ Settings = Mapping[str, object]
 RESULTS = {
     "laws/*.nc": "a comparison",
     "studies/*/laws/*.nc": "a sweep",
+    "splits/*/laws/*.nc": "a comparison over splits",
     "runs/*.npz": "a study of the lazy regime",
 }
 """What a folder may hold, by the pattern of the files of results; it holds one kind."""

@@ -25,6 +25,7 @@ from ntkbayes.app.cli.options import (
     DrawsOption,
     DropOption,
     ImputeOption,
+    FoldsOption,
     JsonOption,
     LawsOption,
     MaxMinutesOption,
@@ -33,6 +34,7 @@ from ntkbayes.app.cli.options import (
     QuietOption,
     RidgeOption,
     SmoothingOption,
+    SplitsOption,
     TargetOption,
     TestOption,
     TestShareOption,
@@ -44,6 +46,7 @@ from ntkbayes.app.cli.options import (
     methods_of,
     options_file,
     require_only,
+    splitting_of,
     start_jax,
     unused,
     whole_numbers,
@@ -78,6 +81,8 @@ def compare(
     seed: Annotated[int, typer.Option(help=SEED_HELP)] = 0,
     test: TestOption = None,
     test_share: TestShareOption = 0.25,
+    splits: SplitsOption = None,
+    folds: FoldsOption = None,
     train_size: TrainSizeOption = None,
     baselines: BaselinesOption = True,
     cache: CacheOption = True,
@@ -85,7 +90,8 @@ def compare(
         Path | None,
         typer.Option(
             help="Folder for report.html, comparison.csv and the laws; runs/NAME if not given, by "
-            "the name of the data or of the model file."
+            "the name of the data or of the model file, and over splits runs/NAME-splits or "
+            "runs/NAME-5-folds."
         ),
     ] = None,
     config: ConfigOption = None,
@@ -100,7 +106,7 @@ def compare(
         given = "neither" if data is None else f"both --data {data} and --model {model}"
         raise ConfigurationError(f"give either --data NAME or --model FILE; got {given}")
     if model is not None:
-        require_only(context, "out", "model", "cache")
+        require_only(context, "out", "model", "splits", "folds", "cache")
         from ntkbayes.files import require_file
 
         require_file(model)
@@ -114,14 +120,18 @@ def compare(
     from ntkbayes.app.budget import left_out_of
     from ntkbayes.app.model_file import from_file
     from ntkbayes.app.ridges import ridge_of, with_ridge
+    from ntkbayes.app.splits import SplitStudy
     from ntkbayes.app.study import Study
     from ntkbayes.priors.prior import NTKPrior
+    from ntkbayes.repeated import SplitComparison
 
-    out = out or _RUNS / Path(data or str(model)).stem
+    splitting = splitting_of(context, test)
+    apart = "-splits" * (splits is not None) + f"-{folds}-folds" * (folds is not None)
+    out = out or _RUNS / f"{Path(data or str(model)).stem}{apart}"
     asked = ridge_of(ridge)
     if model is not None:
         study = from_file(model)
-        leave_out = tuple({*context.params} - {"model", "out", "cache"})
+        leave_out = tuple({*context.params} - {"model", "splits", "folds", "out", "cache"})
     else:
         table = TableOptions.of(context)
         (points,) = load_data([str(data)], table)
@@ -144,15 +154,19 @@ def compare(
             baselines=baselines,
             seed=seed,
         )
-        leave_out = (*unused(study.methods), *(() if test is None else ("test_share",)))
+        without_share = ("test_share",) if test is not None or folds is not None else ()
+        leave_out = (*unused(study.methods), *without_share)
     with interruptible():
-        comparison = study.run(
+        comparison = (study if splitting is None else SplitStudy(study, splitting)).run(
             out,
             command=command_line(),
             files=options_file(context, leave_out),
             announce=terminal.announce,
             progress=terminal.shows_progress(),
         )
+    if isinstance(comparison, SplitComparison):
+        _conclude_splits(context, comparison, out)
+        return
     terminal.conclude(
         context,
         lambda: terminal.print_comparison(comparison),
@@ -160,6 +174,22 @@ def compare(
             "ridge": comparison.settings["ridge"],
             "reference": comparison.reference,
             "left out": left_out_of(comparison.settings),
+            "table": terminal.records(comparison.table()),
+        },
+        report=out / "report.html",
+    )
+
+
+def _conclude_splits(context: typer.Context, comparison, out: Path) -> None:  # type: ignore[no-untyped-def]
+    """Print what came out over splits."""
+    terminal.conclude(
+        context,
+        lambda: terminal.print_splits(comparison),
+        {
+            "splits": list(comparison.splits),
+            "reference": comparison.reference,
+            "best": comparison.best,
+            "unfinished": comparison.settings.get("unfinished", []),
             "table": terminal.records(comparison.table()),
         },
         report=out / "report.html",
@@ -294,11 +324,19 @@ def report(
 
     from ntkbayes import storage
     from ntkbayes.app import report as report_module
+    from ntkbayes.app.splits import holds_splits, write_report
 
+    if holds_splits(folder):
+        with terminal.announce("report"):
+            over_splits = write_report(folder)
+        if told := report_module.unfinished(over_splits.settings):
+            terminal.say(told)
+        _conclude_splits(context, over_splits, folder)
+        return
     with terminal.announce("report"):
         comparison = storage.load_so_far(folder)
         path = report_module.write(comparison, folder)
-    if told := report_module.unfinished(comparison):
+    if told := report_module.unfinished(comparison.settings):
         terminal.say(told)
     missing = comparison.settings.get("unfinished", [])
     terminal.conclude(context, lambda: None, {"unfinished": missing}, report=path)

@@ -147,6 +147,19 @@ TestOption = Annotated[
     ),
 ]
 TestShareOption = Annotated[float, typer.Option(help="Part of the data held out.")]
+SplitsOption = Annotated[
+    int | None,
+    typer.Option(
+        help="Compare over this many random splits, those of --seed and the seeds after it: mean scores "
+        "with errors over splits, in one report."
+    ),
+]
+FoldsOption = Annotated[
+    int | None,
+    typer.Option(
+        help="Compare over the folds of cross-validation with this many, as --splits does."
+    ),
+]
 BaselinesOption = Annotated[
     bool, typer.Option(help="Take in the base rate and two classifiers of scikit-learn.")
 ]
@@ -238,6 +251,30 @@ def given(context: typer.Context, name: str) -> bool:
     """Whether an option is on the command line, or in the configuration file."""
     source = getattr(context.get_parameter_source(name), "name", "")
     return source in ("COMMANDLINE", "DEFAULT_MAP")
+
+
+def splitting_of(context: typer.Context, test: Path | None):  # type: ignore[no-untyped-def]
+    """How the data are split several times, by --splits or --folds; None if they are split once.
+
+    Raises:
+        ConfigurationError: both are given, or along with an option that goes with one split.
+    """
+    from ntkbayes.app.splits import KFold, Splits
+
+    asked = {name: context.params[name] for name in ("splits", "folds")}
+    given = {name: number for name, number in asked.items() if number is not None}
+    if not given:
+        return None
+    if len(given) == 2:
+        raise ConfigurationError("--splits are random and --folds are not; leave out one of them")
+    (name, number), *_ = given.items()
+    if test is not None:
+        raise ConfigurationError(
+            f"--test {test} has the test points, so that the data are not split; leave out --{name}"
+        )
+    if name == "folds" and _given(context, "test_share"):
+        raise ConfigurationError("each fold is held out once; leave out --test-share, or --folds")
+    return Splits(number) if name == "splits" else KFold(number)
 
 
 def require_only(context: typer.Context, *names: str) -> None:

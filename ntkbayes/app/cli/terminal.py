@@ -94,7 +94,7 @@ def announce(what: str) -> Iterator[None]:
         yield
         return
     with clock() as running:
-        if console.is_terminal and what != "NUTS":  # NUTS shows NumPyro's own bar
+        if console.is_terminal and not what.endswith("NUTS"):  # NUTS shows NumPyro's own bar
             spinner = "line" if console.options.ascii_only else "dots"
             with console.status(f"{what} …", spinner=spinner):
                 yield
@@ -173,6 +173,27 @@ def print_predictions(law: str, rows: list[dict[str, object]]) -> None:
     for row in rows[:_ROWS]:
         table.add_row(*(f"{v:.3f}" if isinstance(v, float) else str(v) for v in row.values()))
     print_table(table)
+
+
+def print_splits(comparison) -> None:  # type: ignore[no-untyped-def]
+    """Mean scores over splits, and differences in NLL to the best law."""
+    table = Table()
+    for column in ("law", "accuracy", "NLL (nats)", "NLL less the best’s"):
+        table.add_column(column, no_wrap=True)
+    differences = comparison.differences(comparison.best)
+    for law, means in comparison.means.items():
+        cells = (
+            f"{means[name].value:.3f} ± {means[name].error:.3f}" for name in ("accuracy", "nll")
+        )
+        other = differences[law]["nll"] if law in differences else None
+        interval = other and f"{other.value:+.3f} ({other.lower:.3f} to {other.upper:.3f})"
+        table.add_row(law, *cells, interval or "best")
+    print_table(table)
+    print(
+        f"Means over {len(comparison.splits)} splits, ± standard error; differences with 90% intervals "
+        "over splits.\nBoth are corrected for the training points that splits share (Nadeau and Bengio "
+        "2003)."
+    )
 
 
 def print_sweep(frame) -> None:  # type: ignore[no-untyped-def]

@@ -1,7 +1,7 @@
 """The whole page, and its file."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -58,12 +58,22 @@ def page(comparison: Comparison, folder: str | os.PathLike) -> str:
         sections.diagnostics(comparison),
         sections.settings(comparison, folder),
     )
-    versions = comparison.settings.get("versions")
+    title = escaped(comparison.settings.get("data", "Comparison"))
+    return whole_page(title, "laws compared", sections.lead(comparison), parts, comparison.settings)
+
+
+def whole_page(
+    title: str, kind: str, lead: str, parts: Iterable[str], settings: Mapping[str, object]
+) -> str:
+    """Sections put together, but for empty ones; all are HTML already."""
+    versions = settings.get("versions")
     return prose(
         "page",
         version=escaped(versions.get("ntkbayes", "")) if isinstance(versions, Mapping) else "",
-        title=escaped(comparison.settings.get("data", "Comparison")),
+        title=title,
+        kind=kind,
+        kicker=kind[0].upper() + kind[1:],
         style=own_file("report.css"),
-        lead=sections.lead(comparison),
+        lead=lead,
         body="\n".join(f"<section>\n{part}\n</section>" for part in parts if part),
     )

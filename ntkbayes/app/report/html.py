@@ -8,6 +8,7 @@ from functools import cache
 from html import escape
 from importlib import resources
 from string import Template
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,6 +16,9 @@ from ntkbayes.app.report.words import listed, number
 from ntkbayes.comparison import Comparison
 from ntkbayes.errors import ConfigurationError
 from ntkbayes.scores.calibration import Interval
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @cache
@@ -55,9 +59,17 @@ def law_name(comparison: Comparison, name: str) -> str:
 
 
 def table_of(
-    caption: str, columns: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]]
+    caption: str,
+    columns: Sequence[str],
+    rows: Sequence[tuple[str, Sequence[str]]],
+    *,
+    of: str = "Law",
 ) -> str:
-    """Heads and cells are HTML already. A row without a head belongs to the law above it."""
+    """Heads and cells are HTML already. A row without a head belongs to the law above it.
+
+    Args:
+        of: what the heads are.
+    """
     head = "".join(
         f'<th scope="col"{_class_of(rows[0][1][i])}>{escaped(c)}</th>'
         for i, c in enumerate(columns)
@@ -72,7 +84,7 @@ def table_of(
     return f"""<div class="scroll" tabindex="0" role="region" aria-label="{escaped(caption)}">
 <table>
 <caption>{escaped(caption)}</caption>
-<thead><tr><th scope="col">Law</th>{head}</tr></thead>
+<thead><tr><th scope="col">{of}</th>{head}</tr></thead>
 <tbody>
 {body}
 </tbody>
@@ -86,14 +98,21 @@ def _class_of(cell: str) -> str:
 
 def figure_of(name: str, comparison: Comparison) -> str:
     """A figure by its function's name; nothing where the comparison has none."""
-    import matplotlib
-
     from ntkbayes import figures
 
     try:
         figure = getattr(figures, name)(comparison)
     except ConfigurationError:
         return ""
+    return drawn(figure, name, list(comparison.predictions))
+
+
+def drawn(figure: "Figure", name: str, laws: Sequence[str]) -> str:
+    """A figure of these laws, with the title and the caption that report.html has under its name."""
+    import matplotlib
+
+    from ntkbayes import figures
+
     svg = io.BytesIO()
     # The salt makes equal comparisons equal files.
     with figures.own_style(), matplotlib.rc_context({"svg.hashsalt": "ntkbayes"}):
@@ -101,7 +120,7 @@ def figure_of(name: str, comparison: Comparison) -> str:
     source = base64.b64encode(svg.getvalue()).decode("ascii")
     width = round(108 * figure.get_figwidth())
     title, caption = prose(f"title {name}"), prose(f"caption {name}")
-    alternative = f"{title} Laws: {listed(list(comparison.predictions))}. {caption}"
+    alternative = f"{title} Laws: {listed(laws)}. {caption}"
     return f"""<figure>
 <div class="scroll" tabindex="0" role="region" aria-label="{escaped(title)}">
 <img style="max-width:{width}px" alt="{escaped(alternative)}" src="data:image/svg+xml;base64,{source}">

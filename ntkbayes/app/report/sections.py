@@ -72,7 +72,7 @@ def in_short(comparison: Comparison) -> str:
         if (problems := chain_trouble(p))
     )
     warning = prose("warning chains", items=trouble) if trouble else ""
-    for told in (budget.sentence(comparison.settings), unfinished(comparison)):
+    for told in (budget.sentence(comparison.settings), unfinished(comparison.settings)):
         if told:
             warning = prose("warning missing", told=escaped(told)) + warning
     return prose("section short", items=items, warning=warning)
@@ -162,15 +162,20 @@ def diagnostics(comparison: Comparison) -> str:
 
 
 def settings(comparison: Comparison, folder: str | os.PathLike) -> str:
-    command = comparison.settings.get("command")
-    record = {k: v for k, v in comparison.settings.items() if k != "command"}
+    told = {**comparison.settings, "bootstrap seed": comparison.seed}
+    return reproduction("settings", told, folder=escaped(repr(os.fspath(folder))))
+
+
+def reproduction(piece: str, settings: Mapping[str, object], **values: str) -> str:
+    """The section of that name: the command that makes a comparison again, and its settings."""
+    command = settings.get("command")
     return prose(
-        "section settings",
+        f"section {piece}",
         command=f"<p>To make this again:</p>\n<pre><code>{escaped(command)}</code></pre>"
         if command
         else "",
-        folder=escaped(repr(os.fspath(folder))),
-        record=_definitions({**record, "bootstrap seed": comparison.seed}),
+        record=_definitions({k: v for k, v in settings.items() if k != "command"}),
+        **values,
     )
 
 

@@ -1,5 +1,6 @@
 """What the numbers say: sentences, every one computed."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -34,14 +35,15 @@ def remarks(comparison: Comparison) -> list[Remark]:
     return [*overview, *_laplace_and_nuts(comparison), *_chains(comparison)]
 
 
-def unfinished(comparison: Comparison) -> str:
-    """Which laws are missing from a comparison, because a run was interrupted; "" if none is."""
-    missing = comparison.settings.get("unfinished")
+def unfinished(settings: Mapping[str, object]) -> str:
+    """Which laws, or splits, are missing from a comparison with these settings, because a run was
+    interrupted; "" if none is."""
+    missing = settings.get("unfinished")
     if not isinstance(missing, list) or not missing:
         return ""
     return (
         f"Not finished yet: {listed(list(map(str, missing)))}. The command that was interrupted goes on "
-        "from the other laws."
+        "from the others."
     )
 
 

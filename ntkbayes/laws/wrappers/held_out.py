@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from ntkbayes.datasets.strata import deal
 from ntkbayes.errors import ConfigurationError, DataError
 from ntkbayes.laws.gaussian.marginals import log_marginal_density, log_marginal_probabilities
 from ntkbayes.laws.gaussian.posterior import SitePosterior
@@ -49,7 +50,7 @@ def folds(problem: Problem, key: PRNGKeyArray, num_folds: int) -> Int[np.ndarray
         raise ConfigurationError(
             f"{num_points} points can be divided into 2 to {num_points} folds; got {num_folds}"
         )
-    order = np.asarray(jax.random.permutation(key, num_points))
+    labels = np.zeros(num_points, dtype=int)
     likelihood, names = problem.likelihood, problem.class_names
     if names is not None and isinstance(likelihood, ClassLikelihood):
         labels = np.asarray(jnp.argmax(likelihood.decode(problem.targets), axis=1))
@@ -60,10 +61,7 @@ def folds(problem: Problem, key: PRNGKeyArray, num_folds: int) -> Int[np.ndarray
                 f"the class {lonely!r} has one point, which is in one fold, so that the others would be "
                 "trained without the class; add points of it, or data.hold_out_classes([...])"
             )
-        order = order[np.argsort(labels[order], kind="stable")]
-    fold = np.empty(num_points, dtype=int)
-    fold[order] = np.arange(num_points) % num_folds
-    return fold
+    return deal(key, labels, num_folds)
 
 
 @eqx.filter_jit

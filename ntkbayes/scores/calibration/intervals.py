@@ -39,7 +39,7 @@ def standard_scores(num_bins: int = 15) -> dict[str, Score]:
 
 @dataclass(frozen=True)
 class Interval:
-    """A score on the data and the ends of its interval over bootstrapped data."""
+    """A score and the ends of its interval: over bootstrapped test points, unless said otherwise."""
 
     value: float
     lower: float
