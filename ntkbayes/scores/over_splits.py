@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
-from scipy import stats
+from scipy import special
 
 from ntkbayes.scores.calibration import Interval
 
@@ -57,7 +57,7 @@ def mean_over_splits(scores: Float[np.ndarray, " k"], test_per_train: float) -> 
     if len(scores) < 2 or not np.all(np.isfinite(scores)):
         return Estimate(value, np.nan, np.nan, error=np.nan)
     error = corrected_error(scores, test_per_train)
-    reach = float(stats.t.ppf((1 + LEVEL) / 2, len(scores) - 1)) * error
+    reach = float(special.stdtrit(len(scores) - 1, (1 + LEVEL) / 2)) * error
     return Estimate(value, value - reach, value + reach, error=error)
 
 
@@ -84,6 +84,7 @@ def chances_on_these_data(
     mean, error = float(np.mean(differences)), corrected_error(differences, test_per_train)
     if error == 0:
         return Chances(float(mean < -rope), float(abs(mean) <= rope), float(mean > rope))
-    law = stats.t(len(differences) - 1, mean, error)
-    below, above = float(law.cdf(-rope)), float(law.sf(rope))
+    freedom = len(differences) - 1
+    below = float(special.stdtr(freedom, (-rope - mean) / error))
+    above = float(special.stdtr(freedom, (mean - rope) / error))
     return Chances(below, 1 - below - above, above)
