@@ -35,8 +35,12 @@ def page(
         f"<li><strong>{topic}.</strong> {escaped(text)}</li>"
         for topic, text in remarks(comparison, records)
     )
-    told = {unfinished(settings), *(budget.sentence(each.settings) for each in records.values())}
-    warning = "".join(prose("warning missing", told=escaped(each)) for each in sorted(told) if each)
+    left_out = [told for each in records.values() if (told := budget.sentence(each.settings))]
+    warning = "".join(
+        prose("warning missing", told=escaped(told))
+        for told in (unfinished(settings), *left_out[:1])
+        if told
+    )
     parts = (
         prose("section short", items=items, warning=warning),
         over_splits(comparison),
