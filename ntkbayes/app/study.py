@@ -177,7 +177,7 @@ class Study(Configured):
                 "command": command,
                 "versions": versions(),
             }
-            if told := self._data.preparation_told:
+            if told := self.points.preparation_told:
                 settings["table"] = told
             into.begin(settings, self.seed)
             records: dict[str, LawRecord] = {}

@@ -262,17 +262,17 @@ def splitting_of(context: typer.Context, test: Path | None):  # type: ignore[no-
     from ntkbayes.app.splits import KFold, Splits
 
     asked = {name: context.params[name] for name in ("splits", "folds")}
-    given = {name: number for name, number in asked.items() if number is not None}
-    if not given:
+    splitting = {name: number for name, number in asked.items() if number is not None}
+    if not splitting:
         return None
-    if len(given) == 2:
+    if len(splitting) == 2:
         raise ConfigurationError("--splits are random and --folds are not; leave out one of them")
-    (name, number), *_ = given.items()
+    (name, number), *_ = splitting.items()
     if test is not None:
         raise ConfigurationError(
             f"--test {test} has the test points, so that the data are not split; leave out --{name}"
         )
-    if name == "folds" and _given(context, "test_share"):
+    if name == "folds" and given(context, "test_share"):
         raise ConfigurationError("each fold is held out once; leave out --test-share, or --folds")
     return Splits(number) if name == "splits" else KFold(number)
 
