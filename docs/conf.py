@@ -26,7 +26,7 @@ author = "The ntkbayes developers"
 copyright = author
 release = version = ntkbayes.__version__
 
-extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.mathjax", "myst_nb"]
+extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx-mathjax-offline", "sphinx_copybutton", "myst_nb"]
 exclude_patterns = ["_build", "conf.py"]
 suppress_warnings = ["config.cache"]  # nb_custom_formats holds a dictionary, which is not pickled
 
@@ -34,6 +34,8 @@ html_theme = "furo"
 html_title = "ntkbayes"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
+copybutton_prompt_text = "$ "
+copybutton_only_copy_prompt_lines = False
 html_copy_source = False
 
 myst_enable_extensions = ["amsmath", "dollarmath", "deflist"]

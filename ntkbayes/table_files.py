@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ntkbayes.errors import DataError, Problems, StorageError, did_you_mean
+from ntkbayes.errors import DataError, MissingDependencyError, Problems, StorageError, did_you_mean
 from ntkbayes.files import require_file
 
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
@@ -61,8 +61,14 @@ def is_parquet(path: Path) -> bool:
 
 def parquet(path: Path) -> tuple[list[str], set[str], Any]:
     """Column names, those that pandas wrote as its index, and a data frame."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"cannot read {path}: Parquet needs pyarrow, which is not installed; "
+            "`pip install 'ntkbayes[parquet]'` brings it, or write the table as .csv"
+        ) from error
 
     try:
         # Arrow opens only names in UTF-8; Python opens any.
