@@ -26,7 +26,13 @@ author = "The ntkbayes developers"
 copyright = author
 release = version = ntkbayes.__version__
 
-extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx-mathjax-offline", "sphinx_copybutton", "myst_nb"]
+extensions = [
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx-mathjax-offline",
+    "sphinx_copybutton",
+    "myst_nb",
+]
 exclude_patterns = ["_build", "conf.py"]
 suppress_warnings = ["config.cache"]  # nb_custom_formats holds a dictionary, which is not pickled
 

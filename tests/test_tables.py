@@ -1,6 +1,7 @@
 """Tables on disk: read as they are written, or refused with what to do."""
 
 import os
+import sys
 from decimal import Decimal
 from pathlib import Path
 
@@ -9,12 +10,20 @@ import pandas as pd
 import pytest
 
 from ntkbayes.datasets import read_table
-from ntkbayes.errors import DataError, DataWarning, StorageError
+from ntkbayes.errors import DataError, DataWarning, MissingDependencyError, StorageError
 
 
 def write(path, text):
     path.write_text(text)
     return path
+
+
+def test_parquet_without_pyarrow_names_the_extra_that_brings_it(tmp_path, monkeypatch):
+    path = tmp_path / "birds.parquet"
+    pd.DataFrame({"wing": [1.0, 2.0], "kind": ["tit", "wren"]}).to_parquet(path)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(MissingDependencyError, match=r"pip install 'ntkbayes\[parquet\]'"):
+        read_table(path, target="kind")
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".tsv", ".parquet", ".pq", ".CSV"])
