@@ -14,14 +14,21 @@ from jaxtyping import Float, PRNGKeyArray
 from ntkbayes.arguments import random_key, require
 from ntkbayes.datasets import Dataset
 from ntkbayes.datasets.given import require_dataset
-from ntkbayes.display import Sheet, Summarised, few
+from ntkbayes.display import Sheet, Summarised
 from ntkbayes.errors import ConfigurationError, UnknownNameError
 from ntkbayes.laws import Law
 from ntkbayes.laws.law import require_law
-from ntkbayes.predictions import Predictions, Surface, digest_of_points, predict
+from ntkbayes.predictions import (
+    ClassPredictions,
+    Predictions,
+    Surface,
+    digest_of_points,
+    predict,
+)
 from ntkbayes.scores import calibration, distances
-from ntkbayes.scores.calibration import Interval
+from ntkbayes.scores.calibration import Interval, Statistic
 from ntkbayes.scores.distances import Distance
+from ntkbayes.scores.names import called
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -61,51 +68,80 @@ class Comparison(Summarised):
         first = next(iter(self.predictions.values()))
         facts = {
             "test points": str(len(first.targets)),
-            "classes": f"{len(first.class_names)}: {few(first.class_names)}",
+            **first.target_facts,
             "reference": self.reference,
         }
-        header = ("law", "accuracy", "NLL (nats)", "Brier", "ECE", "fit (s)")
-        scores = calibration.standard_scores()
+        shown = first.headline
+        header = ("law", *(called(name).short_with_unit for name in shown), "fit (s)")
         rows = []
         for name, p in self.predictions.items():
             with jax.enable_x64(True), jax.ensure_compile_time_eval():
-                probabilities = p.probabilities
-            values = (
-                scores[each](probabilities, p.targets)
-                for each in ("accuracy", "nll", "brier", "ece")
-            )
-            rows.append([name, *(f"{float(v):.3f}" for v in values), f"{p.seconds:.1f}"])
+                statistics = p.statistics
+                values = [float(statistics[each](None)) for each in shown]
+            rows.append([name, *(f"{v:.3f}" for v in values), f"{p.seconds:.1f}"])
         return Sheet("comparison", facts, header, rows)
 
     @cached_property
-    def scores(self) -> dict[str, dict[str, Interval]]:
-        """Scores by law: see `calibration.standard_scores`; 90% bootstrap intervals over points."""
+    def score_names(self) -> tuple[str, ...]:
+        """The scores that some of the laws ask for, such as the ranked probability score."""
+        every = (name for p in self.predictions.values() for name in p.reported)
+        return tuple(dict.fromkeys(every))
+
+    @cached_property
+    def statistics(self) -> dict[str, dict[str, Statistic]]:
+        """Every score by law and name, as a function of the weights of the test points."""
         return {
-            name: calibration.scores(p.probabilities, p.targets, seed=self.seed)
-            for name, p in self.predictions.items()
+            law: {name: p.statistics[name] for name in self.score_names}
+            for law, p in self.predictions.items()
         }
 
-    def score_differences(self, against: str) -> dict[str, dict[str, Interval]]:
-        """Scores of every other law less those of the law `against`, by law and score.
+    @cached_property
+    def scores(self) -> dict[str, dict[str, Interval]]:
+        """Scores by law, with 90% bootstrap intervals over points: of classes
+        `calibration.standard_scores`, of ordered ones also the ranked probability score, and of numbers
+        `numbers.standard_scores`."""
+        return {
+            law: {
+                name: calibration.interval_of(score, self.num_points, seed=self.seed)
+                for name, score in statistics.items()
+            }
+            for law, statistics in self.statistics.items()
+        }
 
-        Both on the same resamples of the test points (see `calibration.paired_difference`), which
-        are those of `scores`; 90% intervals. nan where both scores are infinite.
+    @property
+    def num_points(self) -> int:
+        """Of the test."""
+        return len(next(iter(self.predictions.values())).targets)
+
+    def score_difference(self, name: str, against: str, score: str) -> Interval:
+        """One score of a law less that of another, both on the same resamples of the test points, which
+        are those of `scores`; a 90% interval. nan where both scores are infinite.
+
+        Raises:
+            UnknownNameError: there is no such law or score.
+        """
+        for law in (name, against):
+            if law not in self.predictions:
+                raise UnknownNameError("law", law, tuple(self.predictions))
+        if score not in self.score_names:
+            raise UnknownNameError("score", score, self.score_names)
+        a, b = (self.statistics[law][score] for law in (name, against))
+        return calibration.interval_of(
+            calibration.difference(a, b), self.num_points, seed=self.seed
+        )
+
+    def score_differences(self, against: str) -> dict[str, dict[str, Interval]]:
+        """`score_difference` of every other law to the law `against`, by law and score.
 
         Raises:
             UnknownNameError: `against` is none of the laws.
         """
         if against not in self.predictions:
             raise UnknownNameError("law", against, tuple(self.predictions))
-        other = self.predictions[against].probabilities
         return {
-            name: {
-                title: calibration.paired_difference(
-                    score, p.probabilities, other, p.targets, seed=self.seed
-                )
-                for title, score in calibration.standard_scores().items()
-            }
-            for name, p in self.predictions.items()
-            if name != against
+            law: {score: self.score_difference(law, against, score) for score in self.score_names}
+            for law in self.predictions
+            if law != against
         }
 
     @cached_property
@@ -127,7 +163,8 @@ class Comparison(Summarised):
 
     @cached_property
     def uncertainty(self) -> dict[str, dict[str, float]]:
-        """Mean total, aleatoric and epistemic uncertainty by law, in nats."""
+        """Mean total, aleatoric and epistemic uncertainty by law: of classes entropies in nats, of
+        numbers variances in squared units of the target."""
         return {
             name: {
                 part: float(np.mean(getattr(p.uncertainty, part)))
@@ -139,15 +176,16 @@ class Comparison(Summarised):
     @cached_property
     def distances(self) -> dict[str, dict[str, Distance]]:
         """Distances of each law to the reference: see `distances`. Of baselines, which have no
-        logits, the total variation alone."""
+        logits, the total variation alone, and of numbers none."""
         reference = self.predictions[self.reference]
         by_law: dict[str, dict[str, Distance]] = {}
         for name, predictions in self.predictions.items():
-            row = {
-                "tv": distances.total_variation(
+            row = {}
+            if isinstance(predictions, ClassPredictions):
+                assert isinstance(reference, ClassPredictions)
+                row["tv"] = distances.total_variation(
                     predictions.probability_draws, reference.probability_draws
                 )
-            }
             if predictions.logits is not None and reference.logits is not None:
                 pair = (predictions.centred_logits, reference.centred_logits)
                 row["variance_ratio"] = distances.variance_ratio(*pair)
@@ -262,17 +300,12 @@ def _how_to_name(given: Any) -> str:
 
 
 def _require_same_points(predictions: Predictions, test: Dataset) -> None:
-    """Raises ConfigurationError unless predictions are of these points, and of the same classes."""
-    who = f"the predictions of {predictions.name!r}"
-    classes = [str(name) for name in test.class_names or ()]
-    if [str(name) for name in predictions.class_names] != classes:
+    """Raises ConfigurationError unless predictions are of these points and targets."""
+    predictions.require_same_targets(test)
+    if predictions.points not in (None, digest_of_points(test)):
         raise ConfigurationError(
-            f"{who} are of the classes {list(predictions.class_names)}, the test data have "
-            f"{list(test.class_names or ())}; predict with the same class_names"
+            f"the predictions of {predictions.name!r} are not of these test points; predict at these"
         )
-    is_other = predictions.points not in (None, digest_of_points(test))
-    if is_other or not np.array_equal(predictions.targets, test.targets):
-        raise ConfigurationError(f"{who} are not of these test points; predict at these")
 
 
 def key_of(key: PRNGKeyArray, name: str) -> PRNGKeyArray:

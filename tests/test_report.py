@@ -23,7 +23,7 @@ from ntkbayes.comparison import Comparison
 from ntkbayes.errors import ConfigurationError
 from ntkbayes.laws import Info, Kind, Sampling
 from ntkbayes.laws.kind import BASE_RATE, BASELINE
-from ntkbayes.predictions import Predictions, Surface
+from ntkbayes.predictions import ClassPredictions, Predictions, Surface
 
 NUM_POINTS, NUM_DRAWS = 40, 80
 pareto_k = pytest.mark.filterwarnings("ignore:Estimated shape parameter of Pareto:UserWarning")
@@ -72,7 +72,7 @@ def predictions(
     noise = spread * rng.normal(size=(draws, num_points, outputs)) if draws > 1 else 0.0
     logits = np.broadcast_to(scale * centre, (draws, num_points, outputs)) + noise
     is_baseline = kind == "baseline"
-    return Predictions(
+    return ClassPredictions(
         name=name or kind,
         targets=np.eye(num_classes)[labels],
         class_names=class_names or tuple(range(num_classes)),

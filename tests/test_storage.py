@@ -23,7 +23,7 @@ from ntkbayes.comparison import Comparison, compare
 from ntkbayes.errors import NewerFormatError, PrecisionError, StorageError
 from ntkbayes.laws.trace import Trace
 from ntkbayes.likelihood import Ordinal
-from ntkbayes.predictions import Predictions, Surface
+from ntkbayes.predictions import ClassPredictions, Predictions, Surface
 from ntkbayes.storage import LawFolder, LawRecord
 
 
@@ -32,7 +32,7 @@ def predictions(
 ) -> Predictions:
     rng = np.random.default_rng(seed)
     logits = rng.normal(size=(20, test.num_points, test.num_classes))
-    return Predictions(
+    return ClassPredictions(
         name=name,
         targets=test.targets,
         class_names=test.class_names,
@@ -301,12 +301,15 @@ FULL_DISK = """
     from ntkbayes.errors import StorageError
     from ntkbayes.files import save_arrays, write_text
     from ntkbayes.laws.kind import BASELINE
-    from ntkbayes.predictions import Predictions
+    from ntkbayes.predictions import ClassPredictions
 
     def law(name, seed):
         p = np.random.default_rng(seed).dirichlet(np.ones(2), size=50)
         labels, targets = np.zeros((40, 50), dtype=int), np.eye(2)[np.arange(50) % 2]
-        return Predictions(name, targets, ("x", "y"), None, None, None, p, labels, BASELINE)
+        return ClassPredictions(
+            name=name, targets=targets, class_names=("x", "y"), logits=None, mean=None,
+            variance=None, point_probabilities=p, label_draws=labels, kind=BASELINE,
+        )
 
     def comparison(seed):
         laws = {name: law(name, seed) for name in ("one", "two")}

@@ -110,7 +110,8 @@ class Problem(Summarised, Portable, eqx.Module):
         if not isinstance(self.likelihood, ClassLikelihood):
             raise ConfigurationError(
                 "class probabilities need a likelihood of classes, not "
-                f"{type(self.likelihood).__name__}; log_predictive_density and replicates take any"
+                f"{type(self.likelihood).__name__}; predict, log_predictive_density and replicates "
+                "take any"
             )
         return self.likelihood
 

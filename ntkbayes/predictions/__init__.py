@@ -1,6 +1,11 @@
 """Predictions: laws pushed through the likelihood, on plain NumPy arrays."""
 
+from ntkbayes.predictions.class_predictions import ClassPredictions, predictions_from_probabilities
 from ntkbayes.predictions.moments import mean_field, probit, quadrature
+from ntkbayes.predictions.number_predictions import (
+    NumberPredictions,
+    predictions_from_distributions,
+)
 from ntkbayes.predictions.plane import Surface, surface
 from ntkbayes.predictions.predict import (
     log_predictive_density,
@@ -9,13 +14,11 @@ from ntkbayes.predictions.predict import (
     predict_probabilities,
     replicates,
 )
-from ntkbayes.predictions.predictions import (
-    Predictions,
-    digest_of_points,
-    predictions_from_probabilities,
-)
+from ntkbayes.predictions.predictions import Predictions, digest_of_points
 
 __all__ = [
+    "ClassPredictions",
+    "NumberPredictions",
     "Predictions",
     "Surface",
     "digest_of_points",
@@ -24,6 +27,7 @@ __all__ = [
     "mean_field",
     "predict",
     "predict_probabilities",
+    "predictions_from_distributions",
     "predictions_from_probabilities",
     "probit",
     "quadrature",

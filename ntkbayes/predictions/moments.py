@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from ntkbayes.laws.gaussian.marginals import expectations
 from ntkbayes.likelihood import Bernoulli
-from ntkbayes.predictions.predictions import Probabilities
+from ntkbayes.predictions.class_predictions import Probabilities
 
 
 def quadrature(

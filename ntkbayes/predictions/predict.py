@@ -1,29 +1,36 @@
 """Laws pushed through the likelihood at given inputs.
 
-Class probabilities are Monte Carlo means over draws. Likelihoods without classes have
-`log_predictive_density` and `replicates`.
+Class probabilities are Monte Carlo means over draws. Real targets and counts have a predictive
+distribution each, in closed form where there is one.
 """
 
 import dataclasses
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from ntkbayes.arguments import random_key
 from ntkbayes.datasets import Dataset
 from ntkbayes.datasets.given import require_dataset
 from ntkbayes.errors import ConfigurationError
+from ntkbayes.laws.gaussian.marginals import log_marginal_density
 from ntkbayes.laws.gaussian.posterior import SitePosterior
+from ntkbayes.laws.kind import Sampling
 from ntkbayes.laws.law import Inputs, Law, evenly_spaced, require_law
 from ntkbayes.laws.trace import Trace
-from ntkbayes.laws.wrappers.held_out import left_out_score, log_score
-from ntkbayes.predictions.predictions import (
-    Predictions,
+from ntkbayes.laws.wrappers.held_out import left_out_score, log_densities, log_score
+from ntkbayes.likelihood import Likelihood, Normal, Poisson
+from ntkbayes.linalg import Draws
+from ntkbayes.predictions.class_predictions import (
+    ClassPredictions,
     class_probabilities,
-    digest_of_points,
     label_draws,
 )
+from ntkbayes.predictions.number_predictions import NumberPredictions
+from ntkbayes.predictions.predictions import Predictions, digest_of_points
 
 
 def predict(
@@ -40,7 +47,7 @@ def predict(
     """A law's predictions on data.
 
     Args:
-        law: any law with a likelihood of classes.
+        law: any law.
         data: where to predict, with the targets to be scored against.
         key: same key, same draws.
         name: what tables call the law; that of its kind if None.
@@ -50,47 +57,105 @@ def predict(
         seconds: how long the fit took, for the record.
         compile_seconds: how long of that JAX was compiling.
 
+    Returns:
+        `ClassPredictions` of classes, `NumberPredictions` of real targets and counts.
+
     Raises:
-        ConfigurationError: the likelihood has no classes, the data have other classes, or in
-            another order, than those trained on, or more draws are asked for than are held.
-        DataError: the data have other columns or another scale than those trained on.
+        ConfigurationError: the data have other classes, or in another order, than those trained on, or
+            more draws are asked for than are held; or targets cannot be drawn, see `replicates`.
+        DataError: the data have other columns or another scale than those trained on, or targets that
+            the likelihood does not take.
         ArgumentError: law, data or key is something else, such as an array in place of the data.
     """
     _require("predict(law, data, key=key)", law, data)
     key = random_key(key)
-    likelihood = law.problem.class_likelihood
     _require_same_classes(law, data)
-    likelihood.encode(data)
-    draw_key, label_key = jax.random.split(key)
-    logits = law.sample(draw_key, data, num_draws)
-    labels = label_draws(label_key, class_probabilities(likelihood, logits), len(logits))
+    law.problem.likelihood.encode(data)
+    draw_key, target_key = jax.random.split(key)
+    logits = law.sample(draw_key, data, _num_draws(law, num_draws))
     fitted = not held_out and _is_fitted_to(law, data)
     is_posterior = fitted and law.kind.is_posterior
     left_out = left_out_score(law) if fitted and isinstance(law, SitePosterior) else None
-    return Predictions(
-        name=law.kind.name if name is None else name,
+    shared: dict[str, Any] = {
+        "name": law.kind.name if name is None else name,
+        "logits": np.asarray(logits),
+        "mean": np.asarray(law.mean(data)),
+        "variance": np.asarray(law.variance(data)),
+        "kind": law.kind,
+        "num_chains": law.num_chains,
+        "held_out": held_out,
+        "is_posterior": is_posterior,
+        "leave_one_out": None if left_out is None else np.asarray(left_out),
+        "seconds": seconds,
+        "compile_seconds": compile_seconds,
+        "info": {k: float(v) for k, v in dataclasses.asdict(law.info).items()},
+        "points": digest_of_points(data),
+        "trace": _trace_of(law, len(logits), is_posterior),
+        "features": data.features,
+        "feature_names": data.feature_names,
+        "row_names": data.row_names,
+    }
+    of = _of_numbers if law.problem.class_names is None else _of_classes
+    return of(law, data, target_key, logits, shared)
+
+
+def _num_draws(law: Law, asked: int | None) -> int | None:
+    """Of a likelihood of one's own, draws of the targets are all there is: also of a point many."""
+    is_own = law.problem.class_names is None and _with_formula(law.problem.likelihood) is None
+    is_point = law.kind.sampling is Sampling.POINT
+    return law.default_draws if asked is None and is_own and is_point else asked
+
+
+def _with_formula(likelihood: Likelihood) -> Normal | Poisson | None:
+    """The likelihood if predictive distributions of numbers are known for it by a formula."""
+    return likelihood if isinstance(likelihood, Normal | Poisson) else None
+
+
+def _of_classes(
+    law: Law, data: Dataset, key: PRNGKeyArray, logits: Draws, shared: dict[str, Any]
+) -> ClassPredictions:
+    likelihood = law.problem.class_likelihood
+    labels = label_draws(key, class_probabilities(likelihood, logits), len(logits))
+    return ClassPredictions(
         targets=data.targets,
         class_names=data.class_names or (),
-        logits=np.asarray(logits),
-        mean=np.asarray(law.mean(data)),
-        variance=np.asarray(law.variance(data)),
         point_probabilities=None,
         label_draws=labels,
-        kind=law.kind,
-        num_chains=law.num_chains,
-        held_out=held_out,
-        is_posterior=is_posterior,
-        leave_one_out=None if left_out is None else np.asarray(left_out),
-        seconds=seconds,
-        compile_seconds=compile_seconds,
-        info={k: float(v) for k, v in dataclasses.asdict(law.info).items()},
         likelihood=likelihood,
-        points=digest_of_points(data),
-        trace=_trace_of(law, len(logits), is_posterior),
-        features=data.features,
-        feature_names=data.feature_names,
-        row_names=data.row_names,
+        **shared,
     )
+
+
+def _of_numbers(
+    law: Law, data: Dataset, key: PRNGKeyArray, logits: Draws, shared: dict[str, Any]
+) -> NumberPredictions:
+    likelihood = law.problem.likelihood
+    targets = likelihood.encode(data)
+    log_likelihood = None
+    if shared["is_posterior"]:
+        log_likelihood = np.asarray(log_densities(likelihood, targets, logits))
+    return NumberPredictions(
+        targets=np.asarray(targets),
+        target_draws=_drawn_targets(likelihood, key, logits),
+        log_densities=np.asarray(_log_densities(law, data, logits)),
+        log_likelihood=log_likelihood,
+        likelihood=_with_formula(likelihood),
+        **shared,
+    )
+
+
+def _log_densities(law: Law, data: Dataset, logits: Draws) -> Float[Array, " n"]:
+    """Log predictive density of each point: by quadrature where its logits are Gaussian."""
+    likelihood = law.problem.likelihood
+    targets = likelihood.encode(data)
+    if law.kind.sampling is not Sampling.GAUSSIAN:
+        return log_score(likelihood, targets, logits)
+    mean, covariance = law.mean(data), law.covariance(data)
+    # A point that training reproduces has a variance of round-off, with which there is no quadrature.
+    is_certain = jnp.max(jnp.abs(covariance), axis=(1, 2)) < 1e-14
+    safe = jnp.where(is_certain[:, None, None], jnp.eye(mean.shape[1])[None], covariance)
+    marginal = log_marginal_density(likelihood, targets, mean, safe)
+    return jnp.where(is_certain, likelihood.log_density(targets, mean), marginal)
 
 
 def predict_probabilities(
@@ -177,7 +242,14 @@ def replicates(
     require_law("replicates(law, features, key=key)", "law", law)
     draw_key, target_key = jax.random.split(random_key(key))
     logits = law.sample(draw_key, features, num_draws)
-    targets = np.asarray(law.problem.likelihood.sample(target_key, logits))
+    return _drawn_targets(law.problem.likelihood, target_key, logits)
+
+
+def _drawn_targets(
+    likelihood: Likelihood, key: PRNGKeyArray, logits: Draws
+) -> Float[np.ndarray, "draws m outputs"]:
+    """A target for each draw and point. Raises ConfigurationError as `replicates` does."""
+    targets = np.asarray(likelihood.sample(key, logits))
     if not np.isfinite(targets).all():
         where = tuple(int(i) for i in np.argwhere(~np.isfinite(targets))[0])
         raise ConfigurationError(

@@ -106,13 +106,27 @@ class LawRecord:
                 whole.update(to_json(value).encode())
 
         for part in (self.predictions, self.training, self.surface):
-            for field in dataclasses.fields(part) if part is not None else ():
-                value = getattr(part, field.name)
-                if field.name != "name" and not passes_over(field.name, value):
-                    add(field.name)
+            names = [field.name for field in dataclasses.fields(part)] if part is not None else []
+            for name in names if part is self.surface else sorted(names, key=_place):
+                value = getattr(part, name)
+                if name != "name" and not passes_over(name, value):
+                    add(name)
                     add(value)
             add("end")
         return whole.hexdigest()
+
+
+_IN_ORDER = (
+    *("name", "targets", "class_names", "logits", "mean", "variance", "point_probabilities"),
+    *("label_draws", "kind", "num_chains", "held_out", "is_posterior", "leave_one_out", "seconds"),
+    *("compile_seconds", "info", "likelihood", "points", "trace", "features", "feature_names"),
+    "row_names",
+)
+
+
+def _place(name: str) -> tuple[int, str]:
+    """Where a field of predictions stands in the digest: what is new stands last."""
+    return (_IN_ORDER.index(name) if name in _IN_ORDER else len(_IN_ORDER), name)
 
 
 def _is_empty(value: object) -> bool:

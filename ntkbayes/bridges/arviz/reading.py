@@ -11,7 +11,7 @@ from ntkbayes.errors import NewerFormatError, StorageError
 from ntkbayes.laws import Kind, Sampling
 from ntkbayes.laws.trace import Trace
 from ntkbayes.likelihood import Bernoulli, Categorical, Ordinal
-from ntkbayes.predictions import Predictions
+from ntkbayes.predictions import ClassPredictions, Predictions
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -64,7 +64,7 @@ def _read(tree: "xr.DataTree") -> Predictions:
     stats = per_draw("sample_stats")
     if "diverging" in stats:  # netCDF has no truth values
         stats["diverging"] = stats["diverging"].astype(bool)
-    return Predictions(
+    return ClassPredictions(
         name=str(attributes["law"]),
         targets=read(constant, "targets"),
         class_names=tuple(json.loads(attributes["class_names"])),

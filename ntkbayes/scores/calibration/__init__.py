@@ -23,6 +23,8 @@ from ntkbayes.scores.calibration.errors import classwise_ece, smooth_ece, top_la
 from ntkbayes.scores.calibration.intervals import (
     Interval,
     bootstrap,
+    difference,
+    interval_of,
     paired_difference,
     scores,
     standard_scores,
@@ -30,10 +32,13 @@ from ntkbayes.scores.calibration.intervals import (
 from ntkbayes.scores.calibration.per_point import (
     Mean,
     Score,
+    Statistic,
     Value,
+    WeightedMean,
     brier,
     correctness,
     negative_log_likelihood,
+    ranked_probability_score,
 )
 from ntkbayes.scores.calibration.reliability import ReliabilityCurve, reliability_curve
 
@@ -46,14 +51,19 @@ __all__ = [
     "Mean",
     "ReliabilityCurve",
     "Score",
+    "Statistic",
     "Uncertainty",
     "Value",
+    "WeightedMean",
     "bootstrap",
     "brier",
     "classwise_ece",
     "correctness",
+    "difference",
+    "interval_of",
     "negative_log_likelihood",
     "paired_difference",
+    "ranked_probability_score",
     "reliability_curve",
     "scores",
     "smooth_ece",

@@ -1,6 +1,5 @@
 """Bootstrap intervals of scores, and of paired differences."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -13,6 +12,7 @@ from ntkbayes.scores.calibration.errors import GRID, classwise_ece, smooth_ece, 
 from ntkbayes.scores.calibration.per_point import (
     Mean,
     Score,
+    Statistic,
     Value,
     brier,
     correctness,
@@ -63,11 +63,13 @@ def bootstrap(
     and may lie above the value.
     """
     p, y = validated(probabilities, targets)
-
-    def statistic(weights: np.ndarray | None) -> Value:
-        return score(p, y, weights=weights)
-
-    return _percentile_interval(statistic, len(p), num_resamples, level, seed)
+    return interval_of(
+        lambda weights: score(p, y, weights=weights),
+        len(p),
+        num_resamples=num_resamples,
+        level=level,
+        seed=seed,
+    )
 
 
 def paired_difference(
@@ -86,12 +88,26 @@ def paired_difference(
     """
     a, y = validated(probabilities_a, targets)
     b, _ = validated(probabilities_b, targets)
+    return interval_of(
+        difference(
+            lambda weights: score(a, y, weights=weights),
+            lambda weights: score(b, y, weights=weights),
+        ),
+        len(y),
+        num_resamples=num_resamples,
+        level=level,
+        seed=seed,
+    )
 
-    def statistic(weights: np.ndarray | None) -> Value:
+
+def difference(a: Statistic, b: Statistic) -> Statistic:
+    """a − b on the same resamples; nan where both are infinite."""
+
+    def less(weights: ArrayLike | None = None) -> Value:
         with np.errstate(invalid="ignore"):
-            return score(a, y, weights=weights) - score(b, y, weights=weights)
+            return a(weights) - b(weights)
 
-    return _percentile_interval(statistic, len(y), num_resamples, level, seed)
+    return less
 
 
 def scores(
@@ -117,22 +133,25 @@ def scores(
     }
 
 
-def _percentile_interval(
-    statistic: Callable[[np.ndarray | None], Value],
-    n: int,
-    num_resamples: int,
-    level: float,
+def interval_of(
+    statistic: Statistic,
+    num_points: int,
+    *,
+    num_resamples: int = 1000,
+    level: float = 0.9,
     seed: int,
 ) -> Interval:
+    """Percentile interval of a statistic over resampled points; see `bootstrap`."""
     check_level(level)
     num_resamples = ranges.whole("num_resamples", num_resamples)
     rng = np.random.default_rng(seed)
-    rows = max(1, CHUNK // max(n, GRID))
+    rows = max(1, CHUNK // max(num_points, GRID))
     values = []
     for start in range(0, num_resamples, rows):
         size = min(rows, num_resamples - start)
-        drawn = rng.integers(n, size=(size, n)) + n * np.arange(size)[:, None]
-        weights = np.bincount(drawn.ravel(), minlength=size * n).reshape(size, n)
+        drawn = rng.integers(num_points, size=(size, num_points))
+        drawn += num_points * np.arange(size)[:, None]
+        weights = np.bincount(drawn.ravel(), minlength=size * num_points).reshape(size, num_points)
         values.append(np.asarray(statistic(weights.astype(np.float64))))
     resampled = np.sort(np.concatenate(values))
     value = float(statistic(None))

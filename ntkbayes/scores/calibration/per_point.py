@@ -37,6 +37,18 @@ def correctness(probabilities: ArrayLike, targets: ArrayLike) -> Float[np.ndarra
     return top_label(*validated(probabilities, targets))[1]
 
 
+def ranked_probability_score(
+    probabilities: ArrayLike, targets: ArrayLike
+) -> Float[np.ndarray, "n"]:
+    """Σ_{k<K} (P_k − Y_k)² of each point, with P and Y cumulative over ordered classes (Epstein 1969).
+
+    In [0, K − 1]: unlike the Brier score it charges more for probability on classes farther from what
+    happened. The continuous one of numbers, for the index of the class.
+    """
+    p, y = validated(probabilities, targets)
+    return (np.cumsum(p - y, axis=1)[:, :-1] ** 2).sum(axis=1)
+
+
 @runtime_checkable
 class Score(Protocol):
     """One number for a data set: of shape () without weights or with weights (n,).
@@ -50,6 +62,23 @@ class Score(Protocol):
     ) -> Value: ...
 
 
+type Statistic = Callable[[ArrayLike | None], Value]
+"""One number for some data: without weights, or with weights as a `Score` takes them."""
+
+
+@dataclass(frozen=True)
+class WeightedMean:
+    """The (weighted) mean of one term per point, (n,): a `Statistic`."""
+
+    terms: Float[np.ndarray, " n"]
+
+    def __call__(self, weights: ArrayLike | None = None) -> Value:
+        w = validated_weights(weights, len(self.terms))
+        # A point of weight zero is absent, even where its term is infinite.
+        total = np.multiply(w, self.terms, where=w > 0, out=np.zeros_like(w)).sum(axis=-1)
+        return total / w.sum(axis=-1)
+
+
 @dataclass(frozen=True)
 class Mean:
     """The (weighted) mean of a per-point score, such as `Mean(brier)`: a `Score`."""
@@ -59,8 +88,4 @@ class Mean:
     def __call__(
         self, probabilities: ArrayLike, targets: ArrayLike, *, weights: ArrayLike | None = None
     ) -> Value:
-        terms = self.per_point(probabilities, targets)
-        w = validated_weights(weights, len(terms))
-        # A point of weight zero is absent, even where its term is infinite.
-        total = np.multiply(w, terms, where=w > 0, out=np.zeros_like(w)).sum(axis=-1)
-        return total / w.sum(axis=-1)
+        return WeightedMean(self.per_point(probabilities, targets))(weights)
