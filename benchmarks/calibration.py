@@ -80,7 +80,7 @@ def run(name: str, seed: int, with_nuts: bool, ridge: str) -> pd.DataFrame:
                 - p.targets[np.arange(len(p.targets)), p.probabilities.argmax(1)]
             )
         )
-        for p in predictions.values()
+        for p in comparison.of_classes.values()
     ]  # mean confidence less accuracy: > 0 is over-confident
     if not with_nuts:  # distances are to the posterior, or unknown
         table[["tv", "variance_ratio", "energy"]] = np.nan

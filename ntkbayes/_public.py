@@ -9,11 +9,14 @@ from ntkbayes.datasets import Dataset
 from ntkbayes.laws import *
 from ntkbayes.linalg import over_devices
 from ntkbayes.networks import activations
-from ntkbayes.predictions import Predictions, predict
+from ntkbayes.predictions import ClassPredictions, NumberPredictions, Predictions, predict
 from ntkbayes.priors.prior import NTKPrior, linearise
-from ntkbayes.scores import calibration, conformal, detection, distances, selective
+from ntkbayes.scores import calibration, conformal, detection, distances, numbers, selective
 from ntkbayes.selection import (
     GivenRidge,
+    NormalByEvidence,
+    OrdinalAtFrequencies,
+    PoissonAtMean,
     RidgeByCrossValidation,
     RidgeByEvidence,
     cross_validated_nll,

@@ -20,6 +20,7 @@ from ntkbayes.laws import Law
 from ntkbayes.laws.law import require_law
 from ntkbayes.predictions import (
     ClassPredictions,
+    NumberPredictions,
     Predictions,
     Surface,
     digest_of_points,
@@ -80,6 +81,27 @@ class Comparison(Summarised):
                 values = [float(statistics[each](None)) for each in shown]
             rows.append([name, *(f"{v:.3f}" for v in values), f"{p.seconds:.1f}"])
         return Sheet("comparison", facts, header, rows)
+
+    @property
+    def is_of_classes(self) -> bool:
+        """Rather than of numbers."""
+        return isinstance(next(iter(self.predictions.values())), ClassPredictions)
+
+    @property
+    def of_classes(self) -> Mapping[str, ClassPredictions]:
+        """The predictions by law. Raises ConfigurationError if they are of numbers."""
+        return self._of_kind(ClassPredictions, "classes, but this comparison is of numbers")
+
+    @property
+    def of_numbers(self) -> Mapping[str, NumberPredictions]:
+        """The predictions by law. Raises ConfigurationError if they are of classes."""
+        return self._of_kind(NumberPredictions, "numbers, but this comparison is of classes")
+
+    def _of_kind[P: Predictions](self, kind: type[P], needed: str) -> Mapping[str, P]:
+        found = {name: p for name, p in self.predictions.items() if isinstance(p, kind)}
+        if len(found) < len(self.predictions):
+            raise ConfigurationError(f"this needs predictions of {needed}")
+        return found
 
     @cached_property
     def score_names(self) -> tuple[str, ...]:

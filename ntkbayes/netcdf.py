@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     import xarray as xr
 
 Layout = Mapping[str, Mapping[str, tuple[str, ...]]]
-"""Dimensions by group and variable. Groups are paths below the root."""
+"""Dimensions by group and variable; further ones of an array are called NAME_dim_0, … Groups are paths
+below the root."""
 
 OTHERS = "*"
 """In a layout, all further arrays of numbers in a group that have at least these dimensions."""
@@ -77,10 +78,12 @@ def read(
             for name, variables in layout.items():
                 group = _group(root, name)
                 if group is not None:
-                    arrays = {
-                        variable: (dimensions, _array(group, variable, size, variable in texts))
-                        for variable, dimensions in _present(group, variables).items()
-                    }
+                    arrays = {}
+                    for variable, dimensions in _present(group, variables).items():
+                        values = _array(group, variable, size, variable in texts)
+                        extra = range(values.ndim - len(dimensions))
+                        names = (*dimensions, *(f"{variable}_dim_{i}" for i in extra))
+                        arrays[variable] = (names, values)
                     groups[name] = xr.Dataset(arrays, attrs=_attributes(group, attributes))
             return xr.DataTree.from_dict(groups)
     except Exception as error:  # h5py raises many classes for a broken file
@@ -122,10 +125,8 @@ def _present(
     for name in group:
         array = _linked(group, name)
         is_array = isinstance(array, h5py.Dataset) and array.dtype.kind in "fiu"
-        if name not in variables and is_array:
-            extra = array.ndim - len(leading)
-            if extra >= 0:
-                found[name] = (*leading, *(f"{name}_dim_{i}" for i in range(extra)))
+        if name not in variables and is_array and array.ndim >= len(leading):
+            found[name] = leading
     return found
 
 

@@ -14,7 +14,7 @@ Y = np.array([[0.0], [3.0], [-8.0]])
 ONE = Normals(DRAWS[0], np.full((3, 1), 0.3), np.full((3, 1), 0.9))
 MIXED = NormalMixture(DRAWS, 0.4)
 RATES = RNG.gamma(3.0, size=(40, 3, 1)) * np.array([1.0, 30.0, 4000.0])[:, None]
-COUNTED = PoissonMixture(np.log(RATES))
+COUNTED = PoissonMixture(RATES)
 COUNTS = np.array([[2.0], [100.0], [9000.0]])
 EVERY_COUNT = np.arange(60_000)
 
@@ -57,7 +57,7 @@ def test_a_mixture_of_one_is_its_component():
     for level in (0.05, 0.5):
         np.testing.assert_allclose(alone.quantile(level), ONE.quantile(level), atol=1e-8)
     np.testing.assert_allclose(alone.crps(Y), ONE.crps(Y), rtol=1e-10)
-    assert (PoissonMixture(np.log(RATES[:1])).spread == 0).all()
+    assert (PoissonMixture(RATES[:1]).spread == 0).all()
 
 
 def test_draws_alone_give_the_scores_of_their_distribution_within_their_error():
@@ -91,7 +91,7 @@ def truth_and_law(kind, scale=1.0):
     rng = np.random.default_rng(3)
     if kind == "counts":
         rate = rng.gamma(2.0, size=(4000, 1))
-        return rng.poisson(rate).astype(float), PoissonMixture(np.log(rate)[None])
+        return rng.poisson(rate).astype(float), PoissonMixture(rate[None])
     mean = rng.normal(size=(4000, 1))
     law = Normals(mean, np.zeros_like(mean), np.full_like(mean, scale**2))
     return mean + rng.normal(size=mean.shape), law

@@ -2,16 +2,25 @@
 
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 
 import jax
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
+from ntkbayes.app.number_baselines import (
+    gaussian_base_rate,
+    gaussian_process_regressor,
+    linear_regression,
+    poisson_base_rate,
+    poisson_regression,
+)
 from ntkbayes.datasets import Dataset
 from ntkbayes.datasets.given import require_same_classes
 from ntkbayes.laws.kind import BASE_RATE
+from ntkbayes.likelihood import Likelihood, Poisson
 from ntkbayes.predictions import Predictions, predictions_from_probabilities
+from ntkbayes.selection import LikelihoodRule, PoissonAtMean
 from ntkbayes.work import Work
 
 
@@ -48,18 +57,48 @@ BASELINES: dict[str, Callable[..., Predictions]] = {
     "logistic regression": logistic_regression,
     "sklearn GPC": gaussian_process_classifier,
 }
+"""Of classes."""
+OF_REAL_TARGETS: dict[str, Callable[..., Predictions]] = {
+    "base rate": gaussian_base_rate,
+    "linear regression": linear_regression,
+    "sklearn GPR": gaussian_process_regressor,
+}
+OF_COUNTS: dict[str, Callable[..., Predictions]] = {
+    "base rate": poisson_base_rate,
+    "Poisson regression": poisson_regression,
+}
+
+
+def baselines_for(
+    data: Dataset, likelihood: Likelihood | LikelihoodRule | None
+) -> Mapping[str, Callable[..., Predictions]]:
+    """The baselines of data of this kind, by name."""
+    if data.class_names is not None:
+        return BASELINES
+    is_of_counts = isinstance(likelihood, Poisson | PoissonAtMean)
+    return OF_COUNTS if is_of_counts else OF_REAL_TARGETS
 
 
 _CLASSIFIER_OPERATIONS = 165.0  # per n³ and class: 15 evidences, each of ten factors and a gradient
+_REGRESSOR_OPERATIONS = 150.0  # per n³ and output: 60 evidences with their gradients
 
 
-def work_of_baselines(train: Dataset) -> dict[str, Work]:
-    """How long those baselines take that take long."""
-    num_classes = train.targets.shape[1]
-    fits = 1 if num_classes == 2 else num_classes  # one class against the rest
-    who = f"sklearn GPC, {train.num_points} points, {num_classes} classes"
-    parts = {"evidences": _CLASSIFIER_OPERATIONS * fits * train.num_points**3}
-    return {"sklearn GPC": Work(who, parts)}
+def work_of_baselines(train: Dataset, names: Collection[str]) -> dict[str, Work]:
+    """How long those of these baselines take that take long."""
+    num_points, columns = train.targets.shape
+    fits = 1 if train.class_names is not None and columns == 2 else columns  # one against the rest
+    kinds = {
+        "sklearn GPC": (_CLASSIFIER_OPERATIONS, "classes"),
+        "sklearn GPR": (_REGRESSOR_OPERATIONS, "outputs"),
+    }
+    return {
+        name: Work(
+            f"{name}, {num_points} points, {columns} {what}",
+            {"evidences": operations * fits * num_points**3},
+        )
+        for name, (operations, what) in kinds.items()
+        if name in names
+    }
 
 
 def _baseline(

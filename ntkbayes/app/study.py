@@ -14,7 +14,7 @@ from jaxtyping import PRNGKeyArray
 
 from ntkbayes import datasets, ranges
 from ntkbayes.app import budget, report, ridges
-from ntkbayes.app.baselines import BASELINES, work_of_baselines
+from ntkbayes.app.baselines import BASELINES, baselines_for, work_of_baselines
 from ntkbayes.app.clock import clock
 from ntkbayes.app.methods import default_methods
 from ntkbayes.arguments import require
@@ -30,10 +30,17 @@ from ntkbayes.laws.method import require_method
 from ntkbayes.likelihood import Likelihood, default_likelihood
 from ntkbayes.linalg import require_float64
 from ntkbayes.memory import Memory
-from ntkbayes.predictions import predict, surface
+from ntkbayes.predictions import Predictions, predict, surface
 from ntkbayes.priors.prior import NTKPrior, require_prior
 from ntkbayes.ranges import Range
-from ntkbayes.selection import GivenRidge, RidgeChoice, RidgeRule
+from ntkbayes.selection import (
+    GivenRidge,
+    LikelihoodChoice,
+    LikelihoodRule,
+    NormalByEvidence,
+    RidgeChoice,
+    RidgeRule,
+)
 from ntkbayes.storage import (
     Announce,
     LawFolder,
@@ -56,7 +63,9 @@ class Study(Configured):
     Attributes:
         data: a data set, or the name of one in `datasets.NAMES`.
         prior: network and ridge.
-        likelihood: by default one logit for two classes, softmax for more.
+        likelihood: by default one logit for two classes, softmax for more, and of real targets a Normal
+            one. A rule, such as `NormalByEvidence()`, which is the default of real targets, chooses its
+            parameters, and the mean of a prior whose own is 0, from the training points alone.
         methods: by the name that tables show.
         smoothing: of the training targets, see `Dataset.smooth`.
         test: points to test on, with the columns and classes of the data. By default a share of the
@@ -79,7 +88,7 @@ class Study(Configured):
 
     data: Dataset | str
     prior: NTKPrior
-    likelihood: Likelihood | None = None
+    likelihood: Likelihood | LikelihoodRule | None = None
     methods: Mapping[str, Method] = field(default_factory=default_methods)
     smoothing: float = 0.0
     test_share: float = 0.25
@@ -104,7 +113,7 @@ class Study(Configured):
             share = ranges.real(name, getattr(self, name), within)
             object.__setattr__(self, name, float(share))
         ranges.real("max_seconds", self.max_seconds, Range.POSITIVE)
-        if self.baselines and (both := [name for name in self.methods if name in BASELINES]):
+        if both := [name for name in self.methods if name in self._baselines]:
             raise ConfigurationError(
                 f"{both[0]!r} is the name of a baseline; rename that law, or set baselines=False"
             )
@@ -159,19 +168,23 @@ class Study(Configured):
             into.expect(self.laws())
             into.finish(files)
             left_out = self._left_out(train, test, into, announce)
-            chosen = {name: law for name, law in self.methods.items() if name not in left_out}
+            within = {name: law for name, law in self.methods.items() if name not in left_out}
             laws = {name: law for name, law in self.laws().items() if name not in left_out}
             into.expect(laws)
-            if chosen:
-                with announce(f"memory needed at the peak: {self._require_memory(chosen, train)}"):
+            if within:
+                with announce(f"memory needed at the peak: {self._require_memory(within, train)}"):
                     pass
             fitted_to = train.smooth(self.smoothing) if self.smoothing else train
-            choice = self._choice(fitted_to, into, key_of(fit_key, "ridge of the prior"), announce)
-            prior = self.prior.with_ridge(choice.ridge)
+            chosen = self._likelihood(fitted_to)
+            ridge_key = key_of(fit_key, "ridge of the prior")
+            choice = self._choice(chosen, fitted_to, into, ridge_key, announce)
+            prior = chosen.prior.with_ridge(choice.ridge)
             settings = {
                 **shared,
                 "ridge": ridges.told(self.ridge, choice),
                 "prior": describe(prior),
+                "likelihood": describe(chosen.likelihood),
+                "likelihood chosen": chosen.reason,
                 "laws": laws,
                 **budget.told(left_out),
                 "command": command,
@@ -182,7 +195,16 @@ class Study(Configured):
             into.begin(settings, self.seed)
             records: dict[str, LawRecord] = {}
             for name, obtain in self._jobs(
-                prior, fitted_to, train, test, fit_key, draw_key, progress, into, announce
+                prior,
+                chosen.likelihood,
+                fitted_to,
+                train,
+                test,
+                fit_key,
+                draw_key,
+                progress,
+                into,
+                announce,
             ):
                 if name not in laws:
                     continue
@@ -258,7 +280,7 @@ class Study(Configured):
             "classes": [str(name) for name in data.class_names or ()],
             "prior": describe(self.prior),
             "ridge": describe(self.ridge),
-            "likelihood": describe(self.likelihood or default_likelihood(data)),
+            "likelihood": describe(self._asked_likelihood(data)),
             "smoothing": self.smoothing,
             "test share": self.test_share if self.test is None else None,
             "test data digest": None if self.test is None else digest_of_data(self.test),
@@ -269,8 +291,16 @@ class Study(Configured):
 
     def laws(self) -> dict[str, object]:
         """The settings that are a law's own, as plain data, by name; the baselines too."""
-        baselines = {name: {"type": "baseline"} for name in BASELINES if self.baselines}
+        baselines = {name: {"type": "baseline"} for name in self._baselines}
         return {name: describe(method) for name, method in self.methods.items()} | baselines
+
+    @property
+    def _baselines(self) -> Mapping[str, Callable[..., Predictions]]:
+        if not self.baselines:
+            return {}
+        if isinstance(self.data, str):  # the data sets that have names are of classes
+            return BASELINES
+        return baselines_for(self.data, self.likelihood)
 
     def _left_out(
         self, train: Dataset, test: Dataset, into: LawFolder, announce: Announce
@@ -279,11 +309,12 @@ class Study(Configured):
         if self.max_seconds == math.inf:
             return {}
         new = test.num_points
+        likelihood = None if isinstance(self.likelihood, LikelihoodRule) else self.likelihood
         works = {
-            name: method.work(self.prior, train, num_new=new, likelihood=self.likelihood)
+            name: method.work(self.prior, train, num_new=new, likelihood=likelihood)
             for name, method in self.methods.items()
         }
-        works |= work_of_baselines(train) if self.baselines else {}
+        works |= work_of_baselines(train, self._baselines)
         needed = {name: work for name, work in works.items() if not into.has(name)}
         left_out = budget.beyond(needed, self.max_seconds)
         for name in left_out:
@@ -293,30 +324,49 @@ class Study(Configured):
 
     def _require_memory(self, methods: Mapping[str, Method], train: Dataset) -> Memory:
         """What the greediest law needs. Raises InsufficientMemoryError if there is not as much."""
+        likelihood = None if isinstance(self.likelihood, LikelihoodRule) else self.likelihood
         needs = (
-            method.memory(self.prior, train, likelihood=self.likelihood)
+            method.memory(self.prior, train, likelihood=likelihood)
             for method in (*self.ridge.methods, *methods.values())
         )
         peak = max(needs, key=lambda memory: memory.total)
         peak.require()
         return peak
 
+    def _asked_likelihood(self, data: Dataset) -> Likelihood | LikelihoodRule:
+        if self.likelihood is not None:
+            return self.likelihood
+        return NormalByEvidence() if data.class_names is None else default_likelihood(data)
+
+    def _likelihood(self, train: Dataset) -> LikelihoodChoice:
+        """The likelihood, and the prior with the mean that goes with it."""
+        asked = self._asked_likelihood(train)
+        if isinstance(asked, LikelihoodRule):
+            return asked.choose(self.prior, train, ridge=self.ridge)
+        return LikelihoodChoice(asked, self.prior, "")
+
     def _choice(
-        self, train: Dataset, into: LawFolder, key: PRNGKeyArray, announce: Announce
+        self,
+        chosen: LikelihoodChoice,
+        train: Dataset,
+        into: LawFolder,
+        key: PRNGKeyArray,
+        announce: Announce,
     ) -> RidgeChoice:
         """The ridge: that of the folder, if one was chosen there already."""
         if not self.ridge.methods:
-            return self.ridge.choose(self.prior, train, key=key)
+            return self.ridge.choose(chosen.prior, train, key=key)
         if (choice := ridges.recorded(into)) is not None:
             return choice
         with announce(f"ridge ({self.ridge.name})"):
-            choice = self.ridge.choose(self.prior, train, key=key, likelihood=self.likelihood)
+            choice = self.ridge.choose(chosen.prior, train, key=key, likelihood=chosen.likelihood)
         ridges.record(into, self.ridge, choice)
         return choice
 
     def _jobs(
         self,
         prior: NTKPrior,
+        likelihood: Likelihood,
         fitted_to: Dataset,
         train: Dataset,
         test: Dataset,
@@ -329,7 +379,7 @@ class Study(Configured):
         def law_job(name: str, method: Method) -> LawRecord:
             with clock() as fit:
                 key = key_of(fit_key, name)
-                law = method.fit(prior, fitted_to, key=key, likelihood=self.likelihood)
+                law = method.fit(prior, fitted_to, key=key, likelihood=likelihood)
                 took, compiling = fit.seconds, fit.compile_seconds
             if why_not := keep_fit(law, into.path_of(name)):
                 with announce(f"{name}, not kept for `ntkbayes predict`: {why_not}"):
@@ -340,7 +390,7 @@ class Study(Configured):
             if progress and hasattr(method, "progress"):
                 method = dataclasses.replace(method, progress=True)  # type: ignore[call-arg]
             yield name, lambda name=name, method=method: law_job(name, method)  # type: ignore[misc]
-        for name, baseline in BASELINES.items() if self.baselines else ():
+        for name, baseline in self._baselines.items():
             key = key_of(fit_key, name)
             yield name, lambda fit=baseline, key=key: LawRecord(fit(train, test, key=key))  # type: ignore[misc]
 
@@ -364,7 +414,7 @@ def _evaluate(
     key = key_of(draw_key, name)
     test_key, train_key, plane_key = jax.random.split(key, 3)
     plane = None
-    if train.num_features == 2:
+    if train.num_features == 2 and train.class_names is not None:
         draws = min(law.num_draws, 500) if isinstance(law, SampledLaw) else 500
         plane = surface(law, train, key=plane_key, num_draws=draws)
     held_out = predict(

@@ -21,7 +21,6 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from ntkbayes import datasets
-from ntkbayes.app.baselines import BASELINES
 from ntkbayes.app.ridges import recorded, with_ridge
 from ntkbayes.app.study import Study
 from ntkbayes.datasets import Dataset
@@ -215,7 +214,7 @@ class Sweep(Configured):
                 "seed": study.seed,
             }
             if name in errors:
-                laws = (*study.methods, *(BASELINES if study.baselines else ()))
+                laws = tuple(study.laws())
                 scores: list[dict[str, object]] = [{"law": law} for law in laws]
             else:
                 record = read_record(place)

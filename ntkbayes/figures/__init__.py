@@ -5,7 +5,7 @@ A law has the same colour in all figures: the reference is black, other laws are
 grey. The palette is Okabe and Ito's, safe for colour-blind readers.
 """
 
-from ntkbayes.figures.calibration import reliability, scores
+from ntkbayes.figures.calibration import coverage, pit, reliability, scores
 from ntkbayes.figures.over_splits import split_scores
 from ntkbayes.figures.plane import surfaces
 from ntkbayes.figures.ranks import calibration_ranks
@@ -28,8 +28,10 @@ __all__ = [
     "STYLE",
     "calibration_ranks",
     "colours",
+    "coverage",
     "logit_spread",
     "own_style",
+    "pit",
     "reliability",
     "scores",
     "split_scores",

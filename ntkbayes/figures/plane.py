@@ -33,7 +33,7 @@ def surfaces(comparison: Comparison) -> Figure:
     planes = {n: comparison.surfaces[n] for n in comparison.predictions if n in comparison.surfaces}
     if not planes:
         raise ConfigurationError("a picture of the plane needs data with two features")
-    names = [str(n) for n in next(iter(comparison.predictions.values())).class_names]
+    names = [str(n) for n in next(iter(comparison.of_classes.values())).class_names]
     width = max(WIDTH, 2.0 * len(planes) + 1) if len(planes) > 2 else 3.2 * len(planes) + 1.2
     figure = Figure(figsize=(width, 5.0 if len(planes) > 2 else 6.4), layout="constrained")
     axes = figure.subplots(2, len(planes), sharex=True, sharey=True, squeeze=False)

@@ -32,6 +32,9 @@ def uncertainty(comparison: Comparison) -> Figure:
     longest = max(parts["total"] for parts in comparison.uncertainty.values())
     for row, (name, colour) in enumerate(colour_of.items()):
         parts = comparison.uncertainty[name]
+        if np.isnan(parts["epistemic"]):  # not known under a likelihood of one's own
+            ax.barh(row, parts["total"], 0.6, color=tint(colour, 0.15), linewidth=0)
+            continue
         ax.barh(row, parts["aleatoric"], 0.6, color=tint(colour, 0.35), linewidth=0)
         ax.barh(row, parts["epistemic"], 0.6, parts["aleatoric"], color=colour, linewidth=0)
         label = (
@@ -41,7 +44,11 @@ def uncertainty(comparison: Comparison) -> Figure:
     ax.set_yticks(range(len(colour_of)), [short(name) for name in colour_of])
     ax.set_ylim(len(colour_of) - 0.5, -0.5)
     ax.set_xlim(0, 1.1 * max(longest, 1e-12))
-    ax.set_xlabel("Mean entropy of the predicted class (nats)")
+    ax.set_xlabel(
+        "Mean entropy of the predicted class (nats)"
+        if comparison.is_of_classes
+        else "Mean predictive variance (squared unit of the target)"
+    )
     ax.grid(axis="x", linewidth=0.6)
     ax.tick_params(axis="y", length=0)
     keys = [

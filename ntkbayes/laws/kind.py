@@ -64,8 +64,8 @@ class Kind:
 EXACT_POSTERIOR = Kind(
     "posterior",
     Sampling.CHAINS,
-    "the exact posterior of GP classification with prior GP(m, Θ/ridge), by Markov chains: exact up to "
-    "Monte Carlo error.",
+    "the exact posterior under the prior GP(m, Θ/ridge), by Markov chains: exact up to Monte Carlo "
+    "error.",
     is_posterior=True,
 )
 BASELINE = Kind(
@@ -78,4 +78,14 @@ BASE_RATE = Kind(
     Sampling.POINT,
     "the class frequencies of the training points, the same at every input: what any law must beat to "
     "have learnt from the features.",
+)
+BASE_RATE_OF_NUMBERS = replace(
+    BASE_RATE,
+    description="the distribution of the training targets, the same at every input: what any law must "
+    "beat to have learnt from the features.",
+)
+BASELINE_OF_NUMBERS = replace(
+    BASELINE,
+    description="a baseline for scale: predictive distributions of another model, with no law of "
+    "functions behind them.",
 )

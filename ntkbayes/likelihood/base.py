@@ -53,6 +53,11 @@ class Likelihood(Configured, Portable, eqx.Module):
         without a bound."""
         return self.curvature_bound**-0.5 if self.curvature_bound < float("inf") else 1.0
 
+    @property
+    def scale(self) -> Float[Array, ""] | float:
+        """The natural scale of a logit: 1 for log odds and log rates, the noise of real targets."""
+        return 1.0
+
     @abc.abstractmethod
     def interpolant(self, targets: Logits) -> Logits:
         """The logits with zero residual, where training without ridge ends. Raises RidgeError if they

@@ -45,6 +45,10 @@ class Normal(Likelihood):
     def unit(self) -> Float[Array, ""] | float:
         return self.noise_std
 
+    @property
+    def scale(self) -> Float[Array, ""] | float:
+        return self.noise_std
+
     def interpolant(self, targets: Logits) -> Logits:
         return targets
 

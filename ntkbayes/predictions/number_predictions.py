@@ -43,6 +43,7 @@ class NumberPredictions(Predictions):
     """
 
     headline: ClassVar[tuple[str, ...]] = ("nll", "crps", "rmse", "coverage_90")
+    class_names: ClassVar[None] = None
 
     target_draws: Float[np.ndarray, "draws n m"]
     log_densities: Float[np.ndarray, " n"]
@@ -79,7 +80,7 @@ class NumberPredictions(Predictions):
             return NormalMixture(self.logits, noise_std)
         if isinstance(self.likelihood, Poisson):
             assert self.logits is not None
-            return PoissonMixture(self.logits)
+            return PoissonMixture(np.exp(self.logits))
         return Samples(self.target_draws)
 
     @cached_property

@@ -2,10 +2,10 @@
 
 import abc
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -78,6 +78,16 @@ class Predictions(Summarised, abc.ABC):
     feature_names: tuple[str, ...] = ()
     row_names: Shaped[np.ndarray, " n"] | None = None
 
+    if TYPE_CHECKING:  # at run time they would be the defaults of fields
+
+        @property
+        def class_names(self) -> tuple[Hashable, ...] | None:
+            """Of classes; None of numbers."""
+
+        @property
+        def log_likelihood(self) -> Float[np.ndarray, "draws n"] | None:
+            """log p(y_i | f_i) of each draw, in nats; None where it is not known."""
+
     def __post_init__(self) -> None:
         if self.row_names is not None:
             rows = np.asarray(self.row_names.tolist())  # text as wide as it has to be
@@ -143,7 +153,7 @@ class Predictions(Summarised, abc.ABC):
         return np.asarray(_projected(self.likelihood, jnp.asarray(self.logits)))
 
 
-_projected: Callable = eqx.filter_jit(lambda likelihood, logits: likelihood.project(logits))
+_projected = eqx.filter_jit(lambda likelihood, logits: likelihood.project(logits))
 
 
 def require_predictions(

@@ -14,6 +14,7 @@ counts the ranked probability score Σ_k (F(k) − 1{k ≥ y})² (Gneiting & Raf
 import abc
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float
@@ -39,9 +40,16 @@ class Distributions(Configured, abc.ABC):
             known.
     """
 
-    mean: Numbers
-    noise: Numbers
-    spread: Numbers
+    if TYPE_CHECKING:  # at run time they would be the defaults of fields
+
+        @property
+        def mean(self) -> Numbers: ...
+
+        @property
+        def noise(self) -> Numbers: ...
+
+        @property
+        def spread(self) -> Numbers: ...
 
     @property
     def variance(self) -> Numbers:
@@ -232,14 +240,14 @@ class PoissonMixture(Mixture):
     """The mean over draws of Poisson distributions.
 
     Attributes:
-        log_rates: logarithms of their means, (S, n, m).
+        rates: their means, (S, n, m).
     """
 
-    log_rates: DrawnNumbers
+    rates: DrawnNumbers
 
     @property
     def parameters(self) -> DrawnNumbers:
-        return np.exp(self.log_rates)
+        return self.rates
 
     @property
     def mean(self) -> Numbers:
@@ -261,7 +269,7 @@ class PoissonMixture(Mixture):
 
     def quantile(self, level: float) -> Numbers:
         check_level(level)
-        flat = self.parameters.reshape(len(self.log_rates), -1)
+        flat = self.parameters.reshape(len(self.rates), -1)
         low, high = self._smallest.ravel(), self._largest.ravel()
 
         def reaches(counts: np.ndarray) -> np.ndarray:
@@ -271,7 +279,7 @@ class PoissonMixture(Mixture):
             middle = np.floor((low + high) / 2)
             holds = reaches(middle)
             low, high = np.where(holds, low, middle), np.where(holds, middle, high)
-        return high.reshape(self.log_rates.shape[1:])
+        return high.reshape(self.rates.shape[1:])
 
     def mean_distance(self, values: Numbers) -> Numbers:
         rates, y = self.parameters, values[None]

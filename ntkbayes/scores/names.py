@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+_TARGET = "unit of the target"
 LOWER, HIGHER = "lower is better", "higher is better"
 
 
@@ -33,6 +34,16 @@ class ScoreName:
         goal = f"{self.goal:g} is right" if isinstance(self.goal, float) else self.goal
         return f"{per_point}, {goal}" if per_point else str(goal)
 
+    @property
+    def head(self) -> str:
+        """At the head of a column of a report."""
+        return self.short[0].upper() + self.short[1:]
+
+    @property
+    def is_in_unit_of_target(self) -> bool:
+        """Whether its values grow with the targets'."""
+        return self.unit == _TARGET
+
     def badness(self, value: float) -> float:
         """A number that is least for the best value."""
         if isinstance(self.goal, float):
@@ -40,15 +51,13 @@ class ScoreName:
         return -value if self.goal == HIGHER else value
 
 
-_TARGET = "unit of the target"
-
 NAMES = {
     "accuracy": ScoreName("accuracy", "Accuracy", goal=HIGHER),
     "nll": ScoreName("NLL", "Negative log likelihood", "nats"),
     "brier": ScoreName("Brier", "Brier score"),
     "ece": ScoreName("ECE", "Calibration error (ECE)"),
     "ece_equal_mass": ScoreName("ECE, equal mass", "Calibration error, bins of equal mass"),
-    "ece_classwise": ScoreName("ECE, class-wise", "Calibration error, class-wise"),
+    "ece_classwise": ScoreName("ECE, class‑wise", "Calibration error, class-wise"),
     "smooth_ece": ScoreName("smooth ECE", "Smooth calibration error"),
     "rps": ScoreName("RPS", "Ranked probability score"),
     "crps": ScoreName("CRPS", "Continuous ranked probability score", _TARGET),

@@ -3,6 +3,13 @@
 from ntkbayes.selection.cross_validation import cross_validated_nll
 from ntkbayes.selection.evidence import evidence_gradient, log_evidence
 from ntkbayes.selection.leave_one_out import leave_one_out
+from ntkbayes.selection.likelihood_rules import (
+    LikelihoodChoice,
+    LikelihoodRule,
+    NormalByEvidence,
+    OrdinalAtFrequencies,
+    PoissonAtMean,
+)
 from ntkbayes.selection.ridge import (
     GivenRidge,
     RidgeByCrossValidation,
@@ -16,6 +23,11 @@ from ntkbayes.selection.search import EvidenceMaximum, maximise_evidence
 __all__ = [
     "EvidenceMaximum",
     "GivenRidge",
+    "LikelihoodChoice",
+    "LikelihoodRule",
+    "NormalByEvidence",
+    "OrdinalAtFrequencies",
+    "PoissonAtMean",
     "RidgeByCrossValidation",
     "RidgeByEvidence",
     "RidgeChoice",

@@ -109,6 +109,9 @@ class GivenRidge(RidgeRule):
 class RidgeByEvidence(RidgeRule):
     """The ridge that maximises the log evidence of the training points, by about ten fits of Laplace.
 
+    Ridges are in units of 1/scale², with the likelihood's `scale` of a logit: the noise of real targets,
+    whose unit thus does not matter, and otherwise 1.
+
     Climbs from a ridge of 1 by decades, then searches between the neighbours of the best (Brent). The
     result has three digits, which is as many as matter, so that the same number, given by hand, is the
     same study. A ridge at which Laplace fails is passed over, with a warning. At an end of `within` it
@@ -143,11 +146,12 @@ class RidgeByEvidence(RidgeRule):
             problem.gram.ntk.require_formed("the evidence")
         except ConfigurationError as error:
             raise _unchosen(f"by the evidence: {error}") from error
+        unit = float(problem.likelihood.scale) ** -2
         scores: dict[float, float] = {}
         failures: dict[float, Exception] = {}
 
         def evidence(exponent: float) -> float:
-            ridge = float(f"{10**exponent:.3g}")
+            ridge = float(f"{unit * 10**exponent:.3g}")
             if ridge not in scores:
                 tried = dataclasses.replace(problem, prior=prior.with_ridge(ridge))
                 try:
@@ -166,9 +170,10 @@ class RidgeByEvidence(RidgeRule):
                 FailedTrialWarning,
                 stacklevel=2,
             )
-        if self.within[0] < best < self.within[-1]:
+        least, most = (float(f"{unit * end:.3g}") for end in self.within)
+        if least < best < most:
             return RidgeChoice(best, "which maximises the evidence of the training points", scores)
-        end = "smallest" if best == self.within[0] else "largest"
+        end = "smallest" if best <= least else "largest"
         warnings.warn(
             f"the evidence of the training points still grows at a ridge of {best:g}, the {end} tried"
             f"{': the features say little of the targets' if end == 'largest' else ''}",
@@ -181,6 +186,8 @@ class RidgeByEvidence(RidgeRule):
 
 class RidgeByCrossValidation(RidgeRule):
     """The ridge of a grid with the lowest cross-validated NLL of one method's law.
+
+    Ridges are in units of 1/scale², as those of `RidgeByEvidence`.
 
     Args:
         method: whose predictions are scored.
@@ -216,17 +223,19 @@ class RidgeByCrossValidation(RidgeRule):
                 self.method, prior, data, key=key, num_folds=self.num_folds, likelihood=likelihood
             )
 
+        scale = 1.0 if likelihood is None else float(likelihood.scale)
+        ridges = [float(f"{ridge / scale**2:.3g}") for ridge in self.ridges]
         try:
-            found = scan({r: prior.with_ridge(r) for r in self.ridges}, data, score=score)
+            found = scan({r: prior.with_ridge(r) for r in ridges}, data, score=score)
         except (ConvergenceError, NotPositiveDefiniteError, DataError) as error:
             raise _unchosen(f"by cross-validation: {error}") from error
         best = float(found.prior.ridge)
-        among = f"{len(self.ridges)} from {self.ridges[0]:g} to {self.ridges[-1]:g}"
+        among = f"{len(ridges)} from {ridges[0]:g} to {ridges[-1]:g}"
         reason = (
             f"the one of {among} with the lowest NLL of {self.method.name} in {self.num_folds}-fold "
             "cross-validation of the training points"
         )
-        return RidgeChoice(best, reason, {r: found.scores[r] for r in self.ridges})
+        return RidgeChoice(best, reason, {r: found.scores[r] for r in ridges})
 
 
 def _climb(score: Callable[[float], float], low: float, high: float) -> None:

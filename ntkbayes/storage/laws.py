@@ -27,8 +27,9 @@ from ntkbayes.description import digest
 from ntkbayes.errors import NewerFormatError, StorageError
 from ntkbayes.files import read_json, slug, to_json, write_atomically
 from ntkbayes.laws.trace import Trace
-from ntkbayes.likelihood import ClassLikelihood
+from ntkbayes.likelihood import Likelihood
 from ntkbayes.predictions import Predictions, Surface
+from ntkbayes.scores.distributions import Distributions
 from ntkbayes.storage.run_folder import RunFolder, Settings
 
 if TYPE_CHECKING:
@@ -95,8 +96,11 @@ class LawRecord:
             if isinstance(value, np.ndarray):
                 add([value.dtype.str, *value.shape])
                 whole.update(np.ascontiguousarray(value).data)
-            elif isinstance(value, ClassLikelihood):
+            elif isinstance(value, Likelihood):
                 add(likelihood_text(value))
+            elif isinstance(value, Distributions):
+                for name in ("mean", "spread", "noise"):
+                    add(np.asarray(getattr(value, name)))
             elif isinstance(value, Trace):
                 for field in dataclasses.fields(value):
                     for name, numbers in sorted(getattr(value, field.name).items()):

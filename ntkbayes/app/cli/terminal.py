@@ -138,17 +138,13 @@ def print_comparison(comparison) -> None:  # type: ignore[no-untyped-def]
     """The ridge, and the scores of every law."""
     from ntkbayes.app import budget
     from ntkbayes.app.ridges import sentence
+    from ntkbayes.scores.names import called
 
     if ridge := sentence(comparison.settings):
         print(ridge)
-    columns = [
-        "law",
-        "accuracy",
-        "NLL (nats)",
-        "Brier",
-        "ECE",
-        f"variance / {comparison.reference}",
-    ]
+    shown = next(iter(comparison.predictions.values())).headline
+    heads = (called(score).short_with_unit for score in shown)
+    columns = ["law", *heads, f"variance / {comparison.reference}"]
     table = Table()
     for column in columns:
         table.add_column(column, no_wrap=column == "law")
@@ -156,7 +152,7 @@ def print_comparison(comparison) -> None:  # type: ignore[no-untyped-def]
         ratio = comparison.distances[name].get("variance_ratio")
         table.add_row(
             name,
-            *(f"{scores[score].value:.3f}" for score in ("accuracy", "nll", "brier", "ece")),
+            *(f"{scores[score].value:.3f}" for score in shown),
             f"{ratio.value:.3f}" if ratio and math.isfinite(ratio.value) else "",
         )
     print_table(table)

@@ -26,7 +26,7 @@ def chain_trouble(predictions: Predictions) -> list[str]:
         )
     if is_mixing_unknown(predictions):
         chains = predictions.num_chains
-        why = why_unknown(chains, len(predictions.label_draws) // chains)
+        why = why_unknown(chains, predictions.num_target_draws // chains)
         why = why or "a logit was moved by no chain, or is not finite"
         return [*trouble, f"Whether the chains have converged is not known: {why}."]
     if (rhat := info.get("max_rhat", 1.0)) > WORST_RHAT:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ntkbayes.app.report import sections
-from ntkbayes.app.report.html import escaped, figure_of, own_file, prose
+from ntkbayes.app.report.html import escaped, own_file, prose
 from ntkbayes.app.report.left_out import leave_one_out
 from ntkbayes.comparison import Comparison
 from ntkbayes.errors import ConfigurationError
@@ -50,7 +50,7 @@ def page(comparison: Comparison, folder: str | os.PathLike) -> str:
         sections.laws(comparison),
         sections.in_short(comparison),
         sections.scores(comparison),
-        prose("section calibration", reliability=figure_of("reliability", comparison)),
+        sections.calibration(comparison),
         sections.uncertainty(comparison),
         sections.distances(comparison),
         sections.plane(comparison),

@@ -129,10 +129,12 @@ def drawn(figure: "Figure", name: str, laws: Sequence[str]) -> str:
 </figure>"""
 
 
-def interval_of(interval: Interval, *, bold: bool = False, signed: bool = False) -> str:
-    value = data_of(interval.value, 3, signed=signed)
+def interval_of(
+    interval: Interval, *, bold: bool = False, signed: bool = False, digits: int = 3
+) -> str:
+    value = data_of(interval.value, digits, signed=signed)
     ends = " – " if not signed else " to "
-    lower, upper = (number(end, 3, signed=signed) for end in (interval.lower, interval.upper))
+    lower, upper = (number(end, digits, signed=signed) for end in (interval.lower, interval.upper))
     shown = f"<strong>{value}</strong>" if bold else value
     return f'{shown}<span class="range">{lower}{ends}{upper}</span>'
 

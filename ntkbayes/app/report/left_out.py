@@ -5,16 +5,17 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
+from jaxtyping import Float
 
+from ntkbayes.app.report.html import data_of, error_of, escaped, law_name, prose, table_of
+from ntkbayes.app.report.words import listed
 from ntkbayes.bridges.arviz import to_datatree
 from ntkbayes.comparison import Comparison, sum_over_points
 from ntkbayes.laws.wrappers.held_out import expected_log
-from ntkbayes.predictions import Predictions
+from ntkbayes.predictions import ClassPredictions, Predictions
 
 if TYPE_CHECKING:
     from arviz_stats.utils import ELPDData
-from ntkbayes.app.report.html import data_of, error_of, escaped, law_name, prose, table_of
-from ntkbayes.app.report.words import listed
 
 
 def leave_one_out(comparison: Comparison) -> str:
@@ -70,7 +71,6 @@ def _left_out(p: Predictions) -> "ELPDData":
     import arviz as az
     import xarray as xr
     from arviz_stats.utils import ELPDDataLOO
-    from scipy.special import logsumexp
 
     num_points, k = len(p.targets), {}
     if p.leave_one_out is not None:
@@ -78,19 +78,28 @@ def _left_out(p: Predictions) -> "ELPDData":
     else:
         loo = az.loo(to_datatree(p), pointwise=True)
         weights = np.asarray(loo.log_weights.transpose("chain", "draw", "obs_id"))
-        weights = weights.reshape(-1, num_points, 1)
-        log_probabilities = logsumexp(weights + p.log_probability_draws, axis=0)
-        scores = np.asarray(expected_log(p.targets, log_probabilities))
+        scores = _weighed(p, weights.reshape(-1, num_points))
         k = {"pareto_k": loo.pareto_k, "good_k": loo.good_k}
     total = sum_over_points(scores)
     return ELPDDataLOO(
         elpd=total.value,
         se=total.error,
         p=float(p.pointwise_elpd.sum()) - total.value,
-        n_samples=len(p.label_draws),
+        n_samples=p.num_target_draws,
         n_data_points=num_points,
         scale="log",
         warning=False,
         elpd_i=xr.DataArray(scores, dims="obs_id"),
         **{"good_k": None, **k},
     )
+
+
+def _weighed(p: Predictions, log_weights: Float[np.ndarray, "draws n"]) -> Float[np.ndarray, " n"]:
+    """The log score of each point under the draws with these weights, whose sum is 1."""
+    from scipy.special import logsumexp
+
+    if isinstance(p, ClassPredictions):
+        drawn = log_weights[:, :, None] + p.log_probability_draws
+        return np.asarray(expected_log(p.targets, logsumexp(drawn, axis=0)))
+    assert p.log_likelihood is not None
+    return np.asarray(logsumexp(log_weights + p.log_likelihood, axis=0))

@@ -21,19 +21,18 @@ from ntkbayes.app.report.html import (
     table_of,
 )
 from ntkbayes.app.report.sentences import confidence_gap, remarks, unfinished
-from ntkbayes.app.report.words import count, number
+from ntkbayes.app.report.words import count, number, significant
 from ntkbayes.app.ridges import sentence
 from ntkbayes.comparison import Comparison
 from ntkbayes.laws import Sampling
+from ntkbayes.predictions import Predictions
+from ntkbayes.scores.names import called
 
-SCORES = {
-    "nll": "NLL",
-    "brier": "Brier",
-    "accuracy": "Accuracy",
-    "ece": "ECE",
-    "ece_equal_mass": "ECE, equal mass",
-    "ece_classwise": "ECE, class‑wise",
-}
+SCORES = (
+    *("nll", "rps", "brier", "accuracy", "ece", "ece_equal_mass", "ece_classwise"),
+    *("crps", "rmse", "mae", "coverage_50", "coverage_90", "width_90", "pit_error"),
+)
+"""Of the report's table, in order, as far as a comparison has them."""
 
 
 def lead(comparison: Comparison) -> str:
@@ -44,14 +43,20 @@ def lead(comparison: Comparison) -> str:
         parts.append(count(len(trained_on), "training point"))
     if isinstance(features := comparison.settings.get("features"), int):
         parts.append(count(features, "feature"))
-    num_classes = first.targets.shape[1]
-    names = [str(name) for name in first.class_names]
-    shown = ", ".join(names[:6]) + (", …" if len(names) > 6 else "")
-    parts.append(f"{num_classes} classes" + (f" ({shown})" if names else ""))
-    ridge = sentence(comparison.settings)
+    parts.append(_targets_in_words(first))
+    likelihood = str(comparison.settings.get("likelihood chosen", ""))
+    ridge = f"{likelihood} {sentence(comparison.settings)}"
     table = comparison.settings.get("table", "")
     lead = f"{ridge} {', '.join(parts)}. Reference: {comparison.reference}. {table}"
     return escaped(lead.strip())
+
+
+def _targets_in_words(first: Predictions) -> str:
+    if first.class_names is None:
+        return first.target_facts["targets"]
+    names = [str(name) for name in first.class_names]
+    shown = ", ".join(names[:6]) + (", …" if len(names) > 6 else "")
+    return f"{first.targets.shape[1]} classes" + (f" ({shown})" if names else "")
 
 
 def laws(comparison: Comparison) -> str:
@@ -79,57 +84,91 @@ def in_short(comparison: Comparison) -> str:
 
 
 def scores(comparison: Comparison) -> str:
-    best = {}
-    for score in SCORES:
+    shown = [score for score in SCORES if score in comparison.score_names]
+    digits, best = {}, {}
+    for score in shown:
         values = [row[score].value for row in comparison.scores.values()]
-        best[score] = max(values) if score == "accuracy" else min(values)
+        best[score] = min(values, key=called(score).badness)
+        digits[score] = significant(values) if called(score).is_in_unit_of_target else 3
     rows = []
     for name, row in comparison.scores.items():
         cells = [
-            interval_of(row[s], bold=len(comparison.scores) > 1 and row[s].value == best[s])
-            for s in SCORES
+            interval_of(
+                row[s],
+                bold=len(comparison.scores) > 1 and row[s].value == best[s],
+                digits=digits[s],
+            )
+            for s in shown
         ]
-        cells.append(interval_of(confidence_gap(comparison, name), signed=True))
+        if comparison.is_of_classes:
+            cells.append(interval_of(confidence_gap(comparison, name), signed=True))
         elpd = comparison.elpd_difference[name]
         is_reference = name == comparison.reference
         value = data_of(elpd.value, 2, signed=True) + error_of(elpd.error, 2)
         cells.append("reference" if is_reference else value)
         rows.append((law_name(comparison, name), cells))
-    columns = [*SCORES.values(), "Confidence − accuracy", "ELPD difference"]
-    num_points = len(next(iter(comparison.predictions.values())).targets)
-    table = table_of(f"Scores on {count(num_points, 'held-out point')}", columns, rows)
-    return prose("section scores", table=table, scores=figure_of("scores", comparison))
+    gap = ("Confidence − accuracy",) * comparison.is_of_classes
+    columns = [*(called(score).head for score in shown), *gap, "ELPD difference"]
+    table = table_of(f"Scores on {count(comparison.num_points, 'held-out point')}", columns, rows)
+    told = [*shown, *("gap",) * comparison.is_of_classes, "elpd", "ranges"]
+    meanings = (pieces().get(f"score {name}", Template("")).template for name in told)
+    return prose(
+        "section scores",
+        table=table,
+        legend="\n".join(meaning for meaning in meanings if meaning),
+        scores=figure_of("scores", comparison),
+    )
+
+
+def calibration(comparison: Comparison) -> str:
+    names = ("reliability",) if comparison.is_of_classes else ("pit", "coverage")
+    shown = "\n".join(figure_of(name, comparison) for name in names)
+    return prose("section calibration", figures=shown)
 
 
 def uncertainty(comparison: Comparison) -> str:
+    of_classes = comparison.is_of_classes
+    values = [v for parts in comparison.uncertainty.values() for v in parts.values()]
+    digits = 4 if of_classes else significant(values)
     rows = []
     for name, parts in comparison.uncertainty.items():
         share = parts["epistemic"] / parts["total"] if parts["total"] > 0 else 0.0
-        cells = [data_of(parts[part], 4) for part in ("total", "aleatoric", "epistemic")]
-        rows.append((law_name(comparison, name), [*cells, f"{100 * share:.1f} %"]))
-    columns = ["Total (nats)", "Aleatoric (nats)", "Epistemic (nats)", "Epistemic share"]
+        cells = [data_of(parts[part], digits) for part in ("total", "aleatoric", "epistemic")]
+        rows.append((law_name(comparison, name), [*cells, f"{number(100 * share, 1)} %"]))
+    unit = "nats" if of_classes else "squared unit of the target"
+    columns = [*(f"{part} ({unit})" for part in ("Total", "Aleatoric", "Epistemic"))]
+    caption = "Mean uncertainty" if of_classes else "Mean variance"
     return prose(
         "section uncertainty",
-        table=table_of("Mean uncertainty of a prediction", columns, rows),
+        table=table_of(f"{caption} of a prediction", [*columns, "Epistemic share"], rows),
         uncertainty=figure_of("uncertainty", comparison),
         logit_spread=figure_of("logit_spread", comparison),
     )
 
 
+_DISTANCES = {
+    "tv": "Total variation",
+    "variance_ratio": "Variance ratio",
+    "energy": "Energy coefficient",
+}
+
+
 def distances(comparison: Comparison) -> str:
+    known = {d for row in comparison.distances.values() for d in row}
+    shown = {d: head for d, head in _DISTANCES.items() if d in known}
     rows = []
     for name, row in comparison.distances.items():
         cells = [
-            data_of(row[d].value, 4) + error_of(row[d].error, 4) if d in row else "–"
-            for d in ("tv", "variance_ratio", "energy")
+            data_of(row[d].value, 4) + error_of(row[d].error, 4) if d in row else "–" for d in shown
         ]
-        if name != comparison.reference:
+        if name != comparison.reference and (comparison.is_of_classes or row):
             rows.append((law_name(comparison, name), cells))
     if not rows:
         return ""
-    columns = ["Total variation", "Variance ratio", "Energy coefficient"]
     caption = f"Distance to {comparison.reference}, on the held-out points"
-    return prose("section distances", table=table_of(caption, columns, rows))
+    meanings = "\n".join(pieces()[f"distance {d}"].template for d in (*shown, "error"))
+    table = table_of(caption, list(shown.values()), rows)
+    return prose("section distances", table=table, legend=meanings)
 
 
 def plane(comparison: Comparison) -> str:
@@ -140,7 +179,8 @@ def plane(comparison: Comparison) -> str:
 def diagnostics(comparison: Comparison) -> str:
     rows, details = [], []
     for name, p in comparison.predictions.items():
-        how = "class probabilities alone" if p.logits is None else p.kind.sampling
+        alone = "class probabilities" if comparison.is_of_classes else "distributions"
+        how = f"{alone} alone" if p.logits is None else p.kind.sampling
         draws = "–" if p.logits is None else str(len(p.logits))
         chains = str(p.num_chains) if p.kind.sampling is Sampling.CHAINS else "–"
         times = [number(t, 2) if t > 0 else "–" for t in (p.seconds, p.compile_seconds)]

@@ -29,7 +29,7 @@ def remarks(comparison: Comparison) -> list[Remark]:
     overview = [
         _best(comparison),
         *_base_rate(comparison),
-        _confidence(comparison),
+        _calibration(comparison),
         *_spreads(comparison),
     ]
     return [*overview, *_laplace_and_nuts(comparison), *_chains(comparison)]
@@ -49,7 +49,7 @@ def unfinished(settings: Mapping[str, object]) -> str:
 
 def confidence_gap(comparison: Comparison, name: str) -> Interval:
     """Mean confidence less accuracy, with a 90% bootstrap interval over test points."""
-    p = comparison.predictions[name]
+    p = comparison.of_classes[name]
     return calibration.bootstrap(_GAP, p.probabilities, p.targets, seed=comparison.seed)
 
 
@@ -59,7 +59,6 @@ def _signed_gap(probabilities: ArrayLike, targets: ArrayLike) -> Float[np.ndarra
 
 
 _GAP = calibration.Mean(_signed_gap)
-_NLL = calibration.Mean(calibration.negative_log_likelihood)
 
 
 def _best(comparison: Comparison) -> Remark:
@@ -87,17 +86,22 @@ def _best(comparison: Comparison) -> Remark:
 
 
 def _base_rate(comparison: Comparison) -> list[Remark]:
-    """Which laws lose to the class frequencies alone."""
+    """Which laws lose to the training targets' own distribution."""
     said = []
+    what, remedy, told = (
+        ("class frequencies", "probabilities are of no use", "the classes apart")
+        if comparison.is_of_classes
+        else ("targets’ distribution", "predictions are of no use", "anything of the targets")
+    )
     for base in (n for n, p in comparison.predictions.items() if p.kind == BASE_RATE):
         others = [name for name in comparison.predictions if name != base]
         excess = {name: _difference(comparison, name, base) for name in others}
         worse = [f"{n} by {with_interval(d)}" for n, d in excess.items() if d.lower > 0]
         if worse:
             text = (
-                "Worse than the class frequencies of the training points alone, in nats per point: "
-                f"{listed(worse)}. Such probabilities are of no use: choose another ridge, by the "
-                "evidence or by cross-validation, or ask whether the features tell the classes apart."
+                f"Worse than the {what} of the training points alone, in nats per point: "
+                f"{listed(worse)}. Such {remedy}: choose another ridge, by the evidence or by "
+                f"cross-validation, or ask whether the features tell {told}."
             )
             said.append(Remark("Base rate", text))
     return said
@@ -107,10 +111,56 @@ def _difference(comparison: Comparison, a: str, b: str) -> Interval:
     """Paired NLL of a less that of b; −∞ throughout where b's is infinite."""
     if not np.isfinite(comparison.scores[b]["nll"].value):
         return Interval(-np.inf, -np.inf, -np.inf)
-    p, q = comparison.predictions[a], comparison.predictions[b]
-    return calibration.paired_difference(
-        _NLL, p.probabilities, q.probabilities, p.targets, seed=comparison.seed
-    )
+    return comparison.score_difference(a, b, "nll")
+
+
+def _calibration(comparison: Comparison) -> Remark:
+    return _confidence(comparison) if comparison.is_of_classes else _coverage(comparison)
+
+
+def _coverage(comparison: Comparison) -> Remark:
+    """Whether 90% intervals hold 90% of the targets, and predictions lie on one side of them."""
+    narrow, wide, within = [], [], []
+    for name, row in comparison.scores.items():
+        covered = row["coverage_90"]
+        told = f"{name}, whose hold {with_interval(covered)}"
+        if covered.upper < _NOMINAL:
+            narrow.append(told)
+        elif covered.lower > _NOMINAL:
+            wide.append(told)
+        else:
+            within.append(name)
+    parts = []
+    if narrow:
+        parts.append(f"Over-confident, with 90% intervals that are too narrow: {listed(narrow)}.")
+    if wide:
+        parts.append(f"Under-confident, with 90% intervals that are too wide: {listed(wide)}.")
+    if within:
+        parts.append(f"90% intervals hold 90% of the targets within error: {listed(within)}.")
+    return Remark("Calibration", " ".join([*parts, *_one_sided(comparison)]))
+
+
+def _one_sided(comparison: Comparison) -> list[str]:
+    """Which laws predict too low, or too high: the mean of the PIT is above or below ½."""
+    low, high = [], []
+    for name, p in comparison.of_numbers.items():
+        middle = (p.pit.lower + p.pit.upper).mean(axis=1) / 2
+        mean = calibration.interval_of(
+            calibration.WeightedMean(middle), len(middle), seed=comparison.seed
+        )
+        if mean.lower > 0.5:
+            low.append(name)
+        elif mean.upper < 0.5:
+            high.append(name)
+    said = []
+    if low:
+        said.append(f"Too low on average, as the targets’ mean rank shows: {listed(low)}.")
+    if high:
+        said.append(f"Too high on average, as the targets’ mean rank shows: {listed(high)}.")
+    return said
+
+
+_NOMINAL = 0.9
 
 
 def _confidence(comparison: Comparison) -> Remark:
@@ -154,10 +204,11 @@ def _spreads(comparison: Comparison) -> list[Remark]:
         bounds = {0.1: "far more … than", 0.8: "more … than", 1.25: "about as … as"}
         words = next((w for bound, w in bounds.items() if ratio.value < bound), "less … than")
         own, its = (comparison.uncertainty[n]["epistemic"] for n in (name, reference))
+        unit = "nats" if comparison.is_of_classes else "squared units of the target"
         text = (
             f"The logits of {name} have {ratio.value:.2g} of the variance of {meant}: training from "
             f"random initialisation alone is {words.replace('…', 'confident')} {meant}. Its epistemic "
-            f"uncertainty is {own:.2g} nats, against {its:.2g}."
+            f"uncertainty is {own:.2g} {unit}, against {its:.2g}."
         )
         said.append(Remark("Spread", text))
     return said
@@ -169,16 +220,21 @@ def _laplace_and_nuts(comparison: Comparison) -> list[Remark]:
     said = []
     for name in (n for n, p in comparison.predictions.items() if p.kind == other):
         row = comparison.distances[name]
-        tv, energy, ratio = row["tv"], row["energy"], row["variance_ratio"].value
+        tv, energy, ratio = row.get("tv"), row["energy"], row["variance_ratio"].value
         laplace, nuts = (name, comparison.reference)[:: 1 if own == EXACT_POSTERIOR else -1]
-        text = (
-            f"Class probabilities of {laplace} and {nuts} differ by {tv.value:.3f} ± {tv.error:.3f} on "
-            f"average (total variation), the laws of their logits by an energy coefficient of "
-            f"{energy.value:.3f} ± {energy.error:.3f} (0 if equal, at most 1): "
-        )
-        if max(tv.value, energy.value) < 0.02:
+        size = f"{energy.value:.3f} ± {energy.error:.3f}"
+        logits = f"by an energy coefficient of {size} (0 if equal, at most 1): "
+        if tv is None:
+            text, apart = f"The laws of the logits of {laplace} and {nuts} differ {logits}", 0.0
+        else:
+            apart = tv.value
+            text = (
+                f"Class probabilities of {laplace} and {nuts} differ by {apart:.3f} ± {tv.error:.3f} on "
+                f"average (total variation), the laws of their logits {logits}"
+            )
+        if max(apart, energy.value) < 0.02:
             text += "the Gaussian approximation is close to the posterior."
-        elif tv.value < 0.05:
+        elif max(apart, 0.0 if tv else energy.value) < 0.05:
             text += "the Gaussian approximation is near the posterior, not equal to it."
         else:
             text += "the Gaussian approximation is visibly not the posterior."

@@ -18,6 +18,12 @@ def number(value: float, digits: int, *, signed: bool = False) -> str:
     return text.replace("-", "−")
 
 
+def significant(values: Sequence[float]) -> int:
+    """Digits after the point by which the largest of some values has four in all."""
+    sizes = [abs(value) for value in values if np.isfinite(value) and value != 0]
+    return int(np.clip(3 - np.floor(np.log10(max(sizes))), 0, 15)) if sizes else 3
+
+
 def with_interval(interval: Interval) -> str:
     value, lower, upper = (number(v, 3) for v in (interval.value, interval.lower, interval.upper))
     return f"{value} ({lower} to {upper})"

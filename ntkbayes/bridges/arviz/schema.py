@@ -7,7 +7,14 @@ from importlib.metadata import version
 import numpy as np
 
 from ntkbayes.errors import NTKBayesError, StorageError
-from ntkbayes.likelihood import Bernoulli, Categorical, ClassLikelihood, Ordinal
+from ntkbayes.likelihood import (
+    Bernoulli,
+    Categorical,
+    Likelihood,
+    Normal,
+    Ordinal,
+    Poisson,
+)
 from ntkbayes.netcdf import OTHERS, Layout
 
 SCHEMA = 4
@@ -16,7 +23,12 @@ law, and schema 3 calls the dimension `class_` `class`, keeps held-out points wh
 and knows nothing of features, names of rows or chains. All are still read."""
 
 _CONSTANT = {
+    "y": ("obs_id",),
     "targets": ("obs_id", "class_"),
+    "predictive_mean": ("obs_id",),
+    "predictive_spread": ("obs_id",),
+    "predictive_noise": ("obs_id",),
+    "log_density": ("obs_id",),
     "probabilities": ("obs_id", "class_"),
     "logit_mean": ("obs_id", "output"),
     "logit_variance": ("obs_id", "output"),
@@ -31,6 +43,8 @@ _LOGITS, _LABELS = (*_DRAWS, "obs_id", "output"), (*_DRAWS, "obs_id")
 LAYOUT: Layout = {
     "posterior": {"logits": _LOGITS, OTHERS: _DRAWS},
     "posterior_predictive": {"y": _LABELS},
+    "observed_data": {"y": ("obs_id",)},
+    "log_likelihood": {"y": _LABELS},
     "constant_data": _CONSTANT,
     "predictions": {"logits": _LOGITS, "y": _LABELS},
     "predictions_constant_data": _CONSTANT,
@@ -56,9 +70,11 @@ ATTRIBUTES = (
     "info",
     "class_names",
     "likelihood",
+    "targets",
+    "given",
 )
 
-_LIKELIHOODS = {kind.__name__: kind for kind in (Bernoulli, Categorical, Ordinal)}
+_LIKELIHOODS = {kind.__name__: kind for kind in (Bernoulli, Categorical, Ordinal, Normal, Poisson)}
 
 
 def written_by_later(other: str) -> str:
@@ -69,7 +85,7 @@ def written_by_later(other: str) -> str:
     )
 
 
-def likelihood_text(likelihood: ClassLikelihood) -> str:
+def likelihood_text(likelihood: Likelihood) -> str:
     """The name and fields of a likelihood, as JSON."""
     name = type(likelihood).__name__
     if _LIKELIHOODS.get(name) is not type(likelihood):
@@ -83,7 +99,7 @@ def likelihood_text(likelihood: ClassLikelihood) -> str:
     )
 
 
-def likelihood_of(text: str) -> ClassLikelihood:
+def likelihood_of(text: str) -> Likelihood:
     """The likelihood that `likelihood_text` wrote."""
     try:
         fields = json.loads(text)

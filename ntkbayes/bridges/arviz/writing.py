@@ -1,5 +1,6 @@
 """Predictions, or a law with all that ArviZ can look at, as a DataTree."""
 
+import abc
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -16,7 +17,7 @@ from ntkbayes.errors import ConfigurationError
 from ntkbayes.files import to_json
 from ntkbayes.laws import Law
 from ntkbayes.laws.wrappers.before_data import before_data, has_prior
-from ntkbayes.predictions import Predictions, predict
+from ntkbayes.predictions import ClassPredictions, NumberPredictions, Predictions, predict
 from ntkbayes.predictions.predictions import require_predictions
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def law_to_datatree(
     the law's own is not known: then there are no groups of the prior.
 
     Args:
-        law: any law with a likelihood of classes.
+        law: any law.
         train: what it was fitted to.
         test: points that it was not fitted to, for the groups of predictions; none if None.
         key: same key, same tree.
@@ -59,7 +60,8 @@ def law_to_datatree(
         others = predict(law, test, key=test_key, name=name, num_draws=num_draws)
     if not has_prior(law):
         return to_datatree(fitted, held_out=others)
-    count = law.default_draws if len(fitted.label_draws) == 1 else len(fitted.label_draws)
+    num_fitted = fitted.num_target_draws
+    count = law.default_draws if num_fitted == 1 else num_fitted
     prior = predict(
         before_data(law, key=law_key, num_draws=count),
         train,
@@ -95,9 +97,9 @@ def to_datatree(
     _require_fitting(predictions, prior, held_out)
     groups = _groups(predictions)
     if prior is not None:
-        drawn = _Part(prior)
+        drawn = _part_of(prior)
         groups["prior"] = drawn.dataset({**drawn.logits, **drawn.hyperparameters})
-        groups["prior_predictive"] = drawn.dataset(drawn.labels)
+        groups["prior_predictive"] = drawn.dataset(drawn.targets)
     if held_out is not None:
         theirs = _groups(held_out)
         groups |= {n: theirs[n] for n in ("predictions", "predictions_constant_data")}
@@ -108,51 +110,64 @@ def to_datatree(
 
 def _groups(p: Predictions) -> dict[str, "xr.Dataset"]:
     """Datasets by group. Held-out points have groups of their own, where `az.loo` does not look."""
-    part = _Part(p)
+    part = _part_of(p)
     if p.held_out:
         variables = {
             "posterior": part.hyperparameters,
-            "predictions": {**part.logits, **part.labels},
+            "predictions": {**part.logits, **part.targets},
             "predictions_constant_data": {**part.constant, "y": part.observed},
         }
     else:
         variables = {
             "posterior": {**part.hyperparameters, **part.logits},
-            "posterior_predictive": part.labels,
+            "posterior_predictive": part.targets,
             "constant_data": part.constant,
         }
     variables["observed_data"] = {"y": part.observed}
     variables["sample_stats"] = part.per_draw(p.trace.sample_stats)
     if p.is_posterior and not p.held_out:
+        assert p.log_likelihood is not None
         variables["log_likelihood"] = {"y": part.by_point(p.log_likelihood)}
         variables["log_prior"] = part.per_draw(p.trace.log_prior)
     return {name: part.dataset(given) for name, given in variables.items() if given}
 
 
-class _Part:
+class _Part[P: Predictions](abc.ABC):
     """The variables of some predictions, each with its dimensions."""
 
-    def __init__(self, p: Predictions):
-        self.p, draws, chains = p, len(p.label_draws), p.num_chains
+    def __init__(self, p: P):
+        self.p, draws, chains = p, p.num_target_draws, p.num_chains
         if draws % chains:
             raise ConfigurationError(
                 f"{draws} draws of {chains} chains have no (chain, draw) axes; predict with a "
                 f"num_draws that is a multiple of {chains}"
             )
-        names = [str(name) for name in p.class_names]
         self.coords: dict[str, np.ndarray | list[str]] = {
             "chain": np.arange(chains),
             "draw": np.arange(draws // chains),
             "obs_id": np.arange(len(p.targets)) if p.row_names is None else p.row_names,
-            "class_": names or np.arange(p.targets.shape[1]),
         }
         if p.features is not None:
             self.coords["feature"] = list(p.feature_names) or np.arange(p.features.shape[1])
         if p.logits is not None:
             self.coords["logit"] = np.arange(p.logits.shape[2])
-        self.output = "logit"
-        if p.logits is not None and p.logits.shape[2] == p.targets.shape[1]:
-            self.output = "class_"
+
+    output = "logit"
+
+    @property
+    @abc.abstractmethod
+    def targets(self) -> Variables:
+        """Draws of the targets."""
+
+    @property
+    @abc.abstractmethod
+    def observed(self) -> tuple[tuple[str, ...], np.ndarray]:
+        """The targets that were observed."""
+
+    @property
+    @abc.abstractmethod
+    def own_constants(self) -> Variables:
+        """What else is known of each point under the likelihood."""
 
     def dataset(self, variables: Variables) -> "xr.Dataset":
         import xarray as xr
@@ -180,10 +195,6 @@ class _Part:
         }
 
     @property
-    def labels(self) -> Variables:
-        return {"y": self.by_point(self.p.label_draws)}
-
-    @property
     def logits(self) -> Variables:
         if self.p.logits is None:
             return {}
@@ -194,17 +205,8 @@ class _Part:
         return self.per_draw(self.p.trace.hyperparameters)
 
     @property
-    def observed(self) -> tuple[tuple[str, ...], np.ndarray]:
-        return ("obs_id",), self.p.targets.argmax(axis=1)
-
-    @property
     def constant(self) -> Variables:
-        p, by_class = self.p, ("obs_id", "class_")
-        given = p.probabilities if p.point_probabilities is None else p.point_probabilities
-        variables: Variables = {
-            "targets": (by_class, p.targets),
-            "probabilities": (by_class, given),
-        }
+        p, variables = self.p, self.own_constants
         if p.leave_one_out is not None:
             variables["leave_one_out"] = (("obs_id",), p.leave_one_out)
         if p.mean is not None and p.variance is not None:
@@ -213,6 +215,69 @@ class _Part:
         if p.features is not None:
             variables["features"] = (("obs_id", "feature"), p.features)
         return variables
+
+
+class _ClassPart(_Part[ClassPredictions]):
+    def __init__(self, p: ClassPredictions):
+        super().__init__(p)
+        num_classes = p.targets.shape[1]
+        self.coords["class_"] = [str(name) for name in p.class_names] or np.arange(num_classes)
+        if p.logits is not None and p.logits.shape[2] == num_classes:
+            self.output = "class_"
+
+    @property
+    def targets(self) -> Variables:
+        return {"y": self.by_point(self.p.label_draws)}
+
+    @property
+    def observed(self) -> tuple[tuple[str, ...], np.ndarray]:
+        return ("obs_id",), self.p.targets.argmax(axis=1)
+
+    @property
+    def own_constants(self) -> Variables:
+        p, by_class = self.p, ("obs_id", "class_")
+        given = p.probabilities if p.point_probabilities is None else p.point_probabilities
+        return {"targets": (by_class, p.targets), "probabilities": (by_class, given)}
+
+
+class _NumberPart(_Part[NumberPredictions]):
+    """One number per point has no axis of its own; of several it is NAME_dim_0, as ArviZ calls it."""
+
+    def of_outputs(self, name: str, values: np.ndarray) -> tuple[tuple[str, ...], np.ndarray]:
+        if values.shape[1] == 1:
+            return ("obs_id",), values[:, 0]
+        return ("obs_id", f"{name}_dim_0"), values
+
+    @property
+    def targets(self) -> Variables:
+        drawn = self.by_chain(self.p.target_draws)
+        if drawn.shape[-1] == 1:
+            return {"y": (("chain", "draw", "obs_id"), drawn[..., 0])}
+        return {"y": (("chain", "draw", "obs_id", "y_dim_0"), drawn)}
+
+    @property
+    def observed(self) -> tuple[tuple[str, ...], np.ndarray]:
+        return self.of_outputs("y", self.p.targets)
+
+    @property
+    def own_constants(self) -> Variables:
+        told = self.p.distributions
+        moments = {
+            "predictive_mean": told.mean,
+            "predictive_spread": told.spread,
+            "predictive_noise": told.noise,
+        }
+        variables = {name: self.of_outputs(name, values) for name, values in moments.items()}
+        return {**variables, "log_density": (("obs_id",), self.p.log_densities)}
+
+
+def _part_of(p: Predictions) -> _Part:
+    return _NumberPart(p) if isinstance(p, NumberPredictions) else _ClassPart(_of_classes(p))
+
+
+def _of_classes(p: Predictions) -> ClassPredictions:
+    assert isinstance(p, ClassPredictions)
+    return p
 
 
 def _require_fitting(
@@ -231,11 +296,13 @@ def _require_fitting(
             "predictions at held-out points are added to those at training points: give the latter "
             "first, by predict(law, train, held_out=False), and held_out=predict(law, test)"
         )
-    if held_out is not None and held_out.class_names != predictions.class_names:
-        raise ConfigurationError(
-            f"the held-out points have the classes {held_out.class_names}, the training points "
-            f"{predictions.class_names}; predict both by one law"
-        )
+    if held_out is not None:
+        theirs, own = (getattr(p, "class_names", None) for p in (held_out, predictions))
+        if theirs != own:
+            raise ConfigurationError(
+                f"the held-out points have the classes {theirs}, the training points {own}; predict "
+                "both by one law"
+            )
 
 
 def _attributes(p: Predictions) -> dict[str, str | int | float]:
@@ -250,8 +317,13 @@ def _attributes(p: Predictions) -> dict[str, str | int | float]:
         "seconds": p.seconds,
         "compile_seconds": p.compile_seconds,
         "info": to_json(p.info),
-        "class_names": json.dumps([_plain(name) for name in p.class_names]),
     }
+    if isinstance(p, ClassPredictions):
+        attributes["class_names"] = json.dumps([_plain(name) for name in p.class_names])
+    if isinstance(p, NumberPredictions):
+        attributes["targets"] = "numbers"
+        if p.given is not None:
+            attributes["given"] = type(p.given).__name__
     if p.points is not None:
         attributes["points"] = p.points
     if p.likelihood is not None:
