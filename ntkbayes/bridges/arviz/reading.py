@@ -72,7 +72,11 @@ def _read(tree: "xr.DataTree") -> Predictions:
     stats = per_draw("sample_stats")
     if "diverging" in stats:  # netCDF has no truth values
         stats["diverging"] = stats["diverging"].astype(bool)
+    is_of_numbers = attributes.get("targets", "classes") == "numbers"
     likelihood = likelihood_of(attributes["likelihood"]) if "likelihood" in attributes else None
+    fitting = (Normal, Poisson) if is_of_numbers else (Bernoulli, Categorical, Ordinal)
+    if likelihood is not None and not isinstance(likelihood, fitting):
+        raise ValueError(f"{type(likelihood).__name__} and the targets do not fit each other")
     shared: dict[str, Any] = {
         "name": str(attributes["law"]),
         "logits": _flat(read(draws, "logits")) if has_logits else None,
@@ -98,7 +102,7 @@ def _read(tree: "xr.DataTree") -> Predictions:
         else tuple(_names(read(constant, "feature")).tolist()),
         "row_names": _names(read(constant, "obs_id")) if holds(constant, "obs_id") else None,
     }
-    if attributes.get("targets", "classes") == "numbers":
+    if is_of_numbers:
         drawn = outputs(labels, "y")
         moments = [outputs(constant, f"predictive_{part}") for part in ("mean", "spread", "noise")]
         kept = not held_out and holds("log_likelihood", "y")

@@ -28,7 +28,7 @@ _JITTER = 1e-9  # of the mean prior variance: a sampler cannot try one after ano
 HIERARCHICAL_POSTERIOR = Kind(
     "hierarchical posterior",
     Sampling.CHAINS,
-    "the exact posterior of GP classification in which hyperparameters have priors, so that each draw "
+    "the exact posterior in which hyperparameters have priors, so that each draw "
     "has its own kernel, by Markov chains: exact up to Monte Carlo error.",
     is_posterior=True,
 )

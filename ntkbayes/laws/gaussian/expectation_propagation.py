@@ -32,7 +32,7 @@ class ExpectationPropagation(SiteMethod):
     kind: ClassVar[Kind] = Kind(
         "EP",
         Sampling.GAUSSIAN,
-        "the Gaussian whose marginals match the moments of the posterior of GP classification, site by "
+        "the Gaussian whose marginals match the moments of the posterior, site by "
         "site (expectation propagation).",
     )
     tolerance: float = real_field("tolerance", 1e-8, Range.POSITIVE_FINITE)

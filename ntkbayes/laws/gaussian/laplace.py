@@ -44,8 +44,7 @@ class Laplace(PosteriorMethod[GaussianPosterior[LaplaceInfo]]):
     kind: ClassVar[Kind] = Kind(
         "Laplace",
         Sampling.GAUSSIAN,
-        "the Gaussian approximation, at its mode, of the posterior of GP classification with prior "
-        "GP(m, Θ/ridge).",
+        "the Gaussian approximation, at its mode, of the posterior with prior GP(m, Θ/ridge).",
     )
     tolerance: float = real_field("tolerance", TOLERANCE, Range.POSITIVE_FINITE)
     factor_dtype: np.dtype = eqx.field(default=np.float64, static=True, converter=factor_dtype)

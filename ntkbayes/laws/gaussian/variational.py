@@ -64,7 +64,7 @@ class Variational(_Variational):
     kind: ClassVar[Kind] = Kind(
         "variational",
         Sampling.GAUSSIAN,
-        "the Gaussian nearest to the posterior of GP classification, in KL(q ‖ posterior).",
+        "the Gaussian nearest to the posterior, in KL(q ‖ posterior).",
     )
     tolerance: float = real_field("tolerance", 1e-8, Range.POSITIVE_FINITE)
     max_iterations: int = whole_field("max_iterations", 400)
