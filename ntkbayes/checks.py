@@ -35,7 +35,7 @@ from ntkbayes.laws.method import require_method
 from ntkbayes.laws.problem import Inputs
 from ntkbayes.likelihood import Likelihood
 from ntkbayes.linalg import Logits
-from ntkbayes.predictions import ClassPredictions
+from ntkbayes.predictions import ClassPredictions, Predictions
 from ntkbayes.predictions.predictions import require_predictions
 from ntkbayes.priors.prior import NTKPrior
 from ntkbayes.ranges import Range
@@ -72,7 +72,7 @@ class PredictiveCheck(Configured):
         return above + (self.replicated == self.observed[None]).mean(axis=0) / 2
 
 
-def predictive_check(predictions: ClassPredictions, statistic: Statistic) -> PredictiveCheck:
+def predictive_check(predictions: Predictions, statistic: Statistic) -> PredictiveCheck:
     """Posterior predictive check (Gelman, Meng & Stern 1996); a prior predictive one for the law of
     `PriorPredictive`.
 
@@ -91,6 +91,7 @@ def predictive_check(predictions: ClassPredictions, statistic: Statistic) -> Pre
         ClassPredictions,
         "of numbers compare predictions.target_draws with predictions.targets",
     )
+    assert isinstance(predictions, ClassPredictions)
     if len(predictions.label_draws) < 2:
         raise ConfigurationError(
             f"{predictions.name!r} has one draw of the labels, too few to rank against; for a point law "

@@ -13,7 +13,7 @@ from ntkbayes.arguments import random_key
 from ntkbayes.datasets import Dataset
 from ntkbayes.display import few
 from ntkbayes.errors import ConfigurationError
-from ntkbayes.laws.kind import BASELINE, Kind, Sampling
+from ntkbayes.laws.kind import BASELINE_OF_NUMBERS, Kind, Sampling
 from ntkbayes.likelihood import Normal, Poisson
 from ntkbayes.predictions.predictions import Predictions, digest_of_points
 from ntkbayes.scores import calibration, numbers
@@ -131,7 +131,7 @@ def predictions_from_distributions(
     data: Dataset,
     *,
     key: PRNGKeyArray,
-    kind: Kind = BASELINE,
+    kind: Kind = BASELINE_OF_NUMBERS,
     num_draws: int = 1000,
     seconds: float = 0.0,
 ) -> NumberPredictions:
