@@ -173,14 +173,15 @@ def print_predictions(law: str, rows: list[dict[str, object]]) -> None:
 
 def print_splits(comparison) -> None:  # type: ignore[no-untyped-def]
     """Mean scores over splits, and differences in NLL to the best law."""
+    from ntkbayes.scores.names import called
+
+    shown = ("accuracy" if "accuracy" in comparison.score_names else "crps", "nll")
     table = Table()
-    for column in ("law", "accuracy", "NLL (nats)", "NLL less the best’s"):
+    for column in ("law", *(called(s).short_with_unit for s in shown), "NLL less the best’s"):
         table.add_column(column, no_wrap=True)
     differences = comparison.differences(comparison.best)
     for law, means in comparison.means.items():
-        cells = (
-            f"{means[name].value:.3f} ± {means[name].error:.3f}" for name in ("accuracy", "nll")
-        )
+        cells = (f"{means[name].value:.3f} ± {means[name].error:.3f}" for name in shown)
         other = differences[law]["nll"] if law in differences else None
         interval = other and f"{other.value:+.3f} ({other.lower:.3f} to {other.upper:.3f})"
         table.add_row(law, *cells, interval or "best")

@@ -13,6 +13,7 @@ from ntkbayes.app.report.sections import SCORES, reproduction
 from ntkbayes.app.report.sentences import Remark, unfinished
 from ntkbayes.app.report.words import count, listed, number, with_interval
 from ntkbayes.repeated import ROPE, SplitComparison
+from ntkbayes.scores.names import called
 from ntkbayes.scores.over_splits import Estimate
 from ntkbayes.storage import ComparisonRecord
 
@@ -118,7 +119,7 @@ def over_splits(comparison: SplitComparison) -> str:
         (escaped(law), [_cell(means[name]) for name in names])
         for law, means in comparison.means.items()
     ]
-    titles = [SCORES.get(name, name) for name in names]
+    titles = [called(name).head for name in names]
     best, splits = comparison.best, count(len(comparison.splits), "split")
     differences = []
     for law, row in comparison.differences(best).items():
@@ -162,7 +163,5 @@ def _each(
         cells += [data_of(scores[score][position], 3) for scores in comparison.scores.values()]
         rows.append((f'<a href="{escaped(places[name])}">{escaped(name)}</a>', cells))
     columns = ["Training points", "Held-out points", *comparison.scores]
-    caption = (
-        f"{SCORES.get(score, score)} of every law on every split; each has a report of its own"
-    )
+    caption = f"{called(score).head} of every law on every split; each has a report of its own"
     return prose("section each split", table=table_of(caption, columns, rows, of="Split"))
