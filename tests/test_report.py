@@ -617,3 +617,57 @@ def test_figures_leave_matplotlib_as_it_was(everything):
     before = dict(matplotlib.rcParams)
     figures.scores(everything)
     assert dict(matplotlib.rcParams) == before
+
+
+def test_the_first_lines_name_network_and_split():
+    network = {"type": "MLP", "activation": {"type": "GELU"}, "depth": 2, "width": 512}
+    prior = {"type": "NTKPrior", "kernel": {"type": "MLPKernel", "network": network}}
+    of_seed = {"prior": prior, "test share": 0.25, "seed": 3, "test data digest": None}
+    page = report.page(comparison(predictions("MAP"), settings=of_seed), "run")
+    lead = page[page.index('<p class="lead">') : page.index("<main>")]
+    assert "Held out: 25 % of the points, chosen by seed 3." in lead
+    assert "Network: MLP(GELU(), depth=2), of infinite width." in lead
+    given = {**of_seed, "test data digest": "ab", "prior": {"kernel": {"type": "FunctionKernel"}}}
+    page = report.page(comparison(predictions("MAP"), settings=given), "run")
+    assert "The held-out points were given. Kernel: FunctionKernel()." in page
+
+
+def test_conclusions_come_before_what_the_laws_are():
+    page = report.page(comparison(predictions("MAP")), "run")
+    assert page.index("<h2>In short</h2>") < page.index("<h2>What is compared</h2>")
+
+
+def test_laws_of_one_kind_are_told_apart_by_their_settings():
+    laws = {
+        "few": {"type": "RandomInit", "num_inits": 10},
+        "many": {"type": "RandomInit", "num_inits": 1000},
+        "MAP": {"type": "MAP", "tolerance": 1e-6},
+    }
+    made = (predictions("random init", name) for name in ("few", "many"))
+    page = report.page(comparison(*made, predictions("MAP"), settings={"laws": laws}), "run")
+    assert "Here: RandomInit(num_inits=10)." in page
+    assert "Here: RandomInit(num_inits=1000)." in page
+    assert "Here: MAP" not in page
+
+
+def test_a_difference_that_hardly_matters_is_said_to():
+    good = predictions("MAP", num_points=4000)
+    near = predictions("first order", num_points=4000, scale=0.8, spread=0.01)
+    found = comparison(good, near, predictions("baseline", num_points=4000))
+    best = min(found.scores, key=lambda name: found.scores[name]["nll"].value)
+    other = "first order"
+    gap = found.score_differences(best)[other]["nll"]
+    assert gap.lower > 0
+    assert gap.upper < 0.01
+    assert f"Of these {other} lose less than 0.01 nats per point" in said(found, "Best prediction")
+
+
+def test_the_acceptance_aimed_at_is_the_samplers_own():
+    laws = {"NUTS": {"type": "NUTS", "target_accept": 0.95}}
+    page = report.page(comparison(predictions("NUTS"), settings={"laws": laws}), "run")
+    assert "which warm-up steers to the target acceptance, here 0.95" in page
+
+
+@pytest.mark.parametrize(("num_points", "bins"), [(9, 5), (60, 6), (149, 14), (10_000, 15)])
+def test_bins_of_the_diagram_hold_ten_points_each(num_points, bins):
+    assert nb.calibration.EqualWidth.suited(num_points).num_bins == bins

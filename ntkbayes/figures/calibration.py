@@ -31,7 +31,8 @@ def reliability(comparison: Comparison) -> Figure:
     left = np.floor(10 / num_classes) / 10
     for place, (panel, (name, colour)) in enumerate(zip(panels, colour_of.items(), strict=True)):
         p = predicted[name]
-        curve = calibration.reliability_curve(p.probabilities, p.targets)
+        binning = calibration.EqualWidth.suited(len(p.targets))
+        curve = calibration.reliability_curve(p.probabilities, p.targets, binning)
         heights = 0.22 * curve.count / curve.count.max()
         bar: Keywords = {"width": 0.026, "color": "#dcdcdc", "linewidth": 0}
         panel.bar(curve.confidence, heights, **bar, label="share of points")

@@ -33,6 +33,12 @@ def safe_sqrt(x: Field) -> Field:
     return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1.0)), 0.0)
 
 
+def safe_hypot(x: Field, y: Field) -> Field:
+    """√(x² + y²) with gradient 0 at the origin, where JAX's own is ½ or NaN, by its version."""
+    is_zero = (x == 0) & (y == 0)
+    return jnp.where(is_zero, 0.0, jnp.hypot(jnp.where(is_zero, 1.0, x), y))
+
+
 class GaussianPair(NamedTuple):
     """Centred jointly Gaussian (u, v).
 
@@ -104,7 +110,8 @@ class GaussianPair(NamedTuple):
         The product of the norms exceeds the sum of the products by a term ≥ 0 (Lagrange's identity)
         that vanishes where the contrasts are equal.
         """
-        norm1, norm2 = jnp.hypot(self.std1, other.std1), jnp.hypot(self.std2, other.std2)
+        norm1 = safe_hypot(self.std1, other.std1)
+        norm2 = safe_hypot(self.std2, other.std2)
         mine, theirs = (self.std1 + self.std2) / 2, (other.std1 + other.std2) / 2
         cross = 2 * mine * theirs * (self.contrast - other.contrast)  # std1 std2' − std2 std1'
         total = norm1 * norm2 + self.std1 * self.std2 + other.std1 * other.std2

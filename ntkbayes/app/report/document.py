@@ -47,8 +47,8 @@ def page(comparison: Comparison, folder: str | os.PathLike) -> str:
         # Against a point, or where a score is infinite, errors are undefined.
         _ = comparison.distances, comparison.elpd_difference
     parts = (
-        sections.laws(comparison),
         sections.in_short(comparison),
+        sections.laws(comparison),
         sections.scores(comparison),
         sections.calibration(comparison),
         sections.uncertainty(comparison),

@@ -1,6 +1,7 @@
 """The sections of the page, each of prose, tables and figures."""
 
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from string import Template
 
@@ -21,7 +22,14 @@ from ntkbayes.app.report.html import (
     table_of,
 )
 from ntkbayes.app.report.sentences import confidence_gap, remarks, unfinished
-from ntkbayes.app.report.words import count, number, significant
+from ntkbayes.app.report.words import (
+    count,
+    number,
+    prior_in_words,
+    setting_in_words,
+    significant,
+    split_in_words,
+)
 from ntkbayes.app.ridges import sentence
 from ntkbayes.comparison import Comparison
 from ntkbayes.laws import Sampling
@@ -47,8 +55,9 @@ def lead(comparison: Comparison) -> str:
     likelihood = str(comparison.settings.get("likelihood chosen", ""))
     ridge = f"{likelihood} {sentence(comparison.settings)}"
     table = comparison.settings.get("table", "")
-    lead = f"{ridge} {', '.join(parts)}. Reference: {comparison.reference}. {table}"
-    return escaped(lead.strip())
+    made = f"{split_in_words(comparison.settings)} {prior_in_words(comparison.settings)}"
+    lead = f"{ridge} {', '.join(parts)}. {made} Reference: {comparison.reference}. {table}"
+    return escaped(" ".join(lead.split()))
 
 
 def _targets_in_words(first: Predictions) -> str:
@@ -60,11 +69,29 @@ def _targets_in_words(first: Predictions) -> str:
 
 
 def laws(comparison: Comparison) -> str:
+    alike = Counter(p.kind.name for p in comparison.predictions.values())
     items = "\n".join(
-        f"<dt>{law_name(comparison, name)}</dt><dd>{escaped(p.kind.description)}</dd>"
+        f"<dt>{law_name(comparison, name)}</dt><dd>"
+        f"{escaped(_law_in_words(comparison, name, alike[p.kind.name] > 1))}</dd>"
         for name, p in comparison.predictions.items()
     )
     return prose("section laws", items=items, reference=escaped(comparison.reference))
+
+
+def _law_in_words(comparison: Comparison, name: str, is_one_of_several: bool) -> str:
+    """What a law is; its settings besides, where others of its kind have their own."""
+    told = comparison.predictions[name].kind.description
+    settings = _settings_of(comparison, name)
+    if is_one_of_several and settings:
+        told += f" Here: {setting_in_words(settings)}."
+    return told
+
+
+def _settings_of(comparison: Comparison, name: str) -> Mapping[str, object]:
+    """The settings that are a law's own; none if the comparison does not tell them."""
+    laws = comparison.settings.get("laws")
+    settings = laws.get(name) if isinstance(laws, Mapping) else None
+    return settings if isinstance(settings, Mapping) else {}
 
 
 def in_short(comparison: Comparison) -> str:
@@ -190,6 +217,9 @@ def diagnostics(comparison: Comparison) -> str:
             text = f"{value:.4g}".replace("-", "−") if known else "not known"
             shown = f'<data value="{value!r}">{text}</data>' if known else text
             meaning = pieces().get(f"diagnostic {field}", Template("")).template
+            aim = _settings_of(comparison, name).get("target_accept")
+            if field == "mean_accept" and aim is not None:
+                meaning += f", here {escaped(aim)}"
             cells = [Words(escaped(field.replace("_", " "))), shown, Words(meaning)]
             details.append(("" if position else law_name(comparison, name), cells))
     columns = ["How it is drawn", "Draws", "Chains", "Fit (seconds)", "of that, compiling"]

@@ -13,6 +13,7 @@ from ntkbayes.comparison import Comparison
 from ntkbayes.laws import FiniteEnsemble, Laplace, RandomInit, Sampling
 from ntkbayes.laws.chains.hierarchical import HIERARCHICAL_POSTERIOR
 from ntkbayes.laws.kind import BASE_RATE, EXACT_POSTERIOR
+from ntkbayes.repeated import ROPE
 from ntkbayes.scores import calibration
 from ntkbayes.scores.calibration import Interval
 
@@ -80,6 +81,10 @@ def _best(comparison: Comparison) -> Remark:
     worse = [name for name in others if name not in level]
     if worse:
         text += f" It is significantly better than {listed(worse)}."
+        close = [name for name in worse if others[name].lower > -ROPE]
+        if close:
+            lost = f"lose less than {ROPE:g} nats per point, which hardly matters"
+            text += f" Of these {listed(close)} {lost}."
     if level:
         text += f" The test points do not tell it apart from {listed(level)}."
     return Remark("Best prediction", text)

@@ -1,6 +1,6 @@
 """Numbers and names as they read in a sentence."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -27,6 +27,48 @@ def significant(values: Sequence[float]) -> int:
 def with_interval(interval: Interval) -> str:
     value, lower, upper = (number(v, 3) for v in (interval.value, interval.lower, interval.upper))
     return f"{value} ({lower} to {upper})"
+
+
+def setting_in_words(value: object) -> str:
+    """A setting that `description.describe` recorded, as an expression, such as
+    MLP(LeakyReLU(slope=0), depth=2)."""
+    if isinstance(value, Mapping):
+        own = dict(value)
+        kind = own.pop("type", "")
+        parts = [
+            setting_in_words(part)
+            if isinstance(part, Mapping) and "type" in part
+            else f"{name}={setting_in_words(part)}"
+            for name, part in own.items()
+        ]
+        return f"{kind}({', '.join(parts)})"
+    if isinstance(value, float):
+        return f"{value:g}"
+    return str(value)
+
+
+def prior_in_words(settings: Mapping[str, object]) -> str:
+    """The network of a comparison's settings; "" if they do not tell."""
+    prior = settings.get("prior")
+    kernel = prior.get("kernel") if isinstance(prior, Mapping) else None
+    if not isinstance(kernel, Mapping):
+        return ""
+    network = kernel.get("network")
+    if kernel.get("type") != "MLPKernel" or not isinstance(network, Mapping):
+        return f"Kernel: {setting_in_words(kernel)}."
+    # Of no effect on the kernel of infinite width.
+    own = {name: part for name, part in network.items() if name not in ("width", "num_outputs")}
+    return f"Network: {setting_in_words(own)}, of infinite width."
+
+
+def split_in_words(settings: Mapping[str, object]) -> str:
+    """Where the held-out points of a comparison's settings come from; "" if they do not tell."""
+    if settings.get("test data digest") is not None:
+        return "The held-out points were given."
+    share, seed = settings.get("test share"), settings.get("seed")
+    if not isinstance(share, float) or seed is None:
+        return ""
+    return f"Held out: {100 * share:.3g} % of the points, chosen by seed {seed}."
 
 
 def count(number: int, noun: str) -> str:

@@ -34,6 +34,11 @@ class EqualWidth:
     def __post_init__(self) -> None:
         object.__setattr__(self, "num_bins", ranges.whole("num_bins", self.num_bins))
 
+    @classmethod
+    def suited(cls, num_points: int) -> "EqualWidth":
+        """As many bins as hold ten of so many points each on average, but 5 to 15."""
+        return cls(min(15, max(5, num_points // 10)))
+
     @property
     def edges(self) -> Float[np.ndarray, "edges"]:
         """The B + 1 edges from 0 to 1."""
