@@ -28,6 +28,7 @@ class RowPredictions(Configured):
     Attributes:
         law: its name.
         class_names: of the columns of the probabilities.
+        names: of the rows, their numbers from 0 or the files of images.
         probabilities: mean class probabilities, (m, C).
         uncertainty: entropy of each prediction, in nats, and its parts.
         ignored: columns of the file that were passed over.
@@ -35,16 +36,17 @@ class RowPredictions(Configured):
 
     law: str
     class_names: tuple[Hashable, ...]
+    names: tuple[int | str, ...]
     probabilities: Float[np.ndarray, "m classes"]
     uncertainty: calibration.Uncertainty
     ignored: tuple[str, ...] = ()
 
     def records(self) -> list[dict[str, object]]:
-        """One per row: its number from 0, the most probable class, the probability of each class, the
+        """One per row: its name, the most probable class, the probability of each class, the
         entropy and the part of it that is epistemic, in nats."""
         return [
             {
-                "row": row,
+                "row": self.names[row],
                 "predicted": self.class_names[int(np.argmax(chances))],
                 **{f"P({c})": float(p) for c, p in zip(self.class_names, chances, strict=True)},
                 "entropy": float(self.uncertainty.total[row]),
@@ -88,7 +90,7 @@ def predict_rows(
     rows = datasets.read_rows(data, fitted.problem.columns, drop=drop)
     probabilities, parts = _predicted(fitted, name, rows.features)
     classes = fitted.problem.class_names or tuple(range(probabilities.shape[1]))
-    return RowPredictions(name, classes, probabilities, parts, rows.ignored)
+    return RowPredictions(name, classes, rows.names, probabilities, parts, rows.ignored)
 
 
 def _predicted(

@@ -3,6 +3,8 @@
 from ntkbayes.datasets.columns import Columns, Scaling, read_inputs
 from ntkbayes.datasets.corruptions import CORRUPTIONS, corrupt
 from ntkbayes.datasets.dataset import Dataset
+from ntkbayes.datasets.images import read_images
+from ntkbayes.datasets.openml import read_openml
 from ntkbayes.datasets.preparation import IMPUTATIONS, Preparation
 from ntkbayes.datasets.sources import NAMES, load
 from ntkbayes.datasets.tables import NewRows, from_frame, read_rows, read_table
@@ -19,7 +21,9 @@ __all__ = [
     "corrupt",
     "from_frame",
     "load",
+    "read_images",
     "read_inputs",
+    "read_openml",
     "read_rows",
     "read_table",
 ]

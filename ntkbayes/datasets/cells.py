@@ -130,6 +130,8 @@ class Cells:
                 f"{self.name} (categorical={self.name!r})"
             )
         remedy = validation.remedy(value)
+        if not self.is_text and all(map(validation.reads_as_number, values)):
+            remedy = "these are numbers kept as text: convert them, by astype(float) or the like"
         if not isinstance(value, str):
             return f"{remedy} (--drop {self.name})"
         return (

@@ -1,9 +1,9 @@
 """Class data from tables, on disk or as data frames: read exactly, or refused with all reasons."""
 
-import dataclasses
 import math
 import warnings
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,10 +12,11 @@ import numpy as np
 from jaxtyping import Float
 
 from ntkbayes import table_files
-from ntkbayes.datasets import class_targets, validation
+from ntkbayes.datasets import array_files, class_targets, validation
 from ntkbayes.datasets.cells import TRUTH, Cells, cells_of, levels_of
 from ntkbayes.datasets.columns import Columns
 from ntkbayes.datasets.dataset import Dataset
+from ntkbayes.datasets.images import read_unlabelled_images
 from ntkbayes.datasets.preparation import IMPUTATIONS, TRAINED, Preparation, Rows
 from ntkbayes.errors import ConfigurationError, DataError, DataWarning, Problems, UnknownNameError
 from ntkbayes.table_files import number
@@ -38,6 +39,9 @@ def read_table(
     written as Python writes them; otherwise they are the text in the file: 1.10 and 1.1 are two classes.
     Boolean features become 0 and 1. Index columns that pandas stores in a Parquet file are not features,
     but may be the target. The data set is named after the file.
+
+    Arrays are read, too: from .npy, a matrix with the columns x0, x1, … or records; from .npz, features
+    called X, or the only array besides that of the labels, whose name is the target.
 
     Columns of words, and those that a data frame declares categorical, become one feature of 0 and 1 for
     each category. Such features are not rescaled, so that a column of categories weighs in a kernel as
@@ -72,6 +76,14 @@ def read_table(
     """
     path = Path(path)
     asked = _Asked.of(target, drop, categorical, impute, missing, like)
+    if array_files.is_array_file(path):
+        found = array_files.columns(path, target)
+        asked = asked.resolved(str(path), list(found))
+        values = found.pop(target).values
+        found = {name: replace(cells, missing=asked.missing) for name, cells in found.items()}
+        return _made(
+            str(path), found, lambda: _labels_of_array(values, like), asked, like, _shown(path.stem)
+        )
     if table_files.is_parquet(path):
         names, hidden, frame = table_files.parquet(path)
         asked = asked.resolved(str(path), names, hidden)
@@ -124,10 +136,12 @@ class NewRows(NamedTuple):
 
     Attributes:
         features: in the order and on the scale of the training features, (m, d).
+        names: of the rows: their numbers from 0, or the files of images.
         ignored: columns of the file that were passed over.
     """
 
     features: Float[np.ndarray, "m d"]
+    names: tuple[int | str, ...]
     ignored: tuple[str, ...]
 
 
@@ -138,7 +152,7 @@ def read_rows(path: str | PathLike[str], columns: Columns, *, drop: Iterable[str
     are passed over.
 
     Args:
-        path: of the file, of a kind that `read_table` reads.
+        path: of the file, of a kind that `read_table` reads, or of a folder of images.
         columns: of the training data, `law.problem.columns`.
         drop: further columns to pass over, each a name, or several between commas.
 
@@ -149,23 +163,27 @@ def read_rows(path: str | PathLike[str], columns: Columns, *, drop: Iterable[str
     """
     path, words = Path(path), (drop,) if isinstance(drop, str) else tuple(drop)
     known = columns.preparation or Preparation(_raw_names(columns))
+    if path.is_dir():
+        return _new_images(path, columns)
     problems = Problems(str(path))
-    if table_files.is_parquet(path):
-        names, hidden, frame = table_files.parquet(path)
-    else:
+    hidden: set[str] = set()
+    is_text = not array_files.is_array_file(path) and not table_files.is_parquet(path)
+    if array_files.is_array_file(path):
+        found = array_files.columns(path, known.target)
+        names = list(found)
+    elif is_text:
         names, rows = table_files.text(path)
-        hidden = set()
+        found = {} if len({*names}) < len(names) else _cells_of_text(names, rows, known.missing)
+    else:
+        names, hidden, frame = table_files.parquet(path)
+        found = cells_of(frame, known.missing)
     given = table_files.named(names, words, problems)
     if needed := [name for name in given if name in known.names]:
         problems.add(f"the column {needed[0]!r} was trained on, and cannot be left out")
     labels = () if known.target is None else (known.target,)
     ignored = {*given, *hidden, *known.dropped, *labels} - {*known.names}
     table_files.require_names(str(path), names, ignored)
-    if table_files.is_parquet(path):
-        found = cells_of(frame, known.missing, but_for=ignored)
-    else:
-        found = _cells_of_text(names, rows, known.missing)
-        found = {name: cells for name, cells in found.items() if name not in ignored}
+    found = {name: cells for name, cells in found.items() if name not in ignored}
     known.note_unknown(found, problems, remedy="; leave columns out by --drop")
     made = known.rows(found, problems)
     problems.refuse()
@@ -175,7 +193,19 @@ def read_rows(path: str | PathLike[str], columns: Columns, *, drop: Iterable[str
     features = known(made)
     features = features[:, columns.order_of(Columns(known.feature_names, True), TRAINED)]
     features = features if columns.scaling is None else columns.scaling(features)
-    return NewRows(features, tuple(name for name in names if name in ignored - hidden))
+    passed_over = tuple(name for name in names if name in ignored - hidden)
+    return NewRows(features, tuple(range(len(features))), passed_over)
+
+
+def _new_images(folder: Path, columns: Columns) -> NewRows:
+    images = read_unlabelled_images(folder)
+    if images.pixels.shape[1] != len(columns.names):
+        raise DataError(
+            f"images in {folder} have {images.pixels.shape[1]} numbers each, for rows, columns and "
+            f"colours, and the model was trained on {len(columns.names)}; give images of that size"
+        )
+    features = images.pixels if columns.scaling is None else columns.scaling(images.pixels)
+    return NewRows(features, images.names, ())
 
 
 def _raw_names(columns: Columns) -> tuple[str, ...]:
@@ -309,7 +339,7 @@ def _made(
         feature_names=preparation.feature_names,
         name=name,
     )
-    columns = dataclasses.replace(data.columns, preparation=preparation)
+    columns = replace(data.columns, preparation=preparation)
     return data._with(columns=columns, rows=None if preparation.is_plain else rows)
 
 
@@ -369,6 +399,17 @@ def _labels(texts: list[str]) -> list[Hashable]:
         class_targets.require_few_fractions(list(numbers.values()))
     meaning = _meaning(words)
     return [meaning[text] if text.strip() else None for text in texts]
+
+
+def _labels_of_array(values: np.ndarray, like: Dataset | None) -> Any:
+    """Labels, whole numbers as such however they are kept; those of `like` by how they are written."""
+    if values.dtype.kind == "f" and np.isfinite(values).all() and (values == values.round()).all():
+        values = values.astype(np.int64)
+    if like is not None:
+        known = {str(each): each for each in like.class_names or ()}
+        values = np.array([*(known.get(str(v), v) for v in values.tolist()), None], object)[:-1]
+    _refuse_lookalikes(values.tolist())
+    return values
 
 
 def _known(like: Dataset, texts: list[str]) -> list[Hashable]:

@@ -8,7 +8,7 @@ import typer
 
 from ntkbayes.app.cli import terminal
 from ntkbayes.app.cli.application import app
-from ntkbayes.app.cli.data import TableOptions, load_data, load_test, require_tables
+from ntkbayes.app.cli.data import TableOptions, are_images, load_data, load_test, require_tables
 from ntkbayes.app.cli.interruption import interruptible
 from ntkbayes.app.cli.options import (
     DATA_HELP,
@@ -127,7 +127,7 @@ def compare(
 
     splitting = splitting_of(context, test)
     apart = "-splits" * (splits is not None) + f"-{folds}-folds" * (folds is not None)
-    out = out or _RUNS / f"{Path(data or str(model)).stem}{apart}"
+    out = out or _RUNS / f"{Path(data or str(model)).stem.replace(':', '-')}{apart}"
     asked = ridge_of(ridge)
     if model is not None:
         study = from_file(model)
@@ -151,6 +151,7 @@ def compare(
             max_seconds=max_seconds_of(context, max_minutes),
             smoothing=smoothing,
             test_share=test_share,
+            standardise=not are_images(str(data)),
             baselines=baselines,
             seed=seed,
         )
@@ -274,6 +275,12 @@ def sweep(
     )
     ridges = [ridge_of(each) for each in ridge or ("evidence",)]
     points = load_data(data, table)
+    images = [each for each in data if are_images(each)]
+    if images and len(images) < len(data):
+        raise ConfigurationError(
+            f"{images[0]} holds images, whose pixels are not standardised, unlike the columns of "
+            "tables; sweep over images alone, or tables alone"
+        )
     study = Study(
         data=points[0],
         prior=NTKPrior(network, ridge=1.0),
@@ -281,6 +288,7 @@ def sweep(
         max_seconds=max_seconds_of(context, max_minutes),
         smoothing=smoothing,
         test_share=test_share,
+        standardise=not images,
         baselines=baselines,
     )
     studies = Sweep(grid(study, data=points, ridges=ridges, seeds=seed or ()))
@@ -402,7 +410,7 @@ def lazy(
     from ntkbayes import networks
     from ntkbayes.lazy.widths import LazyStudy, four_regimes
 
-    out = out or _RUNS / f"{Path(data).stem}-lazy"
+    out = out or _RUNS / f"{Path(data).stem.replace(':', '-')}-lazy"
 
     def family(width: int, num_outputs: int) -> networks.Network:
         return networks.mlp(

@@ -59,10 +59,11 @@ def require_tables(data: Sequence[str], options: TableOptions, test: Path | None
             f"--test {test} goes with a file of training points, --data FILE; of {', '.join(data)} a "
             "share is held out, see --test-share"
         )
+    others = (*options.drop, *options.categorical)
     for file in filter(_looks_like_a_path, data):
-        others = (*options.drop, *options.categorical)
-        table_files.require_columns(Path(file), options.require(file), others)
-    if test is not None:
+        if _is_table(file):
+            table_files.require_columns(Path(file), options.require(file), others)
+    if test is not None and _is_table(str(test)):
         table_files.require_columns(test, options.require(str(test)))
 
 
@@ -83,44 +84,89 @@ def load_test(
             f"--test {file} has the test points, so that no share of the data is held out; leave out "
             "--test-share"
         )
-    return datasets.read_table(file, target=options.require(str(file)), like=train)
+    if file.is_dir():
+        return datasets.read_images(file, like=train)
+    target = options.target or _ARRAY if _is_array(str(file)) else options.require(str(file))
+    return datasets.read_table(file, target=target, like=train)
 
 
 def load_data(data: Sequence[str], options: TableOptions) -> "list[Dataset]":
-    """Data sets, by name or from files whose labels are in the column `target`; what is done to the
-    columns of files is told."""
+    """Data sets, by name or number, or from files; what is done to the columns of tables is told."""
     from ntkbayes import datasets
 
-    files = [
+    named = [
         each
         for each in data
-        if each not in datasets.NAMES and (_looks_like_a_path(each) or os.path.lexists(each))
+        if each in datasets.NAMES
+        or not (_looks_like_a_path(each) or os.path.lexists(each) or _is_openml(each))
     ]
-    if files:
-        options.require(files[0])
-    named = [each for each in data if each not in files]
+    folders = [each for each in data if each not in named and os.path.isdir(each)]
     points = []
     for each in data:
         if each in named:
             points.append(datasets.load(each))
-            continue
-        points.append(
-            datasets.read_table(
-                each,
-                target=options.require(each),
-                drop=options.drop,
-                categorical=options.categorical,
-                impute=options.impute,
-                missing=options.missing,
-            )
-        )
+        elif each in folders:
+            points.append(datasets.read_images(each))
+        else:
+            points.append(_load_table(each, options))
         if told := points[-1].preparation_told:
             terminal.tell(f"{each}: {told}")
-    if not files:
-        options.refuse_for(named)
+    if len(named) + len(folders) == len(data):
+        options.refuse_for([*named, *folders])
     return points
+
+
+def _load_table(source: str, options: TableOptions) -> "Dataset":
+    from ntkbayes import datasets
+
+    if _is_openml(source):
+        number = source.partition(":")[2]
+        if not number.isdecimal():
+            raise ConfigurationError(
+                f"OpenML's data sets go by number, such as openml:61; got {source!r}"
+            )
+        return datasets.read_openml(
+            int(number),
+            target=options.target,
+            drop=options.drop,
+            categorical=options.categorical,
+            impute=options.impute,
+            missing=options.missing,
+        )
+    return datasets.read_table(
+        source,
+        target=options.target or _ARRAY if _is_array(source) else options.require(source),
+        drop=options.drop,
+        categorical=options.categorical,
+        impute=options.impute,
+        missing=options.missing,
+    )
+
+
+def are_images(data: str) -> bool:
+    """Whether data are a folder of images, whose pixels are not to be standardised."""
+    from ntkbayes import datasets
+
+    return data not in datasets.NAMES and os.path.isdir(data)
+
+
+_ARRAY = "y"
+"""What the labels of a file of arrays are called, unless it is told."""
+
+
+def _is_array(file: str) -> bool:
+    return Path(file).suffix.lower() == ".npz"
+
+
+def _is_table(file: str) -> bool:
+    """Whether a file is known by its column names: arrays and folders are not."""
+    return Path(file).suffix.lower() not in (".npz", ".npy") and not os.path.isdir(file)
+
+
+def _is_openml(data: str) -> bool:
+    return data.startswith("openml:")
 
 
 def _looks_like_a_path(data: str) -> bool:
     """Whether the word can be no name of a data set."""
-    return bool(Path(data).suffix or len(Path(data).parts) > 1)
+    return not _is_openml(data) and bool(Path(data).suffix or len(Path(data).parts) > 1)

@@ -41,7 +41,10 @@ def _complete_laws(incomplete: str) -> list[str]:
     return [",".join([*before, name]) for name in left]
 
 
-DATA_HELP = f"{', '.join(DATA_NAMES)}, or a file: .csv, .tsv or .parquet."
+DATA_HELP = (
+    f"{', '.join(DATA_NAMES)}, a file (.csv, .tsv, .parquet, .npz or "
+    ".npy), a folder with a sub-folder of images for each class, or openml:NUMBER."
+)
 ConfigOption = Annotated[
     Path | None,
     typer.Option(
@@ -62,7 +65,10 @@ JsonOption = Annotated[
         help="Print the table and the paths of the results as one JSON object, on standard output.",
     ),
 ]
-TargetOption = Annotated[str | None, typer.Option(help="Column of the labels, for a file.")]
+TargetOption = Annotated[
+    str | None,
+    typer.Option(help="Column of the labels, for a file; in .npz the array, y if not given."),
+]
 DropOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -143,7 +149,7 @@ TrainSizeOption = Annotated[
 TestOption = Annotated[
     Path | None,
     typer.Option(
-        help="File of test points, with the columns of the data; a share of the data if not given."
+        help="File of test points like that of the data; a share of the data is held out if not given."
     ),
 ]
 TestShareOption = Annotated[float, typer.Option(help="Part of the data held out.")]
