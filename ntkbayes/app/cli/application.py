@@ -17,8 +17,9 @@ Compiled programs are kept in the user's cache folder, ~/.cache/ntkbayes on Linu
 another folder, or switches this off if it is "off"; so does --no-cache. JAX's own variables, such as
 JAX_COMPILATION_CACHE_DIR, come first.
 
-Exit codes: 0 done; 1 an error, which is told in one line, or studies of a sweep that failed; 2 a command
-or option that does not exist, or cannot have that value; 130 stopped by Ctrl-C.""",
+Exit codes: 0 done; 1 an error, which is told in one line, or in one for each problem of a table; or
+studies of a sweep that failed; 2 a command or option that does not exist, or cannot have that value; 130
+stopped by Ctrl-C.""",
 )
 
 
