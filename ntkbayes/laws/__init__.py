@@ -1,7 +1,7 @@
 """Laws: distributions over logit functions, and the methods that obtain them."""
 
 from ntkbayes.laws.chains.full_bayes import FullBayes
-from ntkbayes.laws.chains.numpyro_model import numpyro_model
+from ntkbayes.laws.chains.numpyro_model import numpyro_model, numpyro_prior
 from ntkbayes.laws.chains.nuts import NUTS
 from ntkbayes.laws.chains.split_hmc import SplitHMC
 from ntkbayes.laws.gaussian.dirichlet import DirichletGP
@@ -54,4 +54,5 @@ __all__ = [
     "Variational",
     "before_data",
     "numpyro_model",
+    "numpyro_prior",
 ]

@@ -14,9 +14,11 @@ from numpyro.infer import MCMC
 from numpyro.infer import NUTS as Kernel
 from numpyro.infer.util import log_density
 from oracles import gp_classification as oracle
+from scipy import stats
+from scipy.special import logsumexp
 
 import ntkbayes as nb
-from ntkbayes.errors import ConfigurationError, RidgeError, UnknownNameError
+from ntkbayes.errors import ConfigurationError, ConvergenceError, RidgeError, UnknownNameError
 from ntkbayes.priors.hyperparameters import value_of, with_values
 
 KEY = jax.random.key(1)
@@ -41,23 +43,181 @@ def law():
     return fit()
 
 
-def test_the_models_density_is_prior_times_likelihood_written_by_hand():
+def log_likelihood(values, z):
+    """log p(y | mean + L z), and the factor L, by hand."""
     data = data_of()
+    gram = np.asarray(with_values(PRIOR, values).gram(data.features).ntk)
+    gram = gram / values.get("ridge", 0.5)
+    lower = np.linalg.cholesky(gram + 1e-9 * np.mean(np.diag(gram)) * np.eye(8))
+    return oracle.Logistic().log_density(data.targets[:, 1:], lower @ z), lower
+
+
+def white(z):
+    return -np.sum(np.square(z)) / 2 - np.size(z) / 2 * np.log(2 * np.pi)
+
+
+def test_the_models_density_is_prior_times_likelihood_written_by_hand():
     model = nb.numpyro_model(
-        PRIOR, data, hyperpriors={"ridge": RIDGE, "weight_std": dist.HalfNormal()}
+        PRIOR, data_of(), hyperpriors={"ridge": RIDGE, "weight_std": dist.HalfNormal()}
     )
-    z = jax.random.normal(KEY, (8, 1))
     values = {"ridge": 0.7, "weight_std": 1.1}
-    found, _ = log_density(model, (), {}, {**values, "whitened": z})
-    gram = np.asarray(with_values(PRIOR, values).gram(data.features).ntk) / 0.7
-    f = np.linalg.cholesky(gram + 1e-9 * np.mean(np.diag(gram)) * np.eye(8)) @ z
-    expected = (
-        oracle.Logistic().log_density(data.targets[:, 1:], f)
-        - np.sum(z**2) / 2
-        - 4 * np.log(2 * np.pi)
-        + float(RIDGE.log_prob(0.7) + dist.HalfNormal().log_prob(1.1))
-    )
+    position = jax.random.normal(KEY, (8, 1))
+
+    def whitened(position):
+        _, trace = log_density(model, (), {}, {**values, "whitened_position": position})
+        return trace["whitened"]["value"]
+
+    found, _ = log_density(model, (), {}, {**values, "whitened_position": position})
+    z, jacobian = np.array(whitened(position)), jax.jacobian(whitened)(position)
+    volume = np.linalg.slogdet(np.array(jacobian).reshape(8, 8))[1]
+    hyper = float(RIDGE.log_prob(0.7) + dist.HalfNormal().log_prob(1.1))
+    expected = log_likelihood(values, z)[0] + white(z) + volume + hyper
     np.testing.assert_allclose(found, expected, rtol=1e-7)
+
+
+@pytest.mark.parametrize("mean", [0.0, 0.4])
+def test_under_a_normal_likelihood_the_coordinates_are_white_at_all_hyperparameters(mean):
+    # log p(y, ξ | θ) = log N(y; mean, P + σ² I) + log N(ξ; 0, I), far from where the sites were found.
+    features = data_of().features
+    targets = np.sin(features[:, 0])
+    prior = eqx.tree_at(lambda prior: prior.mean, PRIOR, jnp.asarray(mean))
+    model = nb.numpyro_model(
+        prior, nb.Dataset.real(features, targets), likelihood=nb.likelihood.Normal(0.1)
+    )
+    for ridge in (0.01, 3.0):
+        position = jax.random.normal(KEY, (8, 1))
+        found, _ = log_density(model, ({"ridge": ridge},), {}, {"whitened_position": position})
+        covariance = np.asarray(PRIOR.gram(features).ntk) / ridge + 0.01 * np.eye(8)
+        evidence = stats.multivariate_normal(np.full(8, mean), covariance).logpdf(targets)
+        np.testing.assert_allclose(found, evidence + white(position), rtol=1e-6)
+
+
+def poisson(target, logits):
+    return jnp.sum(target * logits - jnp.exp(logits) - jax.scipy.special.gammaln(target + 1))
+
+
+def test_however_much_the_targets_say_no_direction_is_much_narrower_than_another():
+    # Steps are as short as the narrowest direction, trajectories as long as the widest.
+    features = data_of().features
+    counts = np.random.default_rng(0).poisson(np.exp(2 + 2 * np.sin(features[:, 0])))
+    likelihood = nb.likelihood.LogConcave(poisson, num_logits=1, examples=[[0.0], [50.0]])
+    given = {"hyperpriors": {"ridge": RIDGE}, "likelihood": likelihood}
+    data = nb.Dataset.real(features, counts.astype(float))
+    model = nb.numpyro_model(PRIOR, data, **given)
+    plain = nb.numpyro_prior(PRIOR, data, **given)
+
+    def observed():
+        numpyro.factor(
+            "counts", jnp.sum(likelihood.log_density(jnp.asarray(data.targets), plain()))
+        )
+
+    def curvatures(model, site):
+        def potential(position, ridge):
+            return -log_density(model, (), {}, {"ridge": ridge, site: position[:, None]})[0]
+
+        at = [(jnp.full(8, shift), ridge) for shift in (-1.0, 1.0) for ridge in (0.05, 0.4)]
+        hessian = jax.jit(jax.hessian(potential))
+        return np.array([np.linalg.eigvalsh(hessian(*place)) for place in at])
+
+    values = curvatures(model, "whitened_position")
+    assert values.min() > 0.1
+    assert values.max() < 10
+    assert curvatures(observed, "whitened").max() > 100
+
+
+def test_softmax_leaves_the_mean_of_a_points_logits_to_the_prior():
+    features, labels = oracle.blobs(7, 8, 3)
+    model = nb.numpyro_model(PRIOR, nb.Dataset(features, labels, class_names=range(3)))
+
+    def declared(position):
+        found, trace = log_density(model, (), {}, {"whitened_position": position})
+        return found, trace["whitened"]["value"]
+
+    position = jax.random.normal(KEY, (8, 3))
+    moved = position.at[:, 2].set(jnp.arange(8.0))
+    (before, z), (after, y) = declared(position), declared(moved)
+    np.testing.assert_allclose(after - before, white(moved) - white(position), rtol=1e-9)
+    change = (moved - position)[:, 2:] / np.sqrt(3)
+    np.testing.assert_allclose(y - z, np.broadcast_to(change, (8, 3)), atol=1e-12)
+    volume = np.linalg.slogdet(
+        np.array(jax.jacobian(lambda v: declared(v)[1])(position)).reshape(24, 24)
+    )[1]
+    gram = np.asarray(PRIOR.gram(features).ntk) / 0.5
+    f = np.linalg.cholesky(gram + 1e-9 * np.mean(np.diag(gram)) * np.eye(8)) @ np.asarray(z)
+    likelihood = np.sum(f[np.arange(8), labels] - logsumexp(f, axis=1))
+    np.testing.assert_allclose(before, likelihood + white(z) + volume, rtol=1e-7)
+
+
+# --- an observation model of one's own ------------------------------------------------------------
+
+
+def test_a_likelihood_of_ones_own_with_an_offset_per_group_follows_the_latent_logits():
+    latent = nb.numpyro_prior(PRIOR, data_of(), hyperpriors={"ridge": RIDGE})
+    group, seen = np.arange(8) % 2, np.linspace(-1, 1, 8)
+
+    def model():
+        offset = numpyro.sample("offset", dist.Normal(0.0, 2.0).expand((2,)).to_event(1))
+        logits = latent()
+        numpyro.sample("seen", dist.Normal(logits[:, 0] + offset[group], 0.3).to_event(1), obs=seen)
+
+    z, offset = jax.random.normal(KEY, (8, 1)), np.array([0.5, -1.0])
+    found, trace = log_density(model, (), {}, {"ridge": 0.7, "whitened": z, "offset": offset})
+    assert {name for name, site in trace.items() if site["type"] == "sample"} == {
+        *("offset", "ridge", "whitened", "seen")
+    }
+    _, lower = log_likelihood({"ridge": 0.7}, z)
+    residual = seen - (lower @ z)[:, 0] - offset[group]
+    expected = stats.norm(0, 0.3).logpdf(residual).sum() + stats.norm(0, 2).logpdf(offset).sum()
+    np.testing.assert_allclose(found, expected + white(z) + float(RIDGE.log_prob(0.7)), rtol=1e-6)
+
+
+def test_the_model_is_its_prior_in_its_coordinates_and_the_likelihood():
+    model = nb.numpyro_model(PRIOR, data_of())
+    latent = nb.numpyro_prior(PRIOR, data_of())
+
+    def by_hand():
+        logits = latent()
+        labels = data_of().targets[:, 1]
+        numpyro.sample("y", dist.Bernoulli(logits=logits[:, 0]).to_event(1), obs=labels)
+
+    fast = numpyro.handlers.reparam(by_hand, config={"whitened": latent.coordinates})
+    at = {"whitened_position": jax.random.normal(KEY, (8, 1))}
+    found, _ = log_density(fast, (), {}, at)
+    np.testing.assert_allclose(found, log_density(model, (), {}, at)[0], rtol=1e-10)
+
+
+def test_draws_of_the_latent_function_within_a_larger_model_make_its_law():
+    latent = nb.numpyro_prior(PRIOR, data_of())
+    with jax.numpy_rank_promotion("allow"):
+        drawn = numpyro.infer.Predictive(latent, num_samples=4000)(KEY)
+    draws = {name: part.reshape(2, 2000, 8, 1) for name, part in drawn.items()}
+    law = latent.law(draws)
+    assert law.kind.name == "latent function of a larger model"
+    assert not law.kind.is_posterior  # its likelihood is not that of the problem
+    truth = oracle.Gauss(np.zeros((3, 1)), np.asarray(PRIOR.gram(NEW).ntk) / 0.5)
+    assert np.abs(oracle.mean_errors(law.sample(KEY, NEW), truth)).max() < 4.5
+    assert np.abs(oracle.covariance_errors(law.sample(KEY, NEW), truth)).max() < 4.5
+
+
+def test_chains_start_where_evidence_times_hyperprior_is_greatest():
+    model = nb.numpyro_model(PRIOR, data_of(), hyperpriors={"ridge": RIDGE})
+    offsets = [
+        start.log_density
+        - nb.log_evidence(with_values(PRIOR, start.values), data_of())
+        - float(RIDGE.log_prob(start.values["ridge"]))
+        for start in (model.starts[0], model.starts[-1])
+    ]
+    np.testing.assert_allclose(offsets, 0.0, atol=1e-6)
+    assert model.starts[0].log_density > model.starts[-1].log_density
+    assert model.start["ridge"] == model.starts[0].values["ridge"]
+
+
+def test_a_hyperprior_without_a_finite_posterior_density_is_refused():
+    huge = dist.Uniform(1e200, 2e200)
+    with pytest.raises(
+        ConvergenceError, match="no draw of the hyper-priors has a finite posterior"
+    ):
+        nb.numpyro_model(PRIOR, data_of(), hyperpriors={"weight_std": huge})
 
 
 def test_the_model_stands_what_importing_arviz_first_does_to_numpyro(monkeypatch):
@@ -127,12 +287,12 @@ def test_a_user_can_extend_the_model():
         logits = model()
         numpyro.sample("seen", dist.Normal(logits.mean() + offset, 0.1), obs=0.5)
 
-    value, trace = log_density(
-        extended, (), {}, {"ridge": 0.5, "whitened": jnp.zeros((8, 1)), "offset": 0.2}
-    )
+    at = {"ridge": 0.5, "whitened_position": jnp.zeros((8, 1))}
+    value, trace = log_density(extended, (), {}, {**at, "offset": 0.2})
     assert {"offset", "ridge", "whitened", "logits", "seen"} <= set(trace)
-    alone, _ = log_density(model, (), {}, {"ridge": 0.5, "whitened": jnp.zeros((8, 1))})
-    added = dist.Normal(0.0, 1.0).log_prob(0.2) + dist.Normal(0.2, 0.1).log_prob(0.5)
+    alone, _ = log_density(model, (), {}, at)
+    logits = trace["logits"]["value"].mean()
+    added = dist.Normal(0.0, 1.0).log_prob(0.2) + dist.Normal(logits + 0.2, 0.1).log_prob(0.5)
     np.testing.assert_allclose(value, alone + added)
 
 
@@ -175,8 +335,8 @@ def of_group(draws, name):
 
 
 def test_hyperparameters_may_come_from_sites_around_the_model():
-    part = nb.numpyro_model(PRIOR, data_of())
-    alone = nb.numpyro_model(with_values(PRIOR, {"ridge": 0.2}), data_of())
+    part = nb.numpyro_prior(PRIOR, data_of())
+    alone = nb.numpyro_prior(with_values(PRIOR, {"ridge": 0.2}), data_of())
     whitened = {"whitened": jax.random.normal(KEY, (8, 1))}
     found, _ = log_density(lambda: part({"ridge": 0.2}), (), {}, whitened)
     expected, _ = log_density(alone, (), {}, whitened)
@@ -198,6 +358,7 @@ def test_chains_of_a_larger_model_give_laws_of_its_parts(chains):
         assert 1 < law.info.min_bulk_ess < 200
 
 
+@pytest.mark.filterwarnings("ignore::ntkbayes.errors.ConvergenceWarning")
 def test_draws_that_are_not_those_of_the_model_are_refused(chains):
     (part, _), draws = chains
     own, ridges = of_group(draws, "a"), {"ridge": draws["ridges"][:, :, 0]}
@@ -219,7 +380,7 @@ def test_a_hyperparameter_has_a_hyperprior_or_a_value():
     with pytest.raises(ConfigurationError, match="ridge has a hyper-prior already"):
         log_density(lambda: model({"ridge": 0.2}), (), {}, {})
     with pytest.raises(UnknownNameError, match="hyper-parameter 'rigde'"):
-        log_density(lambda: model({"rigde": 0.2}), (), {}, {"whitened": jnp.zeros((8, 1))})
+        log_density(lambda: model({"rigde": 0.2}), (), {}, {})
 
 
 class Stretched(nb.kernels.Kernel):
@@ -239,11 +400,11 @@ class Stretched(nb.kernels.Kernel):
 def test_numbers_of_a_kernel_of_ones_own_are_hyperparameters_by_their_names():
     kernel = Stretched(nb.kernels.analytic_kernel(NETWORK))
     prior = nb.NTKPrior(kernel, ridge=0.5)
-    model = nb.numpyro_model(prior, data_of(), hyperpriors={"length": dist.Normal(2.0, 1.0)})
+    model = nb.numpyro_prior(prior, data_of(), hyperpriors={"length": dist.Normal(2.0, 1.0)})
     z = jax.random.normal(KEY, (8, 1))
     found, _ = log_density(model, (), {}, {"length": 1.6, "whitened": z})
     data = nb.Dataset(data_of().features / 1.6, data_of().targets)
-    scaled, _ = log_density(nb.numpyro_model(PRIOR, data), (), {}, {"whitened": z})
+    scaled, _ = log_density(nb.numpyro_prior(PRIOR, data), (), {}, {"whitened": z})
     np.testing.assert_allclose(found, scaled + dist.Normal(2.0, 1.0).log_prob(1.6), rtol=1e-9)
     for name in ("kernel", "label", "lenght"):
         with pytest.raises(UnknownNameError, match=f"'{name}'; known are: .*mean, length"):

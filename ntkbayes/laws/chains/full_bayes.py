@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
-from ntkbayes.errors import ConfigurationError, ConvergenceError
+from ntkbayes.errors import ConfigurationError
 from ntkbayes.laws.chains.hierarchical import (
     HIERARCHICAL_POSTERIOR,
     FullBayesLaw,
@@ -14,7 +15,7 @@ from ntkbayes.laws.chains.hierarchical import (
     judged_draws,
 )
 from ntkbayes.laws.chains.mixing import MixingInfo
-from ntkbayes.laws.chains.numpyro_model import declare, require_support
+from ntkbayes.laws.chains.numpyro_model import NumPyroModel, require_support
 from ntkbayes.laws.chains.nuts import tree_depth
 from ntkbayes.laws.kind import Kind
 from ntkbayes.laws.method import Method
@@ -74,7 +75,7 @@ class FullBayes(Method[FullBayesLaw[FullBayesInfo]]):
         return 2 * self.num_chains * self.num_samples
 
     def solve(self, problem: Problem, key: PRNGKeyArray | None) -> FullBayesLaw[FullBayesInfo]:
-        from numpyro.infer import MCMC
+        from numpyro.infer import MCMC, init_to_value
         from numpyro.infer import NUTS as Kernel
 
         key = self.require_key(key)
@@ -85,8 +86,17 @@ class FullBayes(Method[FullBayesLaw[FullBayesInfo]]):
                 "none: use NUTS"
             )
         require_support(problem.prior, self.hyperpriors)
+        model = NumPyroModel(problem, self.hyperpriors)
+        start_key, run_key = jax.random.split(key)
+        kernel = Kernel(
+            model,
+            target_accept_prob=self.target_accept,
+            # Scales that act alike, such as the ridge's and the weights', are strongly correlated.
+            dense_mass=[tuple(self.hyperpriors)] if self.hyperpriors else False,
+            init_strategy=init_to_value(values=model.start),
+        )
         sampler = MCMC(
-            Kernel(declare, target_accept_prob=self.target_accept),
+            kernel,
             num_warmup=self.num_warmup,
             num_samples=self.num_samples,
             num_chains=self.num_chains,
@@ -97,16 +107,12 @@ class FullBayes(Method[FullBayesLaw[FullBayesInfo]]):
             *("diverging", "num_steps", "accept_prob", "potential_energy", "energy"),
             "adapt_state.step_size",
         )
-        try:
-            with jax.debug_key_reuse(False):  # NumPyro's own
-                sampler.run(key, problem, self.hyperpriors, extra_fields=fields)
-        except RuntimeError as error:
-            if "initial parameters" not in str(error):
-                raise
-            raise ConvergenceError(
-                "no draw of the hyper-priors has a finite posterior density, from which chains could "
-                f"start ({error}); use hyper-priors that are narrower, or centred on other values"
-            ) from error
+        with jax.debug_key_reuse(False):  # NumPyro's own
+            sampler.run(
+                run_key,
+                init_params=_started(model, start_key, self.num_chains),
+                extra_fields=fields,
+            )
         draws = sampler.get_samples(group_by_chain=True)
         seen = sampler.get_extra_fields(group_by_chain=True)
         info = _diagnose(draws, problem, seen)
@@ -122,6 +128,24 @@ class FullBayes(Method[FullBayesLaw[FullBayesInfo]]):
             _sample_stats(seen),
             num_chains=self.num_chains,
         )
+
+
+def _started(model: NumPyroModel, key: PRNGKeyArray, num_chains: int) -> dict[str, Array]:
+    """Unconstrained values of the sites to start each chain from: hyper-parameters among the model's
+    starts, as probable as their densities say, and white noise for the latent function."""
+    from numpyro.distributions import biject_to
+
+    choice_key, noise_key = jax.random.split(key)
+    densities = jnp.asarray([start.log_density for start in model.starts])
+    chosen = jax.random.categorical(choice_key, densities, shape=(num_chains,))
+    started = {
+        name: jnp.stack([biject_to(law.support).inv(model.starts[i].values[name]) for i in chosen])
+        for name, law in model.hyperpriors.items()
+    }
+    shape = (num_chains, *model.problem.targets.shape)
+    started["whitened_position"] = jax.random.normal(noise_key, shape)
+    # NumPyro gives the only chain no axis.
+    return started if num_chains > 1 else {name: value[0] for name, value in started.items()}
 
 
 def _sample_stats(seen: Mapping[str, Array]) -> dict[str, Array]:

@@ -34,6 +34,15 @@ HIERARCHICAL_POSTERIOR = Kind(
 )
 
 
+LATENT_FUNCTION = Kind(
+    "latent function of a larger model",
+    Sampling.CHAINS,
+    "the GP with prior GP(m, Θ/ridge) within a larger probabilistic model, given all that was observed "
+    "there, by Markov chains: exact up to Monte Carlo error. What else that model adds to the logits is "
+    "not part of it.",
+)
+
+
 HIERARCHICAL_PRIOR = Kind(
     "hierarchical prior",
     Sampling.GAUSSIAN,

@@ -2,55 +2,74 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array
 
 from ntkbayes.datasets import Dataset
 from ntkbayes.display import Configured
 from ntkbayes.errors import ConfigurationError
 from ntkbayes.laws.chains.hierarchical import (
     HIERARCHICAL_POSTERIOR,
+    LATENT_FUNCTION,
     FullBayesLaw,
     factor,
     hyperprior_of,
     judged_draws,
 )
 from ntkbayes.laws.chains.mixing import MixingInfo
+from ntkbayes.laws.kind import Kind
 from ntkbayes.laws.problem import Problem, require_problem
 from ntkbayes.likelihood import Likelihood, default_likelihood
-from ntkbayes.linalg import Logits, require_float64
+from ntkbayes.linalg import Logits, Square, require_float64
 from ntkbayes.priors.hyperparameters import value_of, with_values
 from ntkbayes.priors.prior import NTKPrior
+
+if TYPE_CHECKING:  # they need NumPyro, which is imported on first use
+    from ntkbayes.laws.chains.coordinates import SiteCoordinates, Start
 
 _POSITIVE = ("weight_std", "bias_std", "ridge")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class NumPyroModel(Configured):
-    """The GP classifier as a NumPyro model; made by `numpyro_model`.
-
-    Called, it declares its sites: the hyper-parameters by name, the whitened latent `whitened` of shape
-    (n, C), the deterministic `logits` = mean + L z with L Lᵀ = Θ/ridge, and the factor `likelihood`. It
-    is to be sampled as it is, or called within a larger model, under `numpyro.handlers.scope` if more
-    than once.
-    """
+class LatentSites(Configured):
+    """What `NumPyroPrior` and `NumPyroModel` share: the sites of hyper-parameters and latent logits."""
 
     problem: Problem
     hyperpriors: Mapping[str, Any]
 
-    def __call__(self, values: Mapping[str, Any] | None = None) -> Logits:
-        """The logits at the training points, (n, C).
+    kind: ClassVar[Kind]
 
-        Args:
-            values: of hyper-parameters that the surrounding model has made of sites of its own, by name.
+    @cached_property
+    def starts(self) -> "list[Start]":
+        """Places to start chains from, the best first; see `coordinates.starts`."""
+        from ntkbayes.laws.chains import coordinates
 
-        Raises:
-            ConfigurationError: a hyper-parameter has both a hyper-prior and a value.
-            UnknownNameError: there is no such hyper-parameter.
-        """
+        return coordinates.starts(self.problem, self.hyperpriors)
+
+    @property
+    def coordinates(self) -> "SiteCoordinates":
+        """A reparametrisation of the site `whitened`, for `numpyro.handlers.reparam`: by a site
+        `whitened_position`, in which the posterior under the problem's likelihood is nearly standard
+        normal."""
+        return self.starts[0].coordinates
+
+    def declare(self, values: Mapping[str, Any] | None) -> Logits:
+        """Declares all sites but those observed. Returns the logits; errors are those of a call."""
+        import numpyro
+        import numpyro.distributions as dist
+        from numpyro.distributions import distribution
+
+        from ntkbayes.laws.chains.coordinates import WhiteNoise
+
+        # After `import arviz`, which loads NumPyro lazily, `import numpyro.distributions` runs that
+        # package twice; the second lacks this attribute, which `numpyro.factor` takes its distribution
+        # from.
+        dist.distribution = distribution
         values = dict(values or {})
         if both := sorted(values.keys() & self.hyperpriors.keys()):
             raise ConfigurationError(
@@ -58,7 +77,10 @@ class NumPyroModel(Configured):
             )
         for name in values:
             value_of(self.problem.prior, name)
-        return declare(self.problem, self.hyperpriors, values)
+        sampled = {name: numpyro.sample(name, law) for name, law in self.hyperpriors.items()}
+        mean, lower = _mean_and_factor(self.problem, {**values, **sampled})
+        logits = mean + lower @ numpyro.sample("whitened", WhiteNoise(lower, mean))
+        return numpyro.deterministic("logits", logits)
 
     def law(
         self, draws: Mapping[str, Any], *, values: Mapping[str, Any] | None = None
@@ -96,7 +118,7 @@ class NumPyroModel(Configured):
         flat = {k: v.reshape(-1, *v.shape[2:]) for k, v in values.items()}
         law = FullBayesLaw(
             self.problem,
-            HIERARCHICAL_POSTERIOR,
+            self.kind,
             info,
             flat,
             own["whitened"].reshape(-1, *shape),
@@ -104,13 +126,65 @@ class NumPyroModel(Configured):
             {},
             num_chains=chains,
         )
-        last = _logits({k: v[-1] for k, v in flat.items()}, law.whitened[-1], self.problem)
+        mean, lower = _mean_and_factor(self.problem, {k: v[-1] for k, v in flat.items()})
+        last = mean + lower @ law.whitened[-1]
         if not bool(jnp.allclose(last, own["logits"][-1, -1], rtol=1e-6, atol=1e-6)):
             raise ConfigurationError(
                 "the logits drawn are not those of whitened under these hyper-parameters; give in "
                 "values all that the model was called with"
             )
         return law
+
+
+class NumPyroPrior(LatentSites):
+    """The prior over logits at the training points as a NumPyro model; made by `numpyro_prior`.
+
+    Called, it declares its sites: the hyper-parameters by name, the whitened latent `whitened` of shape
+    (n, C), standard normal, and the deterministic `logits` = mean + L z with L Lᵀ = Θ/ridge. Nothing is
+    observed: that is for the surrounding model to do.
+    """
+
+    kind: ClassVar[Kind] = LATENT_FUNCTION
+
+    def __call__(self, values: Mapping[str, Any] | None = None) -> Logits:
+        """The logits at the training points, (n, C).
+
+        Args:
+            values: of hyper-parameters that the surrounding model has made of sites of its own, by name.
+
+        Raises:
+            ConfigurationError: a hyper-parameter has both a hyper-prior and a value.
+            UnknownNameError: there is no such hyper-parameter.
+        """
+        return self.declare(values)
+
+
+class NumPyroModel(LatentSites):
+    """The GP classifier as a NumPyro model; made by `numpyro_model`.
+
+    Called, it declares the sites of `NumPyroPrior` in its `coordinates`: the hyper-parameters by name,
+    `whitened_position` of shape (n, C), which is sampled, and `whitened` and `logits`, which follow
+    from it. Then it observes the targets, by the factor `likelihood`. It is to be sampled as it is, or
+    called within a larger model, under `numpyro.handlers.scope` if more than once.
+    """
+
+    kind: ClassVar[Kind] = HIERARCHICAL_POSTERIOR
+
+    @property
+    def start(self) -> dict[str, Array]:
+        """Values of its sites near which the posterior lies, for `numpyro.infer.init_to_value`."""
+        best = self.starts[0]
+        return {**best.values, "whitened_position": jnp.zeros(self.problem.targets.shape)}
+
+    def __call__(self, values: Mapping[str, Any] | None = None) -> Logits:
+        """The logits at the training points, (n, C). Arguments and errors: see `NumPyroPrior`."""
+        import numpyro
+
+        with numpyro.handlers.reparam(config={"whitened": self.coordinates}):
+            logits = self.declare(values)
+        density = self.problem.likelihood.log_density(self.problem.targets, logits)
+        numpyro.factor("likelihood", jnp.sum(density))
+        return logits
 
 
 def numpyro_model(
@@ -132,41 +206,68 @@ def numpyro_model(
     Raises:
         ConfigurationError: a hyper-prior allows values that its hyper-parameter cannot have.
         UnknownNameError: there is no such hyper-parameter.
+        ConvergenceError: at no draw of the hyper-priors is the posterior density finite.
     """
+    model = NumPyroModel(*_sites("numpyro_model", prior, data, hyperpriors, likelihood))
+    model.starts  # noqa: B018 (before anything is traced)
+    return model
+
+
+def numpyro_prior(
+    prior: NTKPrior,
+    data: Dataset,
+    *,
+    hyperpriors: Mapping[str, Any] | None = None,
+    likelihood: Likelihood | None = None,
+) -> NumPyroPrior:
+    """The prior over logits at the training points as a NumPyro model, to be observed in your own way.
+
+        latent = nb.numpyro_prior(prior, data)
+
+        def model(count):
+            offset = numpyro.sample("offset", dist.Normal(0.0, 1.0).expand((6,)).to_event(1))
+            logits = latent()                                              # (n, C)
+            rate = jnp.exp(logits[:, 0] + offset[group])
+            numpyro.sample("count", dist.Poisson(rate).to_event(1), obs=count)
+
+    The targets do not take part. `latent.law(draws)` is the law of the latent function, which knows
+    nothing of the offset: add its draws to those of `law.sample`, whose order is that of the chains.
+
+    Where the observations say much of the logits, sample in coordinates made for a likelihood like
+    yours, `numpyro.handlers.reparam(model, config={"whitened": latent.coordinates})`: for what
+    `likelihood` makes of the data's targets. They change the speed, not the posterior.
+
+    Args:
+        prior, data, hyperpriors: as for `numpyro_model`.
+        likelihood: which counts the logits and makes `coordinates`, and by which the law predicts; as
+            for `Method.fit`.
+
+    Raises:
+        ConfigurationError, UnknownNameError: as `numpyro_model` does.
+    """
+    return NumPyroPrior(*_sites("numpyro_prior", prior, data, hyperpriors, likelihood))
+
+
+def _sites(
+    name: str,
+    prior: NTKPrior,
+    data: Dataset,
+    hyperpriors: Mapping[str, Any] | None,
+    likelihood: Likelihood | None,
+) -> tuple[Problem, Mapping[str, Any]]:
     require_float64()
-    require_problem("numpyro_model(prior, data)", prior, data, likelihood)
+    require_problem(f"{name}(prior, data)", prior, data, likelihood)
     prior.require_ridge("the posterior")
     hyperpriors = dict(hyperpriors or {})
     require_support(prior, hyperpriors)
-    problem = Problem.build(prior, data, likelihood or default_likelihood(data))
-    return NumPyroModel(problem, hyperpriors)
+    return Problem.build(prior, data, likelihood or default_likelihood(data)), hyperpriors
 
 
-def declare(
-    problem: Problem, hyperpriors: Mapping[str, Any], values: Mapping[str, Any] | None = None
-) -> Logits:
-    import numpyro
-    import numpyro.distributions as dist
-    from numpyro.distributions import distribution
-
-    # After `import arviz`, which loads NumPyro lazily, `import numpyro.distributions` runs that package
-    # twice; the second lacks this attribute, which `numpyro.factor` takes its distribution from.
-    dist.distribution = distribution
-    sampled = {name: numpyro.sample(name, law) for name, law in hyperpriors.items()}
-    shape = problem.targets.shape
-    whitened = numpyro.sample("whitened", dist.Normal(0.0, 1.0).expand(shape).to_event(2))
-    logits = _logits({**(values or {}), **sampled}, whitened, problem)
-    numpyro.deterministic("logits", logits)
-    density = problem.likelihood.log_density(problem.targets, logits)
-    numpyro.factor("likelihood", jnp.sum(density))
-    return logits
-
-
-def _logits(values: Mapping[str, Any], whitened: Logits, problem: Problem) -> Logits:
-    """mean + L z at the training points."""
+def _mean_and_factor(problem: Problem, values: Mapping[str, Any]) -> tuple[Logits, Square]:
+    """Of the logits at the training points: mean, (n, C), and L."""
     prior = with_values(problem.prior, values)
-    lower = factor(prior, problem.features)
-    return prior.mean_logits(problem.features, whitened.shape[1]) + lower @ whitened
+    mean = prior.mean_logits(problem.features, problem.num_outputs)
+    return mean, factor(prior, problem.features)
 
 
 def require_support(prior: NTKPrior, hyperpriors: Mapping[str, Any]) -> None:

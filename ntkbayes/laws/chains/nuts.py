@@ -19,10 +19,12 @@ from ntkbayes.laws.chains.sampler import (
     Whitened,
     coupled_root,
     laplace_root,
+    seen_directions,
+    shared_weights,
 )
 from ntkbayes.laws.problem import Problem
 from ntkbayes.likelihood import Likelihood
-from ntkbayes.linalg import Curvature, Draws, FormedBlock, Logits
+from ntkbayes.linalg import Draws, FormedBlock, Logits
 from ntkbayes.ranges import Range, real_field, whole_field
 from ntkbayes.training.operations import Size
 
@@ -112,29 +114,19 @@ class Target(eqx.Module):
 
 @eqx.filter_jit
 def _target(likelihood: Likelihood, targets: Logits, lower: FormedBlock, mode: Mode) -> Target:
-    from scipy.linalg import helmert
-
     num_points, num_outputs = targets.shape
-    directions = jnp.eye(num_outputs)
     if lower.couples:
+        directions = jnp.eye(num_outputs)
         matrix, shrunk = coupled_root(lower.matrix, mode.curvature)
     else:
-        if likelihood.is_flat:
-            directions = jnp.asarray(helmert(num_outputs))
-        weights = _shared_weights(mode.curvature, len(directions))
-        matrix, shrunk = laplace_root(lower.matrix, weights)
+        basis, num_seen = seen_directions(likelihood, num_outputs)
+        directions = basis[:num_seen]
+        matrix, shrunk = laplace_root(lower.matrix, shared_weights(mode.curvature, num_seen))
     root, logit_root = lower.like(matrix), lower.like(lower.matrix @ matrix)
     slope = root.T @ mode.whitened @ directions.T
     precision = shrunk.reshape(num_points, -1)
     given = (mode.whitened, mode.logits, root, logit_root, slope, precision, directions)
     return Target(likelihood, targets, *given)
-
-
-def _shared_weights(curvature: Curvature, num_directions: int) -> Float[Array, " n"]:
-    """One weight for all logits of a point, by the mean of their √w, because T equalises scales, and
-    logits with small weights are many."""
-    weights = jnp.maximum(curvature.matrix_diagonal, 0.0)  # round-off
-    return jnp.mean(jnp.sqrt(weights), axis=1) ** 2 * weights.shape[1] / num_directions
 
 
 class NUTSSampler(Sampler):

@@ -20,6 +20,7 @@ from ntkbayes.laws.law import SampledLaw
 from ntkbayes.laws.method import Method
 from ntkbayes.laws.problem import Problem
 from ntkbayes.laws.trace import Trace
+from ntkbayes.likelihood import Likelihood
 from ntkbayes.linalg import CholeskyFactor, Curvature, Draws, FormedBlock, Logits, Square
 from ntkbayes.priors.paths import ConditionedPath, conditioned_tangent_process
 from ntkbayes.ranges import Range, real_field, whole_field
@@ -244,6 +245,25 @@ def coupled_root(lower: Square, curvature: Curvature) -> tuple[Square, Float[Arr
     columns = lower.reshape(*curvature.shape, -1)
     curved = jax.vmap(curvature.matvec, 2, 2)(columns)
     return _root(lower.T @ curved.reshape(lower.shape))
+
+
+def seen_directions(
+    likelihood: Likelihood, num_outputs: int
+) -> tuple[Float[Array, "classes classes"], int]:
+    """An orthonormal basis of a point's logits, in rows, those first that the likelihood sees, and how
+    many these are: all, or all but (1, …, 1)/√C, along which softmax is flat."""
+    from scipy.linalg import helmert
+
+    if not likelihood.is_flat:
+        return jnp.eye(num_outputs), num_outputs
+    return jnp.roll(jnp.asarray(helmert(num_outputs, full=True)), -1, axis=0), num_outputs - 1
+
+
+def shared_weights(curvature: Curvature, num_directions: int) -> Float[Array, " n"]:
+    """One weight for all logits of a point, by the mean of their √w, because a root equalises scales,
+    and logits with small weights are many."""
+    weights = jnp.maximum(curvature.matrix_diagonal, 0.0)  # round-off
+    return jnp.mean(jnp.sqrt(weights), axis=1) ** 2 * weights.shape[1] / num_directions
 
 
 def _root(precision: Square) -> tuple[Square, Float[Array, " rows"]]:
