@@ -19,6 +19,7 @@ from ntkbayes.selection import (
     PoissonAtMean,
     RidgeByCrossValidation,
     RidgeByEvidence,
+    bridge_evidence,
     cross_validated_nll,
     leave_one_out,
     log_evidence,

@@ -1,5 +1,6 @@
 """Choosing hyper-parameters: the evidence, cross-validation and leave-one-out."""
 
+from ntkbayes.selection.bridge import BridgeEvidence, bridge_evidence
 from ntkbayes.selection.cross_validation import cross_validated_nll
 from ntkbayes.selection.evidence import evidence_gradient, log_evidence
 from ntkbayes.selection.leave_one_out import leave_one_out
@@ -21,6 +22,7 @@ from ntkbayes.selection.scan import Scan, scan
 from ntkbayes.selection.search import EvidenceMaximum, maximise_evidence
 
 __all__ = [
+    "BridgeEvidence",
     "EvidenceMaximum",
     "GivenRidge",
     "LikelihoodChoice",
@@ -33,6 +35,7 @@ __all__ = [
     "RidgeChoice",
     "RidgeRule",
     "Scan",
+    "bridge_evidence",
     "cross_validated_nll",
     "evidence_gradient",
     "leave_one_out",
