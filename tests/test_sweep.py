@@ -566,7 +566,9 @@ def test_command_writes_a_table_of_all_studies(ntkbayes):
     found = json.loads(out)
     assert (code, err) == (0, "")
     assert [row["study"] for row in found["table"]] == list(table["study"])
-    assert (found["failures"], found["paths"]) == ([], {"table": "runs/sweep/sweep.csv"})
+    paths = {"table": "runs/sweep/sweep.csv", "report": "runs/sweep/report.html"}
+    assert (found["failures"], found["paths"]) == ([], paths)
+    assert "means over 1 seed" in Path(paths["report"]).read_text(encoding="utf-8")
 
 
 def test_command_takes_rules_beside_numbers(ntkbayes):

@@ -3,6 +3,7 @@
     folder/
       sweep.json          what each study is: whose folder this is
       sweep.csv           one row per study and law
+      report.html         means over seeds, and laws over data sets
       studies/NAME/       the folder of a `Study`
         attempts.log      a line each time a worker began it: when, host and process
 
@@ -18,23 +19,31 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from ntkbayes import datasets
+import jax
+
+from ntkbayes import datasets, ranges
+from ntkbayes.app import report
 from ntkbayes.app.ridges import recorded, with_ridge
 from ntkbayes.app.study import Study
+from ntkbayes.app.sweep_result import Failure, SweepResult, by_ridge, comparisons_over_seeds
+from ntkbayes.app.workers import local_client, num_attempts, study_folder, work_off
+from ntkbayes.comparison import key_of
 from ntkbayes.datasets import Dataset
 from ntkbayes.display import Configured
 from ntkbayes.errors import ConfigurationError
+from ntkbayes.files import plain
 from ntkbayes.linalg import require_float64
+from ntkbayes.ranges import Number, Range
+from ntkbayes.repeated import ROPE, compare_over_data_sets
 from ntkbayes.selection import GivenRidge, RidgeRule
-from ntkbayes.storage import LawFolder, RunFolder, read_record
+from ntkbayes.storage import LawFolder, RunFolder, read_record, versions
 from ntkbayes.storage.run_folder import Settings
 
 if TYPE_CHECKING:
     import pandas as pd
     from distributed import Client
-from ntkbayes.app.workers import local_client, num_attempts, study_folder, work_off
 
 
 def grid(
@@ -80,34 +89,6 @@ def grid(
     return {f"{_data_name(s)}, ridge {_ridge_asked(s)}, seed {s.seed}": s for s in studies}
 
 
-class Failure(NamedTuple):
-    """A study without results: its name, the error, how often it was begun in this run and before."""
-
-    study: str
-    error: str
-    attempts: int
-
-    def __str__(self) -> str:
-        times = "once" if self.attempts == 1 else f"{self.attempts} times"
-        return f"{self.study} (begun {times}): {self.error}"
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class SweepResult(Configured):
-    """What became of the studies.
-
-    Attributes:
-        table: tidy, one row per study and law, failed studies included: the columns study, data, ridge
-            (nan if the study failed before it was chosen), ridge_rule, seed, law; those of
-            `Comparison.table`, nan where the study failed; attempts, how often a worker began the
-            study; and error, empty where it finished.
-        failures: studies without results.
-    """
-
-    table: "pd.DataFrame"
-    failures: tuple[Failure, ...]
-
-
 @dataclass(frozen=True, repr=False)
 class Sweep(Configured):
     """Studies to run side by side.
@@ -136,6 +117,7 @@ class Sweep(Configured):
         command: str = "",
         files: Mapping[str, str] = MappingProxyType({}),
         progress: bool = False,
+        rope: Number = ROPE,
     ) -> SweepResult:
         """Run every study that the folder has not finished, each by `Study.run` in a folder of its own.
 
@@ -156,14 +138,16 @@ class Sweep(Configured):
             command: that reproduces the sweep, for the reports.
             files: texts for the folder besides, by name.
             progress: show a bar of finished studies.
+            rope: differences in NLL up to this size count as none in the comparison over data sets, in
+                nats per point.
 
         Raises:
             FolderInUseError: another sweep is running in the folder.
             StorageError: the folder cannot be written to, or holds another sweep.
             MissingDependencyError: Dask is not installed.
             PrecisionError: JAX is not in float64.
-            ConfigurationError: num_workers is below 1, or given along with a client; or no worker
-                could be started.
+            ConfigurationError: num_workers is below 1, or given along with a client; no worker could be
+                started; or rope is negative.
             UnknownNameError: a data set does not exist.
         """
         require_float64()
@@ -171,6 +155,8 @@ class Sweep(Configured):
             raise ConfigurationError(
                 f"num_workers is for a sweep without client, and at least 1; got {num_workers}"
             )
+        rope = float(ranges.real("rope", rope, Range.NOT_NEGATIVE_FINITE))
+        report.require_drawing()
         folder = Path(folder).absolute()
         settings = _identities(self.studies)
         into = RunFolder(folder, results="studies/*/laws/*.nc", settings="sweep.json")
@@ -196,9 +182,34 @@ class Sweep(Configured):
                 Failure(name, error, num_attempts(study_folder(folder, name)))
                 for name, error in errors.items()
             )
-            result = SweepResult(self._table(folder, errors), failures)
-            into.finish({"sweep.csv": result.table.to_csv(index=False)})
+            result = self._result(self._table(folder, errors), failures, rope)
+            told = {"laws": _laws(self.studies), "command": command, "versions": versions()}
+            texts = {
+                "sweep.csv": result.table.to_csv(index=False),
+                "report.html": report.sweep.page(
+                    result,
+                    {
+                        name: (study_folder(Path(), name) / "report.html").as_posix()
+                        for name in self.studies
+                    },
+                    plain(told),
+                    str(folder / "sweep.csv"),
+                ),
+            }
+            into.finish(texts)
         return result
+
+    def _result(
+        self, table: "pd.DataFrame", failures: tuple[Failure, ...], rope: float
+    ) -> SweepResult:
+        """With every pair of laws over data sets, where there are several with several splits."""
+        key = jax.random.key(min(study.seed for study in self.studies.values()))
+        over_data_sets = {
+            ridge: compare_over_data_sets(sets, key=key_of(key, ridge), rope=rope)
+            for ridge, sets in by_ridge(comparisons_over_seeds(table)).items()
+            if all("nll" in each.score_names for each in sets.values())
+        }
+        return SweepResult(table, failures, over_data_sets)
 
     def _table(self, folder: Path, errors: Mapping[str, str]) -> "pd.DataFrame":
         import pandas as pd
@@ -219,12 +230,21 @@ class Sweep(Configured):
             else:
                 record = read_record(place)
                 scores = [{"law": law, **row} for law, row in record.rows.items()]
-            end = {"attempts": num_attempts(place), "error": errors.get(name, "")}
+            end = {
+                "training_points": math.nan if name in errors else record.num_train,
+                "test_points": math.nan if name in errors else record.num_test,
+                "split": "random" if study.test is None else "given",
+                "attempts": num_attempts(place),
+                "error": errors.get(name, ""),
+            }
             rows += [{**about, **row, **end} for row in scores]
         frame = pd.DataFrame(rows)
-        return frame[
-            [c for c in frame.columns if c not in ("attempts", "error")] + ["attempts", "error"]
-        ]
+        return frame[[c for c in frame.columns if c not in end] + [*end]]
+
+
+def _laws(studies: Mapping[str, Study]) -> list[str]:
+    """The names of all laws, each once."""
+    return list(dict.fromkeys(name for study in studies.values() for name in study.laws()))
 
 
 def _data_name(study: Study) -> str:

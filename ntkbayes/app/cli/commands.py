@@ -33,6 +33,7 @@ from ntkbayes.app.cli.options import (
     ModelOption,
     QuietOption,
     RidgeOption,
+    RopeOption,
     SmoothingOption,
     SplitsOption,
     TargetOption,
@@ -237,6 +238,7 @@ def sweep(
     workers: Annotated[
         int | None, typer.Option(help="Processes on this machine; one per core if not given.")
     ] = None,
+    rope: RopeOption = 0.01,
     scheduler: Annotated[
         str | None,
         typer.Option(
@@ -300,14 +302,23 @@ def sweep(
             command=command_line(),
             files=options_file(context, unused(study.methods)),
             progress=not quiet,
+            rope=rope,
         )
     for failure in result.failures:
         terminal.say(f"failed: {failure}", style="red")
     terminal.conclude(
         context,
-        lambda: terminal.print_sweep(result.table),
-        {"table": terminal.records(result.table), "failures": list(map(str, result.failures))},
+        lambda: terminal.print_sweep(result),
+        {
+            "table": terminal.records(result.table),
+            "failures": list(map(str, result.failures)),
+            "over_data_sets": {
+                ridge: terminal.records(each.table())
+                for ridge, each in result.over_data_sets.items()
+            },
+        },
         table=out / "sweep.csv",
+        report=out / "report.html",
     )
     if result.failures:
         terminal.say(

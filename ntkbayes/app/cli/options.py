@@ -166,6 +166,13 @@ FoldsOption = Annotated[
         help="Compare over the folds of cross-validation with this many, as --splits does."
     ),
 ]
+RopeOption = Annotated[
+    float,
+    typer.Option(
+        help="Differences in NLL up to this size count as none, in nats per point, where laws are "
+        "compared over several data sets."
+    ),
+]
 BaselinesOption = Annotated[
     bool, typer.Option(help="Take in the base rate and two classifiers of scikit-learn.")
 ]

@@ -193,20 +193,33 @@ def print_splits(comparison) -> None:  # type: ignore[no-untyped-def]
     )
 
 
-def print_sweep(frame) -> None:  # type: ignore[no-untyped-def]
-    """Means over seeds."""
+def print_sweep(result) -> None:  # type: ignore[no-untyped-def]
+    """Means over seeds, and laws over data sets."""
     table = Table()
-    for column in ("data", "ridge", "law", "studies", "accuracy", "NLL (nats)", "Brier", "ECE"):
-        table.add_column(column, no_wrap=column == "law")
-    scores = ["accuracy", "nll", "brier", "ece"]
-    done = frame[frame["error"] == ""]
-    asked = (
-        done["ridge"].map("{:g}".format).where(done["ridge_rule"] == "given", done["ridge_rule"])
-    )
-    for (data, ridge, law), group in done.groupby(["data", asked, "law"], sort=False):
-        means = (f"{group[score].mean():.3f}" for score in scores)
-        table.add_row(data, ridge, law, str(len(group)), *means)
+    for column in ("data", "ridge", "law", "seeds", "accuracy", "NLL (nats)", "Brier", "ECE"):
+        table.add_column(column, no_wrap=column in ("law", "NLL (nats)"))
+    for group, comparison in result.over_seeds.items():
+        for law, means in comparison.means.items():
+            accuracy, nll, brier, ece = (means[s] for s in ("accuracy", "nll", "brier", "ece"))
+            error = f" ± {nll.error:.3f}" if math.isfinite(nll.error) else ""
+            cells = (f"{each.value:.3f}" for each in (accuracy, nll, brier, ece))
+            seeds = str(len(comparison.splits))
+            one, two, *more = cells
+            table.add_row(group.data, group.ridge, law, seeds, one, two + error, *more)
     print_table(table)
+    if any(len(each.splits) > 1 for each in result.over_seeds.values()):
+        print("± standard error over seeds, corrected for the training points that splits share.")
+    for ridge, comparison in result.over_data_sets.items():
+        table = Table()
+        for column in ("A", "B", "P(A better)", "P(equivalent)", "P(B better)"):
+            table.add_column(column, no_wrap=column in "AB")
+        for pair in comparison.pairs:
+            table.add_row(pair.a, pair.b, *(f"{chance:.2f}" for chance in pair.preference))
+        print_table(table)
+        print(
+            f"NLL on a further data set of this kind, ridge {ridge}; equivalent: within "
+            f"{comparison.rope:g} nats per point."
+        )
 
 
 def print_verdicts(result) -> None:  # type: ignore[no-untyped-def]

@@ -4,8 +4,17 @@ Its sentences are computed from the numbers (`remarks`), its tables are `Compari
 figures are those of `figures`. What it says regardless of the numbers is in report.html, piece by piece.
 """
 
-from ntkbayes.app.report import over_splits
+from ntkbayes.app.report import over_splits, sweep
 from ntkbayes.app.report.document import page, require_drawing, write
 from ntkbayes.app.report.sentences import Remark, remarks, unfinished
 
-__all__ = ["Remark", "over_splits", "page", "remarks", "require_drawing", "unfinished", "write"]
+__all__ = [
+    "Remark",
+    "over_splits",
+    "page",
+    "remarks",
+    "require_drawing",
+    "sweep",
+    "unfinished",
+    "write",
+]

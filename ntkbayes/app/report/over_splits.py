@@ -42,13 +42,12 @@ def page(
         for told in (unfinished(settings), *left_out[:1])
         if told
     )
+    call = f"{str(Path(folder, 'splits.csv'))!r}, index_col='law'"
     parts = (
         prose("section short", items=items, warning=warning),
         over_splits(comparison),
         _each(comparison, records, places),
-        reproduction(
-            "split settings", settings, file=escaped(repr(str(Path(folder, "splits.csv"))))
-        ),
+        reproduction("split settings", settings, file=escaped(call)),
     )
     title = escaped(settings.get("data", "Comparison"))
     return whole_page(
@@ -116,14 +115,14 @@ def over_splits(comparison: SplitComparison) -> str:
     """Means with their errors, and differences to the best law."""
     names = [name for name in comparison.score_names if name in SCORES] or [*comparison.score_names]
     rows = [
-        (escaped(law), [_cell(means[name]) for name in names])
+        (escaped(law), [cell(means[name]) for name in names])
         for law, means in comparison.means.items()
     ]
     titles = [called(name).head for name in names]
     best, splits = comparison.best, count(len(comparison.splits), "split")
     differences = []
     for law, row in comparison.differences(best).items():
-        cells = [_cell(row[name], signed=True) for name in names]
+        cells = [cell(row[name], signed=True) for name in names]
         if "nll" in names:
             cells += [number(chance, 2) for chance in comparison.preference(law, best)]
         differences.append((escaped(law), cells))
@@ -142,7 +141,8 @@ def over_splits(comparison: SplitComparison) -> str:
     )
 
 
-def _cell(mean: Estimate, *, signed: bool = False) -> str:
+def cell(mean: Estimate, *, signed: bool = False) -> str:
+    """A mean with its error and interval."""
     if not np.isfinite(mean.error):
         return data_of(mean.value, 3, signed=signed)
     value = data_of(mean.value, 3, signed=signed) + error_of(mean.error, 3)
