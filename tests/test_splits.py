@@ -149,6 +149,9 @@ def test_unknown_laws_scores_and_regions_are_named():
         TWO.preference("a", "b", rope=-0.1)
     with pytest.raises(ConfigurationError, match="take two or more"):
         made(a=[0.5], b=[0.4]).preference("a", "b")
+    covered = {law: {"coverage_90": np.array([0.8, 0.95])} for law in "ab"}
+    with pytest.raises(ConfigurationError, match=r"right value of coverage_90 is 0\.9"):
+        SplitComparison(covered, ("x", "y"), 1 / 3, "a").preference("a", "b", score="coverage_90")
 
 
 # --- folds ----------------------------------------------------------------------------------------

@@ -83,7 +83,7 @@ def comparisons_over_seeds(table: "pd.DataFrame") -> dict[Group, SplitComparison
         table: of a sweep, also as read from its sweep.csv.
     """
     done = table[table["error"].fillna("") == ""]
-    scores = [name for name in table.columns if f"{name}_lower" in table.columns]
+    every = [name for name in table.columns if f"{name}_lower" in table.columns]
     asked = (
         done["ridge"].map("{:g}".format).where(done["ridge_rule"] == "given", done["ridge_rule"])
     )
@@ -96,6 +96,7 @@ def comparisons_over_seeds(table: "pd.DataFrame") -> dict[Group, SplitComparison
         laws = [law for law, part in by_law.items() if set(part.index) == set(studies)]
         if not laws:
             continue
+        scores = [name for name in every if group[name].notna().any()]
         ratio = (group["test_points"] / group["training_points"]).mean()
         found[Group(str(data), str(ridge))] = SplitComparison(
             scores={
@@ -113,12 +114,13 @@ def comparisons_over_seeds(table: "pd.DataFrame") -> dict[Group, SplitComparison
 def by_ridge(
     over_seeds: Mapping[Group, SplitComparison],
 ) -> dict[str, dict[str, SplitComparison]]:
-    """What can be compared over data sets, by ridge and data set: two data sets or more, each of two
-    random splits or more, and the laws that all of them have."""
+    """What can be compared over data sets, by ridge and data set: two data sets or more of the same kind
+    of targets, each of two random splits or more, and the laws that all of them have."""
     found: dict[str, dict[str, SplitComparison]] = {}
     for group, each in over_seeds.items():
         if len(each.splits) > 1 and each.test_per_train > 0:
-            found.setdefault(group.ridge, {})[group.data] = each
+            kind = "" if "accuracy" in each.score_names else ", numbers"
+            found.setdefault(f"{group.ridge}{kind}", {})[group.data] = each
     comparable = {}
     for ridge, sets in found.items():
         first = next(iter(sets.values()))

@@ -27,7 +27,7 @@ from ntkbayes.display import Sheet, Summarised, few
 from ntkbayes.errors import ConfigurationError, UnknownNameError
 from ntkbayes.laws.chains.mixing import judged
 from ntkbayes.ranges import Number, Range
-from ntkbayes.repeated.splits import HIGHER_IS_BETTER, ROPE, Preference, SplitComparison, paired
+from ntkbayes.repeated.splits import ROPE, Preference, SplitComparison, paired, preferred
 from ntkbayes.scores.calibration import Interval
 from ntkbayes.scores.over_splits import LEVEL, corrected_error
 
@@ -133,7 +133,7 @@ def compare_over_data_sets(
 
     Raises:
         ConfigurationError: there are fewer than two data sets, one has a single split, they have other
-            laws, or the region is negative.
+            laws, neither high nor low values of the score are good, or the region is negative.
         UnknownNameError: there is no such score.
         ArgumentError: something else was given.
 
@@ -141,6 +141,7 @@ def compare_over_data_sets(
         ConvergenceWarning: the chains have not converged.
     """
     laws = _laws_of(comparisons, score)
+    preferred(score, 0.0, 1.0, 0.0)  # refuses a score before the chains run
     rope = float(ranges.real("rope", rope, Range.NOT_NEGATIVE_FINITE))
     key = random_key(key)
     names = list(combinations(laws, 2))
@@ -226,8 +227,7 @@ def _pair(
     freedom = draws["freedom"]
     below = float(np.mean(special.stdtr(freedom, (-rope - centre) / spread)))
     above = float(np.mean(special.stdtr(freedom, (centre - rope) / spread)))
-    chances = (below, 1 - below - above, above)
-    preference = Preference(*(chances[::-1] if score in HIGHER_IS_BETTER else chances))
+    preference = preferred(score, below, 1 - below - above, above)
     ends = np.quantile(centre, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     difference = Interval(float(np.mean(centre)), *map(float, ends))
     return PairOverDataSets(a, b, preference, difference, float(np.mean(spread)))

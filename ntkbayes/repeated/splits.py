@@ -12,13 +12,11 @@ from ntkbayes import ranges
 from ntkbayes.display import Sheet, Summarised
 from ntkbayes.errors import ConfigurationError, UnknownNameError
 from ntkbayes.ranges import Number, Range
+from ntkbayes.scores.names import HIGHER, LOWER, called
 from ntkbayes.scores.over_splits import Estimate, chances_on_these_data, mean_over_splits
 
 if TYPE_CHECKING:
     import pandas as pd
-
-HIGHER_IS_BETTER = ("accuracy",)
-"""Of the scores; of the others lower is."""
 
 ROPE = 0.01
 """Half the width of the region of practical equivalence: differences below one hundredth, of a nat per
@@ -85,8 +83,7 @@ class SplitComparison(Summarised):
     def best(self) -> str:
         """The law with the lowest mean NLL; of other scores, the first."""
         score = "nll" if "nll" in self.score_names else self.score_names[0]
-        sign = -1.0 if score in HIGHER_IS_BETTER else 1.0
-        values = {law: sign * row[score].value for law, row in self.means.items()}
+        values = {law: called(score).badness(row[score].value) for law, row in self.means.items()}
         return min(values, key=lambda law: (np.isnan(values[law]), values[law]))
 
     def differences(self, against: str) -> dict[str, dict[str, Estimate]]:
@@ -121,7 +118,8 @@ class SplitComparison(Summarised):
 
         Raises:
             UnknownNameError: there is no such law or score.
-            ConfigurationError: the region is negative; or there is one split.
+            ConfigurationError: the region is negative, there is one split, or neither high nor low
+                values of the score are good.
         """
         for law in (a, b):
             if law not in self.scores:
@@ -136,9 +134,7 @@ class SplitComparison(Summarised):
         difference = paired(self.scores[a][score], self.scores[b][score])
         if not np.all(np.isfinite(difference)):
             return Preference(np.nan, np.nan, np.nan)
-        below, within, above = chances_on_these_data(difference, self.test_per_train, rope)
-        higher = score in HIGHER_IS_BETTER
-        return Preference(*((above, within, below) if higher else (below, within, above)))
+        return preferred(score, *chances_on_these_data(difference, self.test_per_train, rope))
 
     def table(self) -> "pd.DataFrame":
         """One row per law: for every score its mean over splits, standard error and the ends of its 90%
@@ -155,6 +151,21 @@ class SplitComparison(Summarised):
                 row |= _columns(f"{name}_difference", difference)
             rows[law] = row
         return pd.DataFrame.from_dict(rows, orient="index").rename_axis("law")
+
+
+def preferred(score: str, below: float, within: float, above: float) -> Preference:
+    """What probabilities of a difference a − b of a score mean for the laws.
+
+    Raises:
+        ConfigurationError: neither high nor low values of the score are good.
+    """
+    goal = called(score).goal
+    if goal not in (LOWER, HIGHER):
+        raise ConfigurationError(
+            f"the right value of {score} is {goal}, so that neither the lower nor the higher one is "
+            "better; compare another score"
+        )
+    return Preference(*((above, within, below) if goal == HIGHER else (below, within, above)))
 
 
 _NONE = Estimate(0.0, np.nan, np.nan, error=np.nan)

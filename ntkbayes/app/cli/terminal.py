@@ -195,17 +195,20 @@ def print_splits(comparison) -> None:  # type: ignore[no-untyped-def]
 
 def print_sweep(result) -> None:  # type: ignore[no-untyped-def]
     """Means over seeds, and laws over data sets."""
+    from ntkbayes.scores.names import called
+
+    over_seeds = result.over_seeds
+    known = {score for each in over_seeds.values() for score in each.score_names}
+    shown = [s for s in ("accuracy", "crps", "nll", "brier", "ece") if s in known]
     table = Table()
-    for column in ("data", "ridge", "law", "seeds", "accuracy", "NLL (nats)", "Brier", "ECE"):
-        table.add_column(column, no_wrap=column in ("law", "NLL (nats)"))
-    for group, comparison in result.over_seeds.items():
+    for column in ("data", "ridge", "law", "seeds", *(called(s).short_with_unit for s in shown)):
+        table.add_column(column, no_wrap=column in ("law", called("nll").short_with_unit))
+    for group, comparison in over_seeds.items():
         for law, means in comparison.means.items():
-            accuracy, nll, brier, ece = (means[s] for s in ("accuracy", "nll", "brier", "ece"))
-            error = f" ± {nll.error:.3f}" if math.isfinite(nll.error) else ""
-            cells = (f"{each.value:.3f}" for each in (accuracy, nll, brier, ece))
-            seeds = str(len(comparison.splits))
-            one, two, *more = cells
-            table.add_row(group.data, group.ridge, law, seeds, one, two + error, *more)
+            cells = [f"{means[s].value:.3f}" if s in means else "" for s in shown]
+            if "nll" in means and math.isfinite(error := means["nll"].error):
+                cells[shown.index("nll")] += f" ± {error:.3f}"
+            table.add_row(group.data, group.ridge, law, str(len(comparison.splits)), *cells)
     print_table(table)
     if any(len(each.splits) > 1 for each in result.over_seeds.values()):
         print("± standard error over seeds, corrected for the training points that splits share.")

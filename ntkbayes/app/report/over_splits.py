@@ -113,7 +113,7 @@ def _is_worse(difference: Estimate) -> bool:
 
 def over_splits(comparison: SplitComparison) -> str:
     """Means with their errors, and differences to the best law."""
-    names = [name for name in comparison.score_names if name in SCORES] or [*comparison.score_names]
+    names = [name for name in SCORES if name in comparison.score_names]
     rows = [
         (escaped(law), [cell(means[name]) for name in names])
         for law, means in comparison.means.items()

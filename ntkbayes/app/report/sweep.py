@@ -9,6 +9,7 @@ from ntkbayes.app.report.sections import SCORES, reproduction
 from ntkbayes.app.report.words import count, number
 from ntkbayes.app.sweep_result import Group, SweepResult
 from ntkbayes.repeated import DataSetComparison, SplitComparison
+from ntkbayes.scores.names import called
 
 
 def page(
@@ -50,7 +51,7 @@ def _over_data_sets(ridge: str, comparison: DataSetComparison) -> str:
         cells = [Words(escaped(pair.b)), *(number(chance, 2) for chance in pair.preference)]
         cells += [interval_of(pair.difference, signed=True), data_of(pair.spread, 3)]
         rows.append((escaped(pair.a), cells))
-    score = SCORES.get(comparison.score, comparison.score)
+    score = called(comparison.score).head
     columns = ["B", "P(A better)", "P(equivalent)", "P(B better)", f"{score}, A − B", "Spread"]
     caption = (
         f"Every pair of laws over {count(len(comparison.data_sets), 'data set')}, by {score}, ridge "
@@ -66,14 +67,14 @@ def _over_data_sets(ridge: str, comparison: DataSetComparison) -> str:
 def _over_seeds(over_seeds: Mapping[Group, SplitComparison]) -> str:
     tables = []
     for group, comparison in over_seeds.items():
-        names = [name for name in comparison.score_names if name in SCORES]
+        names = [name for name in SCORES if name in comparison.score_names]
         rows = [
             (escaped(law), [cell(means[name]) for name in names])
             for law, means in comparison.means.items()
         ]
         seeds = count(len(comparison.splits), "seed")
         caption = f"{group.data}, ridge {group.ridge}: means over {seeds}"
-        tables.append(table_of(caption, [SCORES[name] for name in names], rows))
+        tables.append(table_of(caption, [called(name).head for name in names], rows))
     return prose("section seeds", tables="\n".join(tables))
 
 
