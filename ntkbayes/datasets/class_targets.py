@@ -29,6 +29,7 @@ def one_hot(
         raise DataError(f"labels must be hashable: {error}; use strings or integers") from error
     if classes is None:
         require_few_fractions(distinct)
+        _require_few_numbers(distinct, len(labels))
         if len(distinct) == 1:
             raise DataError(
                 f"all labels are {distinct[0]!r}, but classification needs two classes; "
@@ -59,7 +60,19 @@ def require_few_fractions(labels: Iterable[Any]) -> None:
     if len(fractions) > _MAX_FRACTIONAL_LABELS:
         raise DataError(
             f"targets such as {fractions[0]!r} with {len(fractions)} distinct fractional values"
-            " look like regression; use Dataset.real, or give class_names"
+            " look like regression; use Dataset.real (--likelihood normal), or give class_names"
+        )
+
+
+def _require_few_numbers(labels: list[Any], num_points: int) -> None:
+    """Raises DataError for numbers of which nearly every point has another."""
+    if len(labels) > max(_MAX_FRACTIONAL_LABELS, num_points / 3) and all(
+        isinstance(v, int | float) and not isinstance(v, bool) for v in labels
+    ):
+        raise DataError(
+            f"{len(labels)} distinct numbers, such as {labels[0]!r}, in {num_points} points look like "
+            "regression or counts; use Dataset.real (--likelihood normal or poisson), or give "
+            "class_names"
         )
 
 

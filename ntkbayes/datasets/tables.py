@@ -31,8 +31,9 @@ def read_table(
     categorical: Iterable[str] = (),
     impute: str | None = None,
     missing: Iterable[str] = (),
+    targets: str = "classes",
 ) -> Dataset:
-    """Class data from a file: labels in the column `target`, features in all other columns.
+    """Data from a file: labels or numbers in the column `target`, features in all other columns.
 
     The suffix sets the format: .csv (commas), .tsv (tabs), .parquet or .pq. Text is UTF-8, with column
     names in its first line and decimal points. Labels become numbers or booleans if all of them are
@@ -60,6 +61,7 @@ def read_table(
         impute: what stands for missing numbers: median, mean or most-frequent; for missing categories
             the most frequent. By default missing values are refused.
         missing: words that stand for missing values, besides the empty one and NaN.
+        targets: classes, or numbers for real targets and counts; those of `like` if that is given.
 
     Raises:
         StorageError: the file is missing, unreadable, of an unknown suffix, or not such text.
@@ -67,7 +69,7 @@ def read_table(
             stands for, numbers and words in one column, words that look like identifiers or dates,
             labels that look alike, no column of a name that was given, a target that looks like
             regression, or a label, column or category that `like` does not know. All are told at once.
-        UnknownNameError: there is no such way to impute.
+        UnknownNameError: there is no such way to impute, or no such kind of targets.
         ConfigurationError: a preparation is asked for along with `like`, which has its own.
 
     Warns:
@@ -75,15 +77,19 @@ def read_table(
             seems; or is the same everywhere; or has a category such as "?" that may stand for nothing.
     """
     path = Path(path)
-    asked = _Asked.of(target, drop, categorical, impute, missing, like)
+    asked = _Asked.of(target, drop, categorical, impute, missing, like, targets)
     if array_files.is_array_file(path):
         found = array_files.columns(path, target)
         asked = asked.resolved(str(path), list(found))
-        values = found.pop(target).values
+        column = found.pop(target)
         found = {name: replace(cells, missing=asked.missing) for name, cells in found.items()}
-        return _made(
-            str(path), found, lambda: _labels_of_array(values, like), asked, like, _shown(path.stem)
-        )
+
+        def labels_of_array() -> Any:
+            if asked.targets == NUMBERS:
+                return _target_numbers(column)
+            return _labels_of_array(column.values, like)
+
+        return _made(str(path), found, labels_of_array, asked, like, _shown(path.stem))
     if table_files.is_parquet(path):
         names, hidden, frame = table_files.parquet(path)
         asked = asked.resolved(str(path), names, hidden)
@@ -91,10 +97,13 @@ def read_table(
     names, rows = table_files.text(path)
     asked = asked.resolved(str(path), names)
     found = _cells_of_text(names, rows, asked.missing)
-    texts = found.pop(target).values.tolist()
+    column = found.pop(target)
+    texts = column.values.tolist()
     _refuse_data_as_names(str(path), names, names.index(target), texts)
 
     def labels() -> Any:
+        if asked.targets == NUMBERS:
+            return _target_numbers(column)
         read = _labels(texts) if like is None else _known(like, texts)
         _refuse_lookalikes(read)
         return read
@@ -111,19 +120,20 @@ def from_frame(
     categorical: Iterable[str] = (),
     impute: str | None = None,
     missing: Iterable[str] = (),
+    targets: str = "classes",
     name: str = "data",
 ) -> Dataset:
-    """Class data from a data frame of pandas, polars or Arrow, prepared as `read_table` does it.
+    """Data from a data frame of pandas, polars or Arrow, prepared as `read_table` does it.
 
     Args:
-        frame: labels in the column `target`, features in all others.
+        frame: labels or numbers in the column `target`, features in all others.
         name: of the data set.
-        target, like, drop, categorical, impute, missing: as for `read_table`.
+        target, like, drop, categorical, impute, missing, targets: as for `read_table`.
 
     Raises and warns as `read_table` does.
     """
     where = "the data frame"
-    asked = _Asked.of(target, drop, categorical, impute, missing, like)
+    asked = _Asked.of(target, drop, categorical, impute, missing, like, targets)
     names = validation.names_of(frame)[0]
     if names is None:
         raise DataError(f"a table has named columns; got {type(frame).__name__}")
@@ -213,6 +223,11 @@ def _raw_names(columns: Columns) -> tuple[str, ...]:
     return columns.names if scaling is None else scaling.names_of(columns)[0]
 
 
+NUMBERS = "numbers"
+TARGETS = ("classes", NUMBERS)
+"""What a column of targets may hold."""
+
+
 class _Asked(NamedTuple):
     """What is to be done to a table."""
 
@@ -221,6 +236,7 @@ class _Asked(NamedTuple):
     categorical: tuple[str, ...]
     impute: str | None
     missing: tuple[str, ...]
+    targets: str
 
     @classmethod
     def of(
@@ -231,19 +247,24 @@ class _Asked(NamedTuple):
         impute: str | None,
         missing: Iterable[str],
         like: Dataset | None,
+        targets: str = "classes",
     ) -> "_Asked":
+        if targets not in TARGETS:
+            raise UnknownNameError("kind of targets", targets, TARGETS)
+        if like is not None:
+            targets = "classes" if like.class_names is not None else NUMBERS
         lists = tuple(tuple([v] if isinstance(v, str) else v) for v in (drop, categorical, missing))
         if impute not in (None, *IMPUTATIONS):
             raise UnknownNameError("imputation", impute, IMPUTATIONS)
         known = None if like is None else like.columns.preparation
         if known is None:
-            return cls(target, lists[0], lists[1], impute, lists[2])
+            return cls(target, lists[0], lists[1], impute, lists[2], targets)
         if any(lists) or impute is not None:
             raise ConfigurationError(
                 "a table like the training data is prepared as those were; leave out drop, categorical, "
                 "impute and missing"
             )
-        return cls(target, known.dropped, (), known.impute, known.missing)
+        return cls(target, known.dropped, (), known.impute, known.missing, targets)
 
     def resolved(self, where: str, names: Sequence[str], hidden: Iterable[str] = ()) -> "_Asked":
         """With the names of columns that the table has.
@@ -286,6 +307,8 @@ def _from_frame(
     target = found.pop(asked.target)
 
     def labels() -> Any:
+        if asked.targets == NUMBERS:
+            return _target_numbers(target)
         read = target.source
         if like is not None:
             known = {str(each): each for each in like.class_names or ()}
@@ -316,9 +339,10 @@ def _made(
     targets: Any = None
     with problems.noted():
         targets = labels()
-        if classes is None:
-            classes = validation.ordered_categories(targets)
-        class_targets.one_hot(validation.labels(targets).tolist(), classes)
+        if asked.targets != NUMBERS:
+            if classes is None:
+                classes = validation.ordered_categories(targets)
+            class_targets.one_hot(validation.labels(targets).tolist(), classes)
     if known is None:
         preparation, rows = _learnt(found, asked, problems)
     else:
@@ -332,15 +356,32 @@ def _made(
     for each in suspicions:
         text = f"{where}: {each}"
         warnings.warn(text, DataWarning, skip_file_prefixes=(str(Path(__file__).parent),))
-    data = Dataset(
-        preparation(rows),
-        targets,
-        class_names=classes,
-        feature_names=preparation.feature_names,
-        name=name,
-    )
+    features, names = preparation(rows), preparation.feature_names
+    if asked.targets == NUMBERS:
+        data = Dataset.real(features, targets, feature_names=names, name=name)
+    else:
+        data = Dataset(features, targets, class_names=classes, feature_names=names, name=name)
     columns = replace(data.columns, preparation=preparation)
     return data._with(columns=columns, rows=None if preparation.is_plain else rows)
+
+
+def _target_numbers(column: Cells) -> np.ndarray:
+    """A column of targets as numbers. Raises DataError, naming the row, unless all are finite."""
+    wrong = np.flatnonzero(column.strange | ~np.isfinite(column.numbers))
+    if len(wrong):
+        row = int(wrong[0])
+        value = column.values.tolist()[row]
+        is_word = bool(column.strange[row])
+        remedy = (
+            "if these are classes, leave out --likelihood, or take ordinal for ordered ones"
+            if is_word
+            else "drop such rows"
+        )
+        shown = validation.shortened(value) if is_word else f"{column.numbers[row]}"
+        raise DataError(
+            f"the targets {column.name!r} must be finite numbers, but row {row} holds {shown}; {remedy}"
+        )
+    return column.numbers
 
 
 def _learnt(

@@ -9,6 +9,7 @@ from ntkbayes.predictions.number_predictions import (
 from ntkbayes.predictions.plane import Surface, surface
 from ntkbayes.predictions.predict import (
     log_predictive_density,
+    marginal_distributions,
     marginal_probabilities,
     predict,
     predict_probabilities,
@@ -23,6 +24,7 @@ __all__ = [
     "Surface",
     "digest_of_points",
     "log_predictive_density",
+    "marginal_distributions",
     "marginal_probabilities",
     "mean_field",
     "predict",

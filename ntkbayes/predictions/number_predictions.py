@@ -69,19 +69,9 @@ class NumberPredictions(Predictions):
         """
         if self.given is not None:
             return self.given
-        if isinstance(self.likelihood, Normal):
-            noise_std = float(self.likelihood.noise_std)
-            if self.kind.sampling in (Sampling.POINT, Sampling.GAUSSIAN):
-                assert self.mean is not None
-                assert self.variance is not None
-                noise = np.full(self.mean.shape, noise_std**2)
-                return Normals(self.mean, np.maximum(self.variance, 0.0), noise)
-            assert self.logits is not None
-            return NormalMixture(self.logits, noise_std)
-        if isinstance(self.likelihood, Poisson):
-            assert self.logits is not None
-            return PoissonMixture(np.exp(self.logits))
-        return Samples(self.target_draws)
+        return distributions_of(
+            self.likelihood, self.kind, self.logits, self.mean, self.variance, self.target_draws
+        )
 
     @cached_property
     def pit(self) -> numbers.Pit:
@@ -123,6 +113,31 @@ class NumberPredictions(Predictions):
             )
         if not np.array_equal(self.targets, test.targets):
             raise ConfigurationError(f"{who} are not of these test points; predict at these")
+
+
+def distributions_of(
+    likelihood: Normal | Poisson | None,
+    kind: Kind,
+    logits: Float[np.ndarray, "draws n outputs"] | None,
+    mean: Float[np.ndarray, "n outputs"] | None,
+    variance: Float[np.ndarray, "n outputs"] | None,
+    target_draws: Float[np.ndarray, "draws n m"] | None,
+) -> Distributions:
+    """Predictive distributions of a law of this kind, from as much as they need: moments or draws of the
+    logits, or, where there is no likelihood, draws of the targets."""
+    if likelihood is None:
+        assert target_draws is not None
+        return Samples(target_draws)
+    if isinstance(likelihood, Normal):
+        noise_std = float(likelihood.noise_std)
+        if kind.sampling in (Sampling.POINT, Sampling.GAUSSIAN):
+            assert mean is not None
+            assert variance is not None
+            return Normals(mean, np.maximum(variance, 0.0), np.full(mean.shape, noise_std**2))
+        assert logits is not None
+        return NormalMixture(logits, noise_std)
+    assert logits is not None
+    return PoissonMixture(np.exp(logits))
 
 
 def predictions_from_distributions(

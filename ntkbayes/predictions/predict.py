@@ -29,8 +29,9 @@ from ntkbayes.predictions.class_predictions import (
     class_probabilities,
     label_draws,
 )
-from ntkbayes.predictions.number_predictions import NumberPredictions
+from ntkbayes.predictions.number_predictions import NumberPredictions, distributions_of
 from ntkbayes.predictions.predictions import Predictions, digest_of_points
+from ntkbayes.scores.distributions import Distributions
 
 
 def predict(
@@ -193,6 +194,37 @@ def marginal_probabilities(
     return np.asarray(
         class_probabilities(likelihood, law.sample_marginals(key, features, num_draws))
     )
+
+
+def marginal_distributions(
+    law: Law, features: Inputs, *, key: PRNGKeyArray, num_draws: int | None = None
+) -> Distributions:
+    """The predictive distribution of the target of each input by itself, for real targets and counts,
+    as `NumberPredictions.distributions` has it. It depends on no other input.
+
+    Args:
+        law, features, key, num_draws: as for `marginal_probabilities`, with a law of numbers.
+
+    Raises:
+        ConfigurationError: the law is of classes, its likelihood cannot draw, or more draws are asked
+            for than are held.
+        DataError: as for `predict_probabilities`.
+    """
+    require_law("marginal_distributions(law, features, key=key)", "law", law)
+    likelihood = law.problem.likelihood
+    if law.problem.class_names is not None:
+        raise ConfigurationError(
+            "the law is of classes, whose distributions are probabilities: use predict_probabilities"
+        )
+    known = _with_formula(likelihood)
+    is_exact = law.kind.sampling in (Sampling.POINT, Sampling.GAUSSIAN)
+    if isinstance(known, Normal) and is_exact:
+        mean, variance = np.asarray(law.mean(features)), np.asarray(law.variance(features))
+        return distributions_of(known, law.kind, None, mean, variance, None)
+    draw_key, target_key = jax.random.split(random_key(key))
+    logits = law.sample_marginals(draw_key, features, _num_draws(law, num_draws))
+    drawn = None if known is not None else _drawn_targets(likelihood, target_key, logits)
+    return distributions_of(known, law.kind, np.asarray(logits), None, None, drawn)
 
 
 def log_predictive_density(

@@ -85,9 +85,23 @@ class NormalByEvidence(LikelihoodRule):
                 "with a ridge of 0 there is no evidence by which to choose the noise: give it, as in "
                 "likelihood=nb.likelihood.Normal(noise_std=1.0), or a ridge above 0"
             )
-        noise = float(f"{spectrum.best_noise(at):.3g}")
+        noise = float(f"{spectrum.best(at)[0]:.3g}")
         reason = f"Normal noise of standard deviation {noise:g}, which maximises the evidence"
         return LikelihoodChoice(Normal(noise), prior, f"{reason} of the training points.")
+
+    def with_ridge(self, prior: NTKPrior, data: Dataset) -> LikelihoodChoice:
+        """Noise and ridge together, without a fit of any law: the prior of the choice has the ridge.
+
+        Raises:
+            DataError, ConfigurationError: as `choose` does.
+        """
+        targets = np.asarray(Normal().encode(data))
+        _require_different(targets)
+        prior = _with_mean(prior, targets.mean(axis=0))
+        noise, ridge = (float(f"{v:.3g}") for v in _Spectrum.of(prior, data, targets).best(None))
+        reason = f"Normal noise of standard deviation {noise:g} and a ridge of {ridge:g}"
+        reason += ", which maximise the evidence of the training points."
+        return LikelihoodChoice(Normal(noise), prior.with_ridge(ridge), reason)
 
 
 class PoissonAtMean(LikelihoodRule):
@@ -152,8 +166,9 @@ class _Spectrum(eqx.Module):
         energies = ((vectors.T @ columns) ** 2).sum(axis=1)
         return cls(np.maximum(values, 0.0), energies, columns.shape[1])
 
-    def best_noise(self, ridge: float | None) -> float:
-        """The standard deviation of the noise with most evidence, at the ridge or at the best one."""
+    def best(self, ridge: float | None) -> tuple[float, float]:
+        """The standard deviation of the noise with most evidence at a ridge, and that ridge; at the
+        best one if it is None."""
         from scipy.optimize import minimize_scalar
 
         size = len(self.energies) * self.num_outputs
@@ -181,7 +196,8 @@ class _Spectrum(eqx.Module):
         ends = grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)]
         found = minimize_scalar(loss, bounds=ends, method="bounded", options={"xatol": 1e-3})
         damping = math.exp(found.x)
-        return math.sqrt(damping / (ridge_at(damping) if ridge is None else ridge))
+        at = ridge_at(damping) if ridge is None else ridge
+        return math.sqrt(damping / at), at
 
 
 _LEAST, _MOST = 1e-6, 1e3

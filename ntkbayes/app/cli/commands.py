@@ -8,7 +8,15 @@ import typer
 
 from ntkbayes.app.cli import terminal
 from ntkbayes.app.cli.application import app
-from ntkbayes.app.cli.data import TableOptions, are_images, load_data, load_test, require_tables
+from ntkbayes.app.cli.data import (
+    TableOptions,
+    are_images,
+    load_data,
+    load_test,
+    require_likelihood,
+    require_order,
+    require_tables,
+)
 from ntkbayes.app.cli.interruption import interruptible
 from ntkbayes.app.cli.options import (
     DATA_HELP,
@@ -28,6 +36,7 @@ from ntkbayes.app.cli.options import (
     ImputeOption,
     JsonOption,
     LawsOption,
+    LikelihoodOption,
     MaxMinutesOption,
     MissingOption,
     ModelOption,
@@ -65,6 +74,7 @@ def compare(
         typer.Option(help=DATA_HELP, autocompletion=complete_data),
     ] = None,
     target: TargetOption = None,
+    likelihood: LikelihoodOption = None,
     drop: DropOption = None,
     categorical: CategoricalOption = None,
     impute: ImputeOption = None,
@@ -99,7 +109,9 @@ def compare(
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Fit laws of trained classifiers to data, compare them on held-out points, write a report.
+    """Fit laws of trained networks to data, compare them on held-out points, write a report.
+
+    Targets are classes; with --likelihood also real numbers, counts or ordered classes.
 
     An interrupted run resumes from the laws already finished.
     """
@@ -112,6 +124,7 @@ def compare(
 
         require_file(model)
     else:
+        targets = require_likelihood(likelihood, str(data))
         require_tables([str(data)], TableOptions.of(context), test)
     start_jax(context)
 
@@ -125,6 +138,7 @@ def compare(
     from ntkbayes.app.study import Study
     from ntkbayes.priors.prior import NTKPrior
     from ntkbayes.repeated import SplitComparison
+    from ntkbayes.selection.likelihood_rules import RULES as LIKELIHOODS
 
     splitting = splitting_of(context, test)
     apart = "-splits" * (splits is not None) + f"-{folds}-folds" * (folds is not None)
@@ -135,7 +149,8 @@ def compare(
         leave_out = tuple({*context.params} - {"model", "splits", "folds", "out", "cache"})
     else:
         table = TableOptions.of(context)
-        (points,) = load_data([str(data)], table)
+        (points,) = load_data([str(data)], table, targets=targets)
+        require_order(points, likelihood)
         if train_size is not None:
             points = points.subset(jax.random.key(seed), train_size)
         tested = load_test(test, table, points, context)
@@ -148,6 +163,7 @@ def compare(
             test=tested,
             prior=prior,
             ridge=rule,
+            likelihood=LIKELIHOODS[likelihood]() if likelihood is not None else None,
             methods=methods_of(context, laws, draws),
             max_seconds=max_seconds_of(context, max_minutes),
             smoothing=smoothing,

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import typer
 
 from ntkbayes.app.cli import terminal
-from ntkbayes.app.cli.options import given
-from ntkbayes.errors import ConfigurationError
+from ntkbayes.app.cli.options import DATA_NAMES, LIKELIHOOD_NAMES, given
+from ntkbayes.display import few
+from ntkbayes.errors import ConfigurationError, UnknownNameError
 
 if TYPE_CHECKING:
     from ntkbayes.datasets import Dataset
@@ -90,8 +91,14 @@ def load_test(
     return datasets.read_table(file, target=target, like=train)
 
 
-def load_data(data: Sequence[str], options: TableOptions) -> "list[Dataset]":
-    """Data sets, by name or number, or from files; what is done to the columns of tables is told."""
+def load_data(
+    data: Sequence[str], options: TableOptions, *, targets: str = "classes"
+) -> "list[Dataset]":
+    """Data sets, by name or number, or from files; what is done to the columns of tables is told.
+
+    Args:
+        targets: of tables, as for `read_table`.
+    """
     from ntkbayes import datasets
 
     named = [
@@ -108,7 +115,7 @@ def load_data(data: Sequence[str], options: TableOptions) -> "list[Dataset]":
         elif each in folders:
             points.append(datasets.read_images(each))
         else:
-            points.append(_load_table(each, options))
+            points.append(_load_table(each, options, targets))
         if told := points[-1].preparation_told:
             terminal.tell(f"{each}: {told}")
     if len(named) + len(folders) == len(data):
@@ -116,7 +123,7 @@ def load_data(data: Sequence[str], options: TableOptions) -> "list[Dataset]":
     return points
 
 
-def _load_table(source: str, options: TableOptions) -> "Dataset":
+def _load_table(source: str, options: TableOptions, targets: str) -> "Dataset":
     from ntkbayes import datasets
 
     if _is_openml(source):
@@ -140,6 +147,7 @@ def _load_table(source: str, options: TableOptions) -> "Dataset":
         categorical=options.categorical,
         impute=options.impute,
         missing=options.missing,
+        targets=targets,
     )
 
 
@@ -165,6 +173,36 @@ def _is_table(file: str) -> bool:
 
 def _is_openml(data: str) -> bool:
     return data.startswith("openml:")
+
+
+def require_likelihood(likelihood: str | None, data: str) -> str:
+    """What targets a likelihood takes, by its name: classes, or numbers.
+
+    Raises:
+        UnknownNameError: there is no such likelihood.
+        ConfigurationError: it goes with files, and the data are built in.
+    """
+    if likelihood is None:
+        return "classes"
+    if likelihood not in LIKELIHOOD_NAMES:
+        raise UnknownNameError("likelihood", likelihood, LIKELIHOOD_NAMES)
+    is_table = data not in DATA_NAMES and not _is_openml(data) and not os.path.isdir(data)
+    if not is_table:
+        raise ConfigurationError(
+            f"--likelihood {likelihood} goes with a file, --data FILE; {data} has classes: leave it out"
+        )
+    return "classes" if likelihood == "ordinal" else "numbers"
+
+
+def require_order(points: "Dataset", likelihood: str | None) -> None:
+    """Raises ConfigurationError for classes whose order is not known, if they are to be ordered ones."""
+    names = points.class_names or ()
+    is_known = all(isinstance(n, int | float) and not isinstance(n, bool) for n in names)
+    if likelihood == "ordinal" and not is_known and list(names) == sorted(map(str, names)):
+        raise ConfigurationError(
+            f"--likelihood ordinal needs the order of the classes, and {few(map(repr, names))} are "
+            "words: write them as numbers, 1, 2, 3, or give a Parquet file with an ordered category"
+        )
 
 
 def _looks_like_a_path(data: str) -> bool:

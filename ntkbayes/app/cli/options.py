@@ -23,6 +23,8 @@ LAW_NAMES = (
     *("perturbed-init", "variational", "mean-field", "ep", "dirichlet"),
 )
 
+LIKELIHOOD_NAMES = ("normal", "poisson", "ordinal")
+
 
 def complete_data(incomplete: str) -> list[str]:
     """Names of data sets, and files, that begin so."""
@@ -67,7 +69,19 @@ JsonOption = Annotated[
 ]
 TargetOption = Annotated[
     str | None,
-    typer.Option(help="Column of the labels, for a file; in .npz the array, y if not given."),
+    typer.Option(
+        help="Column of the labels or numbers, for a file; in .npz the array, y if not given."
+    ),
+]
+LikelihoodOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="|".join(LIKELIHOOD_NAMES),
+        help="For a file whose targets are no classes, or ordered ones. normal: real numbers, with "
+        "noise that maximises the evidence. poisson: counts. ordinal: numbered classes, in order. "
+        "Noise, mean rate and cutpoints are chosen from the training points alone.",
+        autocompletion=lambda incomplete: [n for n in LIKELIHOOD_NAMES if n.startswith(incomplete)],
+    ),
 ]
 DropOption = Annotated[
     list[str] | None,
@@ -174,7 +188,7 @@ RopeOption = Annotated[
     ),
 ]
 BaselinesOption = Annotated[
-    bool, typer.Option(help="Take in the base rate and two classifiers of scikit-learn.")
+    bool, typer.Option(help="Take in the base rate and models of scikit-learn.")
 ]
 CacheOption = Annotated[
     bool,
