@@ -10,7 +10,13 @@ import pandas as pd
 import pytest
 
 from ntkbayes.datasets import read_table
-from ntkbayes.errors import DataError, DataWarning, MissingDependencyError, StorageError
+from ntkbayes.errors import (
+    DataError,
+    DataWarning,
+    MissingDependencyError,
+    StorageError,
+    UnknownNameError,
+)
 
 
 def write(path, text):
@@ -291,3 +297,45 @@ def test_a_label_that_the_first_table_has_not_is_refused(tmp_path):
     other = write(tmp_path / "b.csv", "x,y\n1,a\n2,c\n")
     with pytest.raises(DataError, match="unseen label 'c' in row 1"):
         read_table(other, target="y", like=train)
+
+
+# --- targets that are numbers ---------------------------------------------------------------------
+
+
+def numbers_in(tmp_path, column):
+    path = tmp_path / "prices.csv"
+    rows = "".join(f"{i % 7},{value}\n" for i, value in enumerate(column))
+    path.write_text(f"rooms,price\n{rows}")
+    return path
+
+
+def test_a_column_of_numbers_is_read_as_real_targets(tmp_path):
+    path = numbers_in(tmp_path, ["1.5", "2", "1e3"])
+    data = read_table(path, target="price", targets="numbers")
+    assert data.class_names is None
+    np.testing.assert_array_equal(data.targets[:, 0], [1.5, 2.0, 1000.0])
+    again = read_table(path, target="price", like=data)
+    np.testing.assert_array_equal(again.targets, data.targets)
+
+
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [
+        (["1.5", "two", "3"], "row 1 holds 'two'; if these are classes, leave out --likelihood"),
+        (["1.5", "", "3"], "row 1 holds nan; drop such rows"),
+        (["1.5", "inf", "3"], "row 1 holds inf; drop such rows"),
+    ],
+)
+def test_targets_that_are_no_numbers_are_refused_by_row(tmp_path, column, message):
+    with pytest.raises(DataError, match=message):
+        read_table(numbers_in(tmp_path, column), target="price", targets="numbers")
+
+
+def test_numbers_that_nearly_every_point_has_another_of_are_no_classes(tmp_path):
+    with pytest.raises(DataError, match=r"look like regression or counts; use .*--likelihood"):
+        read_table(numbers_in(tmp_path, map(str, range(40))), target="price")
+
+
+def test_an_unknown_kind_of_targets_is_refused(tmp_path):
+    with pytest.raises(UnknownNameError, match="did you mean 'numbers'"):
+        read_table(numbers_in(tmp_path, ["1"]), target="price", targets="number")
