@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float, PRNGKeyArray
-from scipy import special
 
 from ntkbayes import ranges
 from ntkbayes.arguments import random_key, require
@@ -223,6 +222,8 @@ def _summaries(
 def _pair(
     a: str, b: str, draws: Mapping[str, np.ndarray], unit: float, score: str, rope: float
 ) -> PairOverDataSets:
+    from scipy import special  # which takes long to import
+
     centre, spread = unit * draws["centre"], unit * draws["spread"]
     freedom = draws["freedom"]
     below = float(np.mean(special.stdtr(freedom, (-rope - centre) / spread)))

@@ -18,7 +18,6 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
-from scipy import special
 
 from ntkbayes.scores.calibration import Interval
 
@@ -51,6 +50,8 @@ def mean_over_splits(scores: Float[np.ndarray, " k"], test_per_train: float) -> 
         test_per_train: n_test / n_train. 0 where every split has the same points and the spread is that
             of the fits alone.
     """
+    from scipy import special  # which takes long to import
+
     scores = np.asarray(scores, dtype=np.float64)
     # Where all are infinite with one sign their mean is; ∞ − ∞ has none.
     value = float(np.sum(scores / len(scores))) if not _has_both(scores) else np.nan
@@ -81,6 +82,8 @@ def chances_on_these_data(
         test_per_train: n_test / n_train.
         rope: half the width of the region of practical equivalence, in units of the score.
     """
+    from scipy import special  # which takes long to import
+
     mean, error = float(np.mean(differences)), corrected_error(differences, test_per_train)
     if error == 0:
         return Chances(float(mean < -rope), float(abs(mean) <= rope), float(mean > rope))

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, PRNGKeyArray
-from scipy.optimize import brentq
 
 from ntkbayes.arguments import random_key
 from ntkbayes.display import Configured
@@ -107,6 +106,8 @@ def bridge(posterior: LogWeights, proposed: Float[np.ndarray, " draws"]) -> tupl
     Raises:
         ConvergenceError: the weights are not finite.
     """
+    from scipy.optimize import brentq  # which takes long to import
+
     if not (np.isfinite(posterior).all() and np.isfinite(proposed).all()):
         raise ConvergenceError("some draws have no finite weight: the posterior is too far from q")
     smallest = min(posterior.min(), proposed.min())
