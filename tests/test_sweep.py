@@ -25,6 +25,7 @@ from ntkbayes.app.methods import default_methods
 from ntkbayes.app.study import Study
 from ntkbayes.app.sweep import Sweep, grid
 from ntkbayes.app.workers import ATTEMPTS, connect, study_folder
+from ntkbayes.description import digest
 from ntkbayes.errors import (
     ConfigurationError,
     DataWarning,
@@ -470,6 +471,8 @@ def test_broken_table_of_a_study_is_named(tmp_path):
     place = study_folder(tmp_path, FIRST)
     place.mkdir(parents=True)
     (place / "report.html").write_text("")
+    own = {name: digest(law) for name, law in RIDGES[FIRST].laws().items()}
+    (place / "comparison.json").write_text(json.dumps({"configurations": own}))
     for content in ("law,nll\nMAP,good", "law,nll\nMAP", "nll\n0.1", "law,nll\nMAP,1,2"):
         (place / "comparison.csv").write_text(content)
         with pytest.raises(StorageError, match=r"comparison\.csv .* delete it and run again"):
