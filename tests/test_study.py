@@ -407,7 +407,7 @@ def test_study_that_fails_before_its_first_law_does_not_keep_the_folder(tmp_path
 
 
 def test_plane_of_two_features_takes_no_more_draws_than_the_law_holds(tmp_path, monkeypatch):
-    monkeypatch.setattr("ntkbayes.app.study.surface", partial(surface, resolution=3))
+    monkeypatch.setattr("ntkbayes.app.evaluation.surface", partial(surface, resolution=3))
     methods = default_methods(("random-init",), num_draws=20)
     found = study(data=points("moons"), methods=methods).run(tmp_path)
     assert found.surfaces["random init"].probabilities.shape == (3, 3, 2)

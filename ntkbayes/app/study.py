@@ -16,6 +16,7 @@ from ntkbayes import datasets, ranges
 from ntkbayes.app import budget, report, ridges
 from ntkbayes.app.baselines import BASELINES, baselines_for, work_of_baselines
 from ntkbayes.app.clock import clock
+from ntkbayes.app.evaluation import evaluated
 from ntkbayes.app.methods import default_methods
 from ntkbayes.arguments import require
 from ntkbayes.comparison import Comparison, compare, key_of
@@ -25,12 +26,12 @@ from ntkbayes.description import describe, digest
 from ntkbayes.display import Configured
 from ntkbayes.errors import ConfigurationError
 from ntkbayes.files import plain
-from ntkbayes.laws import Law, Method, SampledLaw
+from ntkbayes.laws import Method
 from ntkbayes.laws.method import require_method
 from ntkbayes.likelihood import Likelihood, default_likelihood
 from ntkbayes.linalg import require_float64
 from ntkbayes.memory import Memory
-from ntkbayes.predictions import Predictions, predict, surface
+from ntkbayes.predictions import Predictions
 from ntkbayes.priors.prior import NTKPrior, require_prior
 from ntkbayes.ranges import Range
 from ntkbayes.selection import (
@@ -384,7 +385,7 @@ class Study(Configured):
             if why_not := keep_fit(law, into.path_of(name)):
                 with announce(f"{name}, not kept for `ntkbayes predict`: {why_not}"):
                     pass
-            return _evaluate(law, name, fitted_to, test, draw_key, took, compiling)
+            return evaluated(law, name, fitted_to, test, draw_key, took, compiling)
 
         for name, method in self.methods.items():
             if progress and hasattr(method, "progress"):
@@ -400,24 +401,3 @@ _CALL = "Study(data=data, prior=prior, methods=methods)"
 
 def _how_to_name(given: Any) -> str:
     return "name them, as in methods={'MAP': nb.MAP(), 'NUTS': nb.NUTS()}"
-
-
-def _evaluate(
-    law: Law,
-    name: str,
-    train: Dataset,
-    test: Dataset,
-    draw_key: PRNGKeyArray,
-    seconds: float,
-    compile_seconds: float,
-) -> LawRecord:
-    key = key_of(draw_key, name)
-    test_key, train_key, plane_key = jax.random.split(key, 3)
-    plane = None
-    if train.num_features == 2 and train.class_names is not None:
-        draws = min(law.num_draws, 500) if isinstance(law, SampledLaw) else 500
-        plane = surface(law, train, key=plane_key, num_draws=draws)
-    held_out = predict(
-        law, test, key=test_key, name=name, seconds=seconds, compile_seconds=compile_seconds
-    )
-    return LawRecord(held_out, predict(law, train, key=train_key, name=name, held_out=False), plane)

@@ -4,10 +4,11 @@ from ntkbayes.datasets.columns import Columns, Scaling, read_inputs
 from ntkbayes.datasets.corruptions import CORRUPTIONS, corrupt
 from ntkbayes.datasets.dataset import Dataset
 from ntkbayes.datasets.images import read_images
+from ntkbayes.datasets.new_rows import NewRows, read_rows
 from ntkbayes.datasets.openml import read_openml
 from ntkbayes.datasets.preparation import IMPUTATIONS, Preparation
 from ntkbayes.datasets.sources import NAMES, load
-from ntkbayes.datasets.tables import NewRows, from_frame, read_rows, read_table
+from ntkbayes.datasets.tables import from_frame, read_table
 
 __all__ = [
     "CORRUPTIONS",

@@ -251,3 +251,15 @@ def _is_nan(word: str) -> bool:
 
 def _is_for_missing(word: str) -> bool:
     return word.strip().casefold() in validation.WORDS_FOR_MISSING
+
+
+def cells_of_text(
+    names: Sequence[str], rows: Sequence[Sequence[str]], missing: Sequence[str]
+) -> dict[str, Cells]:
+    """Columns of the lines of a text file, by name."""
+    fields = [np.array([*column, None], object)[:-1] for column in zip(*rows, strict=True)]
+    empty = [np.array([], object)] * len(names)
+    return {
+        name: Cells(name, values, is_text=True, missing=missing)
+        for name, values in zip(names, fields or empty, strict=True)
+    }

@@ -1,6 +1,7 @@
 """Data sets: validated features and targets.
 
-Arrays are numpy float64, copied and read-only.
+Arrays are numpy float64, copied and read-only. The file is longer than others, since a reader looks for
+all that a data set does in one place.
 """
 
 import dataclasses

@@ -1,23 +1,26 @@
 """Class data from tables, on disk or as data frames: read exactly, or refused with all reasons."""
 
-import math
 import warnings
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float
 
 from ntkbayes import table_files
 from ntkbayes.datasets import array_files, class_targets, validation
-from ntkbayes.datasets.cells import TRUTH, Cells, cells_of, levels_of
-from ntkbayes.datasets.columns import Columns
+from ntkbayes.datasets.cells import Cells, cells_of, cells_of_text, levels_of
 from ntkbayes.datasets.dataset import Dataset
-from ntkbayes.datasets.images import read_unlabelled_images
-from ntkbayes.datasets.preparation import IMPUTATIONS, TRAINED, Preparation, Rows
+from ntkbayes.datasets.label_words import (
+    integer,
+    labels_among,
+    labels_of_array,
+    labels_of_texts,
+    refuse_lookalikes,
+)
+from ntkbayes.datasets.preparation import IMPUTATIONS, Preparation, Rows
 from ntkbayes.errors import ConfigurationError, DataError, DataWarning, Problems, UnknownNameError
 from ntkbayes.table_files import number
 
@@ -84,19 +87,19 @@ def read_table(
         column = found.pop(target)
         found = {name: replace(cells, missing=asked.missing) for name, cells in found.items()}
 
-        def labels_of_array() -> Any:
+        def read_targets() -> Any:
             if asked.targets == NUMBERS:
                 return _target_numbers(column)
-            return _labels_of_array(column.values, like)
+            return labels_of_array(column.values, None if like is None else like.class_names)
 
-        return _made(str(path), found, labels_of_array, asked, like, _shown(path.stem))
+        return _made(str(path), found, read_targets, asked, like, _shown(path.stem))
     if table_files.is_parquet(path):
         names, hidden, frame = table_files.parquet(path)
         asked = asked.resolved(str(path), names, hidden)
         return _from_frame(frame, asked, like, str(path), _shown(path.stem), hidden)
     names, rows = table_files.text(path)
     asked = asked.resolved(str(path), names)
-    found = _cells_of_text(names, rows, asked.missing)
+    found = cells_of_text(names, rows, asked.missing)
     column = found.pop(target)
     texts = column.values.tolist()
     _refuse_data_as_names(str(path), names, names.index(target), texts)
@@ -104,8 +107,9 @@ def read_table(
     def labels() -> Any:
         if asked.targets == NUMBERS:
             return _target_numbers(column)
-        read = _labels(texts) if like is None else _known(like, texts)
-        _refuse_lookalikes(read)
+        known = None if like is None else like.class_names or ()
+        read = labels_of_texts(texts) if known is None else labels_among(known, texts)
+        refuse_lookalikes(read)
         return read
 
     return _made(str(path), found, labels, asked, like, _shown(path.stem))
@@ -139,88 +143,6 @@ def from_frame(
         raise DataError(f"a table has named columns; got {type(frame).__name__}")
     asked = asked.resolved(where, list(map(str, names)))
     return _from_frame(frame, asked, like, where, name)
-
-
-class NewRows(NamedTuple):
-    """Rows of a file, to be predicted.
-
-    Attributes:
-        features: in the order and on the scale of the training features, (m, d).
-        names: of the rows: their numbers from 0, or the files of images.
-        ignored: columns of the file that were passed over.
-    """
-
-    features: Float[np.ndarray, "m d"]
-    names: tuple[int | str, ...]
-    ignored: tuple[str, ...]
-
-
-def read_rows(path: str | PathLike[str], columns: Columns, *, drop: Iterable[str] = ()) -> NewRows:
-    """Rows without labels from a file, through what was done to the training data's columns.
-
-    Columns go by name, in any order. The column of the labels, and those that were dropped in training,
-    are passed over.
-
-    Args:
-        path: of the file, of a kind that `read_table` reads, or of a folder of images.
-        columns: of the training data, `law.problem.columns`.
-        drop: further columns to pass over, each a name, or several between commas.
-
-    Raises:
-        StorageError: the file is missing or unreadable.
-        DataError: columns are missing, unknown or repeated, values are missing that nothing stands for,
-            or are no numbers, or a category is unknown. All are told at once.
-    """
-    path, words = Path(path), (drop,) if isinstance(drop, str) else tuple(drop)
-    known = columns.preparation or Preparation(_raw_names(columns))
-    if path.is_dir():
-        return _new_images(path, columns)
-    problems = Problems(str(path))
-    hidden: set[str] = set()
-    is_text = not array_files.is_array_file(path) and not table_files.is_parquet(path)
-    if array_files.is_array_file(path):
-        found = array_files.columns(path, known.target)
-        names = list(found)
-    elif is_text:
-        names, rows = table_files.text(path)
-        found = {} if len({*names}) < len(names) else _cells_of_text(names, rows, known.missing)
-    else:
-        names, hidden, frame = table_files.parquet(path)
-        found = cells_of(frame, known.missing)
-    given = table_files.named(names, words, problems)
-    if needed := [name for name in given if name in known.names]:
-        problems.add(f"the column {needed[0]!r} was trained on, and cannot be left out")
-    labels = () if known.target is None else (known.target,)
-    ignored = {*given, *hidden, *known.dropped, *labels} - {*known.names}
-    table_files.require_names(str(path), names, ignored)
-    found = {name: cells for name, cells in found.items() if name not in ignored}
-    known.note_unknown(found, problems, remedy="; leave columns out by --drop")
-    made = known.rows(found, problems)
-    problems.refuse()
-    assert made is not None
-    if not len(made.numbers):
-        raise DataError(f"{path} has no rows; give at least one")
-    features = known(made)
-    features = features[:, columns.order_of(Columns(known.feature_names, True), TRAINED)]
-    features = features if columns.scaling is None else columns.scaling(features)
-    passed_over = tuple(name for name in names if name in ignored - hidden)
-    return NewRows(features, tuple(range(len(features))), passed_over)
-
-
-def _new_images(folder: Path, columns: Columns) -> NewRows:
-    images = read_unlabelled_images(folder)
-    if images.pixels.shape[1] != len(columns.names):
-        raise DataError(
-            f"images in {folder} have {images.pixels.shape[1]} numbers each, for rows, columns and "
-            f"colours, and the model was trained on {len(columns.names)}; give images of that size"
-        )
-    features = images.pixels if columns.scaling is None else columns.scaling(images.pixels)
-    return NewRows(features, images.names, ())
-
-
-def _raw_names(columns: Columns) -> tuple[str, ...]:
-    scaling = columns.scaling
-    return columns.names if scaling is None else scaling.names_of(columns)[0]
 
 
 NUMBERS = "numbers"
@@ -315,7 +237,7 @@ def _from_frame(
             read = np.array(
                 [*(known.get(str(v), v) for v in target.values.tolist()), None], object
             )[:-1]
-        _refuse_lookalikes(read)
+        refuse_lookalikes(read)
         return read
 
     return _made(where, found, labels, asked, like, name)
@@ -410,78 +332,6 @@ def _learnt(
     return preparation, preparation.rows(found, problems)
 
 
-def _cells_of_text(
-    names: Sequence[str], rows: Sequence[Sequence[str]], missing: Sequence[str]
-) -> dict[str, Cells]:
-    fields = [np.array([*column, None], object)[:-1] for column in zip(*rows, strict=True)]
-    empty = [np.array([], object)] * len(names)
-    return {
-        name: Cells(name, values, is_text=True, missing=missing)
-        for name, values in zip(names, fields or empty, strict=True)
-    }
-
-
-# --- text -----------------------------------------------------------------------------------------
-
-
-def _labels(texts: list[str]) -> list[Hashable]:
-    """Labels as the values that they stand for; empty fields are missing."""
-    words = [text for text in dict.fromkeys(texts) if text.strip()]
-    numbers = {word: value for word in words if (value := number(word)) is not None}
-    numbers = {word: value for word, value in numbers.items() if math.isfinite(value)}
-    others = [word for word in words if word not in numbers]
-    missing = [w for w in others if w.strip().casefold() in validation.WORDS_FOR_MISSING]
-    if numbers and missing == others != []:
-        raise DataError(
-            f"the label {missing[0]!r} is among numbers; drop such rows if it stands for a missing "
-            "value, or give the class another name"
-        )
-    if not others:
-        class_targets.require_few_fractions(list(numbers.values()))
-    meaning = _meaning(words)
-    return [meaning[text] if text.strip() else None for text in texts]
-
-
-def _labels_of_array(values: np.ndarray, like: Dataset | None) -> Any:
-    """Labels, whole numbers as such however they are kept; those of `like` by how they are written."""
-    if values.dtype.kind == "f" and np.isfinite(values).all() and (values == values.round()).all():
-        values = values.astype(np.int64)
-    if like is not None:
-        known = {str(each): each for each in like.class_names or ()}
-        values = np.array([*(known.get(str(v), v) for v in values.tolist()), None], object)[:-1]
-    _refuse_lookalikes(values.tolist())
-    return values
-
-
-def _known(like: Dataset, texts: list[str]) -> list[Hashable]:
-    """Labels as the classes of another data set that are written so; others as they are."""
-    meaning = {str(name): name for name in like.class_names or ()}
-    return [meaning.get(text, text) if text.strip() else None for text in texts]
-
-
-def _meaning(words: Sequence[str]) -> Mapping[str, Hashable]:
-    """The value of each label: the text itself, unless all survive conversion and back."""
-    for read in (_integer, {"True": True, "False": False}.get, _integer_or_float):
-        values = {word: read(word) for word in words}
-        if None not in values.values() and len(set(values.values())) == len(words):
-            return values
-    return {word: word for word in words}
-
-
-def _integer(word: str) -> int | None:
-    try:
-        return int(word) if str(int(word)) == word else None
-    except ValueError:
-        return None
-
-
-def _integer_or_float(word: str) -> int | float | None:
-    value = number(word)
-    if value is not None and math.isfinite(value) and repr(value) == word:
-        return value
-    return _integer(word)
-
-
 # --- what no table should have --------------------------------------------------------------------
 
 
@@ -490,26 +340,13 @@ def _refuse_data_as_names(
 ) -> None:
     """Refuse a first line that looks like data: numbers, and one of the labels."""
     others = [name for j, name in enumerate(names) if j != place]
-    counted = [_integer(name) for name in names]
+    counted = [integer(name) for name in names]
     is_count = counted in (list(range(len(names))), list(range(1, len(names) + 1)))
     if not is_count and all(number(n) is not None for n in others) and names[place] in labels:
         raise DataError(
             f"the first line of {where} looks like data, {', '.join(names[:4])}, …, but is read as "
             "column names; put a line of names above it"
         )
-
-
-def _refuse_lookalikes(labels: Iterable[Any]) -> None:
-    """Refuse labels that read the same, or differ only in the spelling of booleans."""
-    seen: dict[str, str] = {}
-    for label in dict.fromkeys(each for each in labels if isinstance(each, str)):
-        word = validation.as_read(label)
-        other = seen.setdefault(str(TRUTH.get(word, word)), label)
-        if other != label:
-            raise DataError(
-                f"the labels {other!a} and {label!a} look alike; write them the same way if they are "
-                "one class, or rename one"
-            )
 
 
 def _suspicions(found: Mapping[str, Cells], preparation: Preparation) -> list[str]:

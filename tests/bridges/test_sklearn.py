@@ -97,7 +97,7 @@ def test_probabilities_are_the_mean_of_the_laws_own(law):
 def test_many_inputs_are_predicted_as_each_alone(sampling, monkeypatch):
     every = sampling.predict_proba(X_NEW)
     np.testing.assert_allclose(sampling.predict_proba(X_NEW[7:1:-1]), every[7:1:-1], atol=1e-10)
-    monkeypatch.setattr("ntkbayes.bridges.sklearn._INPUTS_AT_ONCE", 6)
+    monkeypatch.setattr("ntkbayes.bridges.sklearn.classifier._INPUTS_AT_ONCE", 6)
     monkeypatch.setattr("ntkbayes.laws.law._INPUTS_AT_ONCE", 6)
     np.testing.assert_allclose(sampling.predict_proba(X_NEW), every, atol=1e-10)
     assert len(sampling.uncertainty(X_NEW).epistemic) == 12

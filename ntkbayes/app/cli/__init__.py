@@ -22,7 +22,7 @@ _NOT_OURS = (
 
 def main() -> None:
     """Run the command of `sys.argv`: errors are messages, not tracebacks."""
-    from ntkbayes.app.cli import application, commands, new_rows, terminal  # noqa: F401
+    from ntkbayes.app.cli import application, commands, lazy, new_rows, terminal  # noqa: F401
     from ntkbayes.errors import NTKBayesError
 
     terminal.prepare()

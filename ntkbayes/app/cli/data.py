@@ -9,7 +9,6 @@ import typer
 
 from ntkbayes.app.cli import terminal
 from ntkbayes.app.cli.options import DATA_NAMES, LIKELIHOOD_NAMES, given
-from ntkbayes.display import few
 from ntkbayes.errors import ConfigurationError, UnknownNameError
 
 if TYPE_CHECKING:
@@ -85,7 +84,7 @@ def load_test(
             f"--test {file} has the test points, so that no share of the data is held out; leave out "
             "--test-share"
         )
-    if file.is_dir():
+    if _is_image_folder(str(file)):
         return datasets.read_images(file, like=train)
     target = options.target or _ARRAY if _is_array(str(file)) else options.require(str(file))
     return datasets.read_table(file, target=target, like=train)
@@ -107,7 +106,7 @@ def load_data(
         if each in datasets.NAMES
         or not (_looks_like_a_path(each) or os.path.lexists(each) or _is_openml(each))
     ]
-    folders = [each for each in data if each not in named and os.path.isdir(each)]
+    folders = [each for each in data if each not in named and _is_image_folder(each)]
     points = []
     for each in data:
         if each in named:
@@ -155,11 +154,19 @@ def are_images(data: str) -> bool:
     """Whether data are a folder of images, whose pixels are not to be standardised."""
     from ntkbayes import datasets
 
-    return data not in datasets.NAMES and os.path.isdir(data)
+    return data not in datasets.NAMES and _is_image_folder(data)
 
 
 _ARRAY = "y"
 """What the labels of a file of arrays are called, unless it is told."""
+
+
+_FILES = (".csv", ".tsv", ".parquet", ".pq", ".npz", ".npy")
+
+
+def _is_image_folder(data: str) -> bool:
+    """Whether data are a folder, and not by its name a file that turned out to be one."""
+    return os.path.isdir(data) and Path(data).suffix.lower() not in _FILES
 
 
 def _is_array(file: str) -> bool:
@@ -168,7 +175,7 @@ def _is_array(file: str) -> bool:
 
 def _is_table(file: str) -> bool:
     """Whether a file is known by its column names: arrays and folders are not."""
-    return Path(file).suffix.lower() not in (".npz", ".npy") and not os.path.isdir(file)
+    return Path(file).suffix.lower() not in (".npz", ".npy") and not _is_image_folder(file)
 
 
 def _is_openml(data: str) -> bool:
@@ -186,7 +193,7 @@ def require_likelihood(likelihood: str | None, data: str) -> str:
         return "classes"
     if likelihood not in LIKELIHOOD_NAMES:
         raise UnknownNameError("likelihood", likelihood, LIKELIHOOD_NAMES)
-    is_table = data not in DATA_NAMES and not _is_openml(data) and not os.path.isdir(data)
+    is_table = data not in DATA_NAMES and not _is_openml(data) and not _is_image_folder(data)
     if not is_table:
         raise ConfigurationError(
             f"--likelihood {likelihood} goes with a file, --data FILE; {data} has classes: leave it out"
@@ -196,6 +203,8 @@ def require_likelihood(likelihood: str | None, data: str) -> str:
 
 def require_order(points: "Dataset", likelihood: str | None) -> None:
     """Raises ConfigurationError for classes whose order is not known, if they are to be ordered ones."""
+    from ntkbayes.display import few
+
     names = points.class_names or ()
     is_known = all(isinstance(n, int | float) and not isinstance(n, bool) for n in names)
     if likelihood == "ordinal" and not is_known and list(names) == sorted(map(str, names)):

@@ -4,7 +4,7 @@ from typing import Any
 
 import typer
 
-from ntkbayes.app.cli import commands, new_rows  # noqa: F401
+from ntkbayes.app.cli import commands, lazy, new_rows  # noqa: F401
 from ntkbayes.app.cli.application import app
 
 _COLUMNS = 96

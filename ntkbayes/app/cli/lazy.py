@@ -1,0 +1,140 @@
+"""The command that trains real networks of several widths."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ntkbayes.app.cli import terminal
+from ntkbayes.app.cli.application import app
+from ntkbayes.app.cli.data import (
+    TableOptions,
+    load_data,
+    require_tables,
+)
+from ntkbayes.app.cli.interruption import interruptible
+from ntkbayes.app.cli.options import (
+    DATA_HELP,
+    ActivationOption,
+    BiasStdOption,
+    CacheOption,
+    CategoricalOption,
+    Command,
+    ConfigOption,
+    DepthOption,
+    DropOption,
+    ImputeOption,
+    JsonOption,
+    MissingOption,
+    QuietOption,
+    TargetOption,
+    WeightStdOption,
+    command_line,
+    complete_data,
+    options_file,
+    start_jax,
+    whole_numbers,
+)
+
+_RUNS = Path("runs")
+
+
+@app.command(
+    cls=Command, epilog="Example: ntkbayes lazy --data breast_cancer --ridge 0.1 --widths 64,256"
+)
+def lazy(
+    context: typer.Context,
+    data: Annotated[
+        str,
+        typer.Option(help=DATA_HELP, autocompletion=complete_data),
+    ],
+    target: TargetOption = None,
+    drop: DropOption = None,
+    categorical: CategoricalOption = None,
+    impute: ImputeOption = None,
+    missing: MissingOption = None,
+    widths: Annotated[
+        str, typer.Option(help="Comma-separated hidden units of the networks, at least two.")
+    ] = "64,128,256,512",
+    seeds: Annotated[int, typer.Option(help="Networks of each width.")] = 3,
+    steps: Annotated[int, typer.Option(help="Full-batch gradient steps.")] = 12_000,
+    ridge: Annotated[
+        float, typer.Option(help="Weight of ½‖θ − θ0‖² against the summed loss, set against none.")
+    ] = 0.1,
+    smoothing: Annotated[
+        float, typer.Option(help="Label smoothing of the training targets, set against none.")
+    ] = 0.2,
+    depth: DepthOption = 2,
+    activation: ActivationOption = "relu",
+    weight_std: WeightStdOption = 1.5,
+    bias_std: BiasStdOption = 0.1,
+    max_points: Annotated[
+        int, typer.Option(help="Use at most this many of the points, chosen by class.")
+    ] = 40,
+    test_share: Annotated[float, typer.Option(help="Part of the points held out.")] = 0.25,
+    seed: Annotated[int, typer.Option(help="Of points, split and initialisations.")] = 0,
+    cache: CacheOption = True,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for lazy.csv, lazy.json and the figure; runs/NAME-lazy if not given, by the "
+            "name of the data."
+        ),
+    ] = None,
+    config: ConfigOption = None,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Train real networks of several widths, and say where the kernel view of them holds.
+
+    Four regimes: with and without ridge, on one-hot and on smoothed targets. Each network is
+    compared with its linearisation, trained by the same steps. An interrupted run resumes from the
+    networks already trained.
+    """
+    sizes = whole_numbers("--widths", widths)
+    table = TableOptions.of(context)
+    require_tables([data], table)
+    start_jax(context)
+
+    from ntkbayes import networks
+    from ntkbayes.lazy.widths import LazyStudy, four_regimes
+
+    out = out or _RUNS / f"{Path(data).stem.replace(':', '-')}-lazy"
+
+    def family(width: int, num_outputs: int) -> networks.Network:
+        return networks.mlp(
+            depth=depth,
+            activation=activation,
+            weight_std=weight_std,
+            bias_std=bias_std,
+            width=width,
+            num_outputs=num_outputs,
+        )
+
+    study = LazyStudy(
+        data=load_data([data], table)[0],
+        family=family,
+        widths=sizes,
+        regimes=four_regimes(ridge=ridge, smoothing=smoothing),
+        num_seeds=seeds,
+        num_steps=steps,
+        max_points=max_points,
+        test_share=test_share,
+        seed=seed,
+    )
+    with interruptible():
+        result = study.run(
+            out,
+            command=command_line(),
+            files=options_file(context),
+            announce=terminal.announce,
+        )
+    terminal.conclude(
+        context,
+        lambda: terminal.print_verdicts(result),
+        {
+            "table": terminal.records(result.table()),
+            "verdicts": list(map(str, result.verdicts)),
+        },
+        figure=out / "lazy.png",
+    )
