@@ -239,7 +239,7 @@ def test_page_is_whole_and_self_contained(html):
 
 def test_page_has_every_section(html):
     assert Page(html).headings == [
-        *("moons", "What is compared", "In short", "Scores", "Calibration", "Uncertainty"),
+        *("moons", "In short", "What is compared", "Scores", "Calibration", "Uncertainty"),
         *("Distances", "Over the plane", "Leave-one-out at the training points", "Diagnostics"),
         "Settings and how to reproduce",
     ]
