@@ -325,12 +325,10 @@ def test_a_density_at_other_classes_is_refused(laws):
 # --- refusals ------------------------------------------------------------------------------------
 
 
-def test_predictions_of_real_targets_are_refused():
+def test_a_surface_of_real_targets_is_refused():
     features = TRAIN["binary"].features
     data = nb.Dataset.real(features, features[:, 0])
     law = nb.MAP().fit(PRIOR, data)
-    with pytest.raises(ConfigurationError, match="a likelihood of classes, not Normal"):
-        predict(law, data, key=KEY, name="MAP")
     with pytest.raises(ConfigurationError, match="two features and classes"):
         surface(law, data, key=KEY)
 

@@ -127,11 +127,21 @@ def test_the_density_that_chains_move_on_is_prior_times_likelihood(trees, name):
     found = per_draw(tree, "sample_stats", "lp")
     expected = sum(per_draw(tree, "log_prior", part) for part in tree["log_prior"].data_vars)
     expected = expected + per_draw(tree, "log_likelihood", "y").sum(axis=1)
-    if name == "full Bayes":  # NumPyro moves on the logarithm of the ridge
-        expected = expected + np.log(per_draw(tree, "posterior", "ridge"))
+    if name == "full Bayes":  # NumPyro moves on the logarithm of the ridge, and in coordinates
+        ridge = per_draw(tree, "posterior", "ridge")
+        expected = expected + np.log(ridge) + log_volumes(ridge)
     differences = found - expected
     # Predictions at training points are conditioned on their values there, with the kernel's jitter.
     np.testing.assert_allclose(differences, differences[0], atol=5e-3)
+
+
+def log_volumes(ridges):
+    """log |∂z/∂ξ| of the coordinates that the sites make: −½ log det(I + W Θ/ridge)."""
+    sites = np.asarray(nb.numpyro_model(PRIOR, TRAIN, hyperpriors=HYPERPRIORS).coordinates.weights)
+    weighted = sites[:, None] * np.asarray(PRIOR.gram(TRAIN.features).ntk)
+    return np.array(
+        [-np.linalg.slogdet(np.eye(POINTS) + weighted / ridge)[1] / 2 for ridge in ridges]
+    )
 
 
 @every_chain
