@@ -31,7 +31,7 @@ _PACKAGE = "ntkbayes"
 
 
 def save_law(law: Law, path: str | os.PathLike) -> None:
-    """Write a fitted law to a file, by convention `.law`, that `load_law` reads in any process.
+    """Write a fitted law to a file, by convention with the suffix .law, which `load_law` reads anywhere.
 
     The file holds all that the law knows: training data, Grams, factors and draws. Arrays keep their
     precision.
