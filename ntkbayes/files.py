@@ -253,7 +253,7 @@ def load_arrays(path: Path) -> dict[str, np.ndarray]:
             size = sum(part.file_size for part in parts.infolist())
         if size > path.stat().st_size:
             raise ValueError(f"its arrays claim {size} bytes, more than the file has")
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
     except Exception as error:  # zipfile, zlib and numpy each raise their own for a broken file
         raise StorageError(f"{path} cannot be read ({error})") from error
