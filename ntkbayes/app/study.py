@@ -166,11 +166,12 @@ class Study(Configured):
         }
         with LawFolder(folder) as into:
             into.claim(shared)
-            into.expect(self.laws())
+            asked = self.laws()
+            into.expect(asked)
             into.finish(files)
             left_out = self._left_out(train, test, into, announce)
             within = {name: law for name, law in self.methods.items() if name not in left_out}
-            laws = {name: law for name, law in self.laws().items() if name not in left_out}
+            laws = {name: law for name, law in asked.items() if name not in left_out}
             into.expect(laws)
             if within:
                 with announce(f"memory needed at the peak: {self._require_memory(within, train)}"):
@@ -310,9 +311,8 @@ class Study(Configured):
         if self.max_seconds == math.inf:
             return {}
         new = test.num_points
-        likelihood = None if isinstance(self.likelihood, LikelihoodRule) else self.likelihood
         works = {
-            name: method.work(self.prior, train, num_new=new, likelihood=likelihood)
+            name: method.work(self.prior, train, num_new=new, likelihood=self._given_likelihood)
             for name, method in self.methods.items()
         }
         works |= work_of_baselines(train, self._baselines)
@@ -325,14 +325,18 @@ class Study(Configured):
 
     def _require_memory(self, methods: Mapping[str, Method], train: Dataset) -> Memory:
         """What the greediest law needs. Raises InsufficientMemoryError if there is not as much."""
-        likelihood = None if isinstance(self.likelihood, LikelihoodRule) else self.likelihood
         needs = (
-            method.memory(self.prior, train, likelihood=likelihood)
+            method.memory(self.prior, train, likelihood=self._given_likelihood)
             for method in (*self.ridge.methods, *methods.values())
         )
         peak = max(needs, key=lambda memory: memory.total)
         peak.require()
         return peak
+
+    @property
+    def _given_likelihood(self) -> Likelihood | None:
+        """Unless a rule is to choose its parameters, of which time and memory know nothing."""
+        return None if isinstance(self.likelihood, LikelihoodRule) else self.likelihood
 
     def _asked_likelihood(self, data: Dataset) -> Likelihood | LikelihoodRule:
         if self.likelihood is not None:
