@@ -583,6 +583,18 @@ def test_command_takes_rules_beside_numbers(ntkbayes):
     assert re.search(r"my\s*│\s*0\.1\s*│\s*MAP", out)
 
 
+def test_command_takes_targets_of_numbers(ntkbayes):
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"x": rng.normal(size=24)})
+    frame.assign(kind=rng.poisson(np.exp(1 + frame["x"]))).to_csv("counts.csv", index=False)
+    code, out, err = ntkbayes("--likelihood", "poisson", data="counts.csv")
+    assert code == 0, err
+    assert "CRPS" in out
+    table = pd.read_csv("runs/sweep/sweep.csv")
+    assert table["crps"].notna().all()
+    assert "accuracy" not in table
+
+
 def test_command_refuses_words_that_are_no_rule(ntkbayes):
     code, _, err = ntkbayes("--ridge", "evidense")
     assert code == 1

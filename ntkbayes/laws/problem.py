@@ -106,14 +106,11 @@ class Problem(Summarised, Portable, eqx.Module):
 
     @property
     def class_likelihood(self) -> ClassLikelihood:
-        """Raises ConfigurationError if the likelihood is not one of classes."""
-        if not isinstance(self.likelihood, ClassLikelihood):
-            raise ConfigurationError(
-                "class probabilities need a likelihood of classes, not "
-                f"{type(self.likelihood).__name__}; predict, log_predictive_density and replicates "
-                "take any"
-            )
-        return self.likelihood
+        """Raises ConfigurationError if targets are not classes, or the likelihood has no probabilities
+        of them; see `Likelihood.of_classes`."""
+        if self.class_names is None:
+            return Likelihood.of_classes(self.likelihood)
+        return self.likelihood.of_classes()
 
     @property
     def ridge(self) -> float:

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ntkbayes.arguments import require
 from ntkbayes.datasets import Dataset
 from ntkbayes.display import Configured
-from ntkbayes.errors import DataError
+from ntkbayes.errors import ConfigurationError, DataError
 from ntkbayes.linalg import Curvature, Logits, Portable
 
 PerPoint = Float[Array, " n"]
@@ -71,6 +71,13 @@ class Likelihood(Configured, Portable, eqx.Module):
         """v without its component along the flat directions."""
         return v
 
+    def of_classes(self) -> "ClassLikelihood":
+        """This likelihood as one of class labels. Raises ConfigurationError if it is not."""
+        raise ConfigurationError(
+            f"class probabilities need a likelihood of classes, not {type(self).__name__}; predict, "
+            "log_predictive_density and replicates take any"
+        )
+
 
 def require_likelihood(call: str, name: str, value: Any) -> None:
     """Raises ArgumentError unless the value is a `Likelihood`; see `arguments.require`."""
@@ -86,6 +93,9 @@ class ClassLikelihood(Likelihood):
         if data.class_names is None:
             raise DataError("the data have real targets, not classes; use a Normal likelihood")
         return self.encode_classes(jnp.asarray(data.targets))
+
+    def of_classes(self) -> "ClassLikelihood":
+        return self
 
     @abc.abstractmethod
     def encode_classes(self, targets: ClassProbabilities) -> Logits:

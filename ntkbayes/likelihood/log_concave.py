@@ -13,7 +13,13 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ntkbayes import ranges
 from ntkbayes.datasets import Dataset
 from ntkbayes.errors import ConfigurationError, DataError
-from ntkbayes.likelihood.base import Likelihood, PerPoint, Stack
+from ntkbayes.likelihood.base import (
+    ClassLikelihood,
+    ClassProbabilities,
+    Likelihood,
+    PerPoint,
+    Stack,
+)
 from ntkbayes.linalg import (
     BlockCurvature,
     Curvature,
@@ -32,6 +38,7 @@ _SCALES = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 _LOGITS_PER_SCALE = 32
 _BLOCK = 16  # targets probed at once, one shape for all data
 _TOLERANCE = 1e-8
+_UNNORMALISED = 1e-6  # how far from 1 the probabilities of all classes may sum
 
 
 class LogConcave(Likelihood):
@@ -45,6 +52,7 @@ class LogConcave(Likelihood):
     With several logits W is stored as dense blocks: it costs O((nC)³), and `FirstOrder` refuses it.
     With one logit the cost is that of `Bernoulli`. Targets have one column per logit: real targets
     (n, C), class probabilities (n, C), or, with one logit, the probability of the second of two classes.
+    Of classes the density must be normalised: that of each class is its probability.
     Objects that hold the same `log_density` function share compilations: define it once.
 
     Args:
@@ -142,6 +150,21 @@ class LogConcave(Likelihood):
         drawn = jax.vmap(self.draw)(jax.random.split(key, len(rows)), rows)
         return drawn.reshape(logits.shape).astype(logits.dtype)
 
+    def of_classes(self) -> "OwnClasses":
+        """P(c | f) = exp log_density(y_c, f), with y_c the target of class c. Raises ConfigurationError
+        unless these sum to 1 at the logits of the check."""
+        classes = OwnClasses(self)
+        logits, _ = _probe_logits(self.num_logits)
+        total = np.asarray(jnp.sum(classes.probabilities(logits), axis=1))
+        wrong = np.flatnonzero(~(np.abs(total - 1) <= _UNNORMALISED))
+        if wrong.size:
+            raise ConfigurationError(
+                f"at the logits {logits[wrong[0]].tolist()} the densities of the {classes.num_classes} "
+                f"classes sum to {total[wrong[0]]:.6g}, so that they are no probabilities; subtract the "
+                "logarithm of that sum in log_density, or give the targets as numbers, by Dataset.real"
+            )
+        return classes
+
     def _require_log_concave(self, targets: Targets) -> None:
         logits, partners = _probe_logits(self.num_logits)
         distinct = np.unique(targets, axis=0)
@@ -194,6 +217,64 @@ class LogConcave(Likelihood):
                 f"curvature_bound is {self.bound:g}, but a curvature of {steepest:.4g} was observed; "
                 "give a larger bound, or leave it out"
             )
+
+
+class OwnClasses(ClassLikelihood):
+    """A `LogConcave` likelihood whose targets are classes; `LogConcave.of_classes` makes it.
+
+    Args:
+        own: with one logit for two classes, or one per class.
+    """
+
+    own: LogConcave
+
+    @property
+    def num_classes(self) -> int:
+        """K."""
+        return 2 if self.own.num_logits == 1 else self.own.num_logits
+
+    def encode_classes(self, targets: ClassProbabilities) -> Logits:
+        if targets.shape[1] != self.num_classes:
+            raise DataError(
+                f"this likelihood has {self.num_classes} classes, but the data have {targets.shape[1]}"
+            )
+        return targets[:, 1:] if self.own.num_logits == 1 else targets
+
+    def decode(self, targets: Logits) -> ClassProbabilities:
+        is_whole = self.own.num_logits > 1
+        return targets if is_whole else jnp.concatenate([1 - targets, targets], axis=1)
+
+    def log_density(self, targets: Logits, logits: Logits) -> PerPoint:
+        return self.own.log_density(targets, logits)
+
+    def residual(self, targets: Logits, logits: Logits) -> Logits:
+        return self.own.residual(targets, logits)
+
+    def curvature(self, targets: Logits, logits: Logits) -> Curvature:
+        return self.own.curvature(targets, logits)
+
+    @property
+    def curvature_bound(self) -> float:
+        return self.own.curvature_bound
+
+    def interpolant(self, targets: Logits) -> Logits:
+        return self.own.interpolant(targets)
+
+    def sample(self, key: PRNGKeyArray, logits: Stack) -> Stack:
+        """Labels from the class probabilities: `draw` is not needed."""
+        labels = jax.random.categorical(key, self.log_probabilities(logits), axis=-1)
+        encoded = self.encode_classes(jnp.eye(self.num_classes, dtype=logits.dtype))
+        return encoded[labels]
+
+    def probabilities(self, logits: Stack) -> ClassProbabilities:
+        return jnp.exp(self.log_probabilities(logits))
+
+    def log_probabilities(self, logits: Stack) -> ClassProbabilities:
+        rows = logits.reshape(-1, self.own.num_logits)
+        encoded = self.encode_classes(jnp.eye(self.num_classes, dtype=logits.dtype))
+        at_rows = jax.vmap(self.own.density, in_axes=(None, 0))
+        columns = jax.vmap(at_rows, in_axes=(0, None), out_axes=1)(encoded, rows)
+        return columns.reshape(*logits.shape[:-1], self.num_classes)
 
 
 Probes = Float[Array, "..."]

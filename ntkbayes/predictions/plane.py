@@ -12,7 +12,6 @@ from ntkbayes.display import Configured
 from ntkbayes.errors import ConfigurationError
 from ntkbayes.laws import Law
 from ntkbayes.laws.law import require_law
-from ntkbayes.likelihood import ClassLikelihood
 from ntkbayes.predictions.predict import predict_probabilities
 from ntkbayes.scores import calibration
 
@@ -46,7 +45,7 @@ def surface(
     """
     require_law("surface(law, train, key=key)", "law", law)
     require_dataset("surface(law, train, key=key)", "train", train)
-    if train.num_features != 2 or not isinstance(law.problem.likelihood, ClassLikelihood):
+    if train.num_features != 2 or law.problem.class_names is None:
         raise ConfigurationError(
             f"a surface needs two features and classes; the data have {train.num_features} features"
         )

@@ -22,7 +22,8 @@ from ntkbayes.laws.kind import Sampling
 from ntkbayes.laws.law import Inputs, Law, evenly_spaced, require_law
 from ntkbayes.laws.trace import Trace
 from ntkbayes.laws.wrappers.held_out import left_out_score, log_densities, log_score
-from ntkbayes.likelihood import Likelihood, Normal, Poisson
+from ntkbayes.likelihood import Categorical, Likelihood, Normal, Poisson
+from ntkbayes.likelihood.log_concave import OwnClasses
 from ntkbayes.linalg import Draws
 from ntkbayes.predictions.class_predictions import (
     ClassPredictions,
@@ -59,7 +60,8 @@ def predict(
         compile_seconds: how long of that JAX was compiling.
 
     Returns:
-        `ClassPredictions` of classes, `NumberPredictions` of real targets and counts.
+        `ClassPredictions` of classes, `NumberPredictions` of real targets and counts. Of classes under a
+        `LogConcave` likelihood, logits are the log probabilities, which softmax takes back.
 
     Raises:
         ConfigurationError: the data have other classes, or in another order, than those trained on, or
@@ -117,6 +119,15 @@ def _of_classes(
 ) -> ClassPredictions:
     likelihood = law.problem.class_likelihood
     labels = label_draws(key, class_probabilities(likelihood, logits), len(logits))
+    if isinstance(likelihood, OwnClasses):
+        # Softmax takes log probabilities back, so that files need not hold the density, which is code.
+        own = np.asarray(log_densities(likelihood, law.problem.likelihood.encode(data), logits))
+        logits = likelihood.log_probabilities(logits)
+        likelihood, drawn = Categorical(), np.asarray(logits)
+        shared |= {"logits": drawn, "mean": drawn.mean(axis=0), "variance": drawn.var(axis=0)}
+        # Of soft targets a density of one's own need not be Σ_c y_c log p_c, which is weighed there.
+        same = log_densities(likelihood, likelihood.encode(data), logits)
+        shared["is_posterior"] &= bool(np.allclose(own, same, atol=1e-6))
     return ClassPredictions(
         targets=data.targets,
         class_names=data.class_names or (),
@@ -223,7 +234,7 @@ def marginal_distributions(
         return distributions_of(known, law.kind, None, mean, variance, None)
     draw_key, target_key = jax.random.split(random_key(key))
     logits = law.sample_marginals(draw_key, features, _num_draws(law, num_draws))
-    drawn = None if known is not None else _drawn_targets(likelihood, target_key, logits)
+    drawn = None if known is not None else _drawn_marginals(likelihood, target_key, logits)
     return distributions_of(known, law.kind, np.asarray(logits), None, None, drawn)
 
 
@@ -281,7 +292,20 @@ def _drawn_targets(
     likelihood: Likelihood, key: PRNGKeyArray, logits: Draws
 ) -> Float[np.ndarray, "draws m outputs"]:
     """A target for each draw and point. Raises ConfigurationError as `replicates` does."""
-    targets = np.asarray(likelihood.sample(key, logits))
+    return _require_representable(np.asarray(likelihood.sample(key, logits)), logits)
+
+
+def _drawn_marginals(
+    likelihood: Likelihood, key: PRNGKeyArray, logits: Draws
+) -> Float[np.ndarray, "draws m outputs"]:
+    """The same with the same random numbers at each point, so that none depends on the others."""
+    at_point = jax.vmap(lambda f: likelihood.sample(key, f[:, None])[:, 0], in_axes=1, out_axes=1)
+    return _require_representable(np.asarray(at_point(logits)), logits)
+
+
+def _require_representable(
+    targets: Float[np.ndarray, "draws m outputs"], logits: Draws
+) -> Float[np.ndarray, "draws m outputs"]:
     if not np.isfinite(targets).all():
         where = tuple(int(i) for i in np.argwhere(~np.isfinite(targets))[0])
         raise ConfigurationError(

@@ -89,8 +89,8 @@ def load_fit(folder: str | os.PathLike, name: str | None = None) -> tuple[str, L
     if chosen not in fits:
         kept = f"fits are there of: {', '.join(fits)}" if fits else "there is no fit of any law"
         raise StorageError(
-            f"{folder} holds no fit of {chosen!r}: it is a baseline, is not finished, is too large, or "
-            f"an earlier version of ntkbayes wrote it; {kept}"
+            f"{folder} holds no fit of {chosen!r}: it is a baseline, is not finished, is too large, has "
+            f"code of your own, or an earlier version of ntkbayes wrote it; {kept}"
         )
     return chosen, load_law(fits[chosen])
 

@@ -225,6 +225,7 @@ def sweep(
         typer.Option(help=f"{DATA_HELP} Once for each data set.", autocompletion=complete_data),
     ],
     target: TargetOption = None,
+    likelihood: LikelihoodOption = None,
     drop: DropOption = None,
     categorical: CategoricalOption = None,
     impute: ImputeOption = None,
@@ -268,6 +269,8 @@ def sweep(
 ) -> None:
     """Run `compare` for every data set, ridge and seed, several at a time.
 
+    With --likelihood, the targets of all files are of that kind.
+
     Failed studies are reported, and the others continue. An interrupted sweep resumes from the studies
     already finished; a finished one takes further data sets, ridges and seeds.
     """
@@ -277,6 +280,7 @@ def sweep(
             "work; leave out one of them"
         )
     table = TableOptions.of(context)
+    targets = {require_likelihood(likelihood, each) for each in data}.pop()
     require_tables(data, table)
     start_jax(context)
 
@@ -286,12 +290,15 @@ def sweep(
     from ntkbayes.app.sweep import Sweep, grid
     from ntkbayes.app.workers import connect
     from ntkbayes.priors.prior import NTKPrior
+    from ntkbayes.selection.likelihood_rules import RULES as LIKELIHOODS
 
     network = networks.mlp(
         depth=depth, activation=activation, weight_std=weight_std, bias_std=bias_std
     )
     ridges = [ridge_of(each) for each in ridge or ("evidence",)]
-    points = load_data(data, table)
+    points = load_data(data, table, targets=targets)
+    for each in points:
+        require_order(each, likelihood)
     images = [each for each in data if are_images(each)]
     if images and len(images) < len(data):
         raise ConfigurationError(
@@ -301,6 +308,7 @@ def sweep(
     study = Study(
         data=points[0],
         prior=NTKPrior(network, ridge=1.0),
+        likelihood=LIKELIHOODS[likelihood]() if likelihood is not None else None,
         methods=methods_of(context, laws, draws),
         max_seconds=max_seconds_of(context, max_minutes),
         smoothing=smoothing,

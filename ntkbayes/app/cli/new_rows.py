@@ -49,11 +49,12 @@ def predict(
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Predict the classes of new rows by a law that `compare` fitted.
+    """Predict the targets of new rows by a law that `compare` fitted.
 
     Rows go through what was done to the training table: categories, missing values, scale. For each
     there is the most probable class, the probability of every class, the entropy of the prediction and
-    the epistemic part of it, in nats.
+    the epistemic part of it, in nats. Of real targets and counts there are mean, median, 90% interval,
+    standard deviation and the epistemic part of it, in the unit of the target.
     """
     from ntkbayes.files import make_folder, require_file, write_text
 
