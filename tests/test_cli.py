@@ -534,6 +534,8 @@ def test_fewer_points_than_classes_are_refused(compare, birds):
         (("--data", "iris", "--ridge", "1,2"), r"--ridge takes evidence, cv or a number"),
         (("--data", "iris", "--ridge", "inf"), r"ridge must be at least 0 and finite; got inf"),
         (("--data", "iris", "--smoothing", "1.5"), r"must lie in \[0, 1\]; got 1\.5"),
+        (("--data", "iris", "--temperature", "0"), r"temperature must be positive .* got 0\.0"),
+        (("--data", "iris", "--temperature", "nan"), r"temperature must be positive .* got nan"),
         (("--data", "iris", "--test-share", "1"), r"test_share must lie in \(0, 1\); got 1\.0"),
         (("--data", "iris", "--train-size", "1000"), r"1 to 150, got 1000"),
         (("--data", "iris", "--seed", "-1"), r"seed must be at least 0 .* got -1"),

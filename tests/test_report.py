@@ -487,6 +487,38 @@ def test_spread_of_random_init_is_told(spread, words):
     assert f"{found.distances['random init']['variance_ratio'].value:.2g} of the variance" in text
 
 
+@pytest.mark.parametrize(
+    ("ridge", "temperature", "factors"),
+    [
+        (0.1, 1.0, {0.1: 10.0}),  # at T = ridge the posterior has a tenth of the covariance
+        (1.0, 0.1, {1.0: 0.1}),
+        (0.5, 0.2, {1.0: 0.2, 0.1: 2.0}),
+        (1.0, 1.0, {}),
+    ],
+)
+def test_both_conventions_of_temperature_are_told(ridge, temperature, factors):
+    laws = [predictions("random init", spread=0.1), predictions("Laplace"), predictions("NUTS")]
+    settings = {"ridge": {"value": ridge, "reason": "as given"}, "temperature": temperature}
+    found = comparison(*laws, settings=settings)
+    ratios = {name: row["variance_ratio"].value for name, row in found.distances.items()}
+    told, table = said(found, "Spread"), sections.distances(found)
+    assert ("the same ratio, had the posterior" in table) == bool(factors)
+    for other, factor in factors.items():
+        assert f"Variance ratio, T = {other:.4g}" in table
+        assert f'value="{factor * ratios["random init"]!r}"' in table
+        assert f"at temperature {other:.3g}" in told
+        assert f"the ratio is {factor * ratios['random init']:.2g} to first order" in told
+    assert table.count(f'value="{ratios["Laplace"]!r}"') == 1 + len(factors)
+    assert ("the exact posterior at temperature" in told) == (temperature != 1)
+
+
+def test_without_a_ridge_or_a_law_of_bayes_there_is_one_convention():
+    laws = [predictions("random init", spread=0.1), predictions("NUTS")]
+    assert "T =" not in sections.distances(comparison(*laws))
+    of_ensemble = comparison(*laws[::-1], settings={"ridge": {"value": 0.1, "reason": "as given"}})
+    assert "T =" not in sections.distances(of_ensemble)
+
+
 def test_best_law_is_named_with_what_is_not_told_apart_from_it():
     sharp = predictions("NUTS", num_points=400, spread=0.1)
     twin = dataclasses.replace(sharp, name="twin")

@@ -138,6 +138,7 @@ def test_draws_of_a_law_do_not_depend_on_the_other_laws(finished, tmp_path):
         ({"seed": 1}, "seed"),
         ({"prior": nb.NTKPrior(nb.networks.mlp(depth=1), ridge=0.2)}, "prior"),
         ({"smoothing": 0.1}, "smoothing"),
+        ({"temperature": 0.5}, "temperature"),
         ({"data": points(size=50)}, "data digest, test points, training points"),
     ],
 )
@@ -148,6 +149,29 @@ def test_folder_of_another_study_is_refused(changes, named, finished, monkeypatc
     with pytest.raises(StorageError, match=message):
         study(**changes).run(finished)
     assert laws_in(finished) == before
+
+
+def test_a_tempered_study_is_laplace_at_that_temperature_with_the_ridge_chosen_at_1(tmp_path):
+    of_laplace = {"methods": default_methods(("laplace",)), "ridge": nb.RidgeByEvidence()}
+    plain = study(**of_laplace).run(tmp_path / "plain")
+    tempered = study(**of_laplace, temperature=0.1).run(tmp_path / "tempered")
+    ridge = plain.settings["ridge"]["value"]
+    assert tempered.settings["ridge"]["value"] == ridge
+    assert tempered.settings["temperature"] == 0.1
+    other = study(
+        methods=of_laplace["methods"], prior=nb.NTKPrior(PRIOR.kernel, ridge=ridge * 0.1)
+    ).run(tmp_path / "same mode")
+    ours, theirs = (each.predictions["Laplace"] for each in (tempered, other))
+    np.testing.assert_allclose(ours.mean, theirs.mean, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(ours.variance, 0.1 * theirs.variance, rtol=1e-6)
+    page = (tmp_path / "tempered" / "report.html").read_text(encoding="utf-8")
+    assert "Temperature 0.1: every fit divides the log likelihood by it." in page
+
+
+def test_a_study_takes_no_tempered_likelihood_beside_its_temperature():
+    likelihood = nb.likelihood.Categorical().tempered(0.5)
+    with pytest.raises(ConfigurationError, match=r"give Categorical\(\) and temperature=0\.5"):
+        study(likelihood=likelihood)
 
 
 # --- a folder that is used further ----------------------------------------------------------------

@@ -23,12 +23,12 @@ from ntkbayes.comparison import Comparison, compare, key_of
 from ntkbayes.datasets import Dataset
 from ntkbayes.datasets.given import require_dataset, require_same_classes
 from ntkbayes.description import describe, digest
-from ntkbayes.display import Configured
+from ntkbayes.display import Configured, brief
 from ntkbayes.errors import ConfigurationError
 from ntkbayes.files import plain
 from ntkbayes.laws import Method
 from ntkbayes.laws.method import require_method
-from ntkbayes.likelihood import Likelihood, default_likelihood
+from ntkbayes.likelihood import Likelihood, Tempered, default_likelihood
 from ntkbayes.linalg import require_float64
 from ntkbayes.memory import Memory
 from ntkbayes.predictions import Predictions
@@ -78,13 +78,16 @@ class Study(Configured):
         seed: of everything random.
         ridge: how it is chosen, from the training points alone; by default it is the prior's own.
             Another rule, such as `RidgeByEvidence()`, does without that.
+        temperature: T, by which every fit divides the log likelihood: laws of Bayes are tempered
+            posteriors, cold for T < 1 (THEORY 9). Predictions, scores and the choices of the ridge and
+            of the likelihood's parameters are at T = 1.
         max_seconds: that the laws together may take, as predicted (`Method.work`; the choice of the
             ridge comes on top). The longest are left out until the others stay below, unless the folder
             has them already, and the report says so.
 
     Raises:
-        ConfigurationError: the seed is negative, a method has the name of a baseline, or the ridge is
-            no rule.
+        ConfigurationError: the seed is negative, the temperature no positive number, the likelihood
+            tempered already, a method has the name of a baseline, or the ridge is no rule.
     """
 
     data: Dataset | str
@@ -99,6 +102,7 @@ class Study(Configured):
     ridge: RidgeRule = field(default_factory=GivenRidge)
     test: Dataset | None = None
     max_seconds: float = math.inf
+    temperature: float = 1.0
 
     def __post_init__(self) -> None:
         require_prior(_CALL, "prior", self.prior)
@@ -113,6 +117,13 @@ class Study(Configured):
         for name, within in (("smoothing", Range.CLOSED_UNIT), ("test_share", Range.OPEN_UNIT)):
             share = ranges.real(name, getattr(self, name), within)
             object.__setattr__(self, name, float(share))
+        temperature = float(ranges.real("the temperature", self.temperature, Range.POSITIVE_FINITE))
+        object.__setattr__(self, "temperature", temperature)
+        if isinstance(self.likelihood, Tempered):
+            raise ConfigurationError(
+                f"a study is tempered as a whole: give {brief(self.likelihood.untempered)} and "
+                f"temperature={float(self.likelihood.temperature):g}"
+            )
         ranges.real("max_seconds", self.max_seconds, Range.POSITIVE)
         if both := [name for name in self.methods if name in self._baselines]:
             raise ConfigurationError(
@@ -187,6 +198,7 @@ class Study(Configured):
                 "prior": describe(prior),
                 "likelihood": describe(chosen.likelihood),
                 "likelihood chosen": chosen.reason,
+                "temperature": self.temperature,
                 "laws": laws,
                 **budget.told(left_out),
                 "command": command,
@@ -198,7 +210,7 @@ class Study(Configured):
             records: dict[str, LawRecord] = {}
             for name, obtain in self._jobs(
                 prior,
-                chosen.likelihood,
+                chosen.likelihood.tempered(self.temperature),
                 fitted_to,
                 train,
                 test,
@@ -288,6 +300,8 @@ class Study(Configured):
             "test data digest": None if self.test is None else digest_of_data(self.test),
             "standardise": self.standardise,
             "seed": self.seed,
+            # Folders of studies that knew no temperature are continued at 1.
+            **({} if self.temperature == 1 else {"temperature": self.temperature}),
             **circumstances(),
         }
 

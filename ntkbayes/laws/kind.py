@@ -49,8 +49,15 @@ class Kind:
         name, description = str(plain["name"]), str(plain["description"])
         return cls(name, Sampling(plain["sampling"]), description, bool(plain["is_posterior"]))
 
+    def at_temperature(self, temperature: float) -> "Kind":
+        """The kind of such a law fitted with the likelihood to the power 1/T; itself for T = 1."""
+        if temperature == 1:
+            return self
+        told = f"{self.description} Here at temperature {temperature:g}: the log likelihood is divided "
+        return replace(self, description=f"{told}by it in the fit, not in predictions.")
+
     @property
-    def tempered(self) -> "Kind":
+    def temperature_scaled(self) -> "Kind":
         """The kind of a law whose logits are divided by a temperature."""
         return replace(
             self,

@@ -82,7 +82,8 @@ class Method[LawT: Law](Configured, eqx.Module):
             data: training data.
             key: randomness, for the methods that draw (the others ignore it).
             likelihood: how logits give rise to targets. By default one logit for two classes,
-                softmax for more, Normal for real targets.
+                softmax for more, Normal for real targets. `likelihood.tempered(T)` divides its log by
+                T in the fit, not in predictions.
 
         Raises:
             PrecisionError: JAX is not in float64.
@@ -93,7 +94,11 @@ class Method[LawT: Law](Configured, eqx.Module):
             ArgumentError: an argument is of another kind, such as a tuple in place of the data.
         """
         key = None if key is None else random_key(key)
-        return self.solve(self.problem(prior, data, likelihood), key)
+        problem = self.problem(prior, data, likelihood)
+        law = self.solve(problem, key)
+        if problem.temperature == 1:
+            return law
+        return dataclasses.replace(law, kind=law.kind.at_temperature(problem.temperature))
 
     def problem(self, prior: NTKPrior, data: Dataset, likelihood: Likelihood | None) -> Problem:
         """What `solve` is given, if there is memory for it. Arguments and errors are those of `fit`."""

@@ -66,8 +66,8 @@ class Problem(Summarised, Portable, eqx.Module):
         known = prior.kernel.num_outputs(features)
         if known not in (None, size):
             raise ConfigurationError(
-                f"the network has {known} outputs, but {type(likelihood).__name__} takes {size} of "
-                f"these data; make the network with {size}, or choose another likelihood"
+                f"the network has {known} outputs, but {type(likelihood.untempered).__name__} takes "
+                f"{size} of these data; make the network with {size}, or choose another likelihood"
             )
         require_shares(len(features))
         mean = prior.mean_logits(features, size)
@@ -97,7 +97,12 @@ class Problem(Summarised, Portable, eqx.Module):
         if self.class_names is not None:
             facts["classes"] = f"{len(self.class_names)}: {few(self.class_names)}"
         kernel = self.prior.kernel
-        facts |= {"likelihood": brief(self.likelihood), "ridge": number(self.prior.ridge)}
+        facts |= {
+            "likelihood": brief(self.likelihood.untempered),
+            "ridge": number(self.prior.ridge),
+        }
+        if self.temperature != 1:
+            facts["temperature"] = number(self.temperature)
         return {**facts, "network": brief(getattr(kernel, "network", kernel))}
 
     @property
@@ -109,8 +114,18 @@ class Problem(Summarised, Portable, eqx.Module):
         """Raises ConfigurationError if targets are not classes, or the likelihood has no probabilities
         of them; see `Likelihood.of_classes`."""
         if self.class_names is None:
-            return Likelihood.of_classes(self.likelihood)
+            return Likelihood.of_classes(self.likelihood.untempered)
         return self.likelihood.of_classes()
+
+    @property
+    def temperature(self) -> float:
+        """T of the likelihood, which enters the fit to the power 1/T."""
+        return float(self.likelihood.temperature)
+
+    def evidence(self, log_evidence: Float[Array, ""] | float) -> float:
+        """The log evidence that a method found; NaN at a temperature other than 1, where p(y | f)^(1/T)
+        is no density of the targets."""
+        return float(log_evidence) if self.temperature == 1 else math.nan
 
     @property
     def ridge(self) -> float:

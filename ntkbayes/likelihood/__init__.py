@@ -8,10 +8,19 @@ All are log-concave in the logits f. Nothing is clipped. Shapes: targets and log
     Normal          real targets, squared loss
     Poisson         counts, one logit (log link)
     LogConcave      your own, given its log density
+
+`likelihood.tempered(T)` is any of them to the power 1/T.
 """
 
 from ntkbayes.datasets import Dataset
-from ntkbayes.likelihood.base import ClassLikelihood, Likelihood, PerPoint, Stack
+from ntkbayes.likelihood.base import (
+    ClassLikelihood,
+    Likelihood,
+    PerPoint,
+    Stack,
+    Tempered,
+    require_untempered,
+)
 from ntkbayes.likelihood.classes import Bernoulli, Categorical, Ordinal
 from ntkbayes.likelihood.log_concave import LogConcave
 from ntkbayes.likelihood.real import Normal, Poisson
@@ -35,5 +44,7 @@ __all__ = [
     "PerPoint",
     "Poisson",
     "Stack",
+    "Tempered",
     "default_likelihood",
+    "require_untempered",
 ]

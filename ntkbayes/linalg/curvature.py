@@ -42,6 +42,10 @@ class Curvature(eqx.Module):
     def matrix_diagonal(self) -> Logits:
         """The diagonal of W."""
 
+    @abc.abstractmethod
+    def __truediv__(self, number: Float[Array, ""]) -> "Curvature":
+        """W divided by a positive number, with its structure."""
+
     @property
     def blocks(self) -> Covariances:
         """W, point by point."""
@@ -60,7 +64,8 @@ class Curvature(eqx.Module):
 class StructuredCurvature(Curvature):
     """W = diag(D), or diag(D) − D Dᵀ / Σ D at each point if coupled.
 
-    The coupled form is softmax's, with D the class probabilities, whose sum is 1 (R&W 3.38).
+    The coupled form is softmax's, with D the class probabilities, whose sum is 1 (R&W 3.38), or those
+    divided by a temperature.
 
     Attributes:
         points: per class, the only points at which D may be non-zero, ascending, so that lower halves
@@ -131,6 +136,9 @@ class StructuredCurvature(Curvature):
             return self.diagonal
         return self.diagonal * (1 - self.diagonal / self.mass[:, None])
 
+    def __truediv__(self, number: Float[Array, ""]) -> "StructuredCurvature":
+        return StructuredCurvature(self.diagonal / number, self.coupled, self.points)
+
 
 class BlockCurvature(Curvature):
     """W by its blocks, with S their symmetric roots. B then takes a matrix of size nC × nC."""
@@ -159,6 +167,9 @@ class BlockCurvature(Curvature):
     @property
     def matrix_diagonal(self) -> Logits:
         return jnp.diagonal(self.full, axis1=1, axis2=2)
+
+    def __truediv__(self, number: Float[Array, ""]) -> "BlockCurvature":
+        return BlockCurvature(self.full / number)
 
     @property
     def blocks(self) -> Covariances:

@@ -77,7 +77,7 @@ def predict(
     draw_key, target_key = jax.random.split(key)
     logits = law.sample(draw_key, data, _num_draws(law, num_draws))
     fitted = not held_out and _is_fitted_to(law, data)
-    is_posterior = fitted and law.kind.is_posterior
+    is_posterior = fitted and law.kind.is_posterior and law.problem.temperature == 1
     left_out = left_out_score(law) if fitted and isinstance(law, SitePosterior) else None
     shared: dict[str, Any] = {
         "name": law.kind.name if name is None else name,
@@ -104,7 +104,8 @@ def predict(
 
 def _num_draws(law: Law, asked: int | None) -> int | None:
     """Of a likelihood of one's own, draws of the targets are all there is: also of a point many."""
-    is_own = law.problem.class_names is None and _with_formula(law.problem.likelihood) is None
+    likelihood = law.problem.likelihood.untempered
+    is_own = law.problem.class_names is None and _with_formula(likelihood) is None
     is_point = law.kind.sampling is Sampling.POINT
     return law.default_draws if asked is None and is_own and is_point else asked
 
@@ -141,7 +142,7 @@ def _of_classes(
 def _of_numbers(
     law: Law, data: Dataset, key: PRNGKeyArray, logits: Draws, shared: dict[str, Any]
 ) -> NumberPredictions:
-    likelihood = law.problem.likelihood
+    likelihood = law.problem.likelihood.untempered
     targets = likelihood.encode(data)
     log_likelihood = None
     if shared["is_posterior"]:
@@ -158,7 +159,7 @@ def _of_numbers(
 
 def _log_densities(law: Law, data: Dataset, logits: Draws) -> Float[Array, " n"]:
     """Log predictive density of each point: by quadrature where its logits are Gaussian."""
-    likelihood = law.problem.likelihood
+    likelihood = law.problem.likelihood.untempered
     targets = likelihood.encode(data)
     if law.kind.sampling is not Sampling.GAUSSIAN:
         return log_score(likelihood, targets, logits)
@@ -222,7 +223,7 @@ def marginal_distributions(
         DataError: as for `predict_probabilities`.
     """
     require_law("marginal_distributions(law, features, key=key)", "law", law)
-    likelihood = law.problem.likelihood
+    likelihood = law.problem.likelihood.untempered
     if law.problem.class_names is not None:
         raise ConfigurationError(
             "the law is of classes, whose distributions are probabilities: use predict_probabilities"
@@ -258,7 +259,7 @@ def log_predictive_density(
     """
     _require("log_predictive_density(law, data, key=key)", law, data)
     _require_same_classes(law, data)
-    likelihood = law.problem.likelihood
+    likelihood = law.problem.likelihood.untempered
     targets = likelihood.encode(data)
     logits = law.sample(key, data, num_draws)
     return np.asarray(log_score(likelihood, targets, logits))
@@ -285,7 +286,7 @@ def replicates(
     require_law("replicates(law, features, key=key)", "law", law)
     draw_key, target_key = jax.random.split(random_key(key))
     logits = law.sample(draw_key, features, num_draws)
-    return _drawn_targets(law.problem.likelihood, target_key, logits)
+    return _drawn_targets(law.problem.likelihood.untempered, target_key, logits)
 
 
 def _drawn_targets(

@@ -23,6 +23,7 @@ from ntkbayes.laws.chains.mixing import WORST_RHAT
 from ntkbayes.laws.chains.sampler import ChainLaw
 from ntkbayes.laws.gaussian.posterior import PosteriorMethod
 from ntkbayes.laws.law import require_law
+from ntkbayes.likelihood import require_untempered
 from ntkbayes.ranges import whole
 
 LARGEST_ERROR = 0.3
@@ -68,7 +69,8 @@ def bridge_evidence(
     Raises:
         ConvergenceError: the chains have not converged (R-hat above 1.05), or the posterior and the
             Gaussian overlap too little: the error would be above 0.3 nats.
-        ConfigurationError: the law's draws are not those of a posterior by Markov chains.
+        ConfigurationError: the law's draws are not those of a posterior by Markov chains, or of a
+            tempered one.
     """
     require_law("bridge_evidence(law, key=key)", "law", law)
     num_draws = whole("num_draws", num_draws, at_least=100)
@@ -83,6 +85,7 @@ def bridge_evidence(
             "not the posterior's: use more num_warmup and num_samples"
         )
     problem = law.problem
+    require_untempered("the evidence", problem.likelihood)
     gaussian = (method or Laplace()).solve(problem)
     posterior = np.asarray(gaussian.log_weights(problem.mean[None] + law.g.values))
     g, alpha = gaussian.paths(random_key(key), num_draws)

@@ -21,7 +21,7 @@ from ntkbayes.datasets import Dataset
 from ntkbayes.datasets.given import require_dataset
 from ntkbayes.errors import ConvergenceError
 from ntkbayes.laws.gaussian.laplace import laplace_evidence
-from ntkbayes.likelihood import Likelihood, default_likelihood
+from ntkbayes.likelihood import Likelihood, default_likelihood, require_untempered
 from ntkbayes.linalg import Gram, Logits, require_float64
 from ntkbayes.priors.hyperparameters import value_of, with_values
 from ntkbayes.priors.prior import NTKPrior, require_prior
@@ -37,6 +37,7 @@ def log_evidence(prior: NTKPrior, data: Dataset, *, likelihood: Likelihood | Non
 
     Raises:
         RidgeError: the ridge is 0.
+        ConfigurationError: the likelihood is tempered.
         ConvergenceError: the mode was not found.
     """
     return Evidence.build(prior, data, likelihood, ()).value_and_gradient({})[0]
@@ -80,6 +81,7 @@ class Evidence(eqx.Module):
         require_prior(_CALL, "prior", prior)
         require_dataset(_CALL, "data", data)
         prior.require_ridge("the evidence")
+        require_untempered("the evidence", likelihood)
         likelihood = default_likelihood(data) if likelihood is None else likelihood
         start = {name: value_of(prior, name) for name in over}
         targets = likelihood.encode(data)

@@ -23,7 +23,7 @@ from ntkbayes.errors import (
     SearchError,
 )
 from ntkbayes.laws import MAP, Laplace, Method
-from ntkbayes.likelihood import Likelihood
+from ntkbayes.likelihood import Likelihood, require_untempered
 from ntkbayes.priors.hyperparameters import RANGES
 from ntkbayes.priors.prior import NTKPrior
 from ntkbayes.ranges import Range, real, whole_field
@@ -108,6 +108,7 @@ class GivenRidge(RidgeRule):
 
 class RidgeByEvidence(RidgeRule):
     """The ridge that maximises the log evidence of the training points, by about ten fits of Laplace.
+    `choose` refuses a tempered likelihood, which has no evidence.
 
     Ridges are in units of 1/scale², with the likelihood's `scale` of a logit: the noise of real targets,
     whose unit thus does not matter, and otherwise 1.
@@ -141,6 +142,7 @@ class RidgeByEvidence(RidgeRule):
         key: PRNGKeyArray,
         likelihood: Likelihood | None = None,
     ) -> RidgeChoice:
+        require_untempered("the evidence, which chooses the ridge,", likelihood)
         problem = Laplace().problem(prior.with_ridge(1.0), data, likelihood)
         try:
             problem.gram.ntk.require_formed("the evidence")

@@ -121,7 +121,7 @@ def test_everything_of_the_law_is_scaled_alike(scaled):
     for which in ("sample", "sample_marginals"):
         ours, theirs = (getattr(one, which)(KEY, NEW, 5) for one in (tempered, law))
         np.testing.assert_allclose(ours * temperature, theirs, rtol=1e-12)
-    assert tempered.kind == law.kind.tempered
+    assert tempered.kind == law.kind.temperature_scaled
 
 
 @pytest.mark.parametrize("ridge", [1e-3, 0.1])

@@ -130,6 +130,13 @@ RIDGE_HELP = (
     "points alone. evidence: where the log evidence is largest, by about ten fits of Laplace. cv: where "
     "the NLL of MAP is lowest in 5-fold cross-validation."
 )
+TemperatureOption = Annotated[
+    float,
+    typer.Option(
+        help="T, by which every fit divides the log likelihood: tempered posteriors, cold below 1. The "
+        "ridge is chosen at 1, and predictions are at 1."
+    ),
+]
 SEED_HELP = "Of the split, the draws and the bootstrap."
 SmoothingOption = Annotated[
     float, typer.Option(help="Label smoothing of the training targets, 0 to 1.")

@@ -8,6 +8,7 @@ from string import Template
 import numpy as np
 
 from ntkbayes.app import budget
+from ntkbayes.app.report import conventions
 from ntkbayes.app.report.chains import MIXING, chain_trouble, is_mixing_unknown
 from ntkbayes.app.report.html import (
     Words,
@@ -54,6 +55,9 @@ def lead(comparison: Comparison) -> str:
     parts.append(_targets_in_words(first))
     likelihood = str(comparison.settings.get("likelihood chosen", ""))
     ridge = f"{likelihood} {sentence(comparison.settings)}"
+    temperature = conventions.temperature_of(comparison.settings)
+    if temperature != 1:
+        ridge += f" Temperature {temperature:.6g}: every fit divides the log likelihood by it."
     table = comparison.settings.get("table", "")
     made = f"{split_in_words(comparison.settings)} {prior_in_words(comparison.settings)}"
     lead = f"{ridge} {', '.join(parts)}. {made} Reference: {comparison.reference}. {table}"
@@ -183,18 +187,27 @@ _DISTANCES = {
 def distances(comparison: Comparison) -> str:
     known = {d for row in comparison.distances.values() for d in row}
     shown = {d: head for d, head in _DISTANCES.items() if d in known}
+    others = conventions.other_temperatures(comparison) if "variance_ratio" in shown else ()
     rows = []
     for name, row in comparison.distances.items():
         cells = [
             data_of(row[d].value, 4) + error_of(row[d].error, 4) if d in row else "–" for d in shown
         ]
+        for temperature in others:
+            ratio = row.get("variance_ratio")
+            factor = conventions.factor(comparison, name, temperature)
+            cells.append("–" if ratio is None else data_of(factor * ratio.value, 4))
         if name != comparison.reference and (comparison.is_of_classes or row):
             rows.append((law_name(comparison, name), cells))
     if not rows:
         return ""
     caption = f"Distance to {comparison.reference}, on the held-out points"
     meanings = "\n".join(pieces()[f"distance {d}"].template for d in (*shown, "error"))
-    table = table_of(caption, list(shown.values()), rows)
+    if others:
+        ridge = number(conventions.effective_ridge(comparison.settings) or 0.0, 4)
+        meanings += "\n" + prose("distance conventions", ridge=ridge)
+    heads = [*shown.values(), *(f"{_DISTANCES['variance_ratio']}, T = {t:.4g}" for t in others)]
+    table = table_of(caption, heads, rows)
     return prose("section distances", table=table, legend=meanings)
 
 

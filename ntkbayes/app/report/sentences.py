@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 
+from ntkbayes.app.report import conventions
 from ntkbayes.app.report.chains import MIXING, chain_trouble, is_mixing_unknown
 from ntkbayes.app.report.words import listed, with_interval
 from ntkbayes.comparison import Comparison
@@ -198,7 +199,10 @@ _OF_INITIALISATIONS = (RandomInit.kind, FiniteEnsemble.kind)
 
 def _spreads(comparison: Comparison) -> list[Remark]:
     reference = comparison.reference
+    settings = comparison.settings
     meant = _MEANT.get(comparison.predictions[reference].kind, reference)
+    if (own_temperature := conventions.temperature_of(settings)) != 1:
+        meant += f" at temperature {own_temperature:.3g}"
     said = []
     for name, predictions in comparison.predictions.items():
         if predictions.kind not in _OF_INITIALISATIONS or name == reference:
@@ -215,6 +219,13 @@ def _spreads(comparison: Comparison) -> list[Remark]:
             f"random initialisation alone is {words.replace('…', 'confident')} {meant}. Its epistemic "
             f"uncertainty is {own:.2g} {unit}, against {its:.2g}."
         )
+        for temperature in conventions.other_temperatures(comparison):
+            other = conventions.factor(comparison, name, temperature) * ratio.value
+            ridge = "" if temperature != 1 else f"/{conventions.effective_ridge(settings):.3g}"
+            text += (
+                f" Beside the posterior with the same mode at temperature {temperature:.3g}, whose "
+                f"prior is GP(m, Θ{ridge}), the ratio is {other:.2g} to first order."
+            )
         said.append(Remark("Spread", text))
     return said
 

@@ -118,7 +118,7 @@ class LatentSites(Configured):
         flat = {k: v.reshape(-1, *v.shape[2:]) for k, v in values.items()}
         law = FullBayesLaw(
             self.problem,
-            self.kind,
+            self.kind.at_temperature(self.problem.temperature),
             info,
             flat,
             own["whitened"].reshape(-1, *shape),

@@ -25,7 +25,7 @@ from ntkbayes.training.operations import Size, gaussian_predictions, inverse, ke
 
 class DirichletInfo(Info):
     """log_density: of the transformed targets in the regression, in nats. For choosing
-    hyper-parameters; it is no evidence of the classes."""
+    hyper-parameters; it is no evidence of the classes. NaN at a temperature other than 1."""
 
     log_density: float
 
@@ -71,7 +71,7 @@ class DirichletGP(PosteriorMethod[GaussianPosterior[DirichletInfo]]):
         return GaussianPosterior(
             problem,
             self.kind,
-            DirichletInfo(float(log_density)),
+            DirichletInfo(problem.evidence(log_density)),
             weights / problem.ridge,
             logits,
             inverse,
@@ -79,20 +79,22 @@ class DirichletGP(PosteriorMethod[GaussianPosterior[DirichletInfo]]):
         )
 
     def _observations(self, problem: Problem) -> tuple[Logits, Logits]:
-        """Gaussian targets (n, C) and their variances."""
-        if not isinstance(problem.likelihood, Bernoulli | Categorical):
+        """Gaussian targets (n, C) and their variances, T times as large at temperature T."""
+        likelihood, temperature = problem.likelihood.untempered, problem.temperature
+        if not isinstance(likelihood, Bernoulli | Categorical):
             raise ConfigurationError(
                 "the Dirichlet classifier takes a Categorical or Bernoulli likelihood, got "
-                f"{type(problem.likelihood).__name__}"
+                f"{type(likelihood).__name__}"
             )
-        one_logit = isinstance(problem.likelihood, Bernoulli)
+        one_logit = isinstance(likelihood, Bernoulli)
         p = problem.targets
         counts = (jnp.concatenate([1 - p, p], axis=1) if one_logit else p) + self.concentration
         variance = jnp.log1p(1 / counts)
         mean = jnp.log(counts) - variance / 2
         if one_logit:
-            return mean[:, 1:] - mean[:, :1], jnp.sum(variance, axis=1, keepdims=True)
-        return mean - jnp.mean(mean), variance
+            variance = jnp.sum(variance, axis=1, keepdims=True)
+            return mean[:, 1:] - mean[:, :1], temperature * variance
+        return mean - jnp.mean(mean), temperature * variance
 
 
 @eqx.filter_jit

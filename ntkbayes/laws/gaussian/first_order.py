@@ -161,8 +161,8 @@ class FirstOrder(Method[FirstOrderLaw]):
             curvature = problem.objective.curvature(centre.logits)
             if not isinstance(curvature, StructuredCurvature):
                 raise ConfigurationError(
-                    f"the first-order law does not take {type(likelihood).__name__}, which couples its "
-                    "logits in a way of its own; use RandomInit"
+                    f"the first-order law does not take {type(likelihood.untempered).__name__}, which "
+                    "couples its logits in a way of its own; use RandomInit"
                 )
             inverse = problem.prior_gram.curved(curvature)
         else:

@@ -21,8 +21,9 @@ from ntkbayes.training.operations import Size, gaussian_predictions, inverse
 
 class LaplaceInfo(Info):
     """log_evidence: log q(y | X), in nats (R&W 3.44); NaN where Θ is known by products alone, which
-    do not give its determinant. residual: of the mode, max |ridge α − r(f)|, in units of probability.
-    logit_error: of the mode, at most. num_iterations: Newton steps."""
+    do not give its determinant, and at a temperature other than 1. residual: of the mode, max
+    |ridge α − r(f)|, in units of probability. logit_error: of the mode, at most. num_iterations: Newton
+    steps."""
 
     log_evidence: float
     residual: float
@@ -67,7 +68,7 @@ class Laplace(PosteriorMethod[GaussianPosterior[LaplaceInfo]]):
         with nan_is_an_answer():
             log_evidence = laplace_evidence(*given, inverse.log_determinant)
         info = LaplaceInfo(
-            float(log_evidence), mode.residual, mode.logit_error, mode.num_iterations
+            problem.evidence(log_evidence), mode.residual, mode.logit_error, mode.num_iterations
         )
         return GaussianPosterior(
             problem, self.kind, info, mode.alpha, mode.logits, inverse, curvature

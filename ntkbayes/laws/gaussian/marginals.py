@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ntkbayes.laws.gaussian.quadrature import integrate
-from ntkbayes.likelihood import ClassLikelihood, Likelihood, Normal, Poisson
+from ntkbayes.likelihood import ClassLikelihood, Likelihood, Normal, Poisson, Tempered
 from ntkbayes.linalg import Covariances, Logits, symmetric_roots
 
 Nodes = Float[Array, "nodes classes"]
@@ -90,6 +90,9 @@ def expectations(
     Of one logit they are NaN where the likelihood grows so fast that the Gaussian's 38 standard
     deviations do not hold the integral. A Poisson likelihood's are known in closed form.
     """
+    if isinstance(likelihood, Tempered):
+        whole = expectations(likelihood.untempered, targets, mean, covariance)
+        return jax.tree.map(lambda part: part / likelihood.temperature, whole)
     if mean.shape[1] == 1:
         if isinstance(likelihood, Poisson):
             return _of_counts(likelihood, targets, mean, covariance)

@@ -234,8 +234,8 @@ class PrunedLaplace(PosteriorMethod[PrunedPosterior]):
         mode, whole = mode_and_curvature(problem, self.tolerance, self.factor_dtype)
         if not isinstance(whole, StructuredCurvature):
             raise ConfigurationError(
-                f"{type(problem.likelihood).__name__} couples its logits in a way of its own, which "
-                "leaves nothing to prune; use Laplace"
+                f"{type(problem.likelihood.untempered).__name__} couples its logits in a way of its "
+                "own, which leaves nothing to prune; use Laplace"
             )
         kept = whole.pruned(math.ceil(self.kept * len(problem.features)))
         gram = problem.prior_gram

@@ -129,7 +129,8 @@ class SiteMethod(PosteriorMethod[GaussianPosterior[SiteInfo]]):
         posterior, residual, count = self._iterate(problem, gram)
         given = (problem.likelihood, problem.targets, problem.mean, posterior)
         evidence = self.log_evidence(*given)
-        info = SiteInfo(float(evidence.value), float(evidence.error), residual, count)
+        value, error = (problem.evidence(part) for part in evidence)
+        info = SiteInfo(value, error, residual, count)
         return GaussianPosterior(
             problem,
             self.kind,

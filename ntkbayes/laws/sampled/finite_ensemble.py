@@ -139,8 +139,9 @@ class FiniteEnsemble(Method[SampledLaw[FiniteEnsembleInfo]]):
         num_outputs = require_sound(self.network, one, features)
         if num_outputs != problem.num_outputs:
             raise ConfigurationError(
-                f"the network has {num_outputs} outputs, but {type(problem.likelihood).__name__} takes "
-                f"{problem.num_outputs} of these data; make the network with {problem.num_outputs}"
+                f"the network has {num_outputs} outputs, but "
+                f"{type(problem.likelihood.untempered).__name__} takes {problem.num_outputs} of these "
+                f"data; make the network with {problem.num_outputs}"
             )
 
     def _descend(

@@ -51,7 +51,7 @@ def folds(problem: Problem, key: PRNGKeyArray, num_folds: int) -> Int[np.ndarray
             f"{num_points} points can be divided into 2 to {num_points} folds; got {num_folds}"
         )
     labels = np.zeros(num_points, dtype=int)
-    likelihood, names = problem.likelihood, problem.class_names
+    likelihood, names = problem.likelihood.untempered, problem.class_names
     if names is not None and isinstance(likelihood, ClassLikelihood):
         labels = np.asarray(jnp.argmax(likelihood.decode(problem.targets), axis=1))
         counts = np.bincount(labels, minlength=len(names))
@@ -66,7 +66,8 @@ def folds(problem: Problem, key: PRNGKeyArray, num_folds: int) -> Int[np.ndarray
 
 @eqx.filter_jit
 def log_score(likelihood: Likelihood, targets: Logits, draws: Draws) -> Float[Array, " n"]:
-    """Logarithmic score of the mean prediction over draws, in nats."""
+    """Logarithmic score of the mean prediction over draws, in nats, under the untempered likelihood."""
+    likelihood = likelihood.untempered
     if not isinstance(likelihood, ClassLikelihood):
         return log_mean(log_densities(likelihood, targets, draws))
     return expected_log(likelihood.decode(targets), log_mean(likelihood.log_probabilities(draws)))
@@ -74,7 +75,7 @@ def log_score(likelihood: Likelihood, targets: Logits, draws: Draws) -> Float[Ar
 
 def left_out_score(law: SitePosterior) -> Float[Array, " n"]:
     """Logarithmic score of each training point, its own site removed, in nats."""
-    likelihood, targets = law.problem.likelihood, law.problem.targets
+    likelihood, targets = law.problem.likelihood.untempered, law.problem.targets
     mean, covariance = law.leave_one_out()
     if not isinstance(likelihood, ClassLikelihood):
         return jnp.asarray(log_marginal_density(likelihood, targets, mean, covariance))

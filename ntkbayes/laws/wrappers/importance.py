@@ -27,7 +27,7 @@ class ImportanceInfo(Info):
     """pareto_k: shape of the weights' tail; above 0.7 the correction fails; NaN where the weights are
     all alike, so that there is no tail, and nothing to correct. effective_draws: (Σ w)² / Σ w².
     log_evidence: log p(y | X), in nats, by the mean of the weights before smoothing; exact but for Monte
-    Carlo error."""
+    Carlo error; NaN at a temperature other than 1."""
 
     pareto_k: float
     effective_draws: float
@@ -94,7 +94,7 @@ class ImportanceCorrected(Method[SampledLaw[ImportanceInfo]]):
         info = ImportanceInfo(
             pareto_k,
             float(1 / np.sum(weights**2)),
-            float(np.logaddexp.reduce(log_weights) - np.log(len(log_weights))),
+            problem.evidence(np.logaddexp.reduce(log_weights) - np.log(len(log_weights))),
         )
         if pareto_k > 0.7:
             warnings.warn(

@@ -1,4 +1,8 @@
-"""Temperature scaling (Guo et al. 2017): the baseline that repairs confidence by one number."""
+"""Temperature scaling (Guo et al. 2017): the baseline that repairs confidence by one number.
+
+It divides the logits of a law that is fitted already. A tempered posterior is another thing: of a
+likelihood to the power 1/T in the fit (`Likelihood.tempered`), and predicts with its own logits.
+"""
 
 import math
 from typing import ClassVar
@@ -32,7 +36,7 @@ class TemperatureInfo(Info):
     held_out_nll: float
 
 
-class TemperedLaw(Law[TemperatureInfo]):
+class TemperatureScaledLaw(Law[TemperatureInfo]):
     """Another law with its logits divided by a temperature.
 
     Attributes:
@@ -65,8 +69,9 @@ class TemperedLaw(Law[TemperatureInfo]):
         return self.law.joint_covariance(features) / self.info.temperature**2
 
 
-class TemperatureScaled(Method[TemperedLaw]):
-    """A method whose logits are divided by the temperature with the least held-out NLL.
+class TemperatureScaled(Method[TemperatureScaledLaw]):
+    """A method whose logits are divided by the temperature with the least held-out NLL. It tempers no
+    posterior; see `Likelihood.tempered` for that.
 
     The temperature is found by cross-validation on the training data, which no test data see, and
     the method then fitted to all of them.
@@ -82,7 +87,7 @@ class TemperatureScaled(Method[TemperedLaw]):
 
     @property
     def kind(self) -> Kind:  # type: ignore[override]
-        return self.method.kind.tempered
+        return self.method.kind.temperature_scaled
 
     def interpolates(self, prior: NTKPrior) -> bool:
         return self.method.interpolates(prior)
@@ -98,12 +103,12 @@ class TemperatureScaled(Method[TemperedLaw]):
     def num_kept(self) -> int:
         return self.method.num_kept
 
-    def solve(self, problem: Problem, key: PRNGKeyArray | None) -> TemperedLaw:
+    def solve(self, problem: Problem, key: PRNGKeyArray | None) -> TemperatureScaledLaw:
         fold_key, fit_key = jax.random.split(self.require_key(key))
         held_out = list(held_out_logits(self.method, problem, fold_key, self.num_folds))
         info = _best_temperature(problem.likelihood, held_out)
         law = self.method.solve(problem, fit_key)
-        return TemperedLaw(problem, self.kind, info, law, num_chains=law.num_chains)
+        return TemperatureScaledLaw(problem, self.kind, info, law, num_chains=law.num_chains)
 
 
 def _best_temperature(likelihood: Likelihood, held_out: list[tuple]) -> TemperatureInfo:

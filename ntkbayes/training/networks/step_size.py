@@ -71,4 +71,4 @@ def fastest_rate(likelihood: Likelihood, largest: float, ridge: float) -> float:
             f"the curvature of {type(likelihood).__name__} has no bound, so no step size is stable "
             "at all logits: choose one, Trainer(..., step_size=1e-3), and a smaller one if it diverges"
         )
-    return bound * largest + ridge
+    return float(bound) * largest + ridge
