@@ -19,7 +19,6 @@ from ntkbayes.likelihood.base import (
     PerPoint,
     Stack,
     Tempered,
-    require_untempered,
 )
 from ntkbayes.likelihood.classes import Bernoulli, Categorical, Ordinal
 from ntkbayes.likelihood.log_concave import LogConcave
@@ -46,5 +45,4 @@ __all__ = [
     "Stack",
     "Tempered",
     "default_likelihood",
-    "require_untempered",
 ]

@@ -23,7 +23,7 @@ from ntkbayes.laws.chains.mixing import WORST_RHAT
 from ntkbayes.laws.chains.sampler import ChainLaw
 from ntkbayes.laws.gaussian.posterior import PosteriorMethod
 from ntkbayes.laws.law import require_law
-from ntkbayes.likelihood import require_untempered
+from ntkbayes.likelihood.base import require_untempered
 from ntkbayes.ranges import whole
 
 LARGEST_ERROR = 0.3

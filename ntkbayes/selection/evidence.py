@@ -21,7 +21,8 @@ from ntkbayes.datasets import Dataset
 from ntkbayes.datasets.given import require_dataset
 from ntkbayes.errors import ConvergenceError
 from ntkbayes.laws.gaussian.laplace import laplace_evidence
-from ntkbayes.likelihood import Likelihood, default_likelihood, require_untempered
+from ntkbayes.likelihood import Likelihood, default_likelihood
+from ntkbayes.likelihood.base import require_untempered
 from ntkbayes.linalg import Gram, Logits, require_float64
 from ntkbayes.priors.hyperparameters import value_of, with_values
 from ntkbayes.priors.prior import NTKPrior, require_prior

@@ -23,7 +23,8 @@ from ntkbayes.errors import (
     SearchError,
 )
 from ntkbayes.laws import MAP, Laplace, Method
-from ntkbayes.likelihood import Likelihood, require_untempered
+from ntkbayes.likelihood import Likelihood
+from ntkbayes.likelihood.base import require_untempered
 from ntkbayes.priors.hyperparameters import RANGES
 from ntkbayes.priors.prior import NTKPrior
 from ntkbayes.ranges import Range, real, whole_field
