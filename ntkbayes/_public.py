@@ -11,6 +11,11 @@ from ntkbayes.linalg import over_devices
 from ntkbayes.networks import activations
 from ntkbayes.predictions import ClassPredictions, NumberPredictions, Predictions, predict
 from ntkbayes.priors.prior import NTKPrior, linearise
+from ntkbayes.repeated import (
+    DataSetComparison,
+    SplitComparison,
+    compare_over_data_sets,
+)
 from ntkbayes.scores import calibration, conformal, detection, distances, numbers, selective
 from ntkbayes.selection import (
     GivenRidge,
@@ -26,4 +31,5 @@ from ntkbayes.selection import (
     maximise_evidence,
     scan,
 )
+from ntkbayes.sensitivity import ScoreSensitivity, score_sensitivity
 from ntkbayes.storage import load, load_law, save, save_law
