@@ -102,6 +102,14 @@ SLIPS = {
         "nb.checks.predictive_check(law, nb.checks.class_frequencies(2))",
         "nb.predict(law, data, key=key)",
     ),
+    "a method to the test of an ensemble": (
+        "nb.checks.follows_law(np.zeros((12, 9, 1)), nb.MAP(), X, key=key)",
+        "fit it first",
+    ),
+    "ensembles without their widths": (
+        "nb.checks.over_widths([np.zeros((12, 9, 1))], law, X, key=key)",
+        "give the logits by width",
+    ),
     "a DataTree of a comparison": (
         "nb.to_datatree(nb.compare({'MAP': law}, test, key=key))",
         "comparison.predictions[name]",

@@ -80,6 +80,30 @@ def energy_coefficient(logits_a: Sample, logits_b: Sample, *, max_draws: int = 1
     return _jackknife(between, np.arange(len(blocks_a)), np.arange(len(blocks_b)))
 
 
+def permuted_coefficients(
+    logits_a: Sample, logits_b: Sample, rng: np.random.Generator, num_permutations: int
+) -> tuple[float, Float[np.ndarray, " permutations"]]:
+    """The energy coefficient of two laws by all their draws, and those of random divisions of the draws
+    into as many of either kind: where the laws are equal, and all draws independent, its rank among
+    them is uniform."""
+    a, b = _flat(logits_a), _flat(logits_b)
+    pooled = np.concatenate([a, b])
+    distances = _pairwise(pooled, pooled)
+    np.fill_diagonal(distances, 0.0)
+    size, other = len(a), len(b)
+    chosen = np.zeros((num_permutations + 1, size + other))
+    chosen[0, :size] = 1.0
+    for row in chosen[1:]:
+        row[rng.choice(size + other, size, replace=False)] = 1.0
+    to_all, to_chosen = distances.sum(axis=0), chosen @ distances
+    within = np.sum(to_chosen * chosen, axis=1)
+    across = chosen @ to_all - within
+    others = to_all.sum() - within - 2 * across
+    means = within / (size * (size - 1)) + others / (other * (other - 1))
+    coefficients = 1 - means * size * other / (2 * across)
+    return float(coefficients[0]), coefficients[1:]
+
+
 def _blocks(num_draws: int) -> list[np.ndarray]:
     """The draws that the jackknife leaves out together."""
     return np.array_split(np.arange(num_draws), min(NUM_BLOCKS, num_draws))

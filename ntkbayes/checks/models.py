@@ -1,8 +1,4 @@
-"""Checks of a model against data, and of a method against its own model.
-
-* Predictive checks: could the labels have come from the law? Prior or posterior predictive.
-* Simulation-based calibration: does a method find the posterior that it claims to find?
-"""
+"""Checks of a model against data, and of a method against its own model."""
 
 import dataclasses
 import functools
