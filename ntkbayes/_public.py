@@ -8,6 +8,7 @@ from ntkbayes.comparison import Comparison, compare
 from ntkbayes.datasets import Dataset
 from ntkbayes.laws import *
 from ntkbayes.linalg import over_devices
+from ntkbayes.matching import match
 from ntkbayes.networks import activations
 from ntkbayes.predictions import ClassPredictions, NumberPredictions, Predictions, predict
 from ntkbayes.priors.prior import NTKPrior, linearise

@@ -52,6 +52,7 @@ CHECKED = [
     "ntkbayes.lazy",
     "ntkbayes.likelihood",
     "ntkbayes.linalg",
+    "ntkbayes.matching",
     "ntkbayes.networks",
     "ntkbayes.predictions",
     "ntkbayes.priors.paths",

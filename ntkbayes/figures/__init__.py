@@ -6,6 +6,7 @@ grey. The palette is Okabe and Ito's, safe for colour-blind readers.
 """
 
 from ntkbayes.figures.calibration import coverage, pit, reliability, scores
+from ntkbayes.figures.match import match_curve
 from ntkbayes.figures.over_splits import split_scores
 from ntkbayes.figures.plane import surfaces
 from ntkbayes.figures.ranks import calibration_ranks
@@ -30,6 +31,7 @@ __all__ = [
     "colours",
     "coverage",
     "logit_spread",
+    "match_curve",
     "own_style",
     "pit",
     "reliability",

@@ -159,7 +159,11 @@ class Problem(Summarised, Portable, eqx.Module):
     @property
     def initial_process(self) -> Process:
         """The law of the initial function less its mean."""
-        return paths.initial_process(self.prior, self.features, self.gram, self.num_outputs)
+        return self.initial_process_at(1.0)
+
+    def initial_process_at(self, scale: float) -> Process:
+        """The same, times a scale."""
+        return paths.initial_process(self.prior, self.features, self.gram, self.num_outputs, scale)
 
     @property
     def tangent_process(self) -> Process:

@@ -94,6 +94,15 @@ class InitialProcess(GaussianProcess):
         return pair.nngp
 
 
+class ScaledInitialProcess(InitialProcess):
+    """GP(0, scale² K)."""
+
+    scale: Float[Array, ""]
+
+    def covariance(self, pair: KernelPair) -> Any:
+        return pair.nngp / self.scale**-2
+
+
 class TangentProcess(GaussianProcess):
     """GP(0, Θ/ridge): the prior of Bayes."""
 
@@ -205,13 +214,16 @@ class FunctionPath(Path):
 
 
 def initial_process(
-    prior: NTKPrior, features: Inputs, gram: KernelPair, num_outputs: int
+    prior: NTKPrior, features: Inputs, gram: KernelPair, num_outputs: int, scale: float = 1.0
 ) -> Process:
-    """The law of the initial function less its mean."""
-    draw = prior.kernel.initial_functions
+    """The law of the initial function less its mean, times a scale."""
+    draw, factor = prior.kernel.initial_functions, jnp.asarray(scale, dtype=float)
     if draw is not None:
-        return FunctionProcess(draw, features, jnp.ones(()))
-    return InitialProcess(prior, features, prior.initial_factor(gram), num_outputs)
+        return FunctionProcess(draw, features, factor)
+    if scale == 1 or gram.nngp is None:
+        return InitialProcess(prior, features, prior.initial_factor(gram), num_outputs)
+    wide = prior.initial_factor(gram._replace(nngp=gram.nngp / factor**-2))
+    return ScaledInitialProcess(prior, features, wide, num_outputs, factor)
 
 
 def tangent_process(

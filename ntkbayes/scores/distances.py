@@ -53,6 +53,17 @@ def variance_ratio(logits_a: Sample, logits_b: Sample) -> Distance:
     return _jackknife(between, logits_a, logits_b)
 
 
+def log_variance(logits: Sample) -> Distance:
+    """Mean over points and logits of log Var, without the bias −1/(S − 1) of S independent draws."""
+
+    def of(draws: Sample) -> float:
+        return float(np.mean(np.log(draws.var(axis=0, ddof=1)))) + 1 / (len(draws) - 1)
+
+    left_out = [of(np.delete(logits, block, axis=0)) for block in _blocks(len(logits))]
+    error = ((len(left_out) - 1) * float(np.var(left_out))) ** 0.5
+    return Distance(of(logits), error)
+
+
 def _is_point(draws: Sample) -> bool:
     return bool(np.max(np.ptp(draws, axis=0)) <= 1e-9 * max(1.0, float(np.max(np.abs(draws)))))
 

@@ -3,7 +3,6 @@
 from typing import ClassVar
 
 import equinox as eqx
-import jax
 import numpy as np
 from jaxtyping import PRNGKeyArray
 from tqdm.auto import tqdm
@@ -12,6 +11,7 @@ from ntkbayes.laws.kind import Kind, Sampling
 from ntkbayes.laws.law import SampledLaw
 from ntkbayes.laws.method import Method
 from ntkbayes.laws.problem import Problem
+from ntkbayes.laws.sampled.gradient_noise import gradient_noise
 from ntkbayes.laws.sampled.training_info import TrainingInfo
 from ntkbayes.linalg import factor_dtype
 from ntkbayes.priors.paths import Process, tangent_process
@@ -75,8 +75,7 @@ class PerturbedInit(Method[SampledLaw[TrainingInfo]]):
         objective = problem.objective
         centre = train(objective, problem.mean, factor_dtype=self.factor_dtype)
         g = self._process(problem).draw(path_key, self.num_inits)
-        white = jax.random.normal(noise_key, g.values.shape)
-        noise = self.spread * jax.vmap(objective.curvature(centre.logits).root_matvec)(white)
+        noise = gradient_noise(problem, centre, noise_key, g.values.shape, self.spread**2)
         with tqdm(total=self.num_inits, desc=self.name, disable=not self.progress) as bar:
             solver = solver_for(
                 objective,

@@ -3,14 +3,17 @@
 from typing import ClassVar
 
 import equinox as eqx
+import jax
 import numpy as np
 from jaxtyping import PRNGKeyArray
 from tqdm.auto import tqdm
 
+from ntkbayes.errors import ConfigurationError
 from ntkbayes.laws.kind import Kind, Sampling
 from ntkbayes.laws.law import SampledLaw
 from ntkbayes.laws.method import Method
 from ntkbayes.laws.problem import Problem
+from ntkbayes.laws.sampled.gradient_noise import gradient_noise
 from ntkbayes.laws.sampled.training_info import TrainingInfo
 from ntkbayes.linalg import factor_dtype
 from ntkbayes.priors.prior import NTKPrior
@@ -27,11 +30,18 @@ class RandomInit(Method[SampledLaw[TrainingInfo]]):
     Args:
         num_inits: how many.
         training_time: duration of the gradient flow; infinite by default.
+        initial_scale: factor of the initial function less its mean.
+        gradient_noise: c, by which each draw's loss has a linear term −⟨ε, f(X)⟩ with ε ~ N(0, c W)
+            and W the curvature at the trained shifted network, as in `PerturbedInit`. With c = 1 and
+            initial functions from GP(m, Θ/ridge) the law is Laplace's to first order (THEORY 6).
         tolerance: on the error of each draw's logits at the training points, relative to their spread
             (root mean square of how far training moves them).
         factor_dtype: float32 halves time and memory of factors where there are many points; the
             residual is float64's, and meets the same tolerance.
         progress: show a progress bar.
+
+    Raises:
+        ConfigurationError: there is gradient noise at a finite training time.
     """
 
     name: ClassVar[str] = "random init"
@@ -46,6 +56,14 @@ class RandomInit(Method[SampledLaw[TrainingInfo]]):
     tolerance: float = real_field("tolerance", TOLERANCE, Range.POSITIVE_FINITE)
     factor_dtype: np.dtype = eqx.field(default=np.float64, static=True, converter=factor_dtype)
     progress: bool = False
+    initial_scale: float = real_field("initial_scale", 1.0, Range.POSITIVE_FINITE)
+    gradient_noise: float = real_field("gradient_noise", 0.0, Range.NOT_NEGATIVE_FINITE)
+
+    def __check_init__(self) -> None:
+        if self.gradient_noise > 0 and self.training_time < float("inf"):
+            raise ConfigurationError(
+                "gradient noise is of training to its end: leave out training_time, or gradient_noise"
+            )
 
     def interpolates(self, prior: NTKPrior) -> bool:
         return super().interpolates(prior) and self.training_time == float("inf")
@@ -65,13 +83,21 @@ class RandomInit(Method[SampledLaw[TrainingInfo]]):
     def solve(self, problem: Problem, key: PRNGKeyArray | None) -> SampledLaw[TrainingInfo]:
         key = self.require_key(key)
         objective, centre = problem.objective, None
+        if self.gradient_noise > 0:
+            problem.prior.require_ridge("gradient noise")
         # Before g is drawn, since a factor of K would add to the peak memory.
         if self.training_time == float("inf"):
             tolerance = max(_CENTRE, self.tolerance)
             centre = train(
                 objective, problem.mean, tolerance=tolerance, factor_dtype=self.factor_dtype
             )
-        g = problem.initial_process.draw(key, self.num_inits)
+        g = problem.initial_process_at(self.initial_scale).draw(key, self.num_inits)
+        initial, noise = problem.mean[None] + g.values, None
+        if self.gradient_noise > 0:
+            assert centre is not None
+            noise_key = jax.random.fold_in(jax.random.clone(key), 1)
+            noise = gradient_noise(problem, centre, noise_key, g.values.shape, self.gradient_noise)
+            initial = initial + problem.prior_gram @ noise
         hidden = centre is None or not self.progress
         with tqdm(total=self.num_inits, desc=self.name, disable=hidden) as bar:
             solver = solver_for(
@@ -82,8 +108,16 @@ class RandomInit(Method[SampledLaw[TrainingInfo]]):
                 centre=centre,
                 progress=bar.update,
             )
-            trained = solver.solve(objective, problem.mean[None] + g.values)
-        return SampledLaw(problem, self.kind, TrainingInfo.of(trained), g, trained.alpha)
+            trained = solver.solve(objective, initial)
+        alpha = trained.alpha if noise is None else trained.alpha + noise / problem.ridge
+        kind = self.kind if noise is None else _NOISY
+        return SampledLaw(problem, kind, TrainingInfo.of(trained), g, alpha)
 
 
+_NOISY = Kind(
+    "random init with gradient noise",
+    Sampling.PERTURBED_INITIALISATIONS,
+    "trained predictors of independent initialisations from GP(m, K), each trained on a loss to which "
+    "gradient noise was added.",
+)
 _CENTRE = 0.1  # tolerance of the centre, from which draws only start
