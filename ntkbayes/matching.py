@@ -61,6 +61,11 @@ def _at_temperature(problem: Problem, method: Method, value: float) -> tuple[Pro
     return dataclasses.replace(problem, likelihood=likelihood), method
 
 
+def _at_mode(problem: Problem, method: Method, value: float) -> tuple[Problem, Method]:
+    prior = problem.prior.with_ridge(problem.ridge * problem.temperature / value)
+    return _at_temperature(dataclasses.replace(problem, prior=prior), method, value)
+
+
 def _at_ridge(problem: Problem, method: Method, value: float) -> tuple[Problem, Method]:
     return dataclasses.replace(problem, prior=problem.prior.with_ridge(value)), method
 
@@ -75,6 +80,9 @@ def _with_noise(problem: Problem, method: Method, value: float) -> tuple[Problem
 
 KNOBS: Mapping[str, _Knob] = {
     "temperature": _Knob(True, (1e-4, 1e2), _at_temperature, "the posterior at temperature {}"),
+    "temperature at the mode": _Knob(
+        True, (1e-5, 1e3), _at_mode, "the posterior with the same mode at temperature {}"
+    ),
     "ridge": _Knob(True, (1e-3, 1e4), _at_ridge, "the posterior at ridge {}"),
     "initial scale": _Knob(
         False, (1e-2, 1e3), _at_scale, "the posterior, with initial functions times {},"
@@ -145,9 +153,14 @@ def match(
     | over | turns | is told as |
     | --- | --- | --- |
     | `"temperature"` | the posterior's likelihood to the power 1/T | as wide as the posterior at T |
+    | `"temperature at the mode"` | that, and the ridge to ridge/T | as wide as that of its mode at T |
     | `"ridge"` | the posterior's prior GP(m, Θ/ridge) | as wide as the posterior at this ridge |
     | `"initial scale"` | `RandomInit(initial_scale=)` | what initial functions should be multiplied by |
     | `"gradient noise"` | `RandomInit(gradient_noise=)` | the noise, in units of W, that it lacks |
+
+    Cooling the likelihood alone leaves the posterior as wide as the prior where there are no data, so
+    that an ensemble may be narrower at any temperature. At the mode Laplace's covariance is proportional
+    to T (THEORY 9), so that there is one.
 
     The law whose knob is turned is given as a method, or as a law that a method with its defaults makes
     again (Laplace, Variational, MeanField, ExpectationPropagation, NUTS; RandomInit). It is fitted some

@@ -17,7 +17,7 @@ from ntkbayes.errors import (
     UnknownNameError,
 )
 from ntkbayes.kernels import FunctionKernel
-from ntkbayes.likelihood import Normal
+from ntkbayes.likelihood import Categorical, Normal
 from ntkbayes.scores.distances import log_variance
 
 KEY = jax.random.key(4)
@@ -38,6 +38,14 @@ def four_times_rbf(x1, x2):
 THETA = FunctionKernel(rbf)  # K = Θ
 RIDGE = 2.0
 PRIOR = nb.NTKPrior(THETA, ridge=RIDGE)
+
+
+def test_at_the_mode_the_variance_of_laplace_is_proportional_to_the_temperature():
+    law = nb.Laplace().fit(PRIOR, DATA, likelihood=Categorical().tempered(0.3))
+    found = nb.match(law, nb.Laplace(), NEW, over="temperature at the mode", key=KEY)
+    assert found.value == pytest.approx(0.3, rel=1e-6)
+    ratios = np.asarray([score.value for score in found.scores])
+    np.testing.assert_allclose(ratios, 0.3 / np.asarray(found.values), rtol=1e-5)
 
 
 @pytest.mark.parametrize("temperature", [0.05, 3.0])

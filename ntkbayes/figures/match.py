@@ -33,6 +33,8 @@ def match_curve(found: Match) -> Figure:
     panel.fill_between(values, lower, upper, color=colour, alpha=0.2, linewidth=0)
     panel.plot(values, scores, color=colour, marker="o", markersize=4, linewidth=1.4)
     panel.set_xscale("log")
+    for axis in (panel.xaxis, panel.yaxis) if is_ratio else (panel.xaxis,):
+        axis.set_major_formatter(lambda value, _: f"{value:g}")
     panel.grid(visible=True, linewidth=0.6)
     panel.minorticks_off()
     panel.set_xlabel(found.over[0].upper() + found.over[1:])
