@@ -33,4 +33,5 @@ from ntkbayes.selection import (
     scan,
 )
 from ntkbayes.sensitivity import ScoreSensitivity, score_sensitivity
+from ntkbayes.spectra import anatomy
 from ntkbayes.storage import load, load_law, save, save_law

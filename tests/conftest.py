@@ -58,6 +58,7 @@ CHECKED = [
     "ntkbayes.priors.paths",
     "ntkbayes.priors.prior",
     "ntkbayes.scores.selective",
+    "ntkbayes.spectra",
     "ntkbayes.training",
 ]
 install_import_hook(CHECKED, "beartype.beartype")

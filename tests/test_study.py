@@ -19,6 +19,7 @@ from ntkbayes.app import report
 from ntkbayes.app.baselines import BASELINES
 from ntkbayes.app.methods import METHODS, default_methods
 from ntkbayes.app.model_file import from_file
+from ntkbayes.app.report import sections
 from ntkbayes.app.study import Study
 from ntkbayes.description import describe
 from ntkbayes.errors import (
@@ -166,6 +167,19 @@ def test_a_tempered_study_is_laplace_at_that_temperature_with_the_ridge_chosen_a
     np.testing.assert_allclose(ours.variance, 0.1 * theirs.variance, rtol=1e-6)
     page = (tmp_path / "tempered" / "report.html").read_text(encoding="utf-8")
     assert "Temperature 0.1: every fit divides the log likelihood by it." in page
+
+
+def test_the_report_tells_where_in_the_spectrum_an_ensemble_is_narrow(tmp_path):
+    methods = {"Laplace": nb.Laplace(), "random init": nb.RandomInit(num_inits=50)}
+    found = study(methods=methods).run(tmp_path)
+    anatomy = found.settings["anatomy"]
+    assert anatomy["reference"] == "Laplace"
+    assert sum(anatomy["sizes"]) == found.settings["training points"]
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "<h2>Along the kernel’s eigenvectors</h2>" in page
+    assert "Beside Laplace, random init is narrowest along eigenvectors" in page
+    again = storage.load(tmp_path)
+    assert sections.anatomy(again) == sections.anatomy(found)
 
 
 def test_a_study_takes_no_tempered_likelihood_beside_its_temperature():

@@ -14,6 +14,7 @@ from jaxtyping import PRNGKeyArray
 
 from ntkbayes import datasets, ranges
 from ntkbayes.app import budget, report, ridges
+from ntkbayes.app.anatomies import anatomy_of
 from ntkbayes.app.baselines import BASELINES, baselines_for, work_of_baselines
 from ntkbayes.app.clock import clock
 from ntkbayes.app.evaluation import evaluated
@@ -242,6 +243,10 @@ class Study(Configured):
                     training={n: r.training for n, r in records.items() if r.training is not None},
                     surfaces={n: r.surface for n, r in records.items() if r.surface is not None},
                 )
+                tempered = chosen.likelihood.tempered(self.temperature)
+                if found := anatomy_of(comparison, prior, fitted_to, tempered):
+                    told = {**comparison.settings, "anatomy": found.plain}
+                    comparison = dataclasses.replace(comparison, settings=told)
                 into.finish(summary_files(comparison, into.configurations))
                 into.finish({"report.html": report.page(comparison, into.path)})
                 into.end()

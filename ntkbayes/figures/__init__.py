@@ -5,6 +5,7 @@ A law has the same colour in all figures: the reference is black, other laws are
 grey. The palette is Okabe and Ito's, safe for colour-blind readers.
 """
 
+from ntkbayes.figures.anatomy import anatomy
 from ntkbayes.figures.calibration import coverage, pit, reliability, scores
 from ntkbayes.figures.match import match_curve
 from ntkbayes.figures.over_splits import split_scores
@@ -27,6 +28,7 @@ __all__ = [
     "LAW_COLOURS",
     "REFERENCE_COLOUR",
     "STYLE",
+    "anatomy",
     "calibration_ranks",
     "colours",
     "coverage",

@@ -59,9 +59,7 @@ def log_variance(logits: Sample) -> Distance:
     def of(draws: Sample) -> float:
         return float(np.mean(np.log(draws.var(axis=0, ddof=1)))) + 1 / (len(draws) - 1)
 
-    left_out = [of(np.delete(logits, block, axis=0)) for block in _blocks(len(logits))]
-    error = ((len(left_out) - 1) * float(np.var(left_out))) ** 0.5
-    return Distance(of(logits), error)
+    return Distance(of(logits), float(over_blocks(lambda draws: np.asarray(of(draws)), logits)))
 
 
 def _is_point(draws: Sample) -> bool:
@@ -113,6 +111,14 @@ def permuted_coefficients(
     means = within / (size * (size - 1)) + others / (other * (other - 1))
     coefficients = 1 - means * size * other / (2 * across)
     return float(coefficients[0]), coefficients[1:]
+
+
+def over_blocks(
+    statistic: Callable[[Sample], Float[np.ndarray, " k"]], draws: Sample
+) -> Float[np.ndarray, " k"]:
+    """Standard errors of some numbers of one law, by the jackknife over blocks of draws."""
+    left_out = [statistic(np.delete(draws, block, axis=0)) for block in _blocks(len(draws))]
+    return np.sqrt((len(left_out) - 1) * np.var(left_out, axis=0))
 
 
 def _blocks(num_draws: int) -> list[np.ndarray]:

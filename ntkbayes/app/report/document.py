@@ -53,6 +53,7 @@ def page(comparison: Comparison, folder: str | os.PathLike) -> str:
         sections.calibration(comparison),
         sections.uncertainty(comparison),
         sections.distances(comparison),
+        sections.anatomy(comparison),
         sections.plane(comparison),
         leave_one_out(comparison),
         sections.diagnostics(comparison),

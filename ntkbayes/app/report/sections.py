@@ -8,11 +8,13 @@ from string import Template
 import numpy as np
 
 from ntkbayes.app import budget
+from ntkbayes.app.anatomies import recorded
 from ntkbayes.app.report import conventions
 from ntkbayes.app.report.chains import MIXING, chain_trouble, is_mixing_unknown
 from ntkbayes.app.report.html import (
     Words,
     data_of,
+    drawn,
     error_of,
     escaped,
     figure_of,
@@ -211,6 +213,23 @@ def distances(comparison: Comparison) -> str:
     return prose("section distances", table=table, legend=meanings)
 
 
+def anatomy(comparison: Comparison) -> str:
+    found = recorded(comparison.settings)
+    if found is None:
+        return ""
+    from ntkbayes import figures
+
+    told = "\n".join(
+        f"<p>{escaped(found.sentence(name))}</p>"
+        for name, p in comparison.predictions.items()
+        if name in found.variances and conventions.is_of_initialisations(p.kind)
+    )
+    names = list(found.variances)
+    return prose(
+        "section anatomy", told=told, figure=drawn(figures.anatomy(found), "anatomy", names)
+    )
+
+
 def plane(comparison: Comparison) -> str:
     figure = figure_of("surfaces", comparison)
     return figure and prose("section plane", surfaces=figure)
@@ -245,7 +264,8 @@ def diagnostics(comparison: Comparison) -> str:
 
 
 def settings(comparison: Comparison, folder: str | os.PathLike) -> str:
-    told = {**comparison.settings, "bootstrap seed": comparison.seed}
+    shown = {name: value for name, value in comparison.settings.items() if name != "anatomy"}
+    told = {**shown, "bootstrap seed": comparison.seed}
     return reproduction("settings", told, folder=escaped(repr(os.fspath(folder))))
 
 
