@@ -245,8 +245,8 @@ class Study(Configured):
                 )
                 tempered = chosen.likelihood.tempered(self.temperature)
                 if found := anatomy_of(comparison, prior, fitted_to, tempered):
-                    told = {**comparison.settings, "anatomy": found.plain}
-                    comparison = dataclasses.replace(comparison, settings=told)
+                    with_anatomy = {**comparison.settings, "anatomy": found.plain}
+                    comparison = dataclasses.replace(comparison, settings=with_anatomy)
                 into.finish(summary_files(comparison, into.configurations))
                 into.finish({"report.html": report.page(comparison, into.path)})
                 into.end()
