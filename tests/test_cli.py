@@ -199,7 +199,7 @@ def test_a_table_with_words_codes_and_missing_values_goes_from_csv_to_report(com
     )
     assert "by the median of the training points 'x_2' (1)" in told
     assert f"birds.csv: {told}" in done.err
-    assert "Left out: &#x27;ring&#x27;." in Path("out/report.html").read_text()
+    assert "Left out: &#39;ring&#39;." in Path("out/report.html").read_text()
     options = Path("out/options.toml").read_text()
     assert 'drop = ["ring"]\ncategorical = ["code"]\nimpute = "median"\n' in options
 

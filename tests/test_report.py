@@ -16,7 +16,7 @@ import ntkbayes as nb
 from ntkbayes import figures
 from ntkbayes.app import report
 from ntkbayes.app.report import left_out, sections
-from ntkbayes.app.report.html import figure_of, pieces
+from ntkbayes.app.report.html import figure_of, static
 from ntkbayes.app.report.sentences import confidence_gap
 from ntkbayes.bridges.arviz import to_datatree
 from ntkbayes.comparison import Comparison
@@ -307,7 +307,7 @@ def test_every_diagnostic_is_explained(info_class):
     for field in dataclasses.fields(info_class):
         info = {field.name: 1.0}
         law = dataclasses.replace(predictions("MAP"), info=info)
-        meaning = pieces()[f"diagnostic {field.name}"].template
+        meaning = static(f"diagnostic {field.name}")
         assert meaning
         assert meaning in sections.diagnostics(comparison(law))
 

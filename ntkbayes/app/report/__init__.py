@@ -1,7 +1,8 @@
 """The report: a comparison as one HTML file that needs nothing else, to be read or sent on.
 
 Its sentences are computed from the numbers (`remarks`), its tables are `Comparison`'s, and its
-figures are those of `figures`. What it says regardless of the numbers is in report.html, piece by piece.
+figures are those of `figures`. What it says regardless of the numbers is in
+templates/pieces.html, piece by piece.
 """
 
 from ntkbayes.app.report import over_splits, sweep

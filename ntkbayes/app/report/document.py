@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ntkbayes.app.report import sections
-from ntkbayes.app.report.html import escaped, own_file, prose
+from ntkbayes.app.report.html import whole
 from ntkbayes.app.report.left_out import leave_one_out
 from ntkbayes.comparison import Comparison
 from ntkbayes.errors import ConfigurationError
@@ -59,22 +59,21 @@ def page(comparison: Comparison, folder: str | os.PathLike) -> str:
         sections.diagnostics(comparison),
         sections.settings(comparison, folder),
     )
-    title = escaped(comparison.settings.get("data", "Comparison"))
+    title = str(comparison.settings.get("data", "Comparison"))
     return whole_page(title, "laws compared", sections.lead(comparison), parts, comparison.settings)
 
 
 def whole_page(
     title: str, kind: str, lead: str, parts: Iterable[str], settings: Mapping[str, object]
 ) -> str:
-    """Sections put together, but for empty ones; all are HTML already."""
+    """Sections put together, but for empty ones."""
     versions = settings.get("versions")
-    return prose(
-        "page",
-        version=escaped(versions.get("ntkbayes", "")) if isinstance(versions, Mapping) else "",
+    return whole(
+        "page.html",
+        version=versions.get("ntkbayes", "") if isinstance(versions, Mapping) else "",
         title=title,
         kind=kind,
         kicker=kind[0].upper() + kind[1:],
-        style=own_file("report.css"),
         lead=lead,
-        body="\n".join(f"<section>\n{part}\n</section>" for part in parts if part),
+        parts=[part for part in parts if part],
     )

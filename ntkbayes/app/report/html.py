@@ -1,16 +1,18 @@
-"""Pieces of HTML: prose out of report.html, tables, figures and numbers."""
+"""Pieces of HTML: prose, tables, figures and numbers, by the templates of this package.
+
+Jinja escapes whatever is not `Markup`, which only templates make.
+"""
 
 import base64
 import io
 import re
 from collections.abc import Sequence
 from functools import cache
-from html import escape
-from importlib import resources
-from string import Template
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 from ntkbayes.app.report.words import listed, number
 from ntkbayes.comparison import Comparison
@@ -20,80 +22,85 @@ from ntkbayes.scores.calibration import Interval
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-
-@cache
-def own_file(name: str) -> str:
-    """The text of a file of this package."""
-    return resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
+Text = str
+"""Of a cell: Markup, or text that is still to be escaped."""
 
 
-@cache
-def pieces() -> dict[str, Template]:
-    """The pieces of report.html by name: each starts with a comment that names it."""
-    _, *parts = re.split(r"^<!-- (.+) -->$", own_file("report.html"), flags=re.MULTILINE)
-    return {
-        name: Template(text.strip()) for name, text in zip(parts[::2], parts[1::2], strict=True)
-    }
-
-
-def prose(name: str, **values: str) -> str:
-    """A piece of report.html with its placeholders filled in."""
-    return pieces()[name].substitute(values)
-
-
-class Words(str):
+class Words:
     """A cell of words, not of a number."""
 
+    def __init__(self, text: Text):
+        self.text = text
 
-def escaped(value: object) -> str:
-    """A value as text of HTML."""
-    return escape(str(value))
+    def __html__(self) -> str:
+        return escape(self.text)
 
 
-def law_name(comparison: Comparison, name: str) -> str:
+Cell = Text | Words
+Row = tuple[Text, Sequence[Cell]]
+
+
+@cache
+def environment() -> Environment:
+    """The templates, in which a name that is not given is an error."""
+    made = Environment(
+        loader=PackageLoader(__package__),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.tests["words"] = lambda cell: isinstance(cell, Words)
+    return made
+
+
+def whole(name: str, **values: object) -> str:
+    """A template of its own."""
+    return environment().get_template(name).render(values)
+
+
+def prose(name: str, **values: object) -> Markup:
+    """A piece of pieces.html with its placeholders filled in."""
+    template = environment().get_template("pieces.html")
+    context = template.new_context({"definitions": _macros().definitions, **values})
+    return Markup("".join(template.blocks[_identifier(name)](context)).strip())
+
+
+def static(name: str) -> Markup:
+    """A piece without placeholders; nothing if there is none of that name."""
+    known = environment().get_template("pieces.html").blocks
+    return prose(name) if _identifier(name) in known else Markup("")
+
+
+def _identifier(name: str) -> str:
+    return re.sub(r"\W", "_", name)
+
+
+def law_name(comparison: Comparison, name: str) -> Markup:
     """A law's name, next to its colour."""
     from ntkbayes import figures
 
-    colour = figures.colours(comparison)[name]
-    return f'<span class="swatch" style="background:{colour}"></span>{escaped(name)}'
+    return _macro("law", name, figures.colours(comparison)[name])
 
 
 def table_of(
     caption: str,
     columns: Sequence[str],
-    rows: Sequence[tuple[str, Sequence[str]]],
+    rows: Sequence[Row],
     *,
     of: str = "Law",
-) -> str:
-    """Heads and cells are HTML already. A row without a head belongs to the law above it.
+) -> Markup:
+    """A row without a head belongs to the law above it.
 
     Args:
         of: what the heads are.
     """
-    head = "".join(
-        f'<th scope="col"{_class_of(rows[0][1][i])}>{escaped(c)}</th>'
-        for i, c in enumerate(columns)
-    )
-    body = "\n".join(
-        "<tr>"
-        + (f'<th scope="row">{first}</th>' if first else "<td></td>")
-        + "".join(f"<td{_class_of(cell)}>{cell}</td>" for cell in cells)
-        + "</tr>"
-        for first, cells in rows
-    )
-    return f"""<div class="scroll" tabindex="0" role="region" aria-label="{escaped(caption)}">
-<table>
-<caption>{escaped(caption)}</caption>
-<thead><tr><th scope="col">{of}</th>{head}</tr></thead>
-<tbody>
-{body}
-</tbody>
-</table>
-</div>"""
+    return _macro("table", caption, of, columns, rows)
 
 
-def _class_of(cell: str) -> str:
-    return ' class="text"' if isinstance(cell, Words) else ""
+def link_to(place: str, name: object) -> Markup:
+    """A link to a file, by its place."""
+    return _macro("link", place, name)
 
 
 def figure_of(name: str, comparison: Comparison) -> str:
@@ -107,8 +114,8 @@ def figure_of(name: str, comparison: Comparison) -> str:
     return drawn(figure, name, list(comparison.predictions))
 
 
-def drawn(figure: "Figure", name: str, laws: Sequence[str]) -> str:
-    """A figure of these laws, with the title and the caption that report.html has under its name."""
+def drawn(figure: "Figure", name: str, laws: Sequence[str]) -> Markup:
+    """A figure of these laws, with the title and the caption that pieces.html has under its name."""
     import matplotlib
 
     from ntkbayes import figures
@@ -119,31 +126,48 @@ def drawn(figure: "Figure", name: str, laws: Sequence[str]) -> str:
         figure.savefig(svg, format="svg", metadata={"Date": None}, dpi=110)
     source = base64.b64encode(svg.getvalue()).decode("ascii")
     width = round(108 * figure.get_figwidth())
-    title, caption = prose(f"title {name}"), prose(f"caption {name}")
-    alternative = f"{title} Laws: {listed(laws)}. {caption}"
-    return f"""<figure>
-<div class="scroll" tabindex="0" role="region" aria-label="{escaped(title)}">
-<img style="max-width:{width}px" alt="{escaped(alternative)}" src="data:image/svg+xml;base64,{source}">
-</div>
-<figcaption>{caption}</figcaption>
-</figure>"""
+    title, caption = static(f"title {name}"), static(f"caption {name}")
+    alternative = f"{title.unescape()} Laws: {listed(laws)}. {caption.striptags()}"
+    return _macro("figure", title, caption, alternative, width, source)
 
 
 def interval_of(
     interval: Interval, *, bold: bool = False, signed: bool = False, digits: int = 3
-) -> str:
+) -> Markup:
     value = data_of(interval.value, digits, signed=signed)
-    ends = " – " if not signed else " to "
+    return _macro("interval", value, *_ends_of(interval, digits, signed=signed), bold)
+
+
+def range_of(interval: Interval, *, signed: bool = False, digits: int = 3) -> Markup:
+    """The ends alone."""
+    return _macro("range", *_ends_of(interval, digits, signed=signed))
+
+
+def _ends_of(interval: Interval, digits: int, *, signed: bool) -> tuple[str, str, str]:
+    """Lower, upper, and what stands between them."""
     lower, upper = (number(end, digits, signed=signed) for end in (interval.lower, interval.upper))
-    shown = f"<strong>{value}</strong>" if bold else value
-    return f'{shown}<span class="range">{lower}{ends}{upper}</span>'
+    return lower, upper, " to " if signed else " – "
 
 
-def data_of(value: float, digits: int, *, signed: bool = False) -> str:
+def data_of(value: float, digits: int, *, signed: bool = False) -> Markup:
     """A number with its unrounded value."""
-    value = float(value)
-    return f'<data value="{value!r}">{number(value, digits, signed=signed)}</data>'
+    return shown_as(value, number(float(value), digits, signed=signed))
 
 
-def error_of(value: float, digits: int) -> str:
-    return f' <span class="error">± {number(value, digits)}</span>' if 0 < value < np.inf else ""
+def shown_as(value: float, text: str) -> Markup:
+    """A number with its unrounded value, in words of one's own."""
+    return _macro("data", repr(float(value)), text)
+
+
+def error_of(value: float, digits: int) -> Markup:
+    return _macro("error", number(value, digits)) if 0 < value < np.inf else Markup("")
+
+
+def _macro(name: str, *arguments: object) -> Markup:
+    """A macro of macros.html."""
+    return getattr(_macros(), name)(*arguments)
+
+
+@cache
+def _macros() -> Any:
+    return environment().get_template("macros.html").module

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float
 
-from ntkbayes.app.report.html import data_of, error_of, escaped, law_name, prose, table_of
+from ntkbayes.app.report.html import Cell, data_of, error_of, law_name, prose, table_of
 from ntkbayes.app.report.words import listed
 from ntkbayes.bridges.arviz import to_datatree
 from ntkbayes.comparison import Comparison, sum_over_points
@@ -31,9 +31,7 @@ def leave_one_out(comparison: Comparison) -> str:
         content = _leave_one_out_table(comparison, chosen)
     except Exception as error:
         # Better no table than no report.
-        content = (
-            f"<p>ArviZ could not compute it: {escaped(type(error).__name__)}: {escaped(error)}</p>"
-        )
+        content = prose("left out failed", error=f"{type(error).__name__}: {error}")
     return prose("section leave-one-out", content=content)
 
 
@@ -47,7 +45,7 @@ def _leave_one_out_table(comparison: Comparison, chosen: Mapping[str, Prediction
     rows, doubtful = [], []
     for name in ranking.index if ranking is not None else estimates:
         loo = estimates[name]
-        cells = [data_of(loo.elpd, 1) + error_of(loo.se, 1), data_of(loo.p, 1)]
+        cells: list[Cell] = [data_of(loo.elpd, 1) + error_of(loo.se, 1), data_of(loo.p, 1)]
         if ranking is not None:
             row = ranking.loc[name]
             difference = data_of(row["elpd_diff"], 1, signed=True) + error_of(row["dse"], 1)
@@ -63,7 +61,7 @@ def _leave_one_out_table(comparison: Comparison, chosen: Mapping[str, Prediction
     columns = ["ELPD (nats)", "Effective parameters"]
     columns += ["Difference to first", "Stacking weight"] if ranking is not None else []
     text = table_of("Leave-one-out, best first", [*columns, "Pareto k too high"], rows)
-    return text + (prose("warning pareto", names=escaped(listed(doubtful))) if doubtful else "")
+    return text + (prose("warning pareto", names=listed(doubtful)) if doubtful else "")
 
 
 def _left_out(p: Predictions) -> "ELPDData":

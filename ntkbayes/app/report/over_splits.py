@@ -8,7 +8,15 @@ import numpy as np
 
 from ntkbayes.app import budget
 from ntkbayes.app.report.document import whole_page
-from ntkbayes.app.report.html import data_of, drawn, error_of, escaped, interval_of, prose, table_of
+from ntkbayes.app.report.html import (
+    data_of,
+    drawn,
+    error_of,
+    link_to,
+    prose,
+    range_of,
+    table_of,
+)
 from ntkbayes.app.report.sections import SCORES, reproduction
 from ntkbayes.app.report.sentences import Remark, unfinished
 from ntkbayes.app.report.words import count, listed, number, with_interval
@@ -32,24 +40,20 @@ def page(
         places: of the reports of the splits, by name, relative to the folder.
     """
     settings = comparison.settings
-    items = "\n".join(
-        f"<li><strong>{topic}.</strong> {escaped(text)}</li>"
-        for topic, text in remarks(comparison, records)
-    )
     left_out = [told for each in records.values() if (told := budget.sentence(each.settings))]
-    warning = "".join(
-        prose("warning missing", told=escaped(told))
+    warnings = [
+        prose("warning missing", told=told)
         for told in (unfinished(settings), *left_out[:1])
         if told
-    )
+    ]
     call = f"{str(Path(folder, 'splits.csv'))!r}, index_col='law'"
     parts = (
-        prose("section short", items=items, warning=warning),
+        prose("section short", items=remarks(comparison, records), warnings=warnings),
         over_splits(comparison),
         _each(comparison, records, places),
-        reproduction("split settings", settings, file=escaped(call)),
+        reproduction("split settings", settings, file=call),
     )
-    title = escaped(settings.get("data", "Comparison"))
+    title = str(settings.get("data", "Comparison"))
     return whole_page(
         title, "laws compared over splits", lead(comparison, records), parts, settings
     )
@@ -60,7 +64,7 @@ def lead(comparison: SplitComparison, records: Mapping[str, ComparisonRecord]) -
     first = next(iter(records.values()))
     kind = str(comparison.settings.get("splits", ""))
     what = "folds" if kind.endswith("folds") else "random splits"
-    return escaped(
+    return (
         f"{len(records)} {what}, of about {count(first.num_train, 'training point')} and "
         f"{count(first.num_test, 'held-out point')} each. Reference: {comparison.reference}."
     )
@@ -114,10 +118,7 @@ def _is_worse(difference: Estimate) -> bool:
 def over_splits(comparison: SplitComparison) -> str:
     """Means with their errors, and differences to the best law."""
     names = [name for name in SCORES if name in comparison.score_names]
-    rows = [
-        (escaped(law), [cell(means[name]) for name in names])
-        for law, means in comparison.means.items()
-    ]
+    rows = [(law, [cell(means[name]) for name in names]) for law, means in comparison.means.items()]
     titles = [called(name).head for name in names]
     best, splits = comparison.best, count(len(comparison.splits), "split")
     differences = []
@@ -125,7 +126,7 @@ def over_splits(comparison: SplitComparison) -> str:
         cells = [cell(row[name], signed=True) for name in names]
         if "nll" in names:
             cells += [number(chance, 2) for chance in comparison.preference(law, best)]
-        differences.append((escaped(law), cells))
+        differences.append((law, cells))
     from ntkbayes import figures  # with matplotlib, which other commands do without
 
     figure = drawn(figures.split_scores(comparison), "split_scores", list(comparison.scores))
@@ -146,8 +147,7 @@ def cell(mean: Estimate, *, signed: bool = False) -> str:
     if not np.isfinite(mean.error):
         return data_of(mean.value, 3, signed=signed)
     value = data_of(mean.value, 3, signed=signed) + error_of(mean.error, 3)
-    interval = interval_of(mean, signed=signed)
-    return value + interval[interval.index("<span") :]
+    return value + range_of(mean, signed=signed)
 
 
 def _each(
@@ -161,7 +161,7 @@ def _each(
     for position, (name, record) in enumerate(records.items()):
         cells = [str(record.num_train), str(record.num_test)]
         cells += [data_of(scores[score][position], 3) for scores in comparison.scores.values()]
-        rows.append((f'<a href="{escaped(places[name])}">{escaped(name)}</a>', cells))
+        rows.append((link_to(places[name], name), cells))
     columns = ["Training points", "Held-out points", *comparison.scores]
     caption = f"{called(score).head} of every law on every split; each has a report of its own"
     return prose("section each split", table=table_of(caption, columns, rows, of="Split"))

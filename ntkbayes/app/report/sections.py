@@ -2,26 +2,28 @@
 
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from string import Template
+from collections.abc import Mapping
 
 import numpy as np
+from markupsafe import Markup
 
 from ntkbayes.app import budget
 from ntkbayes.app.anatomies import recorded
 from ntkbayes.app.report import conventions
 from ntkbayes.app.report.chains import MIXING, chain_trouble, is_mixing_unknown
 from ntkbayes.app.report.html import (
+    Cell,
+    Row,
     Words,
     data_of,
     drawn,
     error_of,
-    escaped,
     figure_of,
     interval_of,
     law_name,
-    pieces,
     prose,
+    shown_as,
+    static,
     table_of,
 )
 from ntkbayes.app.report.sentences import confidence_gap, remarks, unfinished
@@ -63,7 +65,7 @@ def lead(comparison: Comparison) -> str:
     table = comparison.settings.get("table", "")
     made = f"{split_in_words(comparison.settings)} {prior_in_words(comparison.settings)}"
     lead = f"{ridge} {', '.join(parts)}. {made} Reference: {comparison.reference}. {table}"
-    return escaped(" ".join(lead.split()))
+    return " ".join(lead.split())
 
 
 def _targets_in_words(first: Predictions) -> str:
@@ -74,14 +76,13 @@ def _targets_in_words(first: Predictions) -> str:
     return f"{first.targets.shape[1]} classes" + (f" ({shown})" if names else "")
 
 
-def laws(comparison: Comparison) -> str:
+def laws(comparison: Comparison) -> Markup:
     alike = Counter(p.kind.name for p in comparison.predictions.values())
-    items = "\n".join(
-        f"<dt>{law_name(comparison, name)}</dt><dd>"
-        f"{escaped(_law_in_words(comparison, name, alike[p.kind.name] > 1))}</dd>"
+    items = [
+        (law_name(comparison, name), _law_in_words(comparison, name, alike[p.kind.name] > 1))
         for name, p in comparison.predictions.items()
-    )
-    return prose("section laws", items=items, reference=escaped(comparison.reference))
+    ]
+    return prose("section laws", items=items, reference=comparison.reference)
 
 
 def _law_in_words(comparison: Comparison, name: str, is_one_of_several: bool) -> str:
@@ -100,23 +101,20 @@ def _settings_of(comparison: Comparison, name: str) -> Mapping[str, object]:
     return settings if isinstance(settings, Mapping) else {}
 
 
-def in_short(comparison: Comparison) -> str:
-    items = "\n".join(
-        f"<li><strong>{topic}.</strong> {escaped(text)}</li>" for topic, text in remarks(comparison)
-    )
-    trouble = "\n".join(
-        f"<p><strong>{escaped(name)}.</strong> {escaped(' '.join(problems))}</p>"
+def in_short(comparison: Comparison) -> Markup:
+    trouble = [
+        (name, " ".join(problems))
         for name, p in comparison.predictions.items()
         if (problems := chain_trouble(p))
-    )
-    warning = prose("warning chains", items=trouble) if trouble else ""
-    for told in (budget.sentence(comparison.settings), unfinished(comparison.settings)):
-        if told:
-            warning = prose("warning missing", told=escaped(told)) + warning
-    return prose("section short", items=items, warning=warning)
+    ]
+    told = (unfinished(comparison.settings), budget.sentence(comparison.settings))
+    warnings = [prose("warning missing", told=each) for each in told if each]
+    if trouble:
+        warnings.append(prose("warning chains", items=trouble))
+    return prose("section short", items=remarks(comparison), warnings=warnings)
 
 
-def scores(comparison: Comparison) -> str:
+def scores(comparison: Comparison) -> Markup:
     shown = [score for score in SCORES if score in comparison.score_names]
     digits, best = {}, {}
     for score in shown:
@@ -125,7 +123,7 @@ def scores(comparison: Comparison) -> str:
         digits[score] = significant(values) if called(score).is_in_unit_of_target else 3
     rows = []
     for name, row in comparison.scores.items():
-        cells = [
+        cells: list[Cell] = [
             interval_of(
                 row[s],
                 bold=len(comparison.scores) > 1 and row[s].value == best[s],
@@ -144,22 +142,21 @@ def scores(comparison: Comparison) -> str:
     columns = [*(called(score).head for score in shown), *gap, "ELPD difference"]
     table = table_of(f"Scores on {count(comparison.num_points, 'held-out point')}", columns, rows)
     told = [*shown, *("gap",) * comparison.is_of_classes, "elpd", "ranges"]
-    meanings = (pieces().get(f"score {name}", Template("")).template for name in told)
     return prose(
         "section scores",
         table=table,
-        legend="\n".join(meaning for meaning in meanings if meaning),
+        legend=[static(f"score {name}") for name in told],
         scores=figure_of("scores", comparison),
     )
 
 
-def calibration(comparison: Comparison) -> str:
+def calibration(comparison: Comparison) -> Markup:
     names = ("reliability",) if comparison.is_of_classes else ("pit", "coverage")
-    shown = "\n".join(figure_of(name, comparison) for name in names)
+    shown = [figure_of(name, comparison) for name in names]
     return prose("section calibration", figures=shown)
 
 
-def uncertainty(comparison: Comparison) -> str:
+def uncertainty(comparison: Comparison) -> Markup:
     of_classes = comparison.is_of_classes
     values = [v for parts in comparison.uncertainty.values() for v in parts.values()]
     digits = 4 if of_classes else significant(values)
@@ -204,10 +201,10 @@ def distances(comparison: Comparison) -> str:
     if not rows:
         return ""
     caption = f"Distance to {comparison.reference}, on the held-out points"
-    meanings = "\n".join(pieces()[f"distance {d}"].template for d in (*shown, "error"))
+    meanings = [static(f"distance {d}") for d in (*shown, "error")]
     if others:
         ridge = number(conventions.effective_ridge(comparison.settings) or 0.0, 4)
-        meanings += "\n" + prose("distance conventions", ridge=ridge)
+        meanings.append(prose("distance conventions", ridge=ridge))
     heads = [*shown.values(), *(f"{_DISTANCES['variance_ratio']}, T = {t:.4g}" for t in others)]
     table = table_of(caption, heads, rows)
     return prose("section distances", table=table, legend=meanings)
@@ -219,11 +216,11 @@ def anatomy(comparison: Comparison) -> str:
         return ""
     from ntkbayes import figures
 
-    told = "\n".join(
-        f"<p>{escaped(found.sentence(name))}</p>"
+    told = [
+        found.sentence(name)
         for name, p in comparison.predictions.items()
         if name in found.variances and conventions.is_of_initialisations(p.kind)
-    )
+    ]
     names = list(found.variances)
     return prose(
         "section anatomy", told=told, figure=drawn(figures.anatomy(found), "anatomy", names)
@@ -232,27 +229,28 @@ def anatomy(comparison: Comparison) -> str:
 
 def plane(comparison: Comparison) -> str:
     figure = figure_of("surfaces", comparison)
-    return figure and prose("section plane", surfaces=figure)
+    return prose("section plane", surfaces=figure) if figure else ""
 
 
-def diagnostics(comparison: Comparison) -> str:
-    rows, details = [], []
+def diagnostics(comparison: Comparison) -> Markup:
+    rows: list[Row] = []
+    details: list[Row] = []
     for name, p in comparison.predictions.items():
         alone = "class probabilities" if comparison.is_of_classes else "distributions"
         how = f"{alone} alone" if p.logits is None else p.kind.sampling
         draws = "–" if p.logits is None else str(len(p.logits))
         chains = str(p.num_chains) if p.kind.sampling is Sampling.CHAINS else "–"
         times = [number(t, 2) if t > 0 else "–" for t in (p.seconds, p.compile_seconds)]
-        rows.append((law_name(comparison, name), [Words(escaped(how)), draws, chains, *times]))
+        rows.append((law_name(comparison, name), [Words(how), draws, chains, *times]))
         for position, (field, value) in enumerate(p.info.items()):
             known = not np.isnan(value) and not (field in MIXING and is_mixing_unknown(p))
             text = f"{value:.4g}".replace("-", "−") if known else "not known"
-            shown = f'<data value="{value!r}">{text}</data>' if known else text
-            meaning = pieces().get(f"diagnostic {field}", Template("")).template
+            shown = shown_as(value, text) if known else text
+            meaning = static(f"diagnostic {field}")
             aim = _settings_of(comparison, name).get("target_accept")
             if field == "mean_accept" and aim is not None:
-                meaning += f", here {escaped(aim)}"
-            cells = [Words(escaped(field.replace("_", " "))), shown, Words(meaning)]
+                meaning += f", here {aim}"
+            cells: list[Cell] = [Words(field.replace("_", " ")), shown, Words(meaning)]
             details.append(("" if position else law_name(comparison, name), cells))
     columns = ["How it is drawn", "Draws", "Chains", "Fit (seconds)", "of that, compiling"]
     names = ["Diagnostic", "Value", "Meaning"]
@@ -263,33 +261,13 @@ def diagnostics(comparison: Comparison) -> str:
     )
 
 
-def settings(comparison: Comparison, folder: str | os.PathLike) -> str:
+def settings(comparison: Comparison, folder: str | os.PathLike) -> Markup:
     shown = {name: value for name, value in comparison.settings.items() if name != "anatomy"}
     told = {**shown, "bootstrap seed": comparison.seed}
-    return reproduction("settings", told, folder=escaped(repr(os.fspath(folder))))
+    return reproduction("settings", told, folder=repr(os.fspath(folder)))
 
 
-def reproduction(piece: str, settings: Mapping[str, object], **values: str) -> str:
+def reproduction(piece: str, settings: Mapping[str, object], **values: str) -> Markup:
     """The section of that name: the command that makes a comparison again, and its settings."""
-    command = settings.get("command")
-    return prose(
-        f"section {piece}",
-        command=f"<p>To make this again:</p>\n<pre><code>{escaped(command)}</code></pre>"
-        if command
-        else "",
-        record=_definitions({k: v for k, v in settings.items() if k != "command"}),
-        **values,
-    )
-
-
-def _definitions(record: Mapping[str, object]) -> str:
-    items = []
-    for name, value in record.items():
-        if isinstance(value, Mapping):
-            shown = _definitions(value)
-        elif isinstance(value, Sequence) and not isinstance(value, str | bytes):
-            shown = escaped(", ".join(str(part) for part in value))
-        else:
-            shown = escaped(value)
-        items.append(f"<div><dt>{escaped(name)}</dt><dd>{shown}</dd></div>")
-    return f"<dl>{''.join(items)}</dl>"
+    record = {name: value for name, value in settings.items() if name != "command"}
+    return prose(f"section {piece}", command=settings.get("command"), record=record, **values)

@@ -3,7 +3,16 @@
 from collections.abc import Mapping
 
 from ntkbayes.app.report.document import whole_page
-from ntkbayes.app.report.html import Words, data_of, escaped, interval_of, prose, table_of
+from ntkbayes.app.report.html import (
+    Cell,
+    Row,
+    Words,
+    data_of,
+    interval_of,
+    link_to,
+    prose,
+    table_of,
+)
 from ntkbayes.app.report.over_splits import cell
 from ntkbayes.app.report.sections import SCORES, reproduction
 from ntkbayes.app.report.words import count, number
@@ -22,17 +31,14 @@ def page(
         settings: for the record; its command makes the sweep again.
         file: of the table.
     """
-    failed = "\n".join(f"<p>{escaped(failure)}</p>" for failure in result.failures)
     parts = (
-        prose("warning failed", items=failed) if failed else "",
+        prose("warning failed", items=result.failures) if result.failures else "",
         *(_over_data_sets(ridge, each) for ridge, each in result.over_data_sets.items()),
         _over_seeds(result.over_seeds),
         _studies(result, places),
-        reproduction("split settings", settings, file=escaped(repr(file))),
+        reproduction("split settings", settings, file=repr(file)),
     )
-    return whole_page(
-        "Sweep", "laws compared over studies", escaped(_lead(result)), parts, settings
-    )
+    return whole_page("Sweep", "laws compared over studies", _lead(result), parts, settings)
 
 
 def _lead(result: SweepResult) -> str:
@@ -48,9 +54,9 @@ def _lead(result: SweepResult) -> str:
 def _over_data_sets(ridge: str, comparison: DataSetComparison) -> str:
     rows = []
     for pair in comparison.pairs:
-        cells = [Words(escaped(pair.b)), *(number(chance, 2) for chance in pair.preference)]
+        cells: list[Cell] = [Words(pair.b), *(number(chance, 2) for chance in pair.preference)]
         cells += [interval_of(pair.difference, signed=True), data_of(pair.spread, 3)]
-        rows.append((escaped(pair.a), cells))
+        rows.append((pair.a, cells))
     score = called(comparison.score).head
     columns = ["B", "P(A better)", "P(equivalent)", "P(B better)", f"{score}, A − B", "Spread"]
     caption = (
@@ -69,23 +75,22 @@ def _over_seeds(over_seeds: Mapping[Group, SplitComparison]) -> str:
     for group, comparison in over_seeds.items():
         names = [name for name in SCORES if name in comparison.score_names]
         rows = [
-            (escaped(law), [cell(means[name]) for name in names])
-            for law, means in comparison.means.items()
+            (law, [cell(means[name]) for name in names]) for law, means in comparison.means.items()
         ]
         seeds = count(len(comparison.splits), "seed")
         caption = f"{group.data}, ridge {group.ridge}: means over {seeds}"
         tables.append(table_of(caption, [called(name).head for name in names], rows))
-    return prose("section seeds", tables="\n".join(tables))
+    return prose("section seeds", tables=tables)
 
 
 def _studies(result: SweepResult, places: Mapping[str, str]) -> str:
-    rows = []
+    rows: list[Row] = []
     for name, group in result.table.groupby("study", sort=False):
         first = group.iloc[0]
         if first["error"]:
-            rows.append((escaped(name), [Words("failed"), "–", "–"]))
+            rows.append((str(name), [Words("failed"), "–", "–"]))
             continue
-        link = f'<a href="{escaped(places[str(name)])}">{escaped(name)}</a>'
+        link = link_to(places[str(name)], name)
         points = [str(int(first[each])) for each in ("training_points", "test_points")]
         rows.append((link, [data_of(first["ridge"], 4), *points]))
     columns = ["Ridge", "Training points", "Held-out points"]
