@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import re
+import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -23,7 +24,7 @@ from ntkbayes import datasets, files
 from ntkbayes.app import cli, workers
 from ntkbayes.app.methods import default_methods
 from ntkbayes.app.study import Study
-from ntkbayes.app.sweep import Sweep, grid
+from ntkbayes.app.sweep import Sweep, grid, write_report
 from ntkbayes.app.workers import ATTEMPTS, connect, study_folder
 from ntkbayes.description import digest
 from ntkbayes.errors import (
@@ -467,6 +468,25 @@ def test_two_sweeps_do_not_share_a_folder(tmp_path):
         Sweep(RIDGES).run(tmp_path, client=Unused())
 
 
+@pytest.mark.parametrize(
+    ("broken", "content", "message"),
+    [
+        ("result.json", None, "has not ended; the same command goes on"),
+        ("sweep.csv", None, "has not ended; the same command goes on"),
+        ("sweep.csv", "study,law\n", "is broken .*; run the sweep again"),
+        ("result.json", "{}", "is broken .*; run the sweep again"),
+        ("result.json", "{", "delete it and run again"),
+    ],
+)
+def test_a_report_is_not_built_from_a_broken_sweep(broken, content, message, finished, tmp_path):
+    copy = Path(shutil.copytree(finished, tmp_path / "copy"))
+    (copy / broken).unlink()
+    if content is not None:
+        (copy / broken).write_text(content)
+    with pytest.raises(StorageError, match=message):
+        write_report(copy)
+
+
 def test_broken_table_of_a_study_is_named(tmp_path):
     place = study_folder(tmp_path, FIRST)
     place.mkdir(parents=True)
@@ -552,7 +572,7 @@ def ntkbayes(monkeypatch, capsys, tmp_path, cluster):
     return run
 
 
-def test_command_writes_a_table_of_all_studies(ntkbayes):
+def test_command_writes_a_table_of_all_studies_and_its_report_again(ntkbayes, monkeypatch, capsys):
     code, out, err = ntkbayes("--ridge", 0.1, "--ridge", 1, "--seed", 0)
     assert code == 0, err
     assert "table: runs/sweep/sweep.csv" in out
@@ -571,7 +591,15 @@ def test_command_writes_a_table_of_all_studies(ntkbayes):
     assert [row["study"] for row in found["table"]] == list(table["study"])
     paths = {"table": "runs/sweep/sweep.csv", "report": "runs/sweep/report.html"}
     assert (found["failures"], found["paths"]) == ([], paths)
-    assert "means over 1 seed" in Path(paths["report"]).read_text(encoding="utf-8")
+    whole = Path(paths["report"]).read_text(encoding="utf-8")
+    assert "means over 1 seed" in whole
+
+    Path(paths["report"]).unlink()
+    monkeypatch.setattr(sys, "argv", ["ntkbayes", "report", "runs/sweep", "--quiet"])
+    with pytest.raises(SystemExit, match="^0$"):
+        cli.main()
+    assert capsys.readouterr().out.endswith("report: runs/sweep/report.html\n")
+    assert Path(paths["report"]).read_text(encoding="utf-8") == whole
 
 
 def test_command_takes_rules_beside_numbers(ntkbayes):

@@ -3,6 +3,7 @@
     folder/
       sweep.json          what each study is: whose folder this is
       sweep.csv           one row per study and law
+      result.json         what the report has besides, so that it can be written again
       report.html         means over seeds, and laws over data sets
       studies/NAME/       the folder of a `Study`
         attempts.log      a line each time a worker began it: when, host and process
@@ -19,7 +20,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jax
 
@@ -32,7 +33,7 @@ from ntkbayes.app.workers import local_client, num_attempts, study_folder, work_
 from ntkbayes.comparison import key_of
 from ntkbayes.datasets import Dataset
 from ntkbayes.display import Configured
-from ntkbayes.errors import ConfigurationError
+from ntkbayes.errors import ConfigurationError, StorageError
 from ntkbayes.files import plain
 from ntkbayes.linalg import require_float64
 from ntkbayes.ranges import Number, Range
@@ -159,8 +160,7 @@ class Sweep(Configured):
         report.require_drawing()
         folder = Path(folder).absolute()
         settings = _identities(self.studies)
-        into = RunFolder(folder, results="studies/*/laws/*.nc", settings="sweep.json")
-        with into:
+        with _folder(folder) as into:
             into.claim(settings, conflict=_conflict)
             into.finish(files)
             missing = [
@@ -182,34 +182,12 @@ class Sweep(Configured):
                 Failure(name, error, num_attempts(study_folder(folder, name)))
                 for name, error in errors.items()
             )
-            result = self._result(self._table(folder, errors), failures, rope)
             told = {"laws": _laws(self.studies), "command": command, "versions": versions()}
-            texts = {
-                "sweep.csv": result.table.to_csv(index=False),
-                "report.html": report.sweep.page(
-                    result,
-                    {
-                        name: (study_folder(Path(), name) / "report.html").as_posix()
-                        for name in self.studies
-                    },
-                    plain(told),
-                    str(folder / "sweep.csv"),
-                ),
-            }
-            into.finish(texts)
+            seed = min(study.seed for study in self.studies.values())
+            run = {"settings": plain(told), "rope": rope, "seed": seed}
+            result = _write(into, self._table(folder, errors), failures, run)
+            into.record(_RUN, run)
         return result
-
-    def _result(
-        self, table: "pd.DataFrame", failures: tuple[Failure, ...], rope: float
-    ) -> SweepResult:
-        """With every pair of laws over data sets, where there are several with several splits."""
-        key = jax.random.key(min(study.seed for study in self.studies.values()))
-        over_data_sets = {
-            ridge: compare_over_data_sets(sets, key=key_of(key, ridge), rope=rope)
-            for ridge, sets in by_ridge(comparisons_over_seeds(table)).items()
-            if all("nll" in each.score_names for each in sets.values())
-        }
-        return SweepResult(table, failures, over_data_sets)
 
     def _table(self, folder: Path, errors: Mapping[str, str]) -> "pd.DataFrame":
         import pandas as pd
@@ -240,6 +218,70 @@ class Sweep(Configured):
             rows += [{**about, **row, **end} for row in scores]
         frame = pd.DataFrame(rows)
         return frame[[c for c in frame.columns if c not in end] + [*end]]
+
+
+_RUN, _TABLE = "result.json", "sweep.csv"
+
+
+def holds_sweep(folder: str | Path) -> bool:
+    """Whether a folder is that of a sweep."""
+    return (Path(folder) / _SETTINGS).is_file()
+
+
+def write_report(folder: str | Path) -> SweepResult:
+    """Write the report of a sweep again, from its table.
+
+    Raises:
+        StorageError: the sweep has not ended, or a file is broken.
+        FolderInUseError: another sweep is running in the folder.
+    """
+    import pandas as pd
+
+    with _folder(Path(folder).absolute()) as into:
+        path, run = into.path / _TABLE, into.recorded(_RUN)
+        if run is None or not path.is_file():
+            raise StorageError(f"the sweep in {folder} has not ended; the same command goes on")
+        try:
+            words = ("study", "data", "ridge_rule", "law", "error")
+            table = pd.read_csv(path, dtype=dict.fromkeys(words, "object")).fillna({"error": ""})
+            failed = table[table["error"] != ""].drop_duplicates("study")
+            failures = tuple(
+                Failure(str(row["study"]), str(row["error"]), int(row["attempts"]))
+                for _, row in failed.iterrows()
+            )
+            return _write(into, table, failures, run)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise StorageError(
+                f"{path} or {into.path / _RUN} is broken ({error}); run the sweep again"
+            ) from error
+
+
+_SETTINGS = "sweep.json"
+
+
+def _folder(folder: Path) -> RunFolder:
+    return RunFolder(folder, results="studies/*/laws/*.nc", settings=_SETTINGS)
+
+
+def _write(
+    into: RunFolder, table: "pd.DataFrame", failures: tuple[Failure, ...], run: Mapping[str, Any]
+) -> SweepResult:
+    """Table and report, with every pair of laws over data sets, where there are several with several
+    splits."""
+    key, settings = jax.random.key(run["seed"]), run["settings"]
+    over_data_sets = {
+        ridge: compare_over_data_sets(sets, key=key_of(key, ridge), rope=run["rope"])
+        for ridge, sets in by_ridge(comparisons_over_seeds(table)).items()
+        if all("nll" in each.score_names for each in sets.values())
+    }
+    result = SweepResult(table, failures, over_data_sets)
+    places = {
+        str(name): (study_folder(Path(), str(name)) / "report.html").as_posix()
+        for name in table["study"].unique()
+    }
+    page = report.sweep.page(result, places, settings, str(into.path / _TABLE))
+    into.finish({_TABLE: table.to_csv(index=False), "report.html": page})
+    return result
 
 
 def _laws(studies: Mapping[str, Study]) -> list[str]:

@@ -332,6 +332,17 @@ def sweep(
             progress=not quiet,
             rope=rope,
         )
+    _conclude_sweep(context, result, out)
+    if result.failures:
+        terminal.say(
+            f"{len(result.failures)} of {len(studies.studies)} studies failed; the same command "
+            "tries them again"
+        )
+        raise typer.Exit(1)
+
+
+def _conclude_sweep(context: typer.Context, result, out: Path) -> None:  # type: ignore[no-untyped-def]
+    """Print what became of a sweep."""
     for failure in result.failures:
         terminal.say(f"failed: {failure}", style="red")
     terminal.conclude(
@@ -348,22 +359,18 @@ def sweep(
         table=out / "sweep.csv",
         report=out / "report.html",
     )
-    if result.failures:
-        terminal.say(
-            f"{len(result.failures)} of {len(studies.studies)} studies failed; the same command "
-            "tries them again"
-        )
-        raise typer.Exit(1)
 
 
 @app.command(cls=Command, epilog="Example: ntkbayes report runs/mine")
 def report(
     context: typer.Context,
-    folder: Annotated[Path, typer.Argument(help="Folder that `ntkbayes compare` wrote.")],
+    folder: Annotated[
+        Path, typer.Argument(help="Folder that `ntkbayes compare` or `sweep` wrote.")
+    ],
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Build the report of a comparison again, from its files.
+    """Build the report of a comparison again, from its files; also over splits, and of a sweep.
 
     Of a run that was interrupted it has the laws that are finished, and names those that are missing.
     """
@@ -371,8 +378,14 @@ def report(
 
     from ntkbayes import storage
     from ntkbayes.app import report as report_module
+    from ntkbayes.app import sweep as sweeps
     from ntkbayes.app.splits import holds_splits, write_report
 
+    if sweeps.holds_sweep(folder):
+        with terminal.announce("report"):
+            result = sweeps.write_report(folder)
+        _conclude_sweep(context, result, folder)
+        return
     if holds_splits(folder):
         with terminal.announce("report"):
             over_splits = write_report(folder)
