@@ -596,7 +596,7 @@ def test_command_writes_a_table_of_all_studies_and_its_report_again(ntkbayes, mo
 
     Path(paths["report"]).unlink()
     monkeypatch.setattr(sys, "argv", ["ntkbayes", "report", "runs/sweep", "--quiet"])
-    with pytest.raises(SystemExit, match="^0$"):
+    with pytest.raises(SystemExit, match=r"^0$"):
         cli.main()
     assert capsys.readouterr().out.endswith("report: runs/sweep/report.html\n")
     assert Path(paths["report"]).read_text(encoding="utf-8") == whole
