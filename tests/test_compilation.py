@@ -7,7 +7,7 @@ from oracles import gp_classification as oracle
 
 import ntkbayes as nb
 from ntkbayes.training import conjugate_gradients
-from ntkbayes.training.linearised import EXACT_POINTS
+from ntkbayes.training.linearised import EXACT_ROWS
 
 FEATURES, LABELS = oracle.blobs(4, 31, 3)
 METHODS = {
@@ -20,7 +20,7 @@ METHODS = {
 }
 
 
-@pytest.mark.parametrize("count", [EXACT_POINTS + 3, 31], ids=["many points", "few points"])
+@pytest.mark.parametrize("count", [EXACT_ROWS + 3, 31], ids=["many points", "few points"])
 @pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
 def test_other_ridges_scales_and_seeds_do_not_compile_again(method, count, programs):
     features, labels = oracle.blobs(4, count, 3)
@@ -84,7 +84,7 @@ def test_refinement_with_factors_in_float32_compiles_conjugate_gradients_once_a_
         return iterate(objective, initial, *given)
 
     monkeypatch.setattr(conjugate_gradients, "conjugate_gradients", counted)
-    count = EXACT_POINTS + 5
+    count = EXACT_ROWS + 5
     data = nb.Dataset(*oracle.blobs(5, count, 3))  # a shape of its own
     prior = nb.NTKPrior(nb.networks.mlp(depth=1), ridge=0.1)
     method = nb.RandomInit(num_inits=3, factor_dtype="float32")

@@ -9,7 +9,7 @@ from oracles import gp_classification as oracle
 import ntkbayes as nb
 from ntkbayes import memory
 from ntkbayes.errors import InsufficientMemoryError
-from ntkbayes.training.linearised import EXACT_POINTS
+from ntkbayes.training.linearised import EXACT_ROWS
 
 PRIOR = nb.NTKPrior(nb.networks.mlp(depth=1), ridge=0.5)
 METHODS = {
@@ -33,7 +33,7 @@ def data():
 @pytest.mark.parametrize("name", METHODS)
 def test_a_law_holds_no_more_than_was_predicted(name):
     # MAP is trained in another way where there are many points; of the others the number is no matter.
-    method, size = METHODS[name], EXACT_POINTS + 4 if name == "MAP" else 90
+    method, size = METHODS[name], EXACT_ROWS + 4 if name == "MAP" else 90
     data = nb.Dataset(*oracle.blobs(3, size, 3))
     predicted = method.memory(PRIOR, data)
     law = method.fit(PRIOR, data, key=jax.random.key(0))

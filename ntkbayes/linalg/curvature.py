@@ -46,6 +46,18 @@ class Curvature(eqx.Module):
     def __truediv__(self, number: Float[Array, ""]) -> "Curvature":
         """W divided by a positive number, with its structure."""
 
+    def at(self, points: slice) -> "Curvature":
+        """W of some of the points."""
+
+    @abc.abstractmethod
+    def definite(self, share: float) -> "Curvature":
+        """The same with eigenvalues floored at a share of the largest, where the likelihood is not flat
+        by construction, so that `root_inverse_matvec` loses no digits."""
+
+    @abc.abstractmethod
+    def root_inverse_matvec(self, v: Logits) -> Logits:
+        """A u with S u = v, for v in the range of W; see `definite`."""
+
     @property
     def blocks(self) -> Covariances:
         """W, point by point."""
@@ -139,6 +151,19 @@ class StructuredCurvature(Curvature):
     def __truediv__(self, number: Float[Array, ""]) -> "StructuredCurvature":
         return StructuredCurvature(self.diagonal / number, self.coupled, self.points)
 
+    def at(self, points: slice) -> "StructuredCurvature":
+        """Without `points`, which only name zeros of D."""
+        return StructuredCurvature(self.diagonal[points], self.coupled)
+
+    def definite(self, share: float) -> "StructuredCurvature":
+        """The floor is one of D, since the coupled form's other eigenvalues interlace with D."""
+        floor = jnp.maximum(share * jnp.max(self.diagonal), jnp.finfo(self.diagonal.dtype).tiny)
+        return StructuredCurvature(jnp.maximum(self.diagonal, floor), self.coupled)
+
+    def root_inverse_matvec(self, v: Logits) -> Logits:
+        """v / √D. If the classes are coupled, v sums to zero over them, so S (v / √D) = v holds too."""
+        return v / jnp.sqrt(self.diagonal)
+
 
 class BlockCurvature(Curvature):
     """W by its blocks, with S their symmetric roots. B then takes a matrix of size nC × nC."""
@@ -170,6 +195,21 @@ class BlockCurvature(Curvature):
 
     def __truediv__(self, number: Float[Array, ""]) -> "BlockCurvature":
         return BlockCurvature(self.full / number)
+
+    def at(self, points: slice) -> "BlockCurvature":
+        return BlockCurvature(self.full[points])
+
+    def definite(self, share: float) -> "BlockCurvature":
+        values, vectors = jnp.linalg.eigh(self.full)
+        values = jnp.maximum(
+            values, jnp.maximum(share * jnp.max(values), jnp.finfo(values.dtype).tiny)
+        )
+        return BlockCurvature(jnp.einsum("ick,ik,idk->icd", vectors, values, vectors))
+
+    def root_inverse_matvec(self, v: Logits) -> Logits:
+        values, vectors = jnp.linalg.eigh(self.full)
+        along = jnp.einsum("icd,ic->id", vectors, v) / jnp.sqrt(values)
+        return jnp.einsum("icd,id->ic", vectors, along)
 
     @property
     def blocks(self) -> Covariances:

@@ -5,7 +5,6 @@ import abc
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jax.scipy.linalg import solve_triangular
 from jaxtyping import Array, Bool, DTypeLike, Float, Int
 
 from ntkbayes.linalg.arrays import Covariances, Logits, Square
@@ -14,6 +13,7 @@ from ntkbayes.linalg.curvature import Curvature, Kept, StructuredCurvature
 from ntkbayes.linalg.devices import by_rows, everywhere, num_shares
 from ntkbayes.linalg.halves import Half, lower_triangle, tabulated
 from ntkbayes.linalg.sharded import Triangle, triangle
+from ntkbayes.linalg.triangular import BlockedTriangle
 
 Stack = Float[Array, "classes n m"]
 Indices = Int[Array, " kept"]
@@ -169,30 +169,66 @@ def _among(inverse: Square | Half, rows: Indices | None, size: int) -> Square | 
 
 
 class CoupledInverse(CurvedInverse):
-    """B = Vᵀ V for a dense P of nC × nC that couples the outputs, with V = L⁻¹ Sᵀ, S Sᵀ = W and
-    L Lᵀ = I + Sᵀ P S. O((nC)³) operations."""
+    """B = S (L Lᵀ)⁻¹ Sᵀ for a dense P of N × N, N = nC, that couples the outputs, with S Sᵀ = W and
+    L Lᵀ = I + Sᵀ P S.
+
+    N³/3 operations, and N² per column; stores a lower half of N × N, with another during the build.
+    """
 
     log_determinant: Float[Array, ""]
-    root: Float[Array, "rows rows"]
-    num_outputs: int = eqx.field(static=True)
+    curvature: Curvature
+    factor: BlockedTriangle
 
     @classmethod
-    def build(cls, gram: Square, curvature: Curvature) -> "CoupledInverse":
-        blocks = curvature.root_blocks
-        n, size, _ = blocks.shape
-        inner = gram.reshape(n, size, n, size)
-        inner = jnp.einsum("icp,icjd,jdq->ipjq", blocks, inner, blocks).reshape(gram.shape)
-        lower = jnp.linalg.cholesky(inner + jnp.eye(n * size, dtype=gram.dtype))
-        transposed = jnp.einsum("icp,ij->ipjc", blocks, jnp.eye(n, dtype=gram.dtype))
-        root = solve_triangular(lower, transposed.reshape(gram.shape), lower=True)
-        return cls(2 * jnp.sum(jnp.log(jnp.diagonal(lower))), root, size)
+    def build(
+        cls, gram: Square, curvature: Curvature, dtype: DTypeLike | None = None
+    ) -> "CoupledInverse":
+        factor = factor_between_roots(gram, curvature, dtype=dtype)
+        return cls(2 * factor.log_determinant, curvature, factor)
 
     def matvec(self, v: Logits) -> Logits:
-        return (self.root.T @ (self.root @ v.reshape(-1))).reshape(v.shape)
+        whitened = self.curvature.root_transpose_matvec(v).reshape(1, -1)
+        return self.curvature.root_matvec(self.factor.solve_gram_rows(whitened).reshape(v.shape))
 
     def quadratic(self, k: Block) -> Covariances:
-        half = CoupledBlock(self.root @ k.every_output(self.num_outputs), self.num_outputs)
-        return half.column_products(self.num_outputs)
+        num_outputs = self.curvature.shape[1]
+        half = self.factor.solve(_roots_times(self.curvature, k.every_output(num_outputs)))
+        return CoupledBlock(half, num_outputs).column_products(num_outputs)
+
+
+def factor_between_roots(
+    gram: Square,
+    curvature: Curvature,
+    *,
+    ridge: Float[Array, ""] | float = 1.0,
+    dtype: DTypeLike | None = None,
+) -> BlockedTriangle:
+    """L of I + Sᵀ P S, with S Sᵀ = W, for a P = gram/ridge of nC × nC."""
+    num_outputs = curvature.shape[1]
+
+    def entries(rows: slice, columns: slice) -> Float[Array, "rows columns"]:
+        # Of all outputs of the points that the rows and columns are of.
+        first, second = (
+            slice(part.start // num_outputs, -(-part.stop // num_outputs))
+            for part in (rows, columns)
+        )
+        between = gram[_outputs(first, num_outputs), _outputs(second, num_outputs)] / ridge
+        between = _roots_times(curvature.at(first), between)
+        between = _roots_times(curvature.at(second), between.T).T
+        i, j = rows.start - first.start * num_outputs, columns.start - second.start * num_outputs
+        return between[i : i + rows.stop - rows.start, j : j + columns.stop - columns.start]
+
+    return BlockedTriangle.factor(tabulated(len(gram), entries), shift=1.0, dtype=dtype)
+
+
+def _outputs(points: slice, num_outputs: int) -> slice:
+    return slice(points.start * num_outputs, points.stop * num_outputs)
+
+
+def _roots_times(curvature: Curvature, v: Float[Array, "rows m"]) -> Float[Array, "rows m"]:
+    """Sᵀ v, for columns with a row per point and output."""
+    stack = v.reshape(*curvature.shape, v.shape[1])
+    return jax.vmap(curvature.root_transpose_matvec, in_axes=2, out_axes=2)(stack).reshape(v.shape)
 
 
 class IterativeInverse(CurvedInverse):

@@ -79,7 +79,7 @@ class Gram(Block):
         """B = (P + W⁻¹)⁻¹, with P this Gram.
 
         Args:
-            dtype: of the factors if the outputs share P; by default that of P.
+            dtype: of the factors, by default that of P.
 
         Raises:
             ConfigurationError: P is known only by its products, and W is not a `StructuredCurvature`.
@@ -111,7 +111,7 @@ class Gram(Block):
 
         Args:
             num_draws: that share the preconditioner; many pay for a better one.
-            dtype: of its matrices; coupled outputs always use float64.
+            dtype: of its factors.
         """
 
 
@@ -141,7 +141,7 @@ class SharedGram(SharedBlock, FormedGram):
     def curved(self, curvature: Curvature, *, dtype: DTypeLike | None = None) -> CurvedInverse:
         if isinstance(curvature, StructuredCurvature):
             return _shared_inverse(self.matrix, curvature, dtype)
-        return _coupled_inverse(self.every_output(curvature.shape[1]), curvature)
+        return _coupled_inverse(self.every_output(curvature.shape[1]), curvature, dtype)
 
     def interpolator(self, *, is_flat: bool, num_outputs: int) -> SharedInterpolator:
         return SharedInterpolator(self.factor(_NTK).lower, is_flat, num_outputs)
@@ -173,7 +173,7 @@ class CoupledGram(CoupledBlock, FormedGram):
         return jnp.einsum("icid->icd", blocks)
 
     def curved(self, curvature: Curvature, *, dtype: DTypeLike | None = None) -> CurvedInverse:
-        return _coupled_inverse(self.matrix, curvature)
+        return _coupled_inverse(self.matrix, curvature, dtype)
 
     def interpolator(self, *, is_flat: bool, num_outputs: int) -> CoupledInterpolator:
         return CoupledInterpolator.build(self.factor(_NTK), is_flat, num_outputs)
@@ -187,7 +187,7 @@ class CoupledGram(CoupledBlock, FormedGram):
         num_draws: int,
         dtype: DTypeLike,
     ) -> Preconditioner:
-        return _coupled_preconditioner(self / ridge, curvature)
+        return CoupledPreconditioner.build(self, ridge, curvature, dtype=dtype)
 
 
 class OperatorBlock(Block):
@@ -288,7 +288,6 @@ def _too_large(why: str) -> ConfigurationError:
 _shared_inverse = nan_is_an_answer()(eqx.filter_jit(SharedInverse.build))  # see `is_finite`
 _coupled_inverse = nan_is_an_answer()(eqx.filter_jit(CoupledInverse.build))
 _iterative_inverse = nan_is_an_answer()(eqx.filter_jit(IterativeInverse.build))
-_coupled_preconditioner = eqx.filter_jit(CoupledPreconditioner.build)
 
 
 # --- from a kernel's values ----------------------------------------------------------------------

@@ -14,8 +14,9 @@ from jaxtyping import Array, DTypeLike, Float
 from ntkbayes.linalg.arrays import Draws, Square
 from ntkbayes.linalg.blocks import Block, CoupledBlock
 from ntkbayes.linalg.curvature import Curvature
-from ntkbayes.linalg.curved import CoupledInverse
+from ntkbayes.linalg.curved import factor_between_roots
 from ntkbayes.linalg.sharded import Triangle, triangle
+from ntkbayes.linalg.triangular import BlockedTriangle
 
 RowStack = Float[Array, "draws classes n"]
 
@@ -65,7 +66,7 @@ class SharedPreconditioner(RowPreconditioner):
 
     @property
     def reach(self) -> float:
-        return 0.0 if self.factor.dtype == self.weights.dtype else 1e-4
+        return _reach(self.factor.dtype)
 
     def apply_rows(self, gradients: RowStack) -> tuple[RowStack, RowStack]:
         """v = (g − z) / w, and z = √w (I + √w P_s √w)⁻¹ g / √w."""
@@ -73,6 +74,10 @@ class SharedPreconditioner(RowPreconditioner):
         scaled = (gradients / jnp.sqrt(weights)).reshape(-1, weights.size)
         z = jnp.sqrt(weights) * self.factor.solve_gram_rows(scaled).reshape(gradients.shape)
         return (gradients - z) / weights, z
+
+
+def _reach(dtype: DTypeLike) -> float:
+    return 1e-4 if dtype == jnp.float32 else 0.0
 
 
 @eqx.filter_jit
@@ -84,19 +89,43 @@ def _factor(
 
 
 class CoupledPreconditioner(Preconditioner):
-    """Σ itself, for coupled outputs."""
+    """Σ for a P of nC × nC, with W made definite: z = S (I + Sᵀ P S)⁻¹ S⁻¹ g, and v = P z."""
 
-    covariance: CoupledBlock
+    gram: CoupledBlock
+    ridge: Float[Array, ""]
     curvature: Curvature
+    factor: BlockedTriangle
 
     @classmethod
-    def build(cls, gram: CoupledBlock, curvature: Curvature) -> "CoupledPreconditioner":
-        half = CoupledInverse.build(gram.matrix, curvature).root @ gram.matrix
-        return cls(gram.like(gram.matrix - half.T @ half), curvature)
+    def build(
+        cls, gram: CoupledBlock, ridge: Float[Array, ""], curvature: Curvature, *, dtype: DTypeLike
+    ) -> "CoupledPreconditioner":
+        """Args:
+        gram: Θ, so that P = gram/ridge needs no memory.
+        """
+        definite = curvature.definite(_SMALLEST)
+        factor = _coupled_factor(gram.matrix, ridge, definite, dtype)
+        return cls(gram, ridge, definite, factor)
+
+    @property
+    def reach(self) -> float:
+        return _reach(self.factor.dtype)
 
     def apply(self, gradients: Draws, project: Callable) -> tuple[Draws, Draws]:
-        moved = self.covariance @ gradients
-        return moved, gradients - jax.vmap(self.curvature.matvec)(moved)
+        u = jax.vmap(self.curvature.root_inverse_matvec)(project(gradients))
+        u = self.factor.solve_gram_rows(u.reshape(len(u), -1)).reshape(u.shape)
+        z = project(jax.vmap(self.curvature.root_matvec)(u))
+        return self.gram @ (z / self.ridge), z
+
+
+_SMALLEST = 3e-4  # eigenvalue of W, as a share of the largest
+
+
+@eqx.filter_jit
+def _coupled_factor(
+    ntk: Square, ridge: Float[Array, ""], curvature: Curvature, dtype: DTypeLike
+) -> BlockedTriangle:
+    return factor_between_roots(ntk, curvature, ridge=ridge, dtype=dtype)
 
 
 class SurrogatePreconditioner(Preconditioner):

@@ -5,7 +5,7 @@
 | any | finite | any | `GradientFlow` |
 | 0 | infinite | any | `Interpolation`, the closed form of THEORY 3 |
 | > 0 | infinite | many, around a centre | `ConjugateGradients` from the centre |
-| > 0 | infinite | one, with many points and a shared Θ | `ConjugateGradients` |
+| > 0 | infinite | one, with many rows of Θ | `ConjugateGradients` |
 | > 0 | infinite | one | `Newton` |
 
 A solve has converged once the error of its logits, which `accuracy` derives from a − r(f), is within the
@@ -27,7 +27,7 @@ from ntkbayes.training.interpolation import Interpolation
 from ntkbayes.training.newton import Newton
 from ntkbayes.training.objective import Objective, Solver, TrainedPredictor
 
-EXACT_POINTS = 256  # up to here Newton's factors cost less than their compilation
+EXACT_ROWS = 256  # of Θ: up to here Newton's factors cost less than their compilation
 
 
 def solver_for(
@@ -54,7 +54,8 @@ def solver_for(
         return ConjugateGradients(
             tolerance, factor_dtype=factor_dtype, centre=centre, progress=progress
         )
-    if len(objective.targets) > EXACT_POINTS and not objective.gram.couples:
+    num_points, num_outputs = objective.targets.shape
+    if num_points * (num_outputs if objective.gram.couples else 1) > EXACT_ROWS:
         return ConjugateGradients(tolerance, factor_dtype=factor_dtype)
     return Newton(tolerance)
 

@@ -16,7 +16,7 @@ def training_matrices(
     rows: int, num_outputs: int, factor_dtype: DTypeLike = jnp.float64
 ) -> dict[str, float]:
     """Matrices at the peak of `linearised.train`."""
-    if rows <= linearised.EXACT_POINTS:
+    if rows <= linearised.EXACT_ROWS:
         return inverse_matrices(num_outputs)
     return {"two factors": np.dtype(factor_dtype).itemsize / NUMBER, "workspace": 1.5}
 

@@ -50,7 +50,7 @@ def inverse(size: Size) -> float:
 
 def training(size: Size) -> float:
     """`linearised.train`, of one predictor."""
-    if size.couples or size.rows <= linearised.EXACT_POINTS:
+    if size.couples or size.rows <= linearised.EXACT_ROWS:
         return _EXACT_STEPS * inverse(size)
     return 2 * 2 * size.rows**3 / 3 + _STEPS * 2 * size.product(1)
 

@@ -21,7 +21,7 @@ from ntkbayes.likelihood import Bernoulli, Categorical, Normal
 from ntkbayes.linalg import SharedGram
 from ntkbayes.training.conjugate_gradients import ConjugateGradients
 from ntkbayes.training.flow import GradientFlow
-from ntkbayes.training.linearised import EXACT_POINTS, solver_for, train
+from ntkbayes.training.linearised import EXACT_ROWS, solver_for, train
 from ntkbayes.training.newton import Newton
 from ntkbayes.training.objective import Objective
 
@@ -127,7 +127,7 @@ def test_draws_solved_in_blocks_equal_draws_solved_at_once():
 def many_points(kind):
     """As many as take conjugate gradients instead of Newton's method."""
     likelihood, _, classes = KINDS[kind]
-    features, labels = oracle.blobs(5, EXACT_POINTS + 1, classes)
+    features, labels = oracle.blobs(5, EXACT_ROWS + 1, classes)
     return likelihood, ntk_of(features), encoded(likelihood, np.eye(classes)[labels])
 
 
