@@ -23,6 +23,7 @@ from ntkbayes.linalg import (
     cholesky,
     gram_of,
     largest,
+    output_blocks,
     require_float64,
 )
 from ntkbayes.linalg import matrix as matrix_of
@@ -408,8 +409,15 @@ class Products(OperatorGram):
     def gram(self):
         return self
 
-    def matvec(self, v):
-        return self.shared @ v
+    @property
+    def variances(self):
+        return jnp.broadcast_to(jnp.diagonal(self.shared)[:, None], (len(self.shared), 3))
+
+    def diagonal_blocks(self, num_outputs):
+        return output_blocks(jnp.diagonal(self.shared), num_outputs)
+
+    def products(self, v):
+        return SharedBlock(self.shared) @ v
 
     def dense(self):
         return jnp.kron(self.shared, jnp.eye(self.num_outputs))

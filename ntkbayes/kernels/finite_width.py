@@ -6,11 +6,12 @@ from typing import ClassVar
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, Shaped
 
 from ntkbayes.kernels.base import DrawFunctions, Functions, Kernel, KernelPair
 from ntkbayes.kernels.empirical.ntk import EmpiricalNTK
-from ntkbayes.kernels.jacobian import JacobianBlock, flattened
+from ntkbayes.kernels.jacobian import JacobianBlock, flattened, jacobian_block
 from ntkbayes.linalg import Logits, require_float64
 from ntkbayes.networks import Network, Params
 from ntkbayes.ranges import Number, whole
@@ -36,6 +37,7 @@ class EmpiricalKernel(Kernel):
     network: Network
     params: Params
     max_rows: int = eqx.field(static=True)
+    own_dtype: np.dtype = eqx.field(static=True)
     is_covariance: ClassVar[bool] = True
     compiled: ClassVar[bool] = False  # the empirical NTK compiles its own blocks
 
@@ -43,6 +45,7 @@ class EmpiricalKernel(Kernel):
         require_float64()
         self.network = network
         self.params = _as_float64(params)
+        self.own_dtype = _narrowest(params)
         self.max_rows = whole("max_rows", max_rows, at_least=0)
 
     @property
@@ -68,7 +71,7 @@ class EmpiricalKernel(Kernel):
         return KernelPair(None, self._by_products(x, x))
 
     def _by_products(self, x1: Array, x2: Array) -> JacobianBlock:
-        return JacobianBlock(self.network, self.params, x1, x2, jnp.ones(()))
+        return jacobian_block(self.network, self.params, x1, x2, self.own_dtype)
 
     def diagonal(self, x: Float[Array, "n ..."]) -> KernelPair:
         return KernelPair(None, self.tangent.diagonal(x))
@@ -92,6 +95,12 @@ def _as_float64(params: Params) -> Params:
     return jax.tree.map(
         lambda leaf: leaf.astype(jnp.float64) if eqx.is_inexact_array(leaf) else leaf, params
     )
+
+
+def _narrowest(params: Params) -> np.dtype:
+    """The narrowest precision among the parameters, float32 at least."""
+    floats = [leaf.dtype for leaf in jax.tree.leaves(params) if eqx.is_inexact_array(leaf)]
+    return np.dtype(np.float32 if any(d != np.float64 for d in floats) else np.float64)
 
 
 class InitialFunctions(Functions):

@@ -1,42 +1,73 @@
 """Blocks of an empirical NTK too large to be formed, known by their products J Jᵀ v."""
 
+import dataclasses
+from typing import Any
+
 import equinox as eqx
 import jax
-from jaxtyping import Array, Float
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, DTypeLike, Float
 
+from ntkbayes.kernels.base import in_blocks
 from ntkbayes.kernels.empirical.ntk import EmpiricalNTK
-from ntkbayes.linalg import Logits, Matrix, OperatorBlock, OperatorGram, Square
+from ntkbayes.kernels.empirical.plan import peak_bytes
+from ntkbayes.linalg import Covariances, Draws, Matrix, OperatorBlock, OperatorGram, Square
 from ntkbayes.linalg.blocks import Number
 from ntkbayes.networks import Network, Params
 
+_BYTES = 2**28  # of a pass through the network, and of the parameters' steps: each at most
+
 
 class JacobianBlock(OperatorBlock):
-    """scale · J(x1) J(x2)ᵀ, with one VJP and one JVP per product."""
+    """scale · J(x1) J(x2)ᵀ, with one VJP and one JVP per product.
+
+    Many functions share the passes through the network. Points go through it in blocks, and functions
+    in groups, so that temporaries stay within half a GiB, or what a single point and function need.
+
+    Attributes:
+        own_dtype: of the network as its user made it.
+        dtype: of the passes through it.
+        point_bytes: temporaries of a pass, per point and function.
+    """
 
     network: Network
     params: Params
     x1: Float[Array, "n1 ..."]
     x2: Float[Array, "n2 ..."]
     scale: Float[Array, ""]
+    own_dtype: np.dtype = eqx.field(static=True)
+    dtype: np.dtype = eqx.field(static=True)
+    point_bytes: int = eqx.field(static=True)
 
     @property
     def num_outputs(self) -> int:
         return jax.eval_shape(self.network.apply, self.params, self.x2).shape[-1]
 
-    def matvec(self, v: Logits) -> Float[Array, "m classes"]:
-        _, pull = jax.vjp(lambda params: self.network.apply(params, self.x2), self.params)
-        _, moved = jax.jvp(
-            lambda params: self.network.apply(params, self.x1), (self.params,), pull(v)
-        )
-        return self.scale * moved
+    def products(self, v: Draws) -> Float[Array, "draws m classes"]:
+        params, scale = _cast(self.params, self.dtype), self.scale
+        x1, x2 = (_cast(x, self.dtype) for x in (self.x1, self.x2))
+        step_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(params))
+        group = max(1, min(len(v), _BYTES // step_bytes))
+        rows = max(1, _BYTES // (group * self.point_bytes))
+
+        def moved(v: Draws) -> Float[Array, "draws m classes"]:
+            steps = _pulled(self.network, params, x2, v.astype(self.dtype), rows)
+            return _pushed(self.network, params, x1, steps, rows)
+
+        return scale * in_blocks(moved, v, group).astype(v.dtype)
 
     def dense(self) -> Matrix:
         full = EmpiricalNTK(self.network, self.params).full(self.x1, self.x2)
         return self.scale * flattened(full)
 
     def gram(self) -> "JacobianGram":
-        shared = EmpiricalNTK(self.network, self.params).traced(self.x1)
-        return JacobianGram(self.network, self.params, self.x1, self.x1, self.scale, shared)
+        """The Gram of x1. Its surrogate only guides iterations: the network's own precision will do."""
+        coarse, x = _cast((self.params, self.x1), self.own_dtype)
+        shared = EmpiricalNTK(self.network, coarse).traced(x).astype(self.x1.dtype)
+        own = EmpiricalNTK(self.network, self.params).diagonal(self.x1)
+        given = (self.network, self.params, self.x1, self.x1, self.scale)
+        return JacobianGram(*given, self.own_dtype, self.dtype, self.point_bytes, shared, own)
 
     def __mul__[B](self: B, number: Number) -> B:
         return eqx.tree_at(lambda block: block.scale, self, replace_fn=lambda v: v * number)
@@ -45,21 +76,103 @@ class JacobianBlock(OperatorBlock):
         return eqx.tree_at(lambda block: block.scale, self, replace_fn=lambda v: v / number)
 
 
+def jacobian_block(
+    network: Network, params: Params, x1: Array, x2: Array, own_dtype: np.dtype
+) -> JacobianBlock:
+    """J(x1) J(x2)ᵀ, by passes in float64."""
+    given = (network, params, x1, x2, jnp.ones(()), own_dtype, np.dtype(np.float64))
+    return JacobianBlock(*given, _point_bytes(network, params, x2))
+
+
 class JacobianGram(JacobianBlock, OperatorGram):
     """scale · J(x) J(x)ᵀ.
 
     Attributes:
         shared: the mean of J(x) J(x)ᵀ over outputs, (n, n).
+        own: J(x) J(x)ᵀ of each point, (n, C, C).
     """
 
     shared: Square
+    own: Covariances
 
     @property
     def surrogate(self) -> Square:
         return self.scale * self.shared
+
+    @property
+    def variances(self) -> Float[Array, "n classes"]:
+        return self.scale * jnp.diagonal(self.own, axis1=1, axis2=2)
+
+    def diagonal_blocks(self, num_outputs: int) -> Covariances:
+        return self.scale * self.own
+
+    def fast(self, dtype: DTypeLike) -> "JacobianGram":
+        narrow = min(np.dtype(dtype), self.own_dtype, key=lambda dtype: dtype.itemsize)
+        return self if narrow == self.dtype else dataclasses.replace(self, dtype=narrow)
 
 
 def flattened(full: Float[Array, "n1 n2 classes classes"]) -> Float[Array, "rows columns"]:
     """Θ as a matrix, with rows and columns ordered by point, then output."""
     n1, n2, size, _ = full.shape
     return full.transpose(0, 2, 1, 3).reshape(n1 * size, n2 * size)
+
+
+# --- passes through the network ------------------------------------------------------------------
+
+
+def _pulled(network: Network, params: Params, x: Array, v: Draws, rows: int) -> Params:
+    """J(x)ᵀ v of each function: a step in the parameters, stacked."""
+
+    def at(x: Array, v: Draws) -> Params:
+        _, pull = jax.vjp(lambda params: network.apply(params, x), params)
+        return jax.vmap(lambda one: pull(one)[0])(v)
+
+    size = len(x)
+    if size <= rows:
+        return at(x, v)
+    count = -(-size // rows)
+    rows = -(-size // count)
+    left = count * rows - size  # the last block is filled with points that no function weighs
+    x = jnp.pad(x, ((0, left), *[(0, 0)] * (x.ndim - 1)), mode="edge")
+    v = jnp.pad(v, ((0, 0), (0, left), (0, 0)))
+    blocks = (
+        x.reshape(count, rows, *x.shape[1:]),
+        jnp.moveaxis(v.reshape(len(v), count, rows, -1), 1, 0),
+    )
+
+    def add(total: Params, block: tuple[Array, Draws]) -> tuple[Params, None]:
+        return jax.tree.map(jnp.add, total, at(*block)), None
+
+    none = jax.tree.map(lambda leaf: jnp.zeros((len(v), *leaf.shape), leaf.dtype), params)
+    return jax.lax.scan(add, none, blocks)[0]
+
+
+def _pushed(
+    network: Network, params: Params, x: Array, steps: Params, rows: int
+) -> Float[Array, "draws m classes"]:
+    """J(x) times each of the steps."""
+
+    def at(x: Array) -> Float[Array, "m draws classes"]:
+        _, push = jax.linearize(lambda params: network.apply(params, x), params)
+        return jnp.moveaxis(jax.vmap(push)(steps), 0, 1)
+
+    return jnp.moveaxis(in_blocks(at, x, rows), 0, 1)
+
+
+def _point_bytes(network: Network, params: Params, x: Array) -> int:
+    """Temporaries of a backward pass per point: the difference of passes of two points and of one."""
+
+    def backward(x: Array) -> Params:
+        logits, pull = jax.vjp(lambda params: network.apply(params, x), params)
+        return pull(jnp.ones_like(logits))
+
+    points = (jax.ShapeDtypeStruct((size, *x.shape[1:]), x.dtype) for size in (1, 2))
+    one, two = (peak_bytes(jax.make_jaxpr(backward)(point)) for point in points)
+    return max(1, two - one)
+
+
+def _cast(tree: Any, dtype: DTypeLike) -> Any:
+    """Its arrays of floats in another precision."""
+    return jax.tree.map(
+        lambda leaf: leaf.astype(dtype) if eqx.is_inexact_array(leaf) else leaf, tree
+    )

@@ -20,7 +20,7 @@ from ntkbayes.linalg.curvature import (
     StructuredCurvature,
     symmetric_roots,
 )
-from ntkbayes.linalg.curved import CoupledInverse, CurvedInverse, IterativeInverse, SharedInverse
+from ntkbayes.linalg.curved import CoupledInverse, CurvedInverse, SharedInverse
 from ntkbayes.linalg.devices import by_rows, everywhere, num_shares, over_devices, row_by_row
 from ntkbayes.linalg.grams import (
     CoupledGram,
@@ -33,6 +33,7 @@ from ntkbayes.linalg.grams import (
 )
 from ntkbayes.linalg.halves import Half, matrix, tabulated
 from ntkbayes.linalg.interpolators import CoupledInterpolator, Interpolator, SharedInterpolator
+from ntkbayes.linalg.iterative import CurvedSystem, IterativeInverse
 from ntkbayes.linalg.norms import largest, nan_is_an_answer
 from ntkbayes.linalg.pairs import PAIRS, CurvedPairs, PairedPreconditioner, is_paired
 from ntkbayes.linalg.precision import (
@@ -66,6 +67,7 @@ __all__ = [
     "Curvature",
     "CurvedInverse",
     "CurvedPairs",
+    "CurvedSystem",
     "Draws",
     "FormedBlock",
     "Gram",

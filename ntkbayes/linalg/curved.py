@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, DTypeLike, Float, Int
 
-from ntkbayes.linalg.arrays import Covariances, Logits, Square
+from ntkbayes.linalg.arrays import Covariances, Draws, Logits, Square
 from ntkbayes.linalg.blocks import Block, CoupledBlock
 from ntkbayes.linalg.curvature import Curvature, Kept, StructuredCurvature
 from ntkbayes.linalg.devices import by_rows, everywhere, num_shares
@@ -38,6 +38,10 @@ class CurvedInverse(eqx.Module):
     @abc.abstractmethod
     def matvec(self, v: Logits) -> Logits:
         """B v."""
+
+    def products(self, v: Draws) -> Draws:
+        """B v of many functions."""
+        return jax.vmap(self.matvec)(v)
 
     @abc.abstractmethod
     def quadratic(self, k: Block) -> Covariances:
@@ -229,54 +233,3 @@ def _roots_times(curvature: Curvature, v: Float[Array, "rows m"]) -> Float[Array
     """Sᵀ v, for columns with a row per point and output."""
     stack = v.reshape(*curvature.shape, v.shape[1])
     return jax.vmap(curvature.root_transpose_matvec, in_axes=2, out_axes=2)(stack).reshape(v.shape)
-
-
-class IterativeInverse(CurvedInverse):
-    """B for a P known by its products: B = S (I + Sᵀ P S)⁻¹ Sᵀ by conjugate gradients.
-
-    The preconditioner is the same inverse for P's surrogate P_s ⊗ I, which the kernel of a wide network
-    approaches: (I + Sᵀ P_s S)⁻¹ = I − Sᵀ (P_s − P_s B_s P_s) S. NaN if the iteration does not converge.
-    """
-
-    log_determinant: Float[Array, ""]
-    gram: Block
-    surrogate: Square
-    surrogate_inverse: SharedInverse
-    curvature: StructuredCurvature
-
-    @classmethod
-    def build(
-        cls, gram: Block, surrogate: Square, curvature: StructuredCurvature
-    ) -> "IterativeInverse":
-        inverse = SharedInverse.build(surrogate, curvature)
-        unknown = jnp.full((), jnp.nan, dtype=surrogate.dtype)
-        return cls(unknown, gram, surrogate, inverse, curvature)
-
-    @property
-    def is_finite(self) -> Bool[Array, ""]:
-        return self.surrogate_inverse.is_finite
-
-    def matvec(self, v: Logits) -> Logits:
-        s, s_transposed = self.curvature.root_matvec, self.curvature.root_transpose_matvec
-
-        def system(u: Logits) -> Logits:
-            return u + s_transposed(self.gram @ s(u))
-
-        def precondition(u: Logits) -> Logits:
-            moved = self.surrogate @ s(u)
-            moved = moved - self.surrogate @ self.surrogate_inverse.matvec(moved)
-            return u - s_transposed(moved)
-
-        right = s_transposed(v)
-        solution, _ = jax.scipy.sparse.linalg.cg(
-            system, right, tol=1e-10, maxiter=1000, M=precondition
-        )
-        left = jnp.linalg.norm(right - system(solution))
-        is_solved = left <= 1e-6 * jnp.linalg.norm(right)
-        return jnp.where(is_solved, s(solution), jnp.nan)
-
-    def quadratic(self, k: Block) -> Covariances:
-        n, size = self.curvature.shape
-        columns = k.every_output(size).reshape(n, size, -1, size)
-        solved = jax.vmap(jax.vmap(self.matvec, 2, 2), 3, 3)(columns)
-        return jnp.einsum("ncjp,ncjq->jpq", columns, solved)

@@ -8,12 +8,11 @@ import abc
 from typing import ClassVar
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, DTypeLike, Float
 
 from ntkbayes.errors import ConfigurationError
-from ntkbayes.linalg.arrays import Covariances, Logits, Matrix, Square
+from ntkbayes.linalg.arrays import Covariances, Draws, Matrix, Square
 from ntkbayes.linalg.blocks import (
     Block,
     CoupledBlock,
@@ -23,9 +22,10 @@ from ntkbayes.linalg.blocks import (
 )
 from ntkbayes.linalg.cholesky import CholeskyFactor, cholesky
 from ntkbayes.linalg.curvature import Curvature, StructuredCurvature
-from ntkbayes.linalg.curved import CoupledInverse, CurvedInverse, IterativeInverse, SharedInverse
+from ntkbayes.linalg.curved import CoupledInverse, CurvedInverse, SharedInverse
 from ntkbayes.linalg.devices import num_shares
 from ntkbayes.linalg.interpolators import CoupledInterpolator, Interpolator, SharedInterpolator
+from ntkbayes.linalg.iterative import IterativeInverse
 from ntkbayes.linalg.norms import nan_is_an_answer
 from ntkbayes.linalg.pairs import is_paired, shared_preconditioner
 from ntkbayes.linalg.preconditioners import (
@@ -41,10 +41,7 @@ class Gram(Block):
     @property
     @abc.abstractmethod
     def variances(self) -> Float[Array, "n outputs"]:
-        """The diagonal: (n, 1) if the outputs share it, else (n, C).
-
-        An upper bound for an operator, where only the mean over outputs is known.
-        """
+        """The diagonal: (n, 1) if the outputs share it, else (n, C)."""
 
     @abc.abstractmethod
     def diagonal_blocks(self, num_outputs: int) -> Covariances:
@@ -205,13 +202,11 @@ class OperatorBlock(Block):
         """The Gram of the inputs on the left, for a block whose inputs on the right are the same."""
 
     @abc.abstractmethod
-    def matvec(self, v: Logits) -> Float[Array, "m classes"]:
-        """block · v, for the logits of one function."""
+    def products(self, v: Draws) -> Float[Array, "draws m classes"]:
+        """block · v, for the logits of many functions."""
 
     def __matmul__(self, v: Float[Array, "*draws n classes"]) -> Float[Array, "*draws m classes"]:
-        if v.ndim == 2:
-            return self.matvec(v)
-        moved = jax.vmap(self.matvec)(v.reshape(-1, *v.shape[-2:]))
+        moved = self.products(v.reshape(-1, *v.shape[-2:]))
         return moved.reshape(*v.shape[:-2], *moved.shape[-2:])
 
     def every_output(self, num_outputs: int) -> Matrix:
@@ -229,12 +224,13 @@ class OperatorGram(OperatorBlock, Gram):
     def surrogate(self) -> Square:
         """The (n, n) matrix M with M ⊗ I_C nearest to the Gram."""
 
-    @property
-    def variances(self) -> Float[Array, "n 1"]:
-        return self.num_outputs * jnp.diagonal(self.surrogate)[:, None]
+    def fast(self, dtype: DTypeLike) -> "OperatorGram":
+        """The same with products of lower precision, for steps whose errors are corrected.
 
-    def diagonal_blocks(self, num_outputs: int) -> Covariances:
-        raise _too_large("the blocks on the diagonal of Θ are needed")
+        Args:
+            dtype: float32 where the user asks for it; the network itself may be in float32 too.
+        """
+        return self
 
     def largest_eigenvalue(self) -> float:
         return float(jnp.linalg.eigvalsh(self.surrogate)[-1])
@@ -252,7 +248,8 @@ class OperatorGram(OperatorBlock, Gram):
     def curved(self, curvature: Curvature, *, dtype: DTypeLike | None = None) -> CurvedInverse:
         if not isinstance(curvature, StructuredCurvature):
             raise _too_large("the likelihood couples its logits in its own way")
-        return _iterative_inverse(self, self.surrogate, curvature)
+        fast = self.fast(dtype or jnp.float64)
+        return _iterative_inverse(self, fast, self.surrogate, curvature)
 
     def interpolator(self, *, is_flat: bool, num_outputs: int) -> Interpolator:
         rows = len(self.surrogate) * num_outputs
@@ -270,10 +267,15 @@ class OperatorGram(OperatorBlock, Gram):
         num_draws: int,
         dtype: DTypeLike,
     ) -> Preconditioner:
-        surrogate = shared_preconditioner(
-            self.surrogate, ridge, curvature, is_flat, num_shares() == 1, dtype
-        )
+        surrogate = self.surrogate_preconditioner(ridge, curvature, is_flat=is_flat, dtype=dtype)
         return SurrogatePreconditioner(self / ridge, surrogate)
+
+    def surrogate_preconditioner(
+        self, ridge: Float[Array, ""], curvature: Curvature, *, is_flat: bool, dtype: DTypeLike
+    ) -> Preconditioner:
+        """That of the surrogate alone."""
+        has_pairs = num_shares() == 1
+        return shared_preconditioner(self.surrogate, ridge, curvature, is_flat, has_pairs, dtype)
 
 
 _NTK = "the NTK Gram matrix"

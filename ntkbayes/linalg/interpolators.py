@@ -3,11 +3,12 @@
 import abc
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jax.scipy.linalg import cho_solve, solve_triangular
 from jaxtyping import Array, Float
 
-from ntkbayes.linalg.arrays import Logits, Square
+from ntkbayes.linalg.arrays import Draws, Logits, Square
 from ntkbayes.linalg.cholesky import CholeskyFactor, cholesky
 
 
@@ -21,6 +22,10 @@ class Interpolator(eqx.Module):
     @abc.abstractmethod
     def matvec(self, v: Logits) -> Logits:
         """Q v."""
+
+    def products(self, v: Draws) -> Draws:
+        """Q v of many functions."""
+        return jax.vmap(self.matvec)(v)
 
 
 class SharedInterpolator(Interpolator):

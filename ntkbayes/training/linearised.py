@@ -4,6 +4,7 @@
 | --- | --- | --- | --- |
 | any | finite | any | `GradientFlow` |
 | 0 | infinite | any | `Interpolation`, the closed form of THEORY 3 |
+| > 0 | infinite | any, where Θ is known by products | `SubspaceNewton` |
 | > 0 | infinite | many, around a centre | `ConjugateGradients` from the centre |
 | > 0 | infinite | one, with many rows of Θ | `ConjugateGradients` |
 | > 0 | infinite | one | `Newton` |
@@ -19,13 +20,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import DTypeLike
 
-from ntkbayes.linalg import Draws, Logits
+from ntkbayes.linalg import Draws, Logits, OperatorGram
 from ntkbayes.training.accuracy import TOLERANCE
 from ntkbayes.training.conjugate_gradients import ConjugateGradients
 from ntkbayes.training.flow import GradientFlow
 from ntkbayes.training.interpolation import Interpolation
 from ntkbayes.training.newton import Newton
 from ntkbayes.training.objective import Objective, Solver, TrainedPredictor
+from ntkbayes.training.subspace import SubspaceNewton
 
 EXACT_ROWS = 256  # of Θ: up to here Newton's factors cost less than their compilation
 
@@ -44,12 +46,16 @@ def solver_for(
     Args:
         time: training time.
         tolerance: for the error of the logits, relative to their spread; used at infinite time.
-        factor_dtype, centre, progress: as for `ConjugateGradients`.
+        factor_dtype, centre, progress: as for `ConjugateGradients` and `SubspaceNewton`.
     """
     if time < float("inf"):
         return GradientFlow(time)
     if float(objective.ridge) == 0:
         return Interpolation(tolerance)
+    if isinstance(objective.gram, OperatorGram):
+        return SubspaceNewton(
+            tolerance, factor_dtype=factor_dtype, centre=centre, progress=progress
+        )
     if centre is not None:
         return ConjugateGradients(
             tolerance, factor_dtype=factor_dtype, centre=centre, progress=progress

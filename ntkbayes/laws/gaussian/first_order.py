@@ -85,7 +85,7 @@ class FirstOrderLaw(GaussianLaw[FirstOrderInfo]):
 def _matvecs(
     inverse: SharedInverse | SharedInterpolator, scale: Float[Array, ""], g: Draws
 ) -> Draws:
-    return scale * jax.vmap(inverse.matvec)(g)
+    return scale * inverse.products(g)
 
 
 @eqx.filter_jit

@@ -63,4 +63,4 @@ def solve_columns(
 ) -> Float[Array, "rows columns"]:
     """B or Q times each column of a block with a row for each training point and output."""
     stack = columns.T.reshape(columns.shape[1], -1, num_outputs)
-    return jax.vmap(inverse.matvec)(stack).reshape(columns.T.shape).T
+    return inverse.products(stack).reshape(columns.T.shape).T

@@ -173,12 +173,8 @@ def _response(
     g: Draws,
 ) -> Draws:
     """δα = (ε − B (g + P ε)) / ridge with ε ~ N(0, Λ)."""
-
-    def one(noise: Logits, g: Logits) -> Logits:
-        epsilon = curvature.root_matvec(noise)
-        return (epsilon - inverse.matvec(g + ntk @ (epsilon / ridge))) / ridge
-
-    return jax.vmap(one)(noise, g)
+    epsilon = jax.vmap(curvature.root_matvec)(noise)
+    return (epsilon - inverse.products(g + ntk @ (epsilon / ridge))) / ridge
 
 
 @eqx.filter_jit
