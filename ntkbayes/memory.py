@@ -51,6 +51,17 @@ class Memory:
             )
 
 
+def total() -> int:
+    """All bytes of the first device. For the CPU, those of the machine, within the limit of the
+    process's control group."""
+    statistics = jax.local_devices()[0].memory_stats()
+    if statistics and "bytes_limit" in statistics:
+        return statistics["bytes_limit"]
+    import psutil
+
+    return int(min(psutil.virtual_memory().total, _limit()))
+
+
 def available() -> float:
     """Free bytes of the first device. For the CPU, those of the machine, within the limit of the
     process's control group."""
@@ -62,17 +73,24 @@ def available() -> float:
     return min(psutil.virtual_memory().available, _control_group())
 
 
+def _limit() -> float:
+    """Of the process's control group."""
+    return _first_number("memory.max", "memory/memory.limit_in_bytes")
+
+
 def _control_group() -> float:
-    folder = Path("/sys/fs/cgroup")
-    for limit, used in (
-        ("memory.max", "memory.current"),
-        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
-    ):
+    """What is left of it."""
+    return _limit() - _first_number("memory.current", "memory/memory.usage_in_bytes", otherwise=0.0)
+
+
+def _first_number(*files: str, otherwise: float = math.inf) -> float:
+    """Of the files of either version of control groups."""
+    for file in files:
         try:
-            return int((folder / limit).read_text()) - int((folder / used).read_text())
-        except (OSError, ValueError):  # the other version of cgroups, or no limit ("max")
+            return int((Path("/sys/fs/cgroup") / file).read_text())
+        except (OSError, ValueError):  # the other version, or no limit ("max")
             continue
-    return math.inf
+    return otherwise
 
 
 def in_words(size: float) -> str:

@@ -16,7 +16,7 @@ from ntkbayes.linalg import Covariances, Draws, Matrix, OperatorBlock, OperatorG
 from ntkbayes.linalg.blocks import Number
 from ntkbayes.networks import Network, Params
 
-_BYTES = 2**28  # of a pass through the network, and of the parameters' steps: each at most
+PASS_BYTES = 2**28  # of a pass through the network, and of the parameters' steps: each at most
 
 
 class JacobianBlock(OperatorBlock):
@@ -48,8 +48,8 @@ class JacobianBlock(OperatorBlock):
         params, scale = _cast(self.params, self.dtype), self.scale
         x1, x2 = (_cast(x, self.dtype) for x in (self.x1, self.x2))
         step_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(params))
-        group = max(1, min(len(v), _BYTES // step_bytes))
-        rows = max(1, _BYTES // (group * self.point_bytes))
+        group = max(1, min(len(v), PASS_BYTES // step_bytes))
+        rows = max(1, PASS_BYTES // (group * self.point_bytes))
 
         def moved(v: Draws) -> Float[Array, "draws m classes"]:
             steps = _pulled(self.network, params, x2, v.astype(self.dtype), rows)

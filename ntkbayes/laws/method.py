@@ -24,7 +24,7 @@ from ntkbayes.likelihood import Likelihood, default_likelihood
 from ntkbayes.linalg import num_shares
 from ntkbayes.memory import NUMBER, Memory
 from ntkbayes.priors.prior import NTKPrior
-from ntkbayes.training.matrices import training_matrices
+from ntkbayes.training.matrices import by_products, training_matrices
 from ntkbayes.training.operations import Size, kernels, training
 from ntkbayes.work import Work
 
@@ -113,7 +113,7 @@ class Method[LawT: Law](Configured, eqx.Module):
     ) -> Memory:
         """Peak memory of `fit` per device; `fit` refuses if there is less.
 
-        Operators, and what real networks need to train, are not counted.
+        What real networks need to train is not counted.
         """
         require_problem("memory(prior, data)", prior, data, likelihood)
         likelihood = default_likelihood(data) if likelihood is None else likelihood
@@ -123,7 +123,8 @@ class Method[LawT: Law](Configured, eqx.Module):
         if prior.kernel.num_outputs(jnp.asarray(data.features)) is not None:  # it couples them
             rows, outputs = num_points * num_outputs, 1
             if not prior.kernel.is_formed(rows):
-                return Memory(who, num_points, {})
+                parts = by_products(num_points, num_outputs, self.num_trained)
+                return Memory(f"{who}, by products", num_points, parts)
         matrices = {"K and Θ": 2.0, **self.matrices(rows, outputs)}
         share = NUMBER * rows**2 / num_shares()
         if jax.default_backend() == "cpu":
@@ -141,6 +142,11 @@ class Method[LawT: Law](Configured, eqx.Module):
             num_outputs: C, or 1 where Θ couples the outputs.
         """
         return training_matrices(rows, num_outputs)
+
+    @property
+    def num_trained(self) -> int:
+        """How many predictors are trained."""
+        return 1
 
     @property
     def num_kept(self) -> int:

@@ -46,6 +46,7 @@ class Curvature(eqx.Module):
     def __truediv__(self, number: Float[Array, ""]) -> "Curvature":
         """W divided by a positive number, with its structure."""
 
+    @abc.abstractmethod
     def at(self, points: slice) -> "Curvature":
         """W of some of the points."""
 

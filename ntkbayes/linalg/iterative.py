@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ntkbayes.linalg.arrays import Covariances, Draws, Logits, Square
 from ntkbayes.linalg.blocks import Block, SharedBlock
-from ntkbayes.linalg.curvature import Curvature
+from ntkbayes.linalg.curvature import Curvature, StructuredCurvature
 from ntkbayes.linalg.curved import CurvedInverse, SharedInverse
 
 PerColumn = Float[Array, "draws 1 1"]
@@ -125,7 +125,7 @@ class IterativeInverse(CurvedInverse):
 
     @classmethod
     def build(
-        cls, gram: Block, fast: Block, surrogate: Square, curvature: Curvature
+        cls, gram: Block, fast: Block, surrogate: Square, curvature: StructuredCurvature
     ) -> "IterativeInverse":
         """Args:
         fast: P, for iterations.

@@ -185,7 +185,7 @@ def linearise(
     *,
     ridge: Number,
     anchor: Params | None = None,
-    max_rows: int = 5000,
+    max_rows: Number | None = None,
 ) -> NTKPrior:
     """The prior of a finite network linearised at θ: f(x; θ) + J(x; θ)(θ' − θ), θ' ~ N(θ0, I/ridge).
 

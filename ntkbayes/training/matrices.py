@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import DTypeLike
 
+from ntkbayes.kernels.jacobian import PASS_BYTES
 from ntkbayes.linalg import PAIRS, is_paired, num_shares
 from ntkbayes.memory import NUMBER
-from ntkbayes.training import linearised
+from ntkbayes.training import linearised, subspace
 
 
 def training_matrices(
@@ -46,3 +47,18 @@ def many_draws_matrices(
         "preconditioner": factor + capacitance,
         "workspace": workspace,
     }
+
+
+def by_products(num_points: int, num_outputs: int, num_trained: int) -> dict[str, float]:
+    """Bytes at the peak of training by products, with few columns of other inputs."""
+    functions = min(num_trained, subspace.BLOCK)
+    logits = NUMBER * num_points * num_outputs
+    return {
+        "surrogate and its factors": 5.0 * NUMBER * num_points**2,
+        "directions": 2.0 * logits * max(128, _DIRECTIONS * functions),
+        "passes through the network": 2.0 * PASS_BYTES,
+        "draws": 10.0 * logits * num_trained,
+    }
+
+
+_DIRECTIONS = 64  # per function, with room for more

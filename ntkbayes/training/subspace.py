@@ -31,7 +31,7 @@ from ntkbayes.training.objective import (
 
 Directions = Float[Array, "directions n classes"]
 
-_BLOCK = 32  # draws that share a subspace
+BLOCK = 32  # draws that share a subspace
 _STALE = 5  # steps that a preconditioner serves
 _PATIENCE = 25  # steps within which the worst error must halve
 _DEPENDENT = 1e-8  # squared length of a combination of new directions that adds none, relatively
@@ -89,8 +89,8 @@ class SubspaceNewton(Solver):
 
     def solve(self, objective: Objective, initial: Draws) -> TrainedPredictors:
         optima = []
-        for begin in range(0, len(initial), _BLOCK):
-            part = initial[begin : begin + _BLOCK]
+        for begin in range(0, len(initial), BLOCK):
+            part = initial[begin : begin + BLOCK]
             optima.append(self._optimum(objective, part))
             self.progress(len(part))
         optimum = jax.tree.map(lambda *parts: jnp.concatenate(parts), *optima)

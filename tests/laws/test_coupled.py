@@ -8,8 +8,16 @@ from oracles import gp_classification as oracle
 from scipy.optimize import minimize
 
 import ntkbayes as nb
+from ntkbayes import memory
 from ntkbayes.errors import ConfigurationError
-from ntkbayes.kernels import EmpiricalKernel, Kernel, KernelPair, ReshapedKernel, analytic_kernel
+from ntkbayes.kernels import (
+    EmpiricalKernel,
+    Kernel,
+    KernelPair,
+    ReshapedKernel,
+    analytic_kernel,
+    jacobian,
+)
 
 KEY = jax.random.key(3)
 NEW = np.array([[0.0, 0.0], [1.5, 0.3], [-1.0, 2.0], [6.0, -6.0]])
@@ -156,6 +164,63 @@ def test_products_alone_give_the_law_of_the_formed_kernel(both_ways):
         np.testing.assert_allclose(*joint, atol=1e-6)
     draws = [law.sample(KEY, NEW, 8) for law in (formed, iterated)]
     np.testing.assert_allclose(*draws, atol=1e-6)
+
+
+@pytest.fixture
+def single_precision():
+    """The network as its user has it, and inputs of it."""
+    params = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), START)
+    return params, jnp.asarray(DATA.features)
+
+
+@pytest.mark.parametrize("num_bytes", [1, 2000, 2**28])
+def test_products_are_those_of_the_matrix_however_many_points_go_through_at_once(
+    single_precision, monkeypatch, num_bytes
+):
+    monkeypatch.setattr(jacobian, "PASS_BYTES", num_bytes)
+    params, x = single_precision
+    formed, products = (EmpiricalKernel(NETWORK, params, max_rows=rows) for rows in (5000, 0))
+    v = jax.random.normal(KEY, (4, len(x), 3))
+    given, other = x[:7], NEW.astype(float)
+    for left, right in ((given, given), (jnp.asarray(other), given)):
+        matrix = nb.NTKPrior(formed, ridge=RIDGE).cross(left, right).ntk
+        operator = nb.NTKPrior(products, ridge=RIDGE).cross(left, right).ntk
+        np.testing.assert_allclose(operator @ v[:, :7], matrix @ v[:, :7], rtol=0, atol=1e-12)
+    own = nb.NTKPrior(products, ridge=RIDGE).gram(given).ntk
+    matrix = nb.NTKPrior(formed, ridge=RIDGE).gram(given).ntk
+    np.testing.assert_allclose(own.variances, matrix.variances, rtol=1e-12)
+    np.testing.assert_allclose(own.diagonal_blocks(3), matrix.diagonal_blocks(3), atol=1e-12)
+    fast = own.fast(jnp.float64)
+    error = np.abs(np.asarray(fast @ v[:, :7] - matrix @ v[:, :7])).max()
+    assert 1e-10 < error < 1e-4  # in the network's own precision
+
+
+@pytest.mark.parametrize("factor_dtype", [jnp.float32, jnp.float64])
+def test_products_in_single_precision_lead_to_the_same_optimum(single_precision, factor_dtype):
+    params, _ = single_precision
+    method = nb.MAP(tolerance=1e-9, factor_dtype=factor_dtype)
+    formed, iterated = (
+        method.fit(nb.NTKPrior(EmpiricalKernel(NETWORK, params, max_rows=rows), ridge=RIDGE), DATA)
+        for rows in (5000, 0)
+    )
+    np.testing.assert_allclose(formed.mean(NEW), iterated.mean(NEW), atol=1e-8)
+    error = np.abs(np.asarray(formed.logits - iterated.logits)).max()
+    assert error <= formed.info.logit_error + iterated.info.logit_error
+    assert iterated.info.num_iterations <= 45  # directions; there are 45 logits
+
+
+def test_a_gram_is_formed_by_default_where_half_of_the_memory_holds_its_laws(monkeypatch):
+    kernel = EmpiricalKernel(NETWORK, START)
+    monkeypatch.setattr(memory, "total", lambda: 2 * 8 * 5 * 45**2)
+    assert kernel.is_formed(45)
+    assert not kernel.is_formed(46)
+
+
+def test_memory_by_products_grows_with_the_draws_that_are_trained():
+    prior = nb.NTKPrior(EmpiricalKernel(NETWORK, START, max_rows=1), ridge=RIDGE)
+    few, many = (nb.RandomInit(num_inits=size).memory(prior, DATA) for size in (2, 2000))
+    assert "random init, 15 points, 3 outputs, by products: " in str(many)
+    assert many.parts["draws"] == 1000 * few.parts["draws"] == 2000 * 10 * 8 * 45
 
 
 def test_evidence_is_unknown_without_a_factor(both_ways):

@@ -31,6 +31,7 @@ from ntkbayes.linalg import (
     Draws,
     FormedBlock,
     Gram,
+    IterativeInverse,
     Logits,
     SharedInverse,
     num_shares,
@@ -233,7 +234,8 @@ def site_covariance(problem: Problem, inverse: CurvedInverse, features: Array) -
         ConvergenceError: conjugate gradients did not converge (while JAX is tracing: NaN).
     """
     columns = 1 if isinstance(inverse, SharedInverse) else problem.num_outputs
-    step = max(1, _COLUMN_NUMBERS // (problem.targets.size * columns))
+    numbers = _COLUMN_NUMBERS // (8 if isinstance(inverse, IterativeInverse) else 1)
+    step = max(1, numbers // (problem.targets.size * columns))
 
     def part(inputs: Array) -> Covariances:
         cross = problem.prior.cross(inputs, problem.features).ntk.formed()

@@ -66,6 +66,10 @@ class PerturbedInit(Method[SampledLaw[TrainingInfo]]):
         return {"kernels": kernels(size), **trained, **predictions}
 
     @property
+    def num_trained(self) -> int:
+        return self.num_inits
+
+    @property
     def num_kept(self) -> int:
         return 8 * self.num_inits  # white noise, paths, gradient noise, initial functions, α
 

@@ -77,6 +77,10 @@ class RandomInit(Method[SampledLaw[TrainingInfo]]):
         return {"kernels": kernels(size), **trained, **predictions}
 
     @property
+    def num_trained(self) -> int:
+        return self.num_inits
+
+    @property
     def num_kept(self) -> int:
         return 5 * self.num_inits  # white noise, paths, initial functions, α twice
 
