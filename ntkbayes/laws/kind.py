@@ -75,6 +75,12 @@ EXACT_POSTERIOR = Kind(
     "error.",
     is_posterior=True,
 )
+GIVEN = Kind(
+    "given ensemble",
+    Sampling.INITIALISATIONS,
+    "members that were trained elsewhere, each by its logits: what they were trained on and how is not "
+    "known here.",
+)
 BASELINE = Kind(
     "baseline",
     Sampling.POINT,

@@ -5,6 +5,7 @@ distribution each, in closed form where there is one.
 """
 
 import dataclasses
+import warnings
 from typing import Any
 
 import jax
@@ -15,14 +16,22 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ntkbayes.arguments import random_key
 from ntkbayes.datasets import Dataset
 from ntkbayes.datasets.given import require_dataset
-from ntkbayes.errors import ConfigurationError
+from ntkbayes.display import few
+from ntkbayes.errors import ConfigurationError, DataError
 from ntkbayes.laws.gaussian.marginals import log_marginal_density
 from ntkbayes.laws.gaussian.posterior import SitePosterior
-from ntkbayes.laws.kind import Sampling
+from ntkbayes.laws.kind import GIVEN, Sampling
 from ntkbayes.laws.law import Inputs, Law, evenly_spaced, require_law
 from ntkbayes.laws.trace import Trace
 from ntkbayes.laws.wrappers.held_out import left_out_score, log_densities, log_score
-from ntkbayes.likelihood import Categorical, Likelihood, Normal, Poisson
+from ntkbayes.likelihood import (
+    Categorical,
+    ClassLikelihood,
+    Likelihood,
+    Normal,
+    Poisson,
+    default_likelihood,
+)
 from ntkbayes.likelihood.log_concave import OwnClasses
 from ntkbayes.linalg import Draws
 from ntkbayes.predictions.class_predictions import (
@@ -102,6 +111,73 @@ def predict(
     return of(law, data, target_key, logits, shared)
 
 
+def predictions_from_logits(
+    logits: Any,
+    targets: Any,
+    *,
+    key: PRNGKeyArray,
+    name: str,
+    likelihood: Likelihood | None = None,
+) -> Predictions:
+    """See `Predictions.of`."""
+    key = random_key(key)
+    data = targets if isinstance(targets, Dataset) else _unknown_points(targets, likelihood)
+    likelihood = default_likelihood(data) if likelihood is None else likelihood.untempered
+    encoded = likelihood.encode(data)
+    draws = jnp.asarray(_finite_members(logits, encoded.shape, type(likelihood).__name__))
+    known: dict[str, Any] = {}
+    if data is targets:
+        known = {
+            "points": digest_of_points(data),
+            "features": data.features,
+            "feature_names": data.feature_names,
+            "row_names": data.row_names,
+        }
+    shared: dict[str, Any] = {
+        "name": name,
+        "logits": np.asarray(draws),
+        "mean": np.asarray(draws.mean(axis=0)),
+        "variance": np.asarray(draws.var(axis=0)),
+        "kind": GIVEN,
+        **known,
+    }
+    if isinstance(likelihood, ClassLikelihood):
+        return _classes(likelihood, likelihood, data, key, draws, shared)
+    density = log_score(likelihood, encoded, draws)
+    return _numbers(likelihood, encoded, key, draws, np.asarray(density), shared)
+
+
+def _unknown_points(targets: Any, likelihood: Likelihood | None) -> Dataset:
+    """Targets of points whose features are not known: of classes, unless the likelihood is of numbers."""
+    of_classes = likelihood is None or isinstance(likelihood, ClassLikelihood)
+    features = np.arange(len(targets), dtype=float)[:, None]
+    return Dataset(features, targets) if of_classes else Dataset.real(features, targets)
+
+
+def _finite_members(
+    logits: Any, shape: tuple[int, ...], likelihood: str
+) -> Float[np.ndarray, "draws n outputs"]:
+    """The members without NaN or infinity, (S, n, C)."""
+    given = np.asarray(logits, dtype=float)
+    members = given[None] if given.ndim == 2 else given
+    if members.ndim != 3 or members.shape[1:] != shape or not len(members):
+        raise ConfigurationError(
+            f"logits must be of {shape[0]} points and {shape[1]} outputs, which {likelihood} takes of "
+            f"these targets: (members, {shape[0]}, {shape[1]}), or without members; got {given.shape}"
+        )
+    is_finite = np.isfinite(members).all(axis=(1, 2))
+    if not is_finite.any():
+        raise DataError("the logits of every member contain NaN or infinity")
+    if not is_finite.all():
+        warnings.warn(
+            f"members {few(np.flatnonzero(~is_finite))} have logits that are NaN or infinite, and are "
+            f"left out: {is_finite.sum()} of {len(members)} are kept",
+            UserWarning,
+            stacklevel=4,
+        )
+    return members[is_finite]
+
+
 def _num_draws(law: Law, asked: int | None) -> int | None:
     """Of a likelihood of one's own, draws of the targets are all there is: also of a point many."""
     likelihood = law.problem.likelihood.untempered
@@ -118,17 +194,32 @@ def _with_formula(likelihood: Likelihood) -> Normal | Poisson | None:
 def _of_classes(
     law: Law, data: Dataset, key: PRNGKeyArray, logits: Draws, shared: dict[str, Any]
 ) -> ClassPredictions:
-    likelihood = law.problem.class_likelihood
+    own = law.problem.class_likelihood
+    return _classes(own, law.problem.likelihood, data, key, logits, shared)
+
+
+def _classes(
+    likelihood: ClassLikelihood,
+    fitted: Likelihood,
+    data: Dataset,
+    key: PRNGKeyArray,
+    logits: Draws,
+    shared: dict[str, Any],
+) -> ClassPredictions:
+    """Args:
+    fitted: the likelihood with its temperature.
+    """
     labels = label_draws(key, class_probabilities(likelihood, logits), len(logits))
     if isinstance(likelihood, OwnClasses):
         # Softmax takes log probabilities back, so that files need not hold the density, which is code.
-        own = np.asarray(log_densities(likelihood, law.problem.likelihood.encode(data), logits))
+        own = np.asarray(log_densities(likelihood, fitted.encode(data), logits))
         logits = likelihood.log_probabilities(logits)
         likelihood, drawn = Categorical(), np.asarray(logits)
         shared |= {"logits": drawn, "mean": drawn.mean(axis=0), "variance": drawn.var(axis=0)}
         # Of soft targets a density of one's own need not be Σ_c y_c log p_c, which is weighed there.
         same = log_densities(likelihood, likelihood.encode(data), logits)
-        shared["is_posterior"] &= bool(np.allclose(own, same, atol=1e-6))
+        is_posterior = shared.get("is_posterior", False)
+        shared["is_posterior"] = is_posterior and bool(np.allclose(own, same, atol=1e-6))
     return ClassPredictions(
         targets=data.targets,
         class_names=data.class_names or (),
@@ -144,13 +235,29 @@ def _of_numbers(
 ) -> NumberPredictions:
     likelihood = law.problem.likelihood.untempered
     targets = likelihood.encode(data)
+    return _numbers(
+        likelihood, targets, key, logits, np.asarray(_log_densities(law, data, logits)), shared
+    )
+
+
+def _numbers(
+    likelihood: Likelihood,
+    targets: Array,
+    key: PRNGKeyArray,
+    logits: Draws,
+    density: Float[np.ndarray, " n"],
+    shared: dict[str, Any],
+) -> NumberPredictions:
+    """Args:
+    density: log predictive density of each point.
+    """
     log_likelihood = None
-    if shared["is_posterior"]:
+    if shared.get("is_posterior"):
         log_likelihood = np.asarray(log_densities(likelihood, targets, logits))
     return NumberPredictions(
         targets=np.asarray(targets),
         target_draws=_drawn_targets(likelihood, key, logits),
-        log_densities=np.asarray(_log_densities(law, data, logits)),
+        log_densities=density,
         log_likelihood=log_likelihood,
         likelihood=_with_formula(likelihood),
         **shared,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, PRNGKeyArray, Shaped
 
 from ntkbayes.arguments import require
 from ntkbayes.datasets import Dataset
@@ -87,6 +87,35 @@ class Predictions(Summarised, abc.ABC):
         @property
         def log_likelihood(self) -> Float[np.ndarray, "draws n"] | None:
             """log p(y_i | f_i) of each draw, in nats; None where it is not known."""
+
+    @classmethod
+    def of(
+        cls,
+        logits: Any,
+        targets: Any,
+        *,
+        key: PRNGKeyArray,
+        name: str = "given ensemble",
+        likelihood: Likelihood | None = None,
+    ) -> "Predictions":
+        """Predictions of logits from elsewhere: an ensemble of any framework, in the same comparison.
+
+        Args:
+            logits: of each member, (S, n, C), or of one model, (n, C): anything that NumPy reads.
+            targets: a `Dataset` of the n held-out points, whose names and rows are kept, or their
+                targets as `Dataset` takes them.
+            key: of the draws of targets; same key, same draws.
+            name: what tables call them.
+            likelihood: what the logits mean; by default as for `Method.fit`.
+
+        Raises:
+            ConfigurationError: the shape does not fit the targets, or the likelihood cannot draw.
+            DataError: no member is finite. Where only some are not, a warning names them, and they are
+                left out.
+        """
+        from ntkbayes.predictions.predict import predictions_from_logits  # it needs this class
+
+        return predictions_from_logits(logits, targets, key=key, name=name, likelihood=likelihood)
 
     def __post_init__(self) -> None:
         if self.row_names is not None:
