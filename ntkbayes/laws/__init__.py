@@ -19,6 +19,7 @@ from ntkbayes.laws.method import Method
 from ntkbayes.laws.point import MAP
 from ntkbayes.laws.problem import Problem
 from ntkbayes.laws.sampled.finite_ensemble import FiniteEnsemble
+from ntkbayes.laws.sampled.perturbed_ensemble import PerturbedEnsemble
 from ntkbayes.laws.sampled.perturbed_init import PerturbedInit
 from ntkbayes.laws.sampled.random_init import RandomInit
 from ntkbayes.laws.wrappers.before_data import before_data
@@ -41,6 +42,7 @@ __all__ = [
     "Law",
     "MeanField",
     "Method",
+    "PerturbedEnsemble",
     "PerturbedInit",
     "PointLaw",
     "PriorPredictive",

@@ -2,6 +2,7 @@
 
 import os
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,8 +10,8 @@ import optax
 import pytest
 
 import ntkbayes as nb
-from ntkbayes.errors import ConfigurationError, DivergenceError, StorageError
-from ntkbayes.likelihood import Bernoulli, Categorical, Normal
+from ntkbayes.errors import ConfigurationError, DivergenceError, StorageError, UnknownNameError
+from ntkbayes.likelihood import Bernoulli, Categorical, LogConcave, Normal, Poisson
 from ntkbayes.linalg import SharedGram
 from ntkbayes.training import networks as finite
 from ntkbayes.training.flow import GradientFlow
@@ -68,6 +69,23 @@ def test_gradient_descent_on_a_linear_network_ends_in_the_linearised_solution(ta
     np.testing.assert_allclose(LINEAR.apply(state.params[0], X), exact.logits, atol=1e-8)
 
 
+def test_weight_decay_on_a_linear_network_ends_as_if_it_had_started_from_zero():
+    trainer = linear_trainer(anchor="zero")
+    state = trainer.run(trainer.start(LINEAR_START, Y), X, Y, num_steps=3000)
+    exact = train(Objective(Categorical(), NTK, Y, RIDGE), jnp.zeros_like(Y))
+    np.testing.assert_allclose(LINEAR.apply(state.params[0], X), exact.logits, atol=1e-8)
+    np.testing.assert_array_equal(state.initial, LINEAR_START)
+
+
+def test_gradient_noise_on_a_linear_network_is_a_shift_of_its_initial_function():
+    noise = jax.random.normal(jax.random.key(5), (1, *Y.shape))
+    trainer = linear_trainer()
+    state = trainer.run(trainer.start(LINEAR_START, Y, noise=noise), X, Y, num_steps=3000)
+    initial = LINEAR.apply(LINEAR_START[0], X) + NTK @ noise[0] / RIDGE
+    exact = train(Objective(Categorical(), NTK, Y, RIDGE), initial)
+    np.testing.assert_allclose(LINEAR.apply(state.params[0], X), exact.logits, atol=1e-8)
+
+
 def test_steps_times_their_size_are_the_time_of_gradient_flow():
     trainer = linear_trainer(step_size=1e-4)
     state = trainer.advance(trainer.start(LINEAR_START, Y), X, Y, 5000)
@@ -87,9 +105,7 @@ def test_one_step_goes_down_the_gradient_of_the_summed_loss(likelihood, targets)
     trainer = Trainer(network, likelihood, ridge=RIDGE, step_size=1e-2)
     state = trainer.start(jax.tree.map(lambda leaf: leaf[None], anchor), targets)
     away = jax.tree.map(lambda leaf: leaf[None], start)
-    state = finite.TrainingState(
-        away, *[getattr(state, n) for n in ("anchors", "offset")], None, KEY, 0 * state.step
-    )
+    state = eqx.tree_at(lambda s: s.params, state, away)
 
     def loss(params):
         f = network.apply(params, X)
@@ -168,7 +184,7 @@ def test_no_curvature_exceeds_its_bound(likelihood):
 def test_the_stable_step_descends_and_a_larger_one_is_refused():
     state, losses = TRAINER.start(START, Y), []
     for _ in range(20):
-        members = (state.params, state.anchors, state.offset)
+        members = (state.params, state.initial, state.offset)
         losses.append(jax.vmap(lambda p, a, o: TRAINER.loss(p, a, o, X, Y))(*members))
         state = TRAINER.advance(state, X, Y, 1)
     assert np.all(np.diff(np.array(losses), axis=0) < 0)
@@ -189,10 +205,7 @@ def test_batches_of_an_epoch_are_the_whole_data_once():
 
     # From one θ, the mean of the steps over an epoch's batches is the step over all the data.
     state = trainer.start(LINEAR_START, Y, key=KEY)
-    at = [
-        finite.TrainingState(state.params, state.anchors, state.offset, None, KEY, jnp.asarray(k))
-        for k in range(3)
-    ]
+    at = [eqx.tree_at(lambda s: s.step, state, jnp.asarray(k)) for k in range(3)]
     moves = [trainer.advance(s, X, Y, 1).params - LINEAR_START for s in at]
     whole = linear_trainer(step_size=1e-3)
     move = whole.advance(whole.start(LINEAR_START, Y), X, Y, 1).params - LINEAR_START
@@ -259,6 +272,7 @@ def test_a_checkpoint_of_another_training_is_refused(tmp_path):
 
     refused(trainer, start, "data", X + 1)
     refused(*stochastic(ridge=0.2), "ridge")
+    refused(*stochastic(anchor="zero"), "anchor")
     refused(*stochastic(key=jax.random.key(9)), "key")
     refused(*stochastic(batch_size=6), "batch size")
     refused(*stochastic(optimizer=optax.adam(0.1), step_size=None), "step size, optimiser")
@@ -312,7 +326,7 @@ def test_a_loss_that_explodes_stops_at_its_step_and_keeps_the_last_checkpoint(tm
     last = caught.value.state
     assert 0 < int(last.step) < 10
     assert last.step == caught.value.step - 1
-    assert np.isfinite(trainer.loss(last.params[0], last.anchors[0], 0.0 * X[:, :1], X, X[:, :1]))
+    assert np.isfinite(trainer.loss(last.params[0], last.initial[0], 0.0 * X[:, :1], X, X[:, :1]))
     with pytest.raises(DivergenceError):
         trainer.run(start, X, X[:, :1], num_steps=100, checkpoint=file)
     once = trainer.run(start, X, X[:, :1], num_steps=int(last.step), checkpoint=file)
@@ -327,6 +341,7 @@ def test_a_loss_that_explodes_stops_at_its_step_and_keeps_the_last_checkpoint(tm
         ({"optimizer": optax.sgd(0.1)}, "either a step_size or an optimizer"),
         ({"step_size": None}, "either a step_size or an optimizer"),
         ({"batch_size": 0}, "batch_size must be at least 1"),
+        ({"anchor": "zero", "ridge": 0.0}, "where the ridge pulls, and the ridge is 0"),
     ],
 )
 def test_settings_out_of_range_are_refused(settings, message):
@@ -335,9 +350,35 @@ def test_settings_out_of_range_are_refused(settings, message):
         Trainer(NETWORK, Categorical(), **given)
 
 
-def test_a_curvature_without_bound_asks_for_a_step_size():
-    network = nb.networks.mlp(depth=1, width=8)
-    features = jnp.asarray(np.random.default_rng(0).standard_normal((5, 2)))
-    params = jax.vmap(lambda k: network.init(k, features))(jax.random.split(jax.random.key(0), 2))
-    with pytest.raises(ConfigurationError, match=r"curvature of Poisson has no bound.*step_size"):
-        finite.stable_step_size(network, params, features, nb.likelihood.Poisson(), 0.4)
+def test_an_unknown_anchor_is_named():
+    with pytest.raises(UnknownNameError, match="unknown anchor 'zeros'; known are: init, zero"):
+        Trainer(NETWORK, Categorical(), ridge=RIDGE, step_size=0.1, anchor="zeros")
+
+
+def test_a_curvature_without_bound_asks_for_targets():
+    with pytest.raises(ConfigurationError, match=r"curvature of Poisson has no bound.*targets="):
+        finite.stable_step_size(NETWORK, START, X, Poisson(), 0.4)
+
+
+@pytest.mark.parametrize(
+    "likelihood",
+    [
+        Poisson(),
+        LogConcave(lambda y, f: jnp.sum(y * f - jnp.exp(f)), num_logits=1, examples=[[0.0], [40.0]]),
+    ],
+    ids=["Poisson", "LogConcave"],
+)
+def test_without_a_bound_the_step_is_stable_at_the_curvature_that_training_meets(likelihood):
+    network = nb.networks.mlp(depth=1, width=16, activation="erf")
+    start = jax.vmap(lambda key: network.init(key, X))(jax.random.split(KEY, 2))
+    counts = jnp.arange(12.0)[:, None] % 4 * 10  # W reaches 30, from about 1
+    eta = finite.stable_step_size(network, start, X, likelihood, 0.1, targets=counts)
+    largest = finite.largest_eigenvalue(network, start, X)
+    assert 30 < (1 / eta - 0.1) / largest < 90
+    trainer, losses = Trainer(network, likelihood, ridge=0.1, step_size=eta), []
+    state = trainer.start(start, counts)
+    for _ in range(10):
+        members = (state.params, state.initial, state.offset)
+        losses.append(jax.vmap(lambda p, a, o: trainer.loss(p, a, o, X, counts))(*members))
+        state = trainer.advance(state, X, counts, 30)
+    assert np.all(np.diff(np.array(losses), axis=0) < 0)

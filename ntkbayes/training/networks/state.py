@@ -1,6 +1,7 @@
 """The state of training: where it starts, and where it is."""
 
 from collections.abc import Callable
+from enum import StrEnum
 from typing import Any, Protocol, runtime_checkable
 
 import equinox as eqx
@@ -8,11 +9,30 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Shaped
 
+from ntkbayes.errors import UnknownNameError
 from ntkbayes.networks import Network, Params
 
 Offset = Float[Array, "networks n classes"]
 Features = Float[Array, "n ..."]
 Targets = Float[Array, "n classes"]
+
+
+class Anchor(StrEnum):
+    """Where the ridge pulls: ½‖θ − θ0‖², or ½‖θ‖², which is weight decay."""
+
+    INIT = "init"
+    ZERO = "zero"
+
+    @classmethod
+    def named(cls, name: str) -> "Anchor":
+        """Raises UnknownNameError if there is none of that name."""
+        if name not in list(cls):
+            raise UnknownNameError("anchor", name, list(cls))
+        return cls(name)
+
+    def pull(self, params: Params, initial: Params) -> Params:
+        """θ less the anchor."""
+        return params if self is Anchor.ZERO else jax.tree.map(jnp.subtract, params, initial)
 
 
 @runtime_checkable
@@ -28,16 +48,18 @@ class TrainingState(eqx.Module):
 
     Attributes:
         params: θ of each, stacked.
-        anchors: θ0 of each, which the ridge pulls towards.
+        initial: θ0 of each.
         offset: added to the logits at the training points.
+        noise: ε of each; the loss is less ⟨ε, f⟩ over the training points.
         optimizer: the optimiser's state, None for plain gradient descent.
         key: for the mini-batches.
         step: steps taken.
     """
 
     params: Params
-    anchors: Params
+    initial: Params
     offset: Offset
+    noise: Offset
     optimizer: Any
     key: Shaped[Array, "..."]
     step: Int[Array, ""]

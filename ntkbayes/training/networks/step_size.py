@@ -9,9 +9,11 @@ from jaxtyping import Array, Float, Int
 
 from ntkbayes.errors import ConfigurationError
 from ntkbayes.likelihood import Likelihood
-from ntkbayes.linalg import largest
+from ntkbayes.linalg import gram_of, largest
 from ntkbayes.networks import Network, Params
-from ntkbayes.training.networks.state import Features
+from ntkbayes.training.linearised import train
+from ntkbayes.training.networks.state import Features, Offset, Targets, logits_of
+from ntkbayes.training.objective import Objective
 
 
 def largest_eigenvalue(
@@ -45,7 +47,14 @@ def _power_iteration(
 
 
 def stable_step_size(
-    network: Network, params: Params, features: Features, likelihood: Likelihood, ridge: float
+    network: Network,
+    params: Params,
+    features: Features,
+    likelihood: Likelihood,
+    ridge: float,
+    *,
+    targets: Targets | None = None,
+    offset: Offset | float = 0.0,
 ) -> float:
     """η = 1 / (κ λ_max + ridge), half the largest stable step of gradient descent.
 
@@ -53,22 +62,58 @@ def stable_step_size(
     over all networks. In the lazy regime the Hessian of the loss is at most κ λ_max + ridge, and
     gradient descent is stable for steps below 2 / (κ λ_max + ridge). Half of that lets the NTK grow.
 
+    Args:
+        network, params, features: K networks, stacked, at the training points.
+        likelihood: p(y | f).
+        ridge: of the loss.
+        targets: as the likelihood encodes them; needed only where its curvature has no bound (Poisson,
+            some of `LogConcave`). Then κ is that along training, see `curvature_met`.
+        offset: added to the logits.
+
     Raises:
-        ConfigurationError: the likelihood's curvature is unbounded (Poisson).
+        ConfigurationError: the curvature has no bound, and there are no targets.
     """
-    return 1 / fastest_rate(likelihood, largest_eigenvalue(network, params, features), ridge)
+    return 1 / fastest_rate(
+        network, params, features, likelihood, ridge, targets=targets, offset=offset
+    )
 
 
-def fastest_rate(likelihood: Likelihood, largest: float, ridge: float) -> float:
-    """κ λ_max + ridge, a bound on the Hessian of the loss in the lazy regime.
-
-    Raises:
-        ConfigurationError: the likelihood's curvature is unbounded (Poisson).
-    """
-    bound = likelihood.curvature_bound
+def fastest_rate(
+    network: Network,
+    params: Params,
+    features: Features,
+    likelihood: Likelihood,
+    ridge: float,
+    *,
+    targets: Targets | None = None,
+    offset: Offset | float = 0.0,
+) -> float:
+    """κ λ_max + ridge, a bound on the Hessian of the loss in the lazy regime; see `stable_step_size`."""
+    bound = float(likelihood.curvature_bound)
     if math.isinf(bound):
-        raise ConfigurationError(
-            f"the curvature of {type(likelihood).__name__} has no bound, so no step size is stable "
-            "at all logits: choose one, Trainer(..., step_size=1e-3), and a smaller one if it diverges"
-        )
-    return float(bound) * largest + ridge
+        if targets is None:
+            raise ConfigurationError(
+                f"the curvature of {type(likelihood).__name__} has no bound, so a stable step size "
+                "depends on the targets: give targets=, or choose a step, Trainer(..., step_size=1e-3)"
+            )
+        bound = curvature_met(likelihood, targets, logits_of(network, params, features) + offset)
+    return bound * largest_eigenvalue(network, params, features) + ridge
+
+
+def curvature_met(
+    likelihood: Likelihood, targets: Targets, initial: Float[Array, "networks n classes"]
+) -> float:
+    """Twice the largest curvature at the two ends of training, for a likelihood without a bound.
+
+    The ends are the initial logits, and those to which each point by itself would be trained with a
+    weak ridge: near the logits of zero residual where these are finite.
+    """
+    initial, targets = initial.astype(jnp.float64), targets.astype(jnp.float64)
+    alone = gram_of(_ALONE * jnp.eye(len(targets)), len(targets))
+    trained = train(Objective(likelihood, alone, targets, 1.0), jnp.mean(initial, axis=0))
+    ends = jnp.concatenate([initial, trained.logits[None]])
+    curvatures = jax.vmap(lambda f: likelihood.curvature(targets, f).matrix_diagonal)(ends)
+    return 2 * float(jnp.max(jnp.sum(curvatures, axis=-1)))  # a trace bounds its eigenvalues
+
+
+_ALONE = 100.0  # Θ/ridge of a point by itself

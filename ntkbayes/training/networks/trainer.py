@@ -1,9 +1,10 @@
 """Training of real networks by gradient descent on the loss (1) of THEORY:
 
-    L(θ) = −Σ_i log p(y_i | f(x_i; θ) + offset_i) + ridge/2 ‖θ − θ0‖²
+    L(θ) = −Σ_i [log p(y_i | f_i) + ⟨ε_i, f_i⟩] + ridge/2 ‖θ − θ0‖²,   f_i = f(x_i; θ) + offset_i
 
-summed over the data. K networks, one per initialisation, train in parallel, with parameters stacked
-along a leading axis. The precision is that of parameters and features. Step sizes are in the units of
+summed over the data; by default without offset and gradient noise ε. With the anchor at zero the ridge
+is weight decay, ridge/2 ‖θ‖². K networks, one per initialisation, train in parallel, with parameters
+stacked along a leading axis. The precision is that of parameters and features. Step sizes are in the units of
 gradient flow dθ/dt = −∇L: k steps of size η are a training time of η k.
 
 Shapes: K networks, n points, C logits.
@@ -31,8 +32,15 @@ from ntkbayes.training.networks.checkpoints import (
     load_checkpoint,
     save_checkpoint,
 )
-from ntkbayes.training.networks.state import Features, Offset, Optimizer, Targets, TrainingState
-from ntkbayes.training.networks.step_size import fastest_rate, largest_eigenvalue
+from ntkbayes.training.networks.state import (
+    Anchor,
+    Features,
+    Offset,
+    Optimizer,
+    Targets,
+    TrainingState,
+)
+from ntkbayes.training.networks.step_size import largest_eigenvalue
 
 
 def _number(value: float | Array | None) -> Array | None:
@@ -46,6 +54,7 @@ class Trainer(eqx.Module):
         network: any network.
         likelihood: p(y | f).
         ridge: weight of ½‖θ − θ0‖², ≥ 0.
+        anchor: where the ridge pulls: "init", to θ0, or "zero", which is weight decay, ½‖θ‖².
         step_size: η of plain gradient descent, see `stable_step_size`.
         optimizer: an optax optimiser instead, with its own step size.
         batch_size: points per step; None for all. The gradient of a batch, scaled by n / batch_size, is
@@ -53,7 +62,8 @@ class Trainer(eqx.Module):
 
     Raises:
         ConfigurationError: a setting is outside its range, or neither or both of step_size and
-            optimizer are given.
+            optimizer are given; an anchor at zero without a ridge.
+        UnknownNameError: there is no such anchor.
     """
 
     # Numbers are arrays, so that new values do not recompile.
@@ -63,12 +73,14 @@ class Trainer(eqx.Module):
     step_size: Float[Array, ""] | float | None = eqx.field(converter=_number, default=None)
     optimizer: Optimizer | None = eqx.field(static=True, default=None)
     batch_size: int | None = eqx.field(static=True, default=None)
+    anchor: Anchor | str = eqx.field(static=True, default=Anchor.INIT, converter=Anchor.named)
 
     def __check_init__(self) -> None:
         if not 0 <= float(self.ridge) < float("inf"):
             raise ConfigurationError(
                 f"the ridge must be at least 0 and finite; got {float(self.ridge)}"
             )
+        require_pull(float(self.ridge), self.anchor)
         if (self.step_size is None) == (self.optimizer is None):
             raise ConfigurationError("give either a step_size or an optimizer")
         if self.step_size is not None and not 0 < float(self.step_size) < float("inf"):
@@ -84,6 +96,7 @@ class Trainer(eqx.Module):
         targets: Targets,
         *,
         offset: Offset | None = None,
+        noise: Offset | None = None,
         key: PRNGKeyArray | None = None,
     ) -> TrainingState:
         """The state before the first step.
@@ -92,6 +105,7 @@ class Trainer(eqx.Module):
             params: θ0 of each network, stacked.
             targets: as the likelihood encodes them.
             offset: added to the logits at the training points, e.g. from `shift`.
+            noise: ε, of gradient noise.
             key: for the mini-batches.
 
         Raises:
@@ -105,11 +119,11 @@ class Trainer(eqx.Module):
                 f"batch_size is {self.batch_size}, but there are {len(targets)} points"
             )
         params = jax.tree.map(jnp.asarray, params)
-        if offset is None:
-            offset = jnp.zeros((count, *targets.shape), targets.dtype)
+        zeros = jnp.zeros((count, *targets.shape), targets.dtype)
+        offset, noise = (zeros if given is None else given for given in (offset, noise))
         own = None if self.optimizer is None else jax.vmap(self.optimizer.init)(params)
         key = jax.random.key(0) if key is None else random_key(key)
-        return TrainingState(params, params, offset, own, key, jnp.zeros((), int))
+        return TrainingState(params, params, offset, noise, own, key, jnp.zeros((), int))
 
     def advance(
         self, state: TrainingState, features: Features, targets: Targets, num_steps: int
@@ -190,20 +204,22 @@ class Trainer(eqx.Module):
     def loss(
         self,
         params: Params,
-        anchor: Params,
+        initial: Params,
         offset: Float[Array, "n classes"],
         features: Features,
         targets: Targets,
+        noise: Float[Array, "n classes"] | float = 0.0,
     ) -> Float[Array, ""]:
-        """(1) for one network, in nats."""
-        return _loss(self, 1.0, params, anchor, offset, features, targets)
+        """The loss L of one network, in nats."""
+        return _loss(self, 1.0, params, initial, offset, noise, features, targets)
 
     def _require_stable(self, step_size: float, state: TrainingState, features: Features) -> None:
-        largest = largest_eigenvalue(self.network, state.anchors, features)
-        ridge = float(self.ridge)
-        if math.isinf(self.likelihood.curvature_bound):
+        bound = self.likelihood.curvature_bound
+        if math.isinf(bound):
             return  # stability depends on the logits; divergence raises an error
-        limit = 2 / fastest_rate(self.likelihood, largest, ridge)
+        ridge = float(self.ridge)
+        largest = largest_eigenvalue(self.network, state.params, features)
+        limit = 2 / (bound * largest + ridge)
         if step_size > limit:
             raise ConfigurationError(
                 f"a step size of {step_size:g} may make gradient descent diverge: with the NTK's "
@@ -213,8 +229,8 @@ class Trainer(eqx.Module):
 
     def _fingerprint(self, state: TrainingState, features: Features, targets: Targets) -> str:
         """What a checkpoint must match, as JSON."""
-        named = jax.tree_util.tree_flatten_with_path(state.anchors)[0]
-        one = jax.tree.map(lambda leaf: leaf[0], state.anchors)
+        named = jax.tree_util.tree_flatten_with_path(state.initial)[0]
+        one = jax.tree.map(lambda leaf: leaf[0], state.initial)
         update = None
         if self.optimizer is not None:
             update = digest_of_program(self.optimizer.update, one, self.optimizer.init(one), one)
@@ -226,9 +242,10 @@ class Trainer(eqx.Module):
                     for path, leaf in named
                 ],
                 "initialisation": digest_of_arrays(*(leaf for _, leaf in named)),
-                "data": digest_of_arrays(features, targets, state.offset),
+                "data": digest_of_arrays(features, targets, state.offset, state.noise),
                 "likelihood": describe(self.likelihood),
                 "ridge": float(self.ridge),
+                "anchor": str(self.anchor),
                 "step size": None if self.step_size is None else float(self.step_size),
                 "optimiser": update,
                 "batch size": self.batch_size,
@@ -238,20 +255,31 @@ class Trainer(eqx.Module):
         )
 
 
+def require_pull(ridge: float, anchor: Anchor | str) -> None:
+    """Raises ConfigurationError for an anchor at zero that no ridge pulls to."""
+    if ridge == 0 and anchor != Anchor.INIT:
+        raise ConfigurationError(
+            f"anchor={str(anchor)!r} is where the ridge pulls, and the ridge is 0: give a ridge > 0, or "
+            "leave the anchor out"
+        )
+
+
 def _loss(
     trainer: Trainer,
     weight: float,
     params: Params,
-    anchor: Params,
+    initial: Params,
     offset: Float[Array, "n classes"],
+    noise: Float[Array, "n classes"] | float,
     features: Features,
     targets: Targets,
 ) -> Float[Array, ""]:
     """`weight` times the loss of the points, plus the ridge term."""
     logits = trainer.network.apply(params, features) + offset
-    data = -jnp.sum(trainer.likelihood.log_density(targets, logits))
-    moved = jax.tree.map(lambda p, a: jnp.sum((p - a) ** 2), params, anchor)
-    return weight * data + jnp.asarray(trainer.ridge, data.dtype) / 2 * sum(jax.tree.leaves(moved))
+    fit = jnp.sum(trainer.likelihood.log_density(targets, logits)) + jnp.sum(noise * logits)
+    pulled = jax.tree.leaves(Anchor(trainer.anchor).pull(params, initial))
+    squares = sum(jnp.sum(leaf**2) for leaf in pulled)
+    return jnp.asarray(trainer.ridge, fit.dtype) / 2 * squares - weight * fit
 
 
 @eqx.filter_jit
@@ -265,18 +293,20 @@ def _advance(
     size, batch = len(targets), trainer.batch_size
     dtype = jax.tree.leaves(state.params)[0].dtype
     features, targets = features.astype(dtype), targets.astype(dtype)
-    state = eqx.tree_at(lambda s: s.offset, state, state.offset.astype(dtype))
+    given = (state.offset.astype(dtype), state.noise.astype(dtype))
+    state = eqx.tree_at(lambda s: (s.offset, s.noise), state, given)
 
     def slopes(state: TrainingState) -> tuple[Float[Array, " networks"], Params]:
-        x, y, offset, weight = features, targets, state.offset, 1.0
+        x, y, weight, offset, noise = features, targets, 1.0, state.offset, state.noise
         if batch is not None:
             chosen = _batch(state.key, state.step, size, batch)
-            x, y, offset, weight = x[chosen], y[chosen], offset[:, chosen], size / batch
+            x, y, weight = x[chosen], y[chosen], size / batch
+            offset, noise = offset[:, chosen], noise[:, chosen]
 
-        def member(p: Params, a: Params, o: Array) -> tuple[Array, Params]:
-            return jax.value_and_grad(lambda p: _loss(trainer, weight, p, a, o, x, y))(p)
+        def member(p: Params, p0: Params, o: Array, e: Array) -> tuple[Array, Params]:
+            return jax.value_and_grad(lambda p: _loss(trainer, weight, p, p0, o, e, x, y))(p)
 
-        return jax.vmap(member)(state.params, state.anchors, offset)
+        return jax.vmap(member)(state.params, state.initial, offset, noise)
 
     def update(carry: tuple) -> tuple:
         state, _, done = carry
@@ -292,7 +322,8 @@ def _advance(
             updates, own = jax.vmap(trainer.optimizer.update)(gradients, own, state.params)
             params = jax.tree.map(jnp.add, state.params, updates)
         failed = jnp.where(jnp.all(jnp.isfinite(loss)), -1, state.step)
-        moved = TrainingState(params, state.anchors, state.offset, own, state.key, state.step + 1)
+        given = (state.initial, state.offset, state.noise)
+        moved = TrainingState(params, *given, own, state.key, state.step + 1)
         return moved, failed, done + 1
 
     def unfinished(carry: tuple) -> Array:

@@ -1,0 +1,149 @@
+"""What ensembles of real networks share: functions, training, and the law of the trained networks."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from ntkbayes.errors import ConfigurationError
+from ntkbayes.kernels import Functions
+from ntkbayes.laws.info import Info
+from ntkbayes.laws.kind import Kind
+from ntkbayes.laws.law import SampledLaw
+from ntkbayes.laws.method import Method
+from ntkbayes.laws.problem import Problem
+from ntkbayes.networks import Network, Params, require_sound
+from ntkbayes.priors.paths import FunctionPath
+from ntkbayes.priors.prior import NTKPrior
+from ntkbayes.training.networks import Anchor, Descent, TrainingState, logits_of
+from ntkbayes.training.operations import Size
+
+
+class FiniteEnsembleInfo(Info):
+    """last_move: how far the logits at the training points moved during the second half of the steps,
+    in nats, root mean square over networks, points and logits (NaN after a finite training time,
+    where nothing had to come to rest). worst_move: the same of the network that moved most.
+    num_steps: of gradient descent. step_size: η. distance: mean ‖θ − θ0‖ over networks."""
+
+    last_move: float
+    worst_move: float
+    num_steps: int
+    step_size: float
+    distance: float
+
+
+class TrainedFunctions(Functions):
+    """x ↦ f(x; θ) of each network; less f(x; θ0) if θ0 is given; plus J(x; θ0) δ if δ is."""
+
+    network: Network
+    params: Params
+    initial: Params | None = None
+    direction: Params | None = None
+
+    @eqx.filter_jit
+    def __call__(self, features: Float[Array, "n ..."]) -> Float[Array, "draws n classes"]:
+        x = features.astype(jax.tree.leaves(self.params)[0].dtype)
+
+        def apply(params: Params) -> Float[Array, "n classes"]:
+            return self.network.apply(params, x)
+
+        def member(given: tuple) -> Float[Array, "n classes"]:
+            params, initial, direction = given
+            if initial is None:
+                return apply(params)
+            if direction is None:
+                return apply(params) - apply(initial)
+            start, tangent = jax.jvp(apply, (initial,), (direction,))
+            return apply(params) - start + tangent
+
+        logits = jax.lax.map(member, (self.params, self.initial, self.direction))
+        return logits.astype(jnp.float64)
+
+
+class NetworkEnsemble(Method[SampledLaw[FiniteEnsembleInfo]]):
+    """Real networks of finite width, trained side by side from random initialisations."""
+
+    network: eqx.AbstractVar[Network]
+    num_networks: eqx.AbstractVar[int]
+    training_time: eqx.AbstractVar[float]
+    tolerance: eqx.AbstractVar[float]
+    max_steps: eqx.AbstractVar[int]
+    dtype: eqx.AbstractVar[DTypeLike]
+    progress: eqx.AbstractVar[bool]
+
+    def operations(self, size: Size) -> dict[str, float]:
+        return {}  # what a network costs is its own, and how many steps it takes
+
+    def interpolates(self, prior: NTKPrior) -> bool:
+        return super().interpolates(prior) and self.training_time == float("inf")
+
+    def initialise(self, problem: Problem, key: PRNGKeyArray) -> Params:
+        """θ0 of each network, stacked.
+
+        Raises:
+            ConfigurationError: the network cannot be differentiated, or has other outputs than the
+                likelihood takes.
+        """
+        features = problem.features.astype(self.dtype)
+        keys = jax.random.split(key, self.num_networks)
+        params = jax.vmap(lambda k: self.network.init(k, features))(keys)
+        params = jax.tree.map(lambda leaf: leaf.astype(self.dtype), params)
+        one = jax.tree.map(lambda leaf: leaf[0], params)
+        num_outputs = require_sound(self.network, one, features)
+        if num_outputs != problem.num_outputs:
+            raise ConfigurationError(
+                f"the network has {num_outputs} outputs, but "
+                f"{type(problem.likelihood.untempered).__name__} takes {problem.num_outputs} of these "
+                f"data; make the network with {problem.num_outputs}"
+            )
+        return params
+
+    def train(
+        self,
+        problem: Problem,
+        start: TrainedFunctions,
+        kind: Kind,
+        *,
+        anchor: Anchor = Anchor.INIT,
+        noise: Float[Array, "networks n classes"] | None = None,
+    ) -> SampledLaw[FiniteEnsembleInfo]:
+        """The law of mean + what the initial functions become.
+
+        Args:
+            start: the functions, at θ0.
+            anchor, noise: of the loss, see `Trainer`.
+        """
+        params = start.params
+        features, targets = (v.astype(self.dtype) for v in (problem.features, problem.targets))
+        initial = start(features) - logits_of(self.network, params, features)
+        offset = (problem.mean[None] + initial).astype(self.dtype)
+        descent = Descent(
+            self.network,
+            problem.likelihood,
+            problem.ridge,
+            anchor,
+            self.training_time,
+            self.tolerance,
+            self.max_steps,
+            self.name if self.progress else None,
+        )
+        end = descent.run(params, features, targets, offset=offset, noise=noise)
+        functions = eqx.tree_at(lambda f: f.params, start, end.state.params)
+        values = functions(problem.features)
+        g = FunctionPath(values, functions, jnp.ones(()), jnp.arange(self.num_networks))
+        info = FiniteEnsembleInfo(
+            end.last_move,
+            end.worst_move,
+            int(end.state.step),
+            end.step_size,
+            float(jnp.mean(_distances(end.state))),
+        )
+        return SampledLaw(problem, kind, info, g, jnp.zeros_like(values))
+
+
+@eqx.filter_jit
+def _distances(state: TrainingState) -> Float[Array, " networks"]:
+    """‖θ − θ0‖ of each network."""
+    moves = jax.tree.leaves(jax.tree.map(jnp.subtract, state.params, state.initial))
+    return jnp.sqrt(sum(jnp.sum(move**2, axis=tuple(range(1, move.ndim))) for move in moves))

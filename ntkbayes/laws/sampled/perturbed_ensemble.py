@@ -1,0 +1,76 @@
+"""The law of real networks that sample close to the posterior: randomised, then optimised."""
+
+from typing import ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import PRNGKeyArray
+
+from ntkbayes.laws.kind import Kind, Sampling
+from ntkbayes.laws.law import SampledLaw
+from ntkbayes.laws.problem import Problem
+from ntkbayes.laws.sampled.network_ensemble import (
+    FiniteEnsembleInfo,
+    NetworkEnsemble,
+    TrainedFunctions,
+)
+from ntkbayes.networks import Network, Params
+from ntkbayes.ranges import Range, real_field, whole_field
+from ntkbayes.training.linearised import train
+
+
+class PerturbedEnsemble(NetworkEnsemble):
+    """Train real networks as `PerturbedInit` trains linearised ones.
+
+    Network k is
+
+        f(x) = mean(x) + network(x; θ) − network(x; θ0) + J(x; θ0) δ,    δ ~ N(0, I/ridge),
+
+    with a random tangent function in place of its own initial function (He et al. 2020, who add one to
+    it): it starts from GP(mean, Θ/ridge), whatever K and the ridge. It is trained on the loss less
+    ⟨ε, f(X)⟩, ε ~ N(0, W), with W the curvature at the MAP of the prior. As the width grows the law
+    approaches `PerturbedInit`, which for a Normal likelihood is the posterior.
+
+    Args:
+        network: with as many outputs as the likelihood takes logits, and the prior's architecture.
+        num_networks, training_time, tolerance, max_steps, dtype, progress: as for `FiniteEnsemble`.
+    """
+
+    name: ClassVar[str] = "perturbed ensemble"
+    kind: ClassVar[Kind] = Kind(
+        "perturbed ensemble",
+        Sampling.PERTURBED_INITIALISATIONS,
+        "real networks of finite width, each started from a draw of GP(m, Θ/ridge) and trained by "
+        "gradient descent on a loss to which gradient noise was added: what the perturbed-init law "
+        "describes where the kernel stays constant, close to the posterior.",
+    )
+    network: Network
+    num_networks: int = whole_field("num_networks", 64, at_least=2)
+    training_time: float = real_field("training_time", float("inf"), Range.NOT_NEGATIVE)
+    tolerance: float = real_field("tolerance", 0.05, Range.POSITIVE_FINITE)
+    max_steps: int = whole_field("max_steps", 20_000)
+    dtype: DTypeLike = eqx.field(static=True, default=jnp.float32)
+    progress: bool = False
+
+    def solve(self, problem: Problem, key: PRNGKeyArray | None) -> SampledLaw[FiniteEnsembleInfo]:
+        problem.prior.require_ridge("the perturbed-init law")
+        init_key, tangent_key, noise_key = jax.random.split(self.require_key(key), 3)
+        params = self.initialise(problem, init_key)
+        centre = train(problem.objective, problem.mean)
+        white = jax.random.normal(noise_key, (self.num_networks, *problem.targets.shape))
+        curvature = problem.objective.curvature(centre.logits)
+        noise = jax.vmap(curvature.root_matvec)(white).astype(self.dtype)
+        direction = _normal_like(tangent_key, params, 1 / jnp.sqrt(problem.ridge))
+        start = TrainedFunctions(self.network, params, params, direction)
+        return self.train(problem, start, self.kind, noise=noise)
+
+
+def _normal_like(key: PRNGKeyArray, params: Params, std: jax.Array) -> Params:
+    leaves, structure = jax.tree.flatten(params)
+    drawn = [
+        std.astype(leaf.dtype) * jax.random.normal(k, leaf.shape, leaf.dtype)
+        for k, leaf in zip(jax.random.split(key, len(leaves)), leaves, strict=True)
+    ]
+    return jax.tree.unflatten(structure, drawn)
