@@ -1,6 +1,5 @@
 """`ntkbayes lazy`: what a new user types, right or wrong."""
 
-import dataclasses
 import json
 import re
 import sys
@@ -44,14 +43,15 @@ def test_help_shows_an_example_and_the_data_sets(lazy):
     assert ", ".join(datasets.NAMES) in " ".join(out.split())
 
 
-def untrained(trainer, params, points, *, steps) -> Trajectory:
+def untrained(trainer, params, points, *, steps, shifted) -> Trajectory:
     """What a study would measure if drift fell as width^−1 and nothing grew; tests/test_lazy.py has
     networks that are really trained."""
     seeds, step = len(params[0][0]), np.array(steps)
     value = np.full((seeds, len(steps)), 1 / trainer.network.width)
-    names = [f.name for f in dataclasses.fields(Trajectory) if f.name not in ("step", "time")]
     time = float(trainer.step_size) * step
-    return Trajectory(step=step, time=time, **dict.fromkeys(names, value))
+    has_end = points.have_end(trainer.likelihood, float(trainer.ridge))
+    series = dict.fromkeys(Trajectory.series_names(), value)
+    return Trajectory(has_end=has_end, step=step, time=time, **series)
 
 
 def test_own_csv_gives_verdicts_tables_and_figure_and_is_not_trained_again(lazy, monkeypatch):
@@ -65,12 +65,12 @@ def test_own_csv_gives_verdicts_tables_and_figure_and_is_not_trained_again(lazy,
     assert code == 0, err
     assert "figure: runs/my-lazy/lazy.png" in out
     for regime, finding in (
-        ("ridge 0.1, one-hot", r"lazy: drift falls as width\^-1\.00 .*within 0\.062 .* width 16"),
+        ("ridge 0.1", r"lazy: drift falls as width\^-1\.00 .*within 0\.062 .* width 16"),
         ("no ridge, smoothing 0.2", "lazy: drift falls"),
-        ("no ridge, one-hot", "undecided: .* train longer"),
+        ("no ridge", "undecided: .* train longer"),
     ):
         assert re.search(f"^{regime}: {finding}", out, re.MULTILINE)
-    assert "ridge 0.1, one-hot, width 16 …" in err
+    assert "ridge 0.1, width 16 …" in err
     assert {path.name for path in Path("runs/my-lazy").iterdir()} == {
         *(".ntkbayes.lock", "lazy.csv", "lazy.json", "lazy.png", "lazy.svg", "runs", "study.json"),
         "options.toml",
@@ -93,6 +93,23 @@ def test_own_csv_gives_verdicts_tables_and_figure_and_is_not_trained_again(lazy,
     assert "runs/my-lazy holds a study with other settings (differing in: regimes)" in err
 
 
+def test_numbers_are_studied_in_two_regimes(lazy, monkeypatch):
+    Path("y.csv").write_text("a,y\n" + "".join(f"{i % 5},{i * i / 7}\n" for i in range(16)))
+    monkeypatch.setattr(study_module, "follow", untrained)
+    monkeypatch.setattr(study_module.plots, "write", lambda *_: None)
+    words = ("--data", "y.csv", "--target", "y", "--likelihood", "normal", *QUICK)
+    code, out, err = lazy(*words, "--anchor", "zero", "--shifted", "--json")
+    assert code == 0, err
+    rows = json.loads(out)["table"]
+    assert [row["regime"] for row in rows] == [
+        "ridge 0.1 towards zero, shifted",
+        "no ridge, shifted",
+    ]
+    code, _, err = lazy(*words, "--smoothing", "0.1")
+    assert code == 1
+    assert "--smoothing is for classes without order, not for --likelihood normal" in err
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -102,6 +119,9 @@ def test_own_csv_gives_verdicts_tables_and_figure_and_is_not_trained_again(lazy,
         (("--widths", "64"), r"at least two different widths; got \[64\]"),
         (("--widths", "64,many"), r"--widths takes whole numbers .*; got '64,many'"),
         (("--ridge", "-1"), r"ridge must be at least 0 and finite; got -1\.0"),
+        (("--anchor", "origin"), r"unknown anchor 'origin'; known are: init, zero"),
+        (("--likelihood", "gauss"), r"unknown likelihood 'gauss'"),
+        (("--likelihood", "normal"), r"--likelihood normal goes with a file"),
         (("--ridge", "0"), r"give a ridge > 0; got 0\.0"),
         (("--smoothing", "1.5"), r"must lie in \[0, 1\]; got 1\.5"),
         (("--seeds", "0"), r"num_seeds must be at least 1; got 0"),

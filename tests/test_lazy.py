@@ -1,6 +1,5 @@
 """The lazy-regime laboratory: what is measured, what is concluded, and what a user may get wrong."""
 
-import dataclasses
 import json
 import re
 from pathlib import Path
@@ -16,7 +15,13 @@ from scipy import stats
 
 import ntkbayes as nb
 from ntkbayes import datasets
-from ntkbayes.errors import ConfigurationError, DivergenceError, StorageError, UnknownNameError
+from ntkbayes.errors import (
+    ConfigurationError,
+    DataError,
+    DivergenceError,
+    StorageError,
+    UnknownNameError,
+)
 from ntkbayes.lazy import (
     Certificate,
     Finding,
@@ -28,16 +33,10 @@ from ntkbayes.lazy import (
     plots,
 )
 from ntkbayes.lazy import widths as study_module
-from ntkbayes.lazy.measure import (
-    Linearisation,
-    Points,
-    follow,
-    initialise,
-    recorded_steps,
-    require_fitting,
-)
+from ntkbayes.lazy.measure import follow, initialise, recorded_steps, require_fitting
+from ntkbayes.lazy.points import Points
 from ntkbayes.lazy.widths import LazyStudy, four_regimes
-from ntkbayes.likelihood import Categorical
+from ntkbayes.likelihood import Categorical, LogConcave, Normal, Ordinal, Poisson
 from ntkbayes.networks import Network, Params
 from ntkbayes.training.networks import Trainer
 
@@ -111,51 +110,41 @@ def norm(array: np.ndarray) -> float:
     return float(np.sqrt((array**2).sum()))
 
 
-def trained_by_hand(theta0, points, ridge, num_steps):
+def trained_by_hand(theta0, points, ridge, num_steps, *, anchor, shifted):
     """θ of the network and the move θ − θ0 of its linearisation, after plain gradient descent."""
     x, y = (np.asarray(a, float) for a in (points.train, points.targets))
     f0, j0 = by_hand(theta0, x)
-    theta, move = theta0.copy(), np.zeros(theta0.size)
+    theta, move, less = theta0.copy(), np.zeros(theta0.size), f0 if shifted else 0.0
+    towards = theta0 if anchor == "init" else np.zeros_like(theta0)
     for _ in range(num_steps):
         logits, jacobian = by_hand(theta, x)
-        slope = np.einsum("icp,ic->p", jacobian, softmax(logits) - y).reshape(theta.shape)
-        theta = theta - STEP * (slope + ridge * (theta - theta0))
-        lazy = np.einsum("icp,ic->p", j0, softmax(f0 + j0 @ move) - y)
-        move = move - STEP * (lazy + ridge * move)
+        slope = np.einsum("icp,ic->p", jacobian, softmax(logits - less) - y).reshape(theta.shape)
+        theta = theta - STEP * (slope + ridge * (theta - towards))
+        lazy = np.einsum("icp,ic->p", j0, softmax(f0 + j0 @ move - less) - y)
+        move = move - STEP * (lazy + ridge * (move + (theta0 - towards).ravel()))
     return theta, move
 
 
-def test_linearisation_takes_the_steps_of_gradient_descent_on_its_parameters(points):
-    trainer = Trainer(Tiny(16), Categorical(), ridge=0.3, step_size=STEP)
-    params = initialise(Tiny(16), points, KEY, 2)
-    found = Linearisation.build(trainer, params, points)
-    found = found.advance(jnp.array(12)).advance(jnp.array(8))
-    for k in range(2):
-        theta0 = np.asarray(params[k], float)
-        _, move = trained_by_hand(theta0, points, 0.3, 20)
-        for where in ("train", "test"):
-            f0, jacobian = by_hand(theta0, np.asarray(getattr(points, where), float))
-            logits = getattr(found, f"{where}_logits")[k]
-            np.testing.assert_allclose(logits, f0 + jacobian @ move, atol=1e-4)
-
-
-def test_every_series_is_its_definition(points):
+@pytest.mark.parametrize(("anchor", "shifted"), [("init", False), ("zero", True)])
+def test_every_series_is_its_definition(points, anchor, shifted):
     ridge = 0.3
-    trainer = Trainer(Tiny(16), Categorical(), ridge=ridge, step_size=STEP)
+    trainer = Trainer(Tiny(16), Categorical(), ridge=ridge, step_size=STEP, anchor=anchor)
     params = initialise(Tiny(16), points, KEY, 2)
-    found = follow(trainer, params, points, steps=(20, 60))
+    found = follow(trainer, params, points, steps=(20, 60), shifted=shifted)
     np.testing.assert_allclose(found.time, [20 * STEP, 60 * STEP])
     x = {where: np.asarray(getattr(points, where), float) for where in ("train", "test", "probes")}
     for k in range(2):
         theta0 = np.asarray(params[k], float)
-        theta, move = trained_by_hand(theta0, points, ridge, 60)
+        how = {"anchor": anchor, "shifted": shifted}
+        theta, move = trained_by_hand(theta0, points, ridge, 60, **how)
 
         def drift(probes, theta=theta, theta0=theta0):
             before, after = (by_hand(t, probes)[1] for t in (theta0, theta))
             ntk0, ntk = (np.einsum("icp,jdp->ijcd", j, j) for j in (before, after))
             return norm(ntk - ntk0) / norm(ntk0)
 
-        logits, _ = by_hand(theta, x["train"])
+        less = {where: shifted * by_hand(theta0, x[where])[0] for where in ("train", "test")}
+        logits = by_hand(theta, x["train"])[0] - less["train"]
         fit = -(np.asarray(points.targets) * np.log(softmax(logits))).sum()
         moved = norm(theta - theta0)
         expected = {
@@ -163,13 +152,13 @@ def test_every_series_is_its_definition(points):
             "drift_test": drift(x["probes"][4:]),
             "distance": moved,
             "relative_distance": moved / norm(theta0),
-            "loss": fit + ridge / 2 * moved**2,
+            "loss": fit + ridge / 2 * (moved if anchor == "init" else norm(theta)) ** 2,
             "largest_logit": np.abs(logits - logits.mean(axis=1, keepdims=True)).max(),
         }
         for where in ("train", "test"):
-            network, _ = by_hand(theta, x[where])
+            network = by_hand(theta, x[where])[0] - less[where]
             f0, jacobian = by_hand(theta0, x[where])
-            linear = f0 + jacobian @ move
+            linear = f0 + jacobian @ move - less[where]
             gap = (network - linear) - (network - linear).mean(axis=1, keepdims=True)
             apart = np.abs(softmax(network) - softmax(linear)).sum(axis=1) / 2
             expected |= {
@@ -178,8 +167,7 @@ def test_every_series_is_its_definition(points):
                 f"variation_{where}": apart.mean(),
                 f"worst_variation_{where}": apart.max(),
             }
-        names = {field.name for field in dataclasses.fields(Trajectory)}
-        assert set(expected) == names - {"step", "time"}
+        assert set(expected) == set(Trajectory.series_names())
         for name, value in expected.items():
             assert getattr(found, name)[k, -1] == pytest.approx(value, rel=2e-3), name
 
@@ -217,25 +205,24 @@ def test_recorded_steps_end_with_the_last_and_hold_a_tenth_of_it():
 # --- what is concluded ----------------------------------------------------------------------------
 
 
-def synthetic(drift: list[float], logit: list[float], spread: float = 0.01) -> Trajectory:
+def synthetic(
+    drift: list[float], logit: list[float], spread: float = 0.01, *, has_end: bool = True
+) -> Trajectory:
     """Three seeds, at steps 10, 100 and 1000."""
     seeds = 1 + spread * np.array([[-1.0], [0.0], [1.0]])
-    series = {
-        field.name: np.full((3, 3), 0.02)
-        for field in dataclasses.fields(Trajectory)
-        if field.name not in ("step", "time")
-    }
+    series = {name: np.full((3, 3), 0.02) for name in Trajectory.series_names()}
     series |= {"drift_train": seeds * np.array([drift]), "largest_logit": seeds * np.array([logit])}
     step = np.array([10, 100, 1000])
-    return Trajectory(step=step, time=0.1 * step, **series)
+    return Trajectory(has_end=has_end, step=step, time=0.1 * step, **series)
 
 
-def by_width(exponent: float, growth: float, logit_growth: float, spread: float = 0.01):
+def by_width(exponent: float, growth: float, logit_growth: float, spread: float = 0.01, **options):
     return {
         w: synthetic(
             [0.1 * w**exponent, w**exponent, growth * w**exponent],
             [1.0, 3.0, 3.0 * logit_growth],
             spread,
+            **options,
         )
         for w in (64, 256, 1024)
     }
@@ -248,17 +235,29 @@ def by_width(exponent: float, growth: float, logit_growth: float, spread: float 
         (Regime(0.0, 0.1), -0.5, 1.05, 0.9, "lazy", r"drift falls as width\^-0\.50"),
         (Regime(0.0, 0.0), -0.9, 3.0, 1.5, "not lazy", r"grew 3\.00 .* 1\.50 times, by 1\.5;"),
         (Regime(0.1, 0.0), 0.0, 1.0, 1.0, "not lazy", "does not fall with width"),
+        (Regime(0.1, 0.0), 0.0, 1.5, 1.0, "not lazy", "does not fall with width"),
+        (Regime(0.1, 0.0, "zero"), 0.0, 1.0, 0.1, "not lazy", r"pulls towards zero.* ends at 0\.3"),
         (Regime(0.1, 0.0), -0.9, 1.5, 1.5, "undecided", r"not ended: .* 1\.50 .*; train longer"),
         (Regime(0.0, 0.0), -0.9, 1.0, 1.0, "undecided", "logits grow without end, but here"),
     ],
 )
 def test_verdict_follows_the_thresholds(regime, exponent, growth, logit_growth, finding, reason):
-    verdict = judge(regime, by_width(exponent, growth, logit_growth))
+    has_end = regime.ridge > 0 or regime.smoothing > 0
+    verdict = judge(regime, by_width(exponent, growth, logit_growth, has_end=has_end))
     assert str(verdict.finding) == finding
     assert re.search(reason, verdict.reason)
     assert verdict.drift.exponent == pytest.approx(exponent, abs=1e-9)
     assert verdict.drift_growth == pytest.approx(growth)
     assert str(verdict).startswith(f"{regime}: {finding}: ")
+
+
+def test_a_drift_that_comes_and_goes_is_seen_on_the_path():
+    """Drift that falls with width at the end, but not in the middle of training."""
+    found = {w: synthetic([0.1, 0.5, 3 / w], [1.0, 3.0, 3.0]) for w in (64, 256, 1024)}
+    verdict = judge(Regime(0.1, 0.0), found)
+    assert verdict.drift.exponent == pytest.approx(-1.0)
+    assert verdict.path_drift.exponent == pytest.approx(0.0, abs=1e-9)
+    assert verdict.finding is Finding.NOT_LAZY
 
 
 def test_scattered_seeds_leave_the_verdict_open():
@@ -341,7 +340,8 @@ def test_study_writes_runs_tables_and_figures(finished):
     assert set(frame.groupby("width").step.max()) == {300}
     assert frame.groupby(["step"]).time.nunique().max() == 1  # the same steps for all
     summary = json.loads((finished / "lazy.json").read_text())
-    assert summary["verdicts"][0]["regime"] == {"ridge": 1.0, "smoothing": 0.0}
+    regime = {"ridge": 1.0, "smoothing": 0.0, "anchor": "init", "shifted": False}
+    assert summary["verdicts"][0]["regime"] == regime
     assert summary["settings"]["command"] == "ntkbayes lazy --data iris"
     assert (finished / "lazy.png").read_bytes().startswith(b"\x89PNG")
     assert "<svg" in (finished / "lazy.svg").read_text(encoding="utf-8")
@@ -349,7 +349,7 @@ def test_study_writes_runs_tables_and_figures(finished):
 
 def test_ridge_and_smoothing_hold_what_one_hot_targets_let_go(finished):
     frame = pd.read_csv(finished / "lazy.csv")
-    end = frame[frame.step == 300].groupby(["ridge", "smoothing"]).mean()
+    end = frame[frame.step == 300].groupby(["ridge", "smoothing"]).mean(numeric_only=True)
     free = end.loc[(0.0, 0.0)]
     for name in ("largest_logit", "distance", "drift_train"):
         assert (end.drop((0.0, 0.0))[name] < free[name]).all(), name
@@ -362,9 +362,9 @@ def test_second_run_trains_nothing_and_finds_the_same(finished, monkeypatch):
     assert (finished / "lazy.csv").read_bytes() == before
     table = result.table()
     assert list(table.index) == [
-        "ridge 1, one-hot",
+        "ridge 1",
         "ridge 1, smoothing 0.2",
-        "no ridge, one-hot",
+        "no ridge",
         "no ridge, smoothing 0.2",
     ]
     np.testing.assert_array_equal(
@@ -430,7 +430,7 @@ def test_diverged_training_is_named_with_regime_and_width(tmp_path, monkeypatch)
         return whole(trainer, params, points, **options)
 
     monkeypatch.setattr(study_module, "follow", overflow)
-    with pytest.raises(DivergenceError, match=r"^ridge 1, one-hot, width 16: "):
+    with pytest.raises(DivergenceError, match=r"^ridge 1, width 16: "):
         study().run(tmp_path)
 
 
@@ -470,6 +470,10 @@ def test_bad_regimes_are_named():
         Regime(-1.0, 0.0)
     with pytest.raises(ConfigurationError, match=r"smoothing must lie in \[0, 1\]; got 2"):
         Regime(0.1, 2.0)
+    with pytest.raises(ConfigurationError, match="where the ridge pulls, and the ridge is 0"):
+        Regime(0.0, 0.0, "zero")
+    with pytest.raises(UnknownNameError, match="unknown anchor 'theta0'; known are: init, zero"):
+        Regime(0.1, 0.0, "theta0")
     with pytest.raises(ConfigurationError, match="give a ridge > 0; got 0"):
         four_regimes(ridge=0.0)
     with pytest.raises(ConfigurationError, match="give a smoothing > 0; got 0"):
@@ -479,8 +483,23 @@ def test_bad_regimes_are_named():
 def test_bad_data_are_named(tmp_path):
     with pytest.raises(UnknownNameError, match="unknown data set 'iriss'"):
         study(data="iriss").run(tmp_path)
-    with pytest.raises(ConfigurationError, match="a Normal likelihood has no class probabilities"):
-        study(data=nb.Dataset.real(flowers(8).features, np.arange(8.0))).run(tmp_path)
+    numbers = nb.Dataset.real(flowers(8).features, np.arange(8.0))
+    with pytest.raises(DataError, match="real-valued targets"):
+        study(data=numbers).run(tmp_path)  # regimes with smoothing
+    with pytest.raises(ConfigurationError, match=r"one for each of 1 logits; got \(1\.0, 2\.0\)"):
+        study(data=numbers, regimes=None, mean=(1.0, 2.0), likelihood=Normal()).run(tmp_path)
+    for bound, message in (
+        (2.0, "training without ridge ends at the logits with zero residual"),
+        (np.inf, "give it a curvature_bound"),
+    ):
+        squares = LogConcave(
+            lambda y, f: -jnp.sum((y - f) ** 2),
+            num_logits=1,
+            examples=[[0.0]],
+            curvature_bound=bound,
+        )
+        with pytest.raises(ConfigurationError, match=message):
+            study(data=numbers, regimes=None, likelihood=squares).run(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -511,7 +530,58 @@ def test_kernel_view_of_a_narrow_network_without_ridge_does_not_hold():
     assert narrow.variation_test > narrow.tolerance
     text = str(narrow)
     assert "The kernel view does not hold: probabilities are off by up to" in text
-    assert "without ridge on one-hot targets never will" in text
+    assert "without ridge on such targets never will" in text
+
+
+TARGETS = {
+    "numbers": (Normal(0.5), np.linspace(-1, 1, 16)),
+    "counts": (Poisson(), np.arange(16.0) % 5),
+    "grades": (Ordinal((-1.0, 1.0)), None),
+    "a density": (
+        LogConcave(
+            lambda y, f: -jnp.sum(jnp.logaddexp(f - y, y - f)),  # curvature: sech² ≤ 1
+            num_logits=1,
+            examples=[[-1.0], [1.0]],
+            curvature_bound=1.0,
+        ),
+        np.linspace(-1, 1, 16),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_linear_networks_are_lazy_under_every_likelihood(name):
+    likelihood, values = TARGETS[name]
+    x = flowers(16)
+    data = x if values is None else nb.Dataset.real(x.features, values)
+    one = nb.networks.from_functions(
+        lambda key, x: jax.random.normal(key, (x.shape[1], 1), x.dtype), lambda w, x: x @ w
+    )
+    options = {"num_seeds": 2, "num_steps": 6000, "num_probes": 4, "shifted": True}
+    found = certify(one, data, ridge=1.0, key=KEY, likelihood=likelihood, **options)
+    assert found.holds
+    assert found.path_drift == 0
+    assert found.path_variation < 1e-4
+    t = found.trajectory
+    assert np.all(t.loss[:, -1] < t.loss[:, 0])
+
+
+def test_numbers_get_noise_and_mean_from_the_training_points():
+    x = flowers(16)
+    data = nb.Dataset.real(x.features, 150 + 10 * x.features[:, 0])
+    options = {"num_seeds": 2, "num_steps": 300, "num_probes": 4}
+    network = Tiny(64, num_outputs=1)
+    found = certify(network, data, ridge=0.01, key=KEY, **options)
+    assert np.all(found.trajectory.largest_logit > 100)  # they start at the mean, not at 0
+    assert found.drift < 1
+
+
+def test_certificate_with_the_anchor_at_zero_says_why_it_does_not_hold():
+    options = {"num_seeds": 2, "num_steps": 300, "num_probes": 4, "anchor": "zero"}
+    found = certify(Tiny(64), flowers(16), ridge=1.0, key=KEY, **options)
+    assert not found.holds
+    assert found.path_drift >= found.drift > 0.3
+    assert "the ridge pulls towards zero: the weights shrink" in str(found)
 
 
 def test_certificate_speaks_of_the_worst_point(certificate):

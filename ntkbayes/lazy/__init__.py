@@ -5,7 +5,7 @@
 """
 
 from ntkbayes.lazy.certificate import Certificate, certify
-from ntkbayes.lazy.measure import Trajectory
+from ntkbayes.lazy.trajectory import Trajectory
 from ntkbayes.lazy.verdict import Finding, PowerLaw, Regime, Verdict, judge
 
 __all__ = [

@@ -14,16 +14,18 @@ from matplotlib.ticker import LogLocator, NullFormatter
 
 from ntkbayes.figures.style import FAINT, INK, LAW_COLOURS, WIDTH, Keywords, own_style
 from ntkbayes.files import write_atomically
-from ntkbayes.lazy.measure import Trajectory
 from ntkbayes.lazy.result import LazyResult
+from ntkbayes.lazy.trajectory import Trajectory
 from ntkbayes.lazy.verdict import LEVEL, PowerLaw, Regime, Verdict
 
 _MARKERS = "osD^vP"
+_ON_THE_PATH: Keywords = {"markerfacecolor": "none", "linestyle": (0, (3, 2))}
 
 
 def lazy(result: LazyResult) -> Figure:
     """Above: drift against training time, a panel per regime, a colour per width, thin lines seeds.
-    Below: drift and gap at the final time against width, with fitted power laws."""
+    Below: drift and gap against width, at the final time (filled, solid) and at their largest on the
+    path (open, dashed), with fitted power laws."""
     with own_style():
         figure = Figure(figsize=(WIDTH, 7.4), layout="constrained")
         above, below = figure.subfigures(2, 1, squeeze=False, height_ratios=(1, 1.15))[:, 0]
@@ -83,12 +85,17 @@ def _against_width(
             "color": LAW_COLOURS[place % len(LAW_COLOURS)],
             "marker": _MARKERS[place % len(_MARKERS)],
         }
-        drift = {width: t.drift_train[:, -1] for width, t in by_width.items()}
-        gap = {width: t.gap_test[:, -1] for width, t in by_width.items()}
-        _power_law(panels[0], drift, verdict.drift, str(verdict.regime), look)
-        _power_law(panels[1], gap, verdict.gap, str(verdict.regime), look)
-    panels[0].set_ylabel("Drift of the NTK, final time")
-    panels[1].set_ylabel("Gap to the linearisation\n(RMS logit of test points, final time)")
+        for panel, name, laws in (
+            (panels[0], "drift_train", (verdict.drift, verdict.path_drift)),
+            (panels[1], "gap_test", (verdict.gap, verdict.path_gap)),
+        ):
+            series = {width: getattr(t, name) for width, t in by_width.items()}
+            end = {width: values[:, -1] for width, values in series.items()}
+            path = {width: values.max(axis=1) for width, values in series.items()}
+            _power_law(panel, path, laws[1], "  at its largest", look | _ON_THE_PATH)
+            _power_law(panel, end, laws[0], str(verdict.regime), look)
+    panels[0].set_ylabel("Drift of the NTK")
+    panels[1].set_ylabel("Gap to the linearisation\n(RMS logit of test points)")
     widths = list(next(iter(trajectories.values())))
     for panel in panels:
         _logarithmic(panel)
@@ -96,19 +103,29 @@ def _against_width(
         panel.set_xticks(widths, [str(width) for width in widths])
         panel.set_xlabel("Width (hidden units)")
         title = f"Exponent of the width [{LEVEL:.0%} interval]"
+        handles, labels = panel.get_legend_handles_labels()
+        order = [place + step for place in range(0, len(labels), 2) for step in (1, 0)]
         # Below the panel: the lines fill it.
-        panel.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), title=title)
+        panel.legend(
+            [handles[i] for i in order],
+            [labels[i] for i in order],
+            loc="upper center",
+            bbox_to_anchor=(0.5, -0.16),
+            title=title,
+        )
 
 
 def _power_law(
     panel: Axes, by_width: Mapping[int, np.ndarray], law: PowerLaw, name: str, look: Keywords
 ) -> None:
     widths = np.array(list(by_width), float)
+    marks: Keywords = {**look, "linestyle": "", "markersize": 4.5}
     for width, values in by_width.items():
-        panel.plot(np.full(len(values), width), values, linestyle="", markersize=4.5, **look)
+        panel.plot(np.full(len(values), width), values, **marks)
     numbers = f"{law.exponent:.2f} [{law.lower:.2f}, {law.upper:.2f}]".replace("-", "−")
-    panel.plot(widths, law(widths), linewidth=1.3, color=look["color"])
-    panel.plot([], [], linewidth=1.3, markersize=4.5, label=f"{name}: {numbers}", **look)
+    line: Keywords = {"linewidth": 1.3, "linestyle": look.get("linestyle", "-")}
+    panel.plot(widths, law(widths), color=look["color"], **line)
+    panel.plot([], [], markersize=4.5, label=f"{name}: {numbers}", **{**look, **line})
 
 
 def _logarithmic(panel: Axes) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from ntkbayes.display import Configured
 from ntkbayes.errors import StorageError
 from ntkbayes.files import load_arrays, save_arrays, to_json, write_text
-from ntkbayes.lazy.measure import Trajectory
+from ntkbayes.lazy.trajectory import Trajectory
 from ntkbayes.lazy.verdict import LAZY_EXPONENT, LEVEL, STOPPED, Regime, Verdict, judge
 from ntkbayes.storage import RunFolder
 
@@ -47,7 +47,9 @@ class LazyResult(Configured):
                 frame = trajectory.to_frame()
                 frame.insert(0, "ridge", regime.ridge)
                 frame.insert(1, "smoothing", regime.smoothing)
-                frame.insert(2, "width", width)
+                frame.insert(2, "anchor", str(regime.anchor))
+                frame.insert(3, "shifted", regime.shifted)
+                frame.insert(4, "width", width)
                 frames.append(frame)
         return pd.concat(frames, ignore_index=True)
 
@@ -55,22 +57,21 @@ class LazyResult(Configured):
         """The verdicts: one row per regime, numbers as in `Verdict`."""
         import pandas as pd
 
-        rows = [
-            {
-                "regime": str(v.regime),
-                "verdict": str(v.finding),
-                "drift exponent": v.drift.exponent,
-                "drift exponent lower": v.drift.lower,
-                "drift exponent upper": v.drift.upper,
-                "gap exponent": v.gap.exponent,
-                "gap exponent lower": v.gap.lower,
-                "gap exponent upper": v.gap.upper,
-                "drift growth": v.drift_growth,
-                "logit growth": v.logit_growth,
-                "trusted within": v.trusted_within,
+        rows = []
+        for v in self.verdicts:
+            row: dict[str, object] = {"regime": str(v.regime), "verdict": str(v.finding)}
+            laws = {
+                "drift": v.drift,
+                "path drift": v.path_drift,
+                "gap": v.gap,
+                "path gap": v.path_gap,
             }
-            for v in self.verdicts
-        ]
+            for name, law in laws.items():
+                row[f"{name} exponent"] = law.exponent
+                row |= {f"{name} exponent lower": law.lower, f"{name} exponent upper": law.upper}
+            row |= {"drift growth": v.drift_growth, "logit growth": v.logit_growth}
+            row |= {"trusted within": v.trusted_within, "path within": v.path_within}
+            rows.append(row)
         return pd.DataFrame(rows).set_index("regime")
 
     def save(self, folder: Path) -> None:
@@ -116,7 +117,8 @@ class TrajectoryFolder(RunFolder):
         names = [f.name for f in dataclasses.fields(Trajectory)]
         try:
             arrays = load_arrays(path)
-            trajectory = Trajectory(**{name: arrays[name] for name in names})
+            series = {name: arrays[name] for name in names if name != "has_end"}
+            trajectory = Trajectory(has_end=bool(arrays["has_end"]), **series)
             _require_consistent(trajectory)
         except (StorageError, KeyError, ValueError) as error:
             raise StorageError(
@@ -140,9 +142,10 @@ class TrajectoryFolder(RunFolder):
 
 def _require_consistent(trajectory: Trajectory) -> None:
     """Raises ValueError where the series do not fit each other."""
-    series = {f.name: getattr(trajectory, f.name) for f in dataclasses.fields(trajectory)}
     times, seeds = len(np.atleast_1d(trajectory.step)), len(np.atleast_1d(trajectory.loss))
-    for name, values in series.items():
-        expected = (times,) if name in ("step", "time") else (seeds, times)
+    shapes: dict[str, tuple[int, ...]] = dict.fromkeys(("step", "time"), (times,))
+    shapes |= dict.fromkeys(Trajectory.series_names(), (seeds, times))
+    for name, expected in shapes.items():
+        values = getattr(trajectory, name)
         if values.shape != expected or values.dtype.kind not in "fiu" or times < 1 or seeds < 1:
             raise ValueError(f"{name} has the shape {values.shape}, not {expected}")

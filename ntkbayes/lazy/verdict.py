@@ -3,7 +3,7 @@
 All thresholds are here, and nowhere else.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -12,8 +12,9 @@ from jaxtyping import Float
 
 from ntkbayes import ranges
 from ntkbayes.errors import ConfigurationError
-from ntkbayes.lazy.measure import Trajectory
+from ntkbayes.lazy.trajectory import Trajectory
 from ntkbayes.ranges import Range
+from ntkbayes.training.networks import Anchor, require_pull
 
 LAZY_EXPONENT = -0.25
 """Drift falls with width if the whole interval of its exponent is below this. Theory says −1/2 at
@@ -27,35 +28,46 @@ LEVEL = 0.95
 
 @dataclass(frozen=True)
 class Regime:
-    """How the networks are trained: a ridge ≥ 0, and label smoothing of the targets, 0 to 1.
+    """How the networks are trained.
+
+    Attributes:
+        ridge: weight of ½‖θ − θ0‖², ≥ 0.
+        smoothing: of the labels, 0 to 1.
+        anchor: where the ridge pulls: "init", to θ0, or "zero", which is weight decay, ½‖θ‖².
+        shifted: whether each network's initial function is subtracted.
 
     Raises:
-        ConfigurationError: a number is outside its range.
+        ConfigurationError: a number is outside its range; or the anchor is zero, and there is no ridge.
+        UnknownNameError: there is no such anchor.
     """
 
     ridge: float
     smoothing: float
+    anchor: Anchor | str = Anchor.INIT
+    shifted: bool = False
 
     def __post_init__(self) -> None:
         ridge = ranges.real("the ridge", self.ridge, Range.NOT_NEGATIVE_FINITE)
         smoothing = ranges.real("smoothing", self.smoothing, Range.CLOSED_UNIT)
         object.__setattr__(self, "ridge", float(ridge))
         object.__setattr__(self, "smoothing", float(smoothing))
+        object.__setattr__(self, "anchor", Anchor.named(self.anchor))
+        require_pull(self.ridge, self.anchor)
 
     def __str__(self) -> str:
         ridge = f"ridge {_shortest(self.ridge)}" if self.ridge else "no ridge"
-        smoothing = f"smoothing {_shortest(self.smoothing)}" if self.smoothing else "one-hot"
-        return f"{ridge}, {smoothing}"
+        towards = " towards zero" if self.anchor == Anchor.ZERO else ""
+        smoothing = f", smoothing {_shortest(self.smoothing)}" if self.smoothing else ""
+        return f"{ridge}{towards}{smoothing}{', shifted' if self.shifted else ''}"
 
     @property
     def slug(self) -> str:
         """Its name in file names."""
-        return f"ridge{_shortest(self.ridge)}-smoothing{_shortest(self.smoothing)}"
-
-    @property
-    def can_stop(self) -> bool:
-        """Whether training ever ends: not without ridge on one-hot targets (THEORY 1, claim 3)."""
-        return self.ridge > 0 or self.smoothing > 0
+        anchor = "-anchor0" if self.anchor == Anchor.ZERO else ""
+        return (
+            f"ridge{_shortest(self.ridge)}{anchor}-smoothing{_shortest(self.smoothing)}"
+            f"{'-shifted' if self.shifted else ''}"
+        )
 
 
 def _shortest(number: float) -> str:
@@ -136,11 +148,14 @@ class Verdict:
         reason: one sentence in plain words.
         drift: of the NTK at training probes at the final time, against width.
         gap: RMS gap to the linearisation at test points at the final time, against width.
+        path_drift: the largest drift at any recorded time, against width.
+        path_gap: the largest gap, likewise.
         width: the largest one, to which the following belong.
         drift_growth: of the drift at training probes over the last tenfold of training time.
         logit_growth: of the largest logit, likewise.
-        trusted_within: largest total variation between the class probabilities of a network and of
-            its linearisation, over seeds, training and test points, at the final time.
+        trusted_within: largest total variation between the predictions of a network and of its
+            linearisation, over seeds, training and test points, at the final time.
+        path_within: the same over all recorded times.
     """
 
     regime: Regime
@@ -148,10 +163,13 @@ class Verdict:
     reason: str
     drift: PowerLaw
     gap: PowerLaw
+    path_drift: PowerLaw
+    path_gap: PowerLaw
     width: int
     drift_growth: float
     logit_growth: float
     trusted_within: float
+    path_within: float
 
     def __str__(self) -> str:
         return f"{self.regime}: {self.finding}: {self.reason}"
@@ -160,72 +178,84 @@ class Verdict:
 def judge(regime: Regime, trajectories: Mapping[int, Trajectory]) -> Verdict:
     """The verdict on one regime, from its trajectories by width.
 
+    "Constant during training" is about all times, so the drift is the largest on the path.
+
     * lazy: the drift falls with width (`LAZY_EXPONENT`), and training has stopped (`STOPPED`);
-    * not lazy: drift and largest logit still grow where no ridge and no smoothing ever stops them,
-      or training has stopped and the drift does not fall with width;
+    * not lazy: drift and largest logit still grow where nothing ever stops them; or the drift does not
+      fall with width, which longer training cannot mend;
     * undecided: anything else.
 
     Raises:
         ConfigurationError: fewer than two widths.
     """
     widths = np.array(sorted(trajectories))
-    final = {
-        name: np.stack([getattr(trajectories[w], name)[:, -1] for w in widths])
-        for name in ("drift_train", "gap_test")
-    }
-    drift = PowerLaw.fit(widths.astype(float), final["drift_train"])
-    gap = PowerLaw.fit(widths.astype(float), final["gap_test"])
+
+    def against_width(of: Callable[[Trajectory], np.ndarray]) -> PowerLaw:
+        return PowerLaw.fit(widths.astype(float), np.stack([of(trajectories[w]) for w in widths]))
+
+    drift = against_width(lambda t: t.drift_train[:, -1])
+    gap = against_width(lambda t: t.gap_test[:, -1])
+    path_drift = against_width(lambda t: t.drift_train.max(axis=1))
+    path_gap = against_width(lambda t: t.gap_test.max(axis=1))
     widest = trajectories[int(widths[-1])]
     drift_growth = widest.growth(widest.drift_train)
     logit_growth = widest.growth(widest.largest_logit)
     within = float(widest.worst_variation[:, -1].max())
 
-    falls, flat = drift.upper < LAZY_EXPONENT, drift.lower >= LAZY_EXPONENT
+    falls, flat = path_drift.upper < LAZY_EXPONENT, path_drift.lower >= LAZY_EXPONENT
     stopped = drift_growth <= STOPPED and logit_growth <= STOPPED
     growing = drift_growth > STOPPED and logit_growth > STOPPED
     growth = (
         f"over the last tenfold of training time the drift grew {drift_growth:.2f} times and the "
         f"largest logit {logit_growth:.2f} times"
     )
-    if not regime.can_stop and growing:
+    if not widest.has_end and growing:
         gained = _gained_a_decade(widest)
         finding, reason = (
             Finding.NOT_LAZY,
             (
-                f"drift and logits are still growing, as log t: {growth}, by {gained:.1f}; there is "
-                "neither a ridge nor smoothing to stop them"
+                f"drift and logits are still growing, as log t: {growth}, by {gained:.1f}; there is no "
+                "ridge to stop them, and no finite logits fit the targets"
             ),
         )
-    elif stopped and falls and regime.can_stop:
+    elif stopped and falls and widest.has_end:
         finding, reason = (
             Finding.LAZY,
             (
-                f"drift falls as {drift}; kernel laws can be trusted within {within:.2g} in probability "
-                f"at width {widths[-1]}"
+                f"drift falls as {drift}, at its largest on the path as {path_drift}; kernel laws can "
+                f"be trusted within {within:.2g} in probability at width {widths[-1]}"
             ),
         )
-    elif stopped and flat:
-        finding, reason = Finding.NOT_LAZY, f"drift does not fall with width: {drift}"
-    elif not regime.can_stop:
+    elif flat:
+        finding, reason = Finding.NOT_LAZY, f"drift does not fall with width: {path_drift}"
+        if regime.anchor == Anchor.ZERO:
+            reason += (
+                "; the ridge pulls towards zero, not towards the initialisation, so weights and kernel "
+                f"shrink at any width, and at width {widths[-1]} the largest logit ends at "
+                f"{widest.largest_logit[:, -1].mean():.2g}"
+            )
+    elif not widest.has_end:
         finding, reason = (
             Finding.UNDECIDED,
             (
-                f"without ridge and smoothing logits grow without end, but here {growth}; train longer "
-                "to see it"
+                "without a ridge, on targets that no finite logits fit, logits grow without end, but "
+                f"here {growth}; train longer to see it"
             ),
         )
     elif not stopped:
         finding, reason = (
             Finding.UNDECIDED,
             (
-                f"drift has gone as {drift} so far, but training has not ended: {growth}; train longer"
+                f"drift has gone as {path_drift} so far, but training has not ended: {growth}; train "
+                "longer"
             ),
         )
     else:
         finding, reason = (
             Finding.UNDECIDED,
             (
-                f"the exponent of the drift is not known well enough: {drift}; take more seeds or widths"
+                f"the exponent of the drift is not known well enough: {path_drift}; take more seeds or "
+                "widths"
             ),
         )
     return Verdict(
@@ -234,10 +264,13 @@ def judge(regime: Regime, trajectories: Mapping[int, Trajectory]) -> Verdict:
         reason=reason,
         drift=drift,
         gap=gap,
+        path_drift=path_drift,
+        path_gap=path_gap,
         width=int(widths[-1]),
         drift_growth=drift_growth,
         logit_growth=logit_growth,
         trusted_within=within,
+        path_within=float(widest.worst_variation.max()),
     )
 
 

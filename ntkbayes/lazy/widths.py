@@ -9,7 +9,7 @@ folder/
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -21,38 +21,54 @@ from ntkbayes.description import describe
 from ntkbayes.display import Configured
 from ntkbayes.errors import ConfigurationError, DivergenceError
 from ntkbayes.lazy import plots
-from ntkbayes.lazy.measure import (
-    Points,
-    Trajectory,
-    follow,
-    initialise,
-    recorded_steps,
-    require_fitting,
-)
+from ntkbayes.lazy.measure import follow, initialise, recorded_steps, stable_step
 from ntkbayes.lazy.result import LazyResult, TrajectoryFolder
+from ntkbayes.lazy.setting import Setting
+from ntkbayes.lazy.trajectory import Trajectory
 from ntkbayes.lazy.verdict import Regime
-from ntkbayes.likelihood import Likelihood, default_likelihood
+from ntkbayes.likelihood import Likelihood, Ordinal
 from ntkbayes.networks import Network, Params
 from ntkbayes.ranges import Range
+from ntkbayes.selection.likelihood_rules import LikelihoodRule, OrdinalAtFrequencies
 from ntkbayes.storage import Announce, circumstances, digest_of_data, versions
-from ntkbayes.training.networks import Trainer, stable_step_size
+from ntkbayes.training.networks import Anchor, Trainer
 
 Family = Callable[[int, int], Network]
 """(width, number of outputs) -> Network."""
 
 
-def four_regimes(*, ridge: float = 0.1, smoothing: float = 0.2) -> tuple[Regime, ...]:
-    """{ridge, no ridge} × {one-hot, smoothed targets}.
+def four_regimes(
+    *, ridge: float = 0.1, smoothing: float = 0.2, anchor: str = Anchor.INIT, shifted: bool = False
+) -> tuple[Regime, ...]:
+    """{ridge, no ridge} × {targets as given, smoothed}.
+
+    Args:
+        ridge, smoothing, anchor, shifted: see `Regime`.
 
     Raises:
         ConfigurationError: ridge or smoothing is outside its range, or 0: there would be two.
+        UnknownNameError: there is no such anchor.
     """
-    for name, value in (("ridge", ridge), ("smoothing", smoothing)):
-        if value == 0:
-            raise ConfigurationError(
-                f"the study sets a {name} against none: give a {name} > 0; got {value!r}"
-            )
-    return tuple(Regime(r, s) for r in (ridge, 0.0) for s in (0.0, smoothing))
+    if smoothing == 0:
+        raise ConfigurationError(_against_none("smoothing", smoothing))
+    two = two_regimes(ridge=ridge, anchor=anchor, shifted=shifted)
+    return tuple(replace(regime, smoothing=s) for regime in two for s in (0.0, smoothing))
+
+
+def two_regimes(
+    *, ridge: float = 0.1, anchor: str = Anchor.INIT, shifted: bool = False
+) -> tuple[Regime, ...]:
+    """{ridge, no ridge}, for targets that cannot be smoothed: numbers, counts, ordered classes.
+
+    Arguments and errors are those of `four_regimes`.
+    """
+    if ridge == 0:
+        raise ConfigurationError(_against_none("ridge", ridge))
+    return Regime(ridge, 0.0, anchor, shifted), Regime(0.0, 0.0, shifted=shifted)
+
+
+def _against_none(name: str, value: float) -> str:
+    return f"the study sets a {name} against none: give a {name} > 0; got {value!r}"
 
 
 def perceptrons(width: int, num_outputs: int) -> Network:
@@ -71,10 +87,12 @@ class LazyStudy(Configured):
         data: a data set, or the name of one in `datasets.NAMES`.
         family: a network for a width and a number of outputs.
         widths: at least two.
-        regimes: see `four_regimes`.
+        regimes: by default `four_regimes` for classes, `two_regimes` for other targets.
         num_seeds: networks of each width, each from its own initialisation.
         num_steps: full-batch gradient steps.
-        likelihood: by default one logit for two classes, softmax for more.
+        likelihood: by default one logit for two classes, softmax for more, and for real targets Normal
+            with noise that maximises the evidence; or another rule of `ntkbayes.selection`.
+        mean: added to every network's logits, a number or one per logit; a rule chooses it if it is 0.
         max_points: training and test points together.
         num_probes: points of either set at which the drift of the NTK is measured.
         test_share: part of the points held out.
@@ -87,10 +105,11 @@ class LazyStudy(Configured):
     data: Dataset | str
     family: Family = perceptrons
     widths: tuple[int, ...] = (64, 128, 256, 512)
-    regimes: tuple[Regime, ...] = field(default_factory=four_regimes)
+    regimes: tuple[Regime, ...] | None = None
     num_seeds: int = 3
     num_steps: int = 12_000
-    likelihood: Likelihood | None = None
+    likelihood: Likelihood | LikelihoodRule | None = None
+    mean: float | tuple[float, ...] = 0.0
     max_points: int = 40
     num_probes: int = 32
     test_share: float = 0.25
@@ -103,7 +122,7 @@ class LazyStudy(Configured):
             raise ConfigurationError(
                 f"an exponent needs at least two different widths; got {list(self.widths)}"
             )
-        if not self.regimes:
+        if self.regimes is not None and not self.regimes:
             raise ConfigurationError("there are no regimes to study; see four_regimes()")
         least = {"num_seeds": 1, "num_probes": 1, "max_points": 2, "num_steps": 10}
         for name, at_least in least.items():
@@ -143,20 +162,28 @@ class LazyStudy(Configured):
         if self.max_points < data.num_points:
             data = data.subset(subset_key, self.max_points)
         train, test = data.split(split_key, test_share=self.test_share)
-        likelihood = default_likelihood(data) if self.likelihood is None else self.likelihood
+        widths, regimes = sorted(set(self.widths)), self._regimes_for(data)
+        ridge = max(regime.ridge for regime in regimes)
+
+        def widest(num_outputs: int) -> Network:
+            return self.family(widths[-1], num_outputs)
+
+        setting = Setting.of(self.likelihood, self.mean, train, widest, init_key, ridge=ridge)
+        likelihood = setting.likelihood
         points = {
-            amount: Points.build(
+            amount: setting.points(
                 train.smooth(amount) if amount else train,
                 test,
-                likelihood,
                 num_probes=self.num_probes,
                 key=probe_key,
             )
-            for amount in {regime.smoothing for regime in self.regimes}
+            for amount in {regime.smoothing for regime in regimes}
         }
+        for regime in regimes:
+            points[regime.smoothing].have_end(likelihood, regime.ridge)  # an error if nobody knows
         any_points = next(iter(points.values()))
-        family = {w: self.family(w, any_points.targets.shape[1]) for w in sorted(set(self.widths))}
-        settings = self._settings(data, likelihood, family)
+        family = {w: self.family(w, any_points.targets.shape[1]) for w in widths}
+        settings = self._settings(data, setting, regimes, family)
         with TrajectoryFolder(folder) as into:
             into.claim(settings)
             into.finish(files)
@@ -165,32 +192,35 @@ class LazyStudy(Configured):
                 key = jax.random.fold_in(init_key, width)
                 return initialise(family[width], any_points, key, self.num_seeds)
 
-            ridge, step_sizes = max(regime.ridge for regime in self.regimes), []
+            pulled = max(regimes, key=lambda regime: regime.ridge)
             with announce("step size"):
-                for width, network in family.items():
-                    params = start(width)
-                    require_fitting(network, params, any_points)
-                    step_sizes.append(
-                        stable_step_size(network, params, any_points.train, likelihood, ridge)
-                    )
+                step_sizes = [
+                    stable_step(network, start(width), any_points, likelihood, pulled)
+                    for width, network in family.items()
+                ]
             step_size = min(step_sizes)
-            trajectories: dict[Regime, dict[int, Trajectory]] = {
-                regime: {} for regime in self.regimes
-            }
-            for regime in self.regimes:
+            trajectories: dict[Regime, dict[int, Trajectory]] = {regime: {} for regime in regimes}
+            for regime in regimes:
                 for width, network in family.items():
                     what = f"{regime}, width {width}"
                     if into.has(regime, width):
                         with announce(f"{what}, already trained"):
                             trajectories[regime][width] = into.load(regime, width)
                         continue
-                    trainer = Trainer(network, likelihood, ridge=regime.ridge, step_size=step_size)
+                    trainer = Trainer(
+                        network,
+                        likelihood,
+                        ridge=regime.ridge,
+                        step_size=step_size,
+                        anchor=regime.anchor,
+                    )
                     with announce(what), _naming(what):
                         trajectory = follow(
                             trainer,
                             start(width),
                             points[regime.smoothing],
                             steps=recorded_steps(self.num_steps),
+                            shifted=regime.shifted,
                         )
                         into.save(regime, width, trajectory)
                     trajectories[regime][width] = trajectory
@@ -201,8 +231,18 @@ class LazyStudy(Configured):
                 plots.write(result, into.path)
         return result
 
+    def _regimes_for(self, data: Dataset) -> tuple[Regime, ...]:
+        if self.regimes is not None:
+            return self.regimes
+        ordered = isinstance(self.likelihood, Ordinal | OrdinalAtFrequencies)
+        return two_regimes() if data.class_names is None or ordered else four_regimes()
+
     def _settings(
-        self, data: Dataset, likelihood: Likelihood, family: dict[int, Network]
+        self,
+        data: Dataset,
+        setting: Setting,
+        regimes: tuple[Regime, ...],
+        family: dict[int, Network],
     ) -> dict[str, object]:
         return {
             "study": "lazy regime",
@@ -210,8 +250,9 @@ class LazyStudy(Configured):
             "data digest": digest_of_data(data),
             "points": data.num_points,
             "networks": {str(width): describe(network) for width, network in family.items()},
-            "likelihood": describe(likelihood),
-            "regimes": [describe(regime) for regime in self.regimes],
+            "likelihood": describe(setting.likelihood),
+            "mean": describe(setting.mean),
+            "regimes": [describe(regime) for regime in regimes],
             "seeds": self.num_seeds,
             "steps": self.num_steps,
             "probes": self.num_probes,

@@ -72,6 +72,25 @@ class Likelihood(Configured, Portable, eqx.Module):
     def sample(self, key: PRNGKeyArray, logits: Stack) -> Stack:
         """Draws from p(y | f) at the logits, (..., n, C), in the encoding of `encode`."""
 
+    def total_variation(self, a: Stack, b: Stack) -> Float[Array, "*draws n"]:
+        """Between p(y | a) and p(y | b) at each point, in [0, 1].
+
+        By default an upper bound: half of √curvature_bound times the distance of the logits. (The
+        Kullback–Leibler divergence is at most curvature_bound/2 times its square, and Pinsker's
+        inequality does the rest.)
+
+        Raises:
+            ConfigurationError: there is no curvature bound.
+        """
+        bound = self.curvature_bound
+        if bound == float("inf"):
+            raise ConfigurationError(
+                f"the distance between the predictions of a {type(self).__name__} likelihood is known "
+                "only by a bound on its curvature: give it a curvature_bound"
+            )
+        apart = jnp.sqrt(jnp.sum((a - b) ** 2, axis=-1))
+        return jnp.minimum(jnp.sqrt(bound).astype(apart.dtype) * apart / 2, 1.0)
+
     def project(self, v: Stack) -> Stack:
         """v without its component along the flat directions."""
         return v
@@ -163,6 +182,10 @@ class Tempered(Likelihood):
         """Draws from p(y | f) itself."""
         return self.likelihood.sample(key, logits)
 
+    def total_variation(self, a: Stack, b: Stack) -> Float[Array, "*draws n"]:
+        """Between predictions, which are those of the likelihood itself."""
+        return self.likelihood.total_variation(a, b)
+
     def project(self, v: Stack) -> Stack:
         return self.likelihood.project(v)
 
@@ -232,3 +255,7 @@ class ClassLikelihood(Likelihood):
     def log_probabilities(self, logits: Stack) -> ClassProbabilities:
         """Log class probabilities (..., n, K), in nats."""
         return jnp.log(self.probabilities(logits))
+
+    def total_variation(self, a: Stack, b: Stack) -> Float[Array, "*draws n"]:
+        """Half the sum of the differences between class probabilities."""
+        return jnp.sum(jnp.abs(self.probabilities(a) - self.probabilities(b)), axis=-1) / 2

@@ -1,11 +1,12 @@
 """Likelihoods of real targets and of counts."""
 
+import math
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy.special import gammaln
+from jax.scipy.special import gammaincc, gammaln
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ntkbayes.datasets import Dataset
@@ -48,6 +49,10 @@ class Normal(Likelihood):
     @property
     def scale(self) -> Float[Array, ""] | float:
         return self.noise_std
+
+    def total_variation(self, a: Stack, b: Stack) -> Float[Array, "*draws n"]:
+        apart = jnp.sqrt(jnp.sum((a - b) ** 2, axis=-1))
+        return jax.scipy.special.erf(apart / (math.sqrt(8) * self.noise_std)).astype(apart.dtype)
 
     def interpolant(self, targets: Logits) -> Logits:
         return targets
@@ -92,6 +97,16 @@ class Poisson(Likelihood):
     @property
     def curvature_bound(self) -> float:
         return float("inf")
+
+    def total_variation(self, a: Stack, b: Stack) -> Float[Array, "*draws n"]:
+        """The difference of the distribution functions where the probabilities cross, at the count
+        (λ₂ − λ₁) / (log λ₂ − log λ₁)."""
+        low, high = jnp.minimum(a, b)[..., 0], jnp.maximum(a, b)[..., 0]
+        apart = high > low
+        crossing = jnp.where(apart, jnp.exp(high) - jnp.exp(low), 0.0)
+        crossing = jnp.floor(crossing / jnp.where(apart, high - low, 1.0))
+        below, above = (gammaincc(crossing + 1, jnp.exp(f)) for f in (low, high))
+        return jnp.where(apart, below - above, 0.0)
 
     def interpolant(self, targets: Logits) -> Logits:
         empty = jnp.flatnonzero(targets[:, 0] <= 0)

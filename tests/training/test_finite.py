@@ -364,7 +364,9 @@ def test_a_curvature_without_bound_asks_for_targets():
     "likelihood",
     [
         Poisson(),
-        LogConcave(lambda y, f: jnp.sum(y * f - jnp.exp(f)), num_logits=1, examples=[[0.0], [40.0]]),
+        LogConcave(
+            lambda y, f: jnp.sum(y * f - jnp.exp(f)), num_logits=1, examples=[[0.0], [40.0]]
+        ),
     ],
     ids=["Poisson", "LogConcave"],
 )

@@ -10,6 +10,8 @@ from ntkbayes.app.cli.application import app
 from ntkbayes.app.cli.data import (
     TableOptions,
     load_data,
+    require_likelihood,
+    require_order,
     require_tables,
 )
 from ntkbayes.app.cli.interruption import interruptible
@@ -25,16 +27,19 @@ from ntkbayes.app.cli.options import (
     DropOption,
     ImputeOption,
     JsonOption,
+    LikelihoodOption,
     MissingOption,
     QuietOption,
     TargetOption,
     WeightStdOption,
     command_line,
     complete_data,
+    given,
     options_file,
     start_jax,
     whole_numbers,
 )
+from ntkbayes.errors import ConfigurationError
 
 _RUNS = Path("runs")
 
@@ -61,6 +66,17 @@ def lazy(
     ridge: Annotated[
         float, typer.Option(help="Weight of ½‖θ − θ0‖² against the summed loss, set against none.")
     ] = 0.1,
+    anchor: Annotated[
+        str,
+        typer.Option(
+            metavar="init|zero",
+            help="Where the ridge pulls: to the initialisation θ0, or to zero, which is weight decay.",
+        ),
+    ] = "init",
+    shifted: Annotated[
+        bool, typer.Option("--shifted", help="Subtract each network's initial function.")
+    ] = False,
+    likelihood: LikelihoodOption = None,
     smoothing: Annotated[
         float, typer.Option(help="Label smoothing of the training targets, set against none.")
     ] = 0.2,
@@ -87,17 +103,31 @@ def lazy(
 ) -> None:
     """Train real networks of several widths, and say where the kernel view of them holds.
 
-    Four regimes: with and without ridge, on one-hot and on smoothed targets. Each network is
+    Four regimes: with and without ridge, on targets as given and smoothed; with --likelihood two, since
+    numbers and ordered classes are not smoothed. Each network is
     compared with its linearisation, trained by the same steps. An interrupted run resumes from the
     networks already trained.
     """
     sizes = whole_numbers("--widths", widths)
     table = TableOptions.of(context)
+    targets = require_likelihood(likelihood, data)
     require_tables([data], table)
+    if likelihood is not None and given(context, "smoothing"):
+        raise ConfigurationError(
+            f"--smoothing is for classes without order, not for --likelihood {likelihood}: leave it out"
+        )
     start_jax(context)
 
     from ntkbayes import networks
-    from ntkbayes.lazy.widths import LazyStudy, four_regimes
+    from ntkbayes.lazy.widths import LazyStudy, four_regimes, two_regimes
+    from ntkbayes.selection.likelihood_rules import RULES as LIKELIHOODS
+
+    if likelihood is None:
+        regimes = four_regimes(ridge=ridge, smoothing=smoothing, anchor=anchor, shifted=shifted)
+    else:
+        regimes = two_regimes(ridge=ridge, anchor=anchor, shifted=shifted)
+    (points,) = load_data([data], table, targets=targets)
+    require_order(points, likelihood)
 
     out = out or _RUNS / f"{Path(data).stem.replace(':', '-')}-lazy"
 
@@ -112,10 +142,11 @@ def lazy(
         )
 
     study = LazyStudy(
-        data=load_data([data], table)[0],
+        data=points,
         family=family,
         widths=sizes,
-        regimes=four_regimes(ridge=ridge, smoothing=smoothing),
+        regimes=regimes,
+        likelihood=LIKELIHOODS[likelihood]() if likelihood is not None else None,
         num_seeds=seeds,
         num_steps=steps,
         max_points=max_points,

@@ -229,11 +229,12 @@ def print_verdicts(result) -> None:  # type: ignore[no-untyped-def]
     """Where the lazy regime holds."""
     table = Table()
     # Words of few letters, so that the table fits into 80 columns; the sentences below say the rest.
+    # In brackets: at its largest on the path.
     columns = (
         "regime",
         "verdict",
-        "drift slope",
-        "gap slope",
+        "drift slope (path)",
+        "gap slope (path)",
         "drift growth",
         "logit growth",
         "within",
@@ -244,7 +245,8 @@ def print_verdicts(result) -> None:  # type: ignore[no-untyped-def]
         table.add_row(
             str(v.regime),
             str(v.finding),
-            *(f"{law.exponent:.2f}" for law in (v.drift, v.gap)),
+            f"{v.drift.exponent:.2f} ({v.path_drift.exponent:.2f})",
+            f"{v.gap.exponent:.2f} ({v.path_gap.exponent:.2f})",
             *(f"×{growth:.2f}" for growth in (v.drift_growth, v.logit_growth)),
             f"{v.trusted_within:.2g}",
         )

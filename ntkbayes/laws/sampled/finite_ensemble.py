@@ -32,7 +32,7 @@ class FiniteEnsemble(NetworkEnsemble):
     Args:
         network: with as many outputs as the likelihood takes logits.
         num_networks: how many are trained, side by side.
-        shifted: subtract each network's initial function: f(x) = mean(x) + network(x; θ) − network(x; θ0).
+        shifted: subtract each network's initial function: mean(x) + network(x; θ) − network(x; θ0).
         anchor: where the ridge pulls: "init", to θ0, or "zero", which is weight decay, ½‖θ‖².
         training_time: duration of gradient descent, in units in which gradient flow is
             dθ/dt = −∇L. By default until the networks are at rest, by Nesterov's accelerated descent.

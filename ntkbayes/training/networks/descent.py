@@ -82,7 +82,13 @@ class Descent(eqx.Module):
         if at_rest and self.ridge == 0:
             self.likelihood.interpolant(targets.astype(jnp.float64))  # an error if it is infinite
         rate = fastest_rate(
-            self.network, params, features, self.likelihood, self.ridge, targets=targets, offset=offset
+            self.network,
+            params,
+            features,
+            self.likelihood,
+            self.ridge,
+            targets=targets,
+            offset=offset,
         )
         if not at_rest:
             num_steps = max(200, math.ceil(5 * self.training_time * rate))  # close to gradient flow

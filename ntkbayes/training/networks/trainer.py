@@ -4,8 +4,8 @@
 
 summed over the data; by default without offset and gradient noise ε. With the anchor at zero the ridge
 is weight decay, ridge/2 ‖θ‖². K networks, one per initialisation, train in parallel, with parameters
-stacked along a leading axis. The precision is that of parameters and features. Step sizes are in the units of
-gradient flow dθ/dt = −∇L: k steps of size η are a training time of η k.
+stacked along a leading axis. The precision is that of parameters and features. Step sizes are in the
+units of gradient flow dθ/dt = −∇L: k steps of size η are a training time of η k.
 
 Shapes: K networks, n points, C logits.
 """
