@@ -64,7 +64,7 @@ module = make(next(keys))
 # ## Train it as you always do
 #
 # With any optimiser, on the loss whose posterior you want: here the cross-entropy summed over
-# points, and a ridge towards 0, which is weight decay.
+# points, and weight decay, which is the prior N(0, I/ridge) of the weights.
 
 
 # %%
@@ -119,13 +119,22 @@ print(f"MAP of the linearisation less the network: {np.abs(gap).max():.3f} in a 
 #
 # ## Is it lazy?
 
+# Asked of the loss that was trained, so with the anchor at zero:
+
 # %%
 sizes = {"num_seeds": 2, "num_steps": 1000, "max_points": 24, "num_probes": 8}
-print(nb.lazy.certify(network, nb.datasets.load("moons"), ridge=RIDGE, key=next(keys), **sizes))
+moons = nb.datasets.load("moons")
+print(nb.lazy.certify(network, moons, ridge=RIDGE, anchor="zero", key=next(keys), **sizes))
 
 # %% [markdown]
-# It is not. The random-init law would describe something other than this network. The cause is not
-# the architecture but its parameterisation: with standard normal weights, divided by the square root
+# It is not. The random-init law would describe something other than this network, for two reasons.
+#
+# Weight decay is not the ridge of the theory. It pulls the weights towards zero, and the kernel with
+# them, however wide the network is; the ridge of kernel laws pulls towards θ0, and leaves a wide network
+# where it started. It is the default of `certify`, `FiniteEnsemble` and `ntkbayes lazy`; in your own
+# training loop it is `w - w0` in place of `w`.
+#
+# The other reason is the parameterisation: with standard normal weights, divided by the square root
 # of the fan-in in the forward pass, the same layers are much lazier. In Equinox that is a layer of
 # three lines.
 
@@ -155,13 +164,13 @@ class Wide(eqx.Module):
 
 
 wide = from_equinox(Wide)
-certificate = nb.lazy.certify(wide, nb.datasets.load("moons"), ridge=0.5, key=next(keys), **sizes)
+certificate = nb.lazy.certify(wide, moons, ridge=0.5, key=next(keys), **sizes)  # towards θ0
 print(certificate)
 
 # %% [markdown]
 # ## Another initialisation
 #
-# With that certificate the kernel laws speak for the network. `EmpiricalKernel` is its NTK at one
+# With that certificate the kernel laws speak for the network, trained with a ridge towards θ0. `EmpiricalKernel` is its NTK at one
 # initialisation; initial functions are the network's own, at fresh ones. (Not `nb.linearise`: the
 # mean of that prior is the network's function, which starting from another would have to subtract.)
 

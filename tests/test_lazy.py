@@ -251,12 +251,12 @@ def test_verdict_follows_the_thresholds(regime, exponent, growth, logit_growth, 
     assert str(verdict).startswith(f"{regime}: {finding}: ")
 
 
-def test_a_drift_that_comes_and_goes_is_seen_on_the_path():
+def test_a_drift_that_comes_and_goes_is_seen_at_its_peak():
     """Drift that falls with width at the end, but not in the middle of training."""
     found = {w: synthetic([0.1, 0.5, 3 / w], [1.0, 3.0, 3.0]) for w in (64, 256, 1024)}
     verdict = judge(Regime(0.1, 0.0), found)
     assert verdict.drift.exponent == pytest.approx(-1.0)
-    assert verdict.path_drift.exponent == pytest.approx(0.0, abs=1e-9)
+    assert verdict.peak_drift.exponent == pytest.approx(0.0, abs=1e-9)
     assert verdict.finding is Finding.NOT_LAZY
 
 
@@ -560,8 +560,8 @@ def test_linear_networks_are_lazy_under_every_likelihood(name):
     options = {"num_seeds": 2, "num_steps": 6000, "num_probes": 4, "shifted": True}
     found = certify(one, data, ridge=1.0, key=KEY, likelihood=likelihood, **options)
     assert found.holds
-    assert found.path_drift == 0
-    assert found.path_variation < 1e-4
+    assert found.peak_drift == 0
+    assert found.peak_variation < 1e-4
     t = found.trajectory
     assert np.all(t.loss[:, -1] < t.loss[:, 0])
 
@@ -580,7 +580,7 @@ def test_certificate_with_the_anchor_at_zero_says_why_it_does_not_hold():
     options = {"num_seeds": 2, "num_steps": 300, "num_probes": 4, "anchor": "zero"}
     found = certify(Tiny(64), flowers(16), ridge=1.0, key=KEY, **options)
     assert not found.holds
-    assert found.path_drift >= found.drift > 0.3
+    assert found.peak_drift >= found.drift > 0.3
     assert "the ridge pulls towards zero: the weights shrink" in str(found)
 
 

@@ -36,13 +36,13 @@ class Certificate(Configured):
         num_train, num_test: points at which network and linearisation are compared.
         training_time: t = η · steps.
         drift: ‖Θ_t − Θ_0‖ / ‖Θ_0‖ at the end, mean over seeds, the larger of training and test.
-        path_drift: the largest of any recorded time, likewise.
+        peak_drift: the largest of any recorded time, likewise.
         drift_growth: of the drift over the last tenfold of training time.
         logit_growth: of the largest logit, likewise.
         variation_train: largest total variation between the predictions of a network and of its
             linearisation, over seeds and training points; see `Likelihood.total_variation`.
         variation_test: the same over test points.
-        path_variation: the largest of any recorded time, over training and test points.
+        peak_variation: the largest of any recorded time, over training and test points.
         mean_variation_test: the mean over seeds and test points.
         trajectory: everything that was measured.
     """
@@ -55,12 +55,12 @@ class Certificate(Configured):
     num_test: int
     training_time: float
     drift: float
-    path_drift: float
+    peak_drift: float
     drift_growth: float
     logit_growth: float
     variation_train: float
     variation_test: float
-    path_variation: float
+    peak_variation: float
     mean_variation_test: float
     trajectory: Trajectory
 
@@ -88,13 +88,12 @@ class Certificate(Configured):
             f"{head} ({self.regime}; tolerance {self.tolerance:g}).",
             f"  networks          {self.num_seeds}, trained to t = {self.training_time:.4g} "
             f"({self.trajectory.step[-1]} steps) on {self.num_train} points",
-            f"  NTK drift         {self.drift:.3g} of its norm, {self.path_drift:.3g} at its largest on "
-            "the path",
+            f"  NTK drift         {self.drift:.3g} of its norm, {self.peak_drift:.3g} at its peak",
             "  network against its linearisation, total variation of predictions:",
             f"    training points {self.variation_train:.3g} at most",
             f"    test points     {self.variation_test:.3g} at most, "
             f"{self.mean_variation_test:.3g} on average over {self.num_test}",
-            f"    on the path     {self.path_variation:.3g} at most, at any time",
+            f"    at any time     {self.peak_variation:.3g} at most",
             f"  over the last tenfold of training time the drift grew {self.drift_growth:.3g} "
             f"times, the largest logit {self.logit_growth:.3g} times: training {ended}",
         ]
@@ -193,12 +192,12 @@ def certify(
         num_test=test.num_points,
         training_time=float(trajectory.time[-1]),
         drift=float(drift[:, -1].mean()),
-        path_drift=float(drift.max(axis=1).mean()),
+        peak_drift=float(drift.max(axis=1).mean()),
         drift_growth=drift_growth,
         logit_growth=logit_growth,
         variation_train=float(trajectory.worst_variation_train[:, -1].max()),
         variation_test=float(trajectory.worst_variation_test[:, -1].max()),
-        path_variation=float(trajectory.worst_variation.max()),
+        peak_variation=float(trajectory.worst_variation.max()),
         mean_variation_test=float(trajectory.variation_test[:, -1].mean()),
         trajectory=trajectory,
     )

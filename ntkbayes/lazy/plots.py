@@ -19,13 +19,13 @@ from ntkbayes.lazy.trajectory import Trajectory
 from ntkbayes.lazy.verdict import LEVEL, PowerLaw, Regime, Verdict
 
 _MARKERS = "osD^vP"
-_ON_THE_PATH: Keywords = {"markerfacecolor": "none", "linestyle": (0, (3, 2))}
+_AT_THE_PEAK: Keywords = {"markerfacecolor": "none", "linestyle": (0, (3, 2))}
 
 
 def lazy(result: LazyResult) -> Figure:
     """Above: drift against training time, a panel per regime, a colour per width, thin lines seeds.
-    Below: drift and gap against width, at the final time (filled, solid) and at their largest on the
-    path (open, dashed), with fitted power laws."""
+    Below: drift and gap against width, at the final time (filled, solid) and at their peak (open,
+    dashed), with fitted power laws."""
     with own_style():
         figure = Figure(figsize=(WIDTH, 7.4), layout="constrained")
         above, below = figure.subfigures(2, 1, squeeze=False, height_ratios=(1, 1.15))[:, 0]
@@ -86,13 +86,13 @@ def _against_width(
             "marker": _MARKERS[place % len(_MARKERS)],
         }
         for panel, name, laws in (
-            (panels[0], "drift_train", (verdict.drift, verdict.path_drift)),
-            (panels[1], "gap_test", (verdict.gap, verdict.path_gap)),
+            (panels[0], "drift_train", (verdict.drift, verdict.peak_drift)),
+            (panels[1], "gap_test", (verdict.gap, verdict.peak_gap)),
         ):
             series = {width: getattr(t, name) for width, t in by_width.items()}
             end = {width: values[:, -1] for width, values in series.items()}
-            path = {width: values.max(axis=1) for width, values in series.items()}
-            _power_law(panel, path, laws[1], "  at its largest", look | _ON_THE_PATH)
+            peak = {width: values.max(axis=1) for width, values in series.items()}
+            _power_law(panel, peak, laws[1], "  at its peak", look | _AT_THE_PEAK)
             _power_law(panel, end, laws[0], str(verdict.regime), look)
     panels[0].set_ylabel("Drift of the NTK")
     panels[1].set_ylabel("Gap to the linearisation\n(RMS logit of test points)")

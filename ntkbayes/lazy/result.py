@@ -62,15 +62,15 @@ class LazyResult(Configured):
             row: dict[str, object] = {"regime": str(v.regime), "verdict": str(v.finding)}
             laws = {
                 "drift": v.drift,
-                "path drift": v.path_drift,
+                "peak drift": v.peak_drift,
                 "gap": v.gap,
-                "path gap": v.path_gap,
+                "peak gap": v.peak_gap,
             }
             for name, law in laws.items():
                 row[f"{name} exponent"] = law.exponent
                 row |= {f"{name} exponent lower": law.lower, f"{name} exponent upper": law.upper}
             row |= {"drift growth": v.drift_growth, "logit growth": v.logit_growth}
-            row |= {"trusted within": v.trusted_within, "path within": v.path_within}
+            row |= {"trusted within": v.trusted_within, "peak within": v.peak_within}
             rows.append(row)
         return pd.DataFrame(rows).set_index("regime")
 

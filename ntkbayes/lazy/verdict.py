@@ -148,14 +148,14 @@ class Verdict:
         reason: one sentence in plain words.
         drift: of the NTK at training probes at the final time, against width.
         gap: RMS gap to the linearisation at test points at the final time, against width.
-        path_drift: the largest drift at any recorded time, against width.
-        path_gap: the largest gap, likewise.
+        peak_drift: the largest drift at any recorded time, against width.
+        peak_gap: the largest gap, likewise.
         width: the largest one, to which the following belong.
         drift_growth: of the drift at training probes over the last tenfold of training time.
         logit_growth: of the largest logit, likewise.
         trusted_within: largest total variation between the predictions of a network and of its
             linearisation, over seeds, training and test points, at the final time.
-        path_within: the same over all recorded times.
+        peak_within: the same over all recorded times.
     """
 
     regime: Regime
@@ -163,13 +163,13 @@ class Verdict:
     reason: str
     drift: PowerLaw
     gap: PowerLaw
-    path_drift: PowerLaw
-    path_gap: PowerLaw
+    peak_drift: PowerLaw
+    peak_gap: PowerLaw
     width: int
     drift_growth: float
     logit_growth: float
     trusted_within: float
-    path_within: float
+    peak_within: float
 
     def __str__(self) -> str:
         return f"{self.regime}: {self.finding}: {self.reason}"
@@ -178,7 +178,7 @@ class Verdict:
 def judge(regime: Regime, trajectories: Mapping[int, Trajectory]) -> Verdict:
     """The verdict on one regime, from its trajectories by width.
 
-    "Constant during training" is about all times, so the drift is the largest on the path.
+    "Constant during training" is about all times, so the drift is its peak.
 
     * lazy: the drift falls with width (`LAZY_EXPONENT`), and training has stopped (`STOPPED`);
     * not lazy: drift and largest logit still grow where nothing ever stops them; or the drift does not
@@ -195,14 +195,14 @@ def judge(regime: Regime, trajectories: Mapping[int, Trajectory]) -> Verdict:
 
     drift = against_width(lambda t: t.drift_train[:, -1])
     gap = against_width(lambda t: t.gap_test[:, -1])
-    path_drift = against_width(lambda t: t.drift_train.max(axis=1))
-    path_gap = against_width(lambda t: t.gap_test.max(axis=1))
+    peak_drift = against_width(lambda t: t.drift_train.max(axis=1))
+    peak_gap = against_width(lambda t: t.gap_test.max(axis=1))
     widest = trajectories[int(widths[-1])]
     drift_growth = widest.growth(widest.drift_train)
     logit_growth = widest.growth(widest.largest_logit)
     within = float(widest.worst_variation[:, -1].max())
 
-    falls, flat = path_drift.upper < LAZY_EXPONENT, path_drift.lower >= LAZY_EXPONENT
+    falls, flat = peak_drift.upper < LAZY_EXPONENT, peak_drift.lower >= LAZY_EXPONENT
     stopped = drift_growth <= STOPPED and logit_growth <= STOPPED
     growing = drift_growth > STOPPED and logit_growth > STOPPED
     growth = (
@@ -222,12 +222,12 @@ def judge(regime: Regime, trajectories: Mapping[int, Trajectory]) -> Verdict:
         finding, reason = (
             Finding.LAZY,
             (
-                f"drift falls as {drift}, at its largest on the path as {path_drift}; kernel laws can "
+                f"drift falls as {drift}, its peak as {peak_drift}; kernel laws can "
                 f"be trusted within {within:.2g} in probability at width {widths[-1]}"
             ),
         )
     elif flat:
-        finding, reason = Finding.NOT_LAZY, f"drift does not fall with width: {path_drift}"
+        finding, reason = Finding.NOT_LAZY, f"drift does not fall with width: {peak_drift}"
         if regime.anchor == Anchor.ZERO:
             reason += (
                 "; the ridge pulls towards zero, not towards the initialisation, so weights and kernel "
@@ -246,7 +246,7 @@ def judge(regime: Regime, trajectories: Mapping[int, Trajectory]) -> Verdict:
         finding, reason = (
             Finding.UNDECIDED,
             (
-                f"drift has gone as {path_drift} so far, but training has not ended: {growth}; train "
+                f"drift has gone as {peak_drift} so far, but training has not ended: {growth}; train "
                 "longer"
             ),
         )
@@ -254,7 +254,7 @@ def judge(regime: Regime, trajectories: Mapping[int, Trajectory]) -> Verdict:
         finding, reason = (
             Finding.UNDECIDED,
             (
-                f"the exponent of the drift is not known well enough: {path_drift}; take more seeds or "
+                f"the exponent of the drift is not known well enough: {peak_drift}; take more seeds or "
                 "widths"
             ),
         )
@@ -264,13 +264,13 @@ def judge(regime: Regime, trajectories: Mapping[int, Trajectory]) -> Verdict:
         reason=reason,
         drift=drift,
         gap=gap,
-        path_drift=path_drift,
-        path_gap=path_gap,
+        peak_drift=peak_drift,
+        peak_gap=peak_gap,
         width=int(widths[-1]),
         drift_growth=drift_growth,
         logit_growth=logit_growth,
         trusted_within=within,
-        path_within=float(widest.worst_variation.max()),
+        peak_within=float(widest.worst_variation.max()),
     )
 
 

@@ -229,12 +229,12 @@ def print_verdicts(result) -> None:  # type: ignore[no-untyped-def]
     """Where the lazy regime holds."""
     table = Table()
     # Words of few letters, so that the table fits into 80 columns; the sentences below say the rest.
-    # In brackets: at its largest on the path.
+    # In brackets: of the peak.
     columns = (
         "regime",
         "verdict",
-        "drift slope (path)",
-        "gap slope (path)",
+        "drift slope (peak)",
+        "gap slope (peak)",
         "drift growth",
         "logit growth",
         "within",
@@ -245,8 +245,8 @@ def print_verdicts(result) -> None:  # type: ignore[no-untyped-def]
         table.add_row(
             str(v.regime),
             str(v.finding),
-            f"{v.drift.exponent:.2f} ({v.path_drift.exponent:.2f})",
-            f"{v.gap.exponent:.2f} ({v.path_gap.exponent:.2f})",
+            f"{v.drift.exponent:.2f} ({v.peak_drift.exponent:.2f})",
+            f"{v.gap.exponent:.2f} ({v.peak_gap.exponent:.2f})",
             *(f"×{growth:.2f}" for growth in (v.drift_growth, v.logit_growth)),
             f"{v.trusted_within:.2g}",
         )
