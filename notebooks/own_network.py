@@ -170,9 +170,10 @@ print(certificate)
 # %% [markdown]
 # ## Another initialisation
 #
-# With that certificate the kernel laws speak for the network, trained with a ridge towards θ0. `EmpiricalKernel` is its NTK at one
-# initialisation; initial functions are the network's own, at fresh ones. (Not `nb.linearise`: the
-# mean of that prior is the network's function, which starting from another would have to subtract.)
+# With that certificate the kernel laws speak for the network, trained with a ridge towards θ0.
+# `EmpiricalKernel` is its NTK at one initialisation; initial functions are the network's own, at fresh
+# ones. (Not `nb.linearise`: the mean of that prior is the network's function, which starting from
+# another would have to subtract.)
 
 # %%
 params = wide.init(next(keys), jnp.asarray(train.features))
