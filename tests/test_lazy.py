@@ -23,6 +23,7 @@ from ntkbayes.errors import (
     UnknownNameError,
 )
 from ntkbayes.lazy import (
+    Brier,
     Certificate,
     Finding,
     PowerLaw,
@@ -564,6 +565,22 @@ def test_linear_networks_are_lazy_under_every_likelihood(name):
     assert found.peak_variation < 1e-4
     t = found.trajectory
     assert np.all(t.loss[:, -1] < t.loss[:, 0])
+
+
+def test_the_brier_score_has_no_law_but_is_measured():
+    score, data = Brier(), flowers(16)
+    logits, targets = 3 * jax.random.normal(KEY, (200, 3)), jnp.eye(3)[jnp.arange(200) % 3]
+    slope = jax.grad(lambda f: jnp.sum(score.log_density(targets, f)))(logits)
+    np.testing.assert_allclose(score.residual(targets, logits), slope, atol=1e-12)
+    hessians = jax.vmap(jax.hessian(lambda f, y: score.log_density(y[None], f[None])[0]))
+    sizes = jnp.abs(jnp.linalg.eigvalsh(hessians(logits, targets)))
+    assert 0.5 < sizes.max() < score.curvature_bound
+    with pytest.raises(ConfigurationError, match=r"Brier is not log-concave .* no law"):
+        nb.MAP().fit(nb.NTKPrior(nb.networks.mlp(), ridge=1.0), data, likelihood=score)
+    options = {"num_seeds": 2, "num_steps": 300, "num_probes": 4}
+    found = certify(Linear(), data, ridge=1.0, key=KEY, likelihood=score, **options)
+    assert found.peak_drift == 0
+    assert np.all(found.trajectory.loss[:, -1] < found.trajectory.loss[:, 0])
 
 
 def test_numbers_get_noise_and_mean_from_the_training_points():

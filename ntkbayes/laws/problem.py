@@ -34,6 +34,11 @@ def require_problem(call: str, prior: Any, data: Any, likelihood: Any) -> None:
     require_dataset(call, "data", data)
     if likelihood is not None:
         require_likelihood(call, "likelihood", likelihood)
+        if not likelihood.is_log_concave:
+            raise ConfigurationError(
+                f"{type(likelihood.untempered).__name__} is not log-concave in the logits, so that no "
+                "law describes training by it: it is for nb.lazy.certify and LazyStudy; use Categorical()"
+            )
 
 
 class Problem(Summarised, Portable, eqx.Module):

@@ -4,11 +4,13 @@
 `ntkbayes lazy` on the command line, compare regimes over widths.
 """
 
+from ntkbayes.lazy.brier import Brier
 from ntkbayes.lazy.certificate import Certificate, certify
 from ntkbayes.lazy.trajectory import Trajectory
 from ntkbayes.lazy.verdict import Finding, PowerLaw, Regime, Verdict, judge
 
 __all__ = [
+    "Brier",
     "Certificate",
     "Finding",
     "PowerLaw",

@@ -25,10 +25,12 @@ class Likelihood(Configured, Portable, eqx.Module):
     """log p(y | f), its derivatives in f, and its flat directions.
 
     `is_flat`: p(y | f) is invariant to adding a constant to all logits of a point. `temperature`: of a
-    likelihood made by `tempered`; 1 for all others.
+    likelihood made by `tempered`; 1 for all others. `is_log_concave`: there are laws only for those that
+    are.
     """
 
     is_flat: ClassVar[bool] = False
+    is_log_concave: ClassVar[bool] = True
     temperature: ClassVar[float] = 1.0
 
     @abc.abstractmethod
@@ -140,6 +142,10 @@ class Tempered(Likelihood):
     @property
     def is_flat(self) -> bool:  # type: ignore[override]
         return self.likelihood.is_flat
+
+    @property
+    def is_log_concave(self) -> bool:  # type: ignore[override]
+        return self.likelihood.is_log_concave
 
     @property
     def untempered(self) -> Likelihood:

@@ -35,6 +35,7 @@ METHODS = {
     "NUTS": nb.NUTS(num_samples=200, num_warmup=200, num_chains=2),
     "split HMC": nb.SplitHMC(num_samples=200, num_warmup=200, num_chains=2),
     "finite ensemble": nb.FiniteEnsemble(network=NETWORK, num_networks=100),
+    "perturbed ensemble": nb.PerturbedEnsemble(network=NETWORK, num_networks=100),
     "prior": nb.PriorPredictive(),
     "perturbed init": nb.PerturbedInit(num_inits=200),
     "variational": nb.Variational(),
@@ -53,12 +54,14 @@ STORED = {
     "NUTS": 400,
     "split HMC": 400,
     "finite ensemble": 100,
+    "perturbed ensemble": 100,
     "perturbed init": 200,
     "corrected": 200,
     "full Bayes": 400,
 }
 CHAINS = ("NUTS", "split HMC", "full Bayes")
-SAMPLED_INITIALISATIONS = ("random init", "finite ensemble")
+NETWORKS = ("finite ensemble", "perturbed ensemble")
+SAMPLED_INITIALISATIONS = ("random init", *NETWORKS)
 POSTERIORS = (
     "prior",
     "Laplace",
@@ -66,6 +69,7 @@ POSTERIORS = (
     "NUTS",
     "split HMC",
     "perturbed init",
+    "perturbed ensemble",
     "variational",
     "mean field",
     "EP",
@@ -83,7 +87,7 @@ def data_of(classes, count=24):
 DATA = {"binary": data_of(2), "3 classes": data_of(3)}
 
 
-ONE_LOGIT = ("EP", "full Bayes")  # which takes several, too, at twice the time
+ONE_LOGIT = ("EP", "full Bayes", "perturbed ensemble")  # which take several, too, at more time
 PAIRS = [
     (name, kind)
     for name, kind in itertools.product(METHODS, ("binary", "3 classes"))
@@ -93,7 +97,7 @@ PAIRS = [
 
 def method(name, kind):
     """The method, with a network of as many outputs as the data take where it trains one."""
-    if name != "finite ensemble":
+    if name not in NETWORKS:
         return METHODS[name]
     network = dataclasses.replace(NETWORK, num_outputs=1 if kind == "binary" else 3)
     return dataclasses.replace(METHODS[name], network=network)
@@ -236,7 +240,7 @@ def test_the_same_key_gives_the_same_draws_and_another_key_others(fitted):
     first, again = law.sample(KEY, NEW), law.sample(KEY, NEW)
     np.testing.assert_array_equal(first, again)
     other = law.sample(jax.random.key(1), NEW)
-    if name in ("MAP", "finite ensemble"):  # known functions, with nothing left to chance
+    if name in ("MAP", *NETWORKS):  # known functions, with nothing left to chance
         np.testing.assert_array_equal(first, other)
     else:
         assert bool(jnp.all(first != other))
@@ -299,8 +303,8 @@ def test_draws_of_a_point_and_its_copy_are_equal(fitted):
 def test_marginal_draws_at_an_input_depend_on_no_other_input(fitted):
     name, _, law = fitted
     draws = np.array(law.sample_marginals(KEY, NEW, 50))
-    # A finite ensemble computes in single precision.
-    tolerance = 1e-5 if name == "finite ensemble" else 1e-9
+    # Real networks compute in single precision.
+    tolerance = 1e-5 if name in NETWORKS else 1e-9
     for chosen in ([2], [3, 0]):
         alone = law.sample_marginals(KEY, NEW[chosen], 50)
         np.testing.assert_allclose(alone, draws[:, chosen], atol=tolerance)
@@ -416,7 +420,7 @@ def test_the_joint_covariance_is_symmetric_and_has_the_covariances_inside(fitted
     name, _, law = fitted
     joint = np.array(law.joint_covariance(NEW))
     size = law.problem.num_outputs
-    precision = 1e-6 if name == "finite ensemble" else 1e-10  # real networks are in float32
+    precision = 1e-6 if name in NETWORKS else 1e-10  # real networks are in float32
     np.testing.assert_allclose(oracle.blocks(joint, size), law.covariance(NEW), atol=1e-10)
     np.testing.assert_allclose(joint, joint.T, atol=1e-10)
     some = np.array(law.joint_covariance(NEW[[2, 0]]))
@@ -536,7 +540,7 @@ def test_a_constant_added_to_all_logits_of_the_mean_changes_no_class_probability
         law = method(name, "3 classes").fit(prior, training_data(name, "3 classes"), key=KEY)
         draws.append(law.sample(KEY, NEW, 50 if name != "MAP" else None))
     first, second = (jax.nn.softmax(f, axis=-1) for f in draws)
-    tolerance = 2e-3 if name == "finite ensemble" else 1e-6  # it computes in float32
+    tolerance = 2e-3 if name in NETWORKS else 1e-6  # it computes in float32
     np.testing.assert_allclose(second, first, rtol=0, atol=tolerance)
 
 
