@@ -37,7 +37,7 @@ def require_problem(call: str, prior: Any, data: Any, likelihood: Any) -> None:
         if not likelihood.is_log_concave:
             raise ConfigurationError(
                 f"{type(likelihood.untempered).__name__} is not log-concave in the logits, so that no "
-                "law describes training by it: it is for nb.lazy.certify and LazyStudy; use Categorical()"
+                "law describes training by it: it is for nb.lazy alone; use Categorical()"
             )
 
 
