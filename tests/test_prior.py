@@ -98,3 +98,12 @@ class Unknown(nb.networks.Network):
 def test_networks_without_analytic_kernels_are_refused():
     with pytest.raises(ConfigurationError, match="no analytic kernel is known for"):
         nb.NTKPrior(Unknown(), ridge=0.1)
+
+
+def test_an_anchor_of_another_structure_is_named():
+    network = nb.networks.mlp(depth=1, width=4)
+    params = network.init(jax.random.key(0), jnp.ones((2, 3)))
+    with pytest.raises(
+        ConfigurationError, match=r"anchor\[1\]\[0\] is absent, but should be of shape"
+    ):
+        nb.linearise(network, params, ridge=1.0, anchor=params[:1])

@@ -31,7 +31,7 @@ from ntkbayes.linalg import (
     require_precision,
     row_by_row,
 )
-from ntkbayes.networks import Network, Params
+from ntkbayes.networks import Network, Params, require_same_shapes
 from ntkbayes.ranges import Number, Range
 
 Features = Shaped[Array | np.ndarray, "n ..."]
@@ -201,10 +201,14 @@ def linearise(
         ridge: weight of ½‖θ' − θ0‖².
         anchor: θ0, by default θ.
         max_rows: see `EmpiricalKernel`.
+
+    Raises:
+        ConfigurationError: the anchor has another structure or other shapes than θ.
     """
     kernel = EmpiricalKernel(network, params, max_rows=max_rows)
     moved = None
     if anchor is not None:
+        require_same_shapes("anchor", anchor, params)
         moved = jax.tree.map(lambda end, start: jnp.asarray(start) - end, kernel.params, anchor)
     return NTKPrior(kernel, ridge=ridge, mean=LinearisedMean(network, kernel.params, moved))
 
