@@ -35,7 +35,9 @@ METHODS = {
     "NUTS": nb.NUTS(num_samples=200, num_warmup=200, num_chains=2),
     "split HMC": nb.SplitHMC(num_samples=200, num_warmup=200, num_chains=2),
     "finite ensemble": nb.FiniteEnsemble(network=NETWORK, num_networks=100),
-    "perturbed ensemble": nb.PerturbedEnsemble(network=NETWORK, num_networks=100),
+    "perturbed ensemble": nb.PerturbedEnsemble(
+        network=NETWORK, num_networks=100, training_time=2.0
+    ),
     "prior": nb.PriorPredictive(),
     "perturbed init": nb.PerturbedInit(num_inits=200),
     "variational": nb.Variational(),

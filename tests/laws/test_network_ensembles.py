@@ -8,7 +8,7 @@ import pytest
 from oracles import gp_classification as oracle
 
 import ntkbayes as nb
-from ntkbayes.errors import ConfigurationError, RidgeError, UnknownNameError
+from ntkbayes.errors import ConfigurationError, DivergenceError, RidgeError, UnknownNameError
 from ntkbayes.scores.distances import energy_coefficient
 
 KEY = jax.random.key(8)
@@ -114,6 +114,16 @@ def test_perturbed_networks_sample_the_posterior_of_noisy_numbers():
         ratios[method] = np.sqrt(np.mean(sampled.var(0, ddof=1) / std**2))
     assert 0.85 < ratios[nb.PerturbedEnsemble] < 1.2
     assert ratios[nb.FiniteEnsemble] < 0.75
+
+
+def test_gradient_noise_that_a_narrow_network_cannot_bear_is_told():
+    """f(x) = w v x: where |ε| > 1 the loss falls as the square of the weights, faster than the ridge."""
+    product = nb.networks.from_functions(
+        lambda key, x: jax.random.normal(key, (2,), x.dtype),
+        lambda w, x: 3 * w[0] * w[1] * jnp.sum(x, axis=1, keepdims=True),
+    )
+    with pytest.raises(DivergenceError, match="Use a wider network, a larger ridge"):
+        nb.PerturbedEnsemble(product, 64).fit(PRIOR, DATA, key=KEY)
 
 
 def test_perturbed_networks_need_a_ridge():

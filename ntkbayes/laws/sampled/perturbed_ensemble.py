@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import PRNGKeyArray
 
+from ntkbayes.errors import DivergenceError
 from ntkbayes.laws.kind import Kind, Sampling
 from ntkbayes.laws.law import SampledLaw
 from ntkbayes.laws.problem import Problem
@@ -31,7 +32,9 @@ class PerturbedEnsemble(NetworkEnsemble):
     with a random tangent function in place of its own initial function (He et al. 2020, who add one to
     it): it starts from GP(mean, Θ/ridge), whatever K and the ridge. It is trained on the loss less
     ⟨ε, f(X)⟩, ε ~ N(0, W), with W the curvature at the MAP of the prior. As the width grows the law
-    approaches `PerturbedInit`, which for a Normal likelihood is the posterior.
+    approaches `PerturbedInit`, which for a Normal likelihood is the posterior. A narrow network's loss
+    may have no minimum: gradient noise is unbounded, the slopes of most likelihoods are not, and a
+    network grows faster than its parameters.
 
     Args:
         network: with as many outputs as the likelihood takes logits, and the prior's architecture.
@@ -64,7 +67,16 @@ class PerturbedEnsemble(NetworkEnsemble):
         noise = jax.vmap(curvature.root_matvec)(white).astype(self.dtype)
         direction = _normal_like(tangent_key, params, 1 / jnp.sqrt(problem.ridge))
         start = TrainedFunctions(self.network, params, params, direction)
-        return self.train(problem, start, self.kind, noise=noise)
+        try:
+            return self.train(problem, start, self.kind, noise=noise)
+        except DivergenceError as error:
+            raise DivergenceError(
+                f"{error}. Or the loss of some network has no minimum: where gradient noise exceeds the "
+                "likelihood's steepest slope, a narrow network gains more from growing than the ridge "
+                "takes. Use a wider network, a larger ridge, or a training_time",
+                step=error.step,
+                state=error.state,
+            ) from error
 
 
 def _normal_like(key: PRNGKeyArray, params: Params, std: jax.Array) -> Params:
