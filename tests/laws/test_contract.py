@@ -36,7 +36,7 @@ METHODS = {
     "split HMC": nb.SplitHMC(num_samples=200, num_warmup=200, num_chains=2),
     "finite ensemble": nb.FiniteEnsemble(network=NETWORK, num_networks=100),
     "perturbed ensemble": nb.PerturbedEnsemble(
-        network=NETWORK, num_networks=100, training_time=2.0
+        network=dataclasses.replace(NETWORK, width=512), num_networks=100
     ),
     "prior": nb.PriorPredictive(),
     "perturbed init": nb.PerturbedInit(num_inits=200),
@@ -101,7 +101,7 @@ def method(name, kind):
     """The method, with a network of as many outputs as the data take where it trains one."""
     if name not in NETWORKS:
         return METHODS[name]
-    network = dataclasses.replace(NETWORK, num_outputs=1 if kind == "binary" else 3)
+    network = dataclasses.replace(METHODS[name].network, num_outputs=1 if kind == "binary" else 3)
     return dataclasses.replace(METHODS[name], network=network)
 
 
