@@ -37,7 +37,7 @@ exclude_patterns = ["_build", "conf.py"]
 suppress_warnings = ["config.cache"]  # nb_custom_formats holds a dictionary, which is not pickled
 
 html_theme = "furo"
-html_title = "ntkbayes"
+html_title = f"ntkbayes {release}"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 copybutton_prompt_text = "$ "

@@ -284,6 +284,12 @@ def test_write_leaves_one_page(tmp_path):
     assert path.read_text(encoding="utf-8").startswith("<!doctype html>")
 
 
+def test_baselines_have_no_settings_to_tell():
+    both = [predictions("baseline", name) for name in ("first", "second")]
+    own = {p.name: {"type": "baseline"} for p in both}
+    assert "Here:" not in report.page(comparison(*both, settings={"laws": own}), "run")
+
+
 def test_names_are_escaped():
     nasty = "<img src='x'>&\"$a_1$"
     laws = [

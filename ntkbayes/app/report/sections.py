@@ -89,7 +89,7 @@ def _law_in_words(comparison: Comparison, name: str, is_one_of_several: bool) ->
     """What a law is; its settings besides, where others of its kind have their own."""
     told = comparison.predictions[name].kind.description
     settings = _settings_of(comparison, name)
-    if is_one_of_several and settings:
+    if is_one_of_several and settings and settings.get("type") != "baseline":
         told += f" Here: {setting_in_words(settings)}."
     return told
 
