@@ -197,7 +197,8 @@ with matplotlib.rc_context(STYLE | {"text.parse_math": True}):
     plt.show()
 
 # %% [markdown]
-# On the left the theorem holds: the change passes the bound of its width early, and goes on growing.
-# The bound itself does not fall with width, which is its point: however wide the network, its kernel
-# moves by that much in the end. In the other panels the theorem does not apply. There the change falls
-# with width, and a network that is wide enough stays below the line for ever.
+# On the left the theorem applies, and at these widths the bound is far below what happens from the
+# first steps on. Its point is that it does not fall with width (here the wider network has the larger
+# λ_min): however wide the network, its kernel moves by that much in the end. In the other panels the
+# theorem does not apply. There the change stops, and it falls with width, so that at some width it stays
+# below the line for ever.
