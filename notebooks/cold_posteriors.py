@@ -40,7 +40,7 @@ from ntkbayes.likelihood import default_likelihood
 
 key = jax.random.key(0)
 network = nb.networks.mlp(depth=2, activation="relu", weight_std=1.5, bias_std=0.1)
-temperatures = np.logspace(-2, 1, 7)
+temperatures = np.logspace(-3, 1, 5)
 
 # %% [markdown]
 # The posterior is approximated by `MeanField`, the nearest Gaussian with independent logits: within
