@@ -111,8 +111,9 @@ pd.DataFrame(
 ).T.round(3)
 
 # %% [markdown]
-# Read the table with its 50 test points in mind; where the best T is .01, it is the coldest tried. A cold posterior that predicts better says that the
-# prior is too wide for these data or the likelihood too cautious about labels that are cleaner than a
+# Read the table with its 50 test points in mind; where the best T is 0.01, it is the coldest tried. A
+# cold posterior that predicts better says that the prior is too wide for these data or the likelihood
+# too cautious about labels that are cleaner than a
 # softmax expects, not that Bayes is wrong about the model it was given. To see how wide the
 # random-init law is in units of temperature, use `nb.match`:
 
