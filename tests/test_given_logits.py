@@ -1,6 +1,7 @@
-"""Predictions of logits that were computed elsewhere."""
+"""Ensembles that were trained elsewhere, given by their logits or by their parameters."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.special import softmax
@@ -81,3 +82,36 @@ def test_a_member_with_nan_is_named_and_the_others_are_kept():
 def test_logits_that_do_not_fit_are_refused(logits, error, match):
     with pytest.raises(error, match=match):
         nb.Predictions.of(logits, TEST, key=KEY)
+
+
+# --- by parameters -------------------------------------------------------------------------------
+
+NETWORK = nb.networks.mlp(depth=1, width=6, num_outputs=3)
+MEMBERS = [NETWORK.init(key, jnp.asarray(X)) for key in jax.random.split(KEY, 4)]
+
+
+def test_the_law_of_given_networks_is_that_of_their_functions():
+    law = nb.FiniteEnsemble.of(NETWORK, MEMBERS).fit(PRIOR, TEST)
+    new = X[:5] + 0.3
+    logits = np.stack([np.asarray(NETWORK.apply(params, jnp.asarray(new))) for params in MEMBERS])
+    np.testing.assert_allclose(law.sample(KEY, new), logits, atol=1e-12)
+    np.testing.assert_allclose(law.mean(new), logits.mean(axis=0), atol=1e-12)
+    np.testing.assert_allclose(law.variance(new), logits.var(axis=0, ddof=1), atol=1e-12)
+
+
+def test_a_network_with_nan_is_named_and_the_others_are_kept():
+    broken = [jax.tree.map(lambda leaf: leaf * np.nan, MEMBERS[0]), *MEMBERS[1:]]
+    with pytest.warns(UserWarning, match="members 0 have parameters .* 3 of 4 are kept"):
+        method = nb.FiniteEnsemble.of(NETWORK, broken)
+    assert method.fit(PRIOR, TEST).info.num_networks == 3
+
+
+def test_networks_of_other_shapes_or_too_few_are_refused():
+    wider = nb.networks.mlp(depth=1, width=7, num_outputs=3).init(KEY, jnp.asarray(X))
+    with pytest.raises(ConfigurationError, match=r"members\[1\].* should be of shape"):
+        nb.FiniteEnsemble.of(NETWORK, [MEMBERS[0], wider])
+    with pytest.raises(ConfigurationError, match="two networks at least; 1 of the 1 given"):
+        nb.FiniteEnsemble.of(NETWORK, MEMBERS[:1])
+    two = nb.Dataset(X, LABELS > 0)
+    with pytest.raises(ConfigurationError, match="have 3 outputs, but the likelihood takes 1"):
+        nb.FiniteEnsemble.of(NETWORK, MEMBERS).fit(PRIOR, two)

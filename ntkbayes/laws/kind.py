@@ -78,8 +78,7 @@ EXACT_POSTERIOR = Kind(
 GIVEN = Kind(
     "given ensemble",
     Sampling.INITIALISATIONS,
-    "members that were trained elsewhere, each by its logits: what they were trained on and how is not "
-    "known here.",
+    "members that were trained elsewhere: what they were trained on, and how, is not known here.",
 )
 BASELINE = Kind(
     "baseline",

@@ -148,7 +148,7 @@ def predictions_from_logits(
 
 
 def _unknown_points(targets: Any, likelihood: Likelihood | None) -> Dataset:
-    """Targets of points with unknown features: of classes, unless the likelihood is of numbers."""
+    """Targets at unknown points: of classes, unless the likelihood is of numbers."""
     of_classes = likelihood is None or isinstance(likelihood, ClassLikelihood)
     features = np.arange(len(targets), dtype=float)[:, None]
     return Dataset(features, targets) if of_classes else Dataset.real(features, targets)

@@ -1,5 +1,6 @@
 """The law of real networks, trained from independent random initialisations."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import ClassVar
 
@@ -11,12 +12,13 @@ from jaxtyping import PRNGKeyArray
 from ntkbayes.laws.kind import Kind, Sampling
 from ntkbayes.laws.law import SampledLaw
 from ntkbayes.laws.problem import Problem
+from ntkbayes.laws.sampled.given_ensemble import GivenEnsemble
 from ntkbayes.laws.sampled.network_ensemble import (
     FiniteEnsembleInfo,
     NetworkEnsemble,
     TrainedFunctions,
 )
-from ntkbayes.networks import Network
+from ntkbayes.networks import Network, Params
 from ntkbayes.ranges import Range, real_field, whole_field
 from ntkbayes.training.networks import Anchor, require_pull
 
@@ -62,6 +64,20 @@ class FiniteEnsemble(NetworkEnsemble):
     max_steps: int = whole_field("max_steps", 20_000)
     dtype: DTypeLike = eqx.field(static=True, default=jnp.float32)
     progress: bool = False
+
+    @classmethod
+    def of(cls, network: Network, members: Sequence[Params]) -> GivenEnsemble:
+        """A method whose law is that of networks which are trained already, however that was done.
+
+        Args:
+            network: of all members.
+            members: the parameters of each.
+
+        Raises:
+            ConfigurationError: fewer than two have finite parameters (where some have not, a warning
+                names them, and they are left out), or their shapes differ.
+        """
+        return GivenEnsemble.of(network, members)
 
     def solve(self, problem: Problem, key: PRNGKeyArray | None) -> SampledLaw[FiniteEnsembleInfo]:
         require_pull(problem.ridge, self.anchor)

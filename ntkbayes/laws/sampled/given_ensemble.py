@@ -1,0 +1,90 @@
+"""The law of real networks that were trained elsewhere."""
+
+import warnings
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import PRNGKeyArray
+
+from ntkbayes.display import few
+from ntkbayes.errors import ConfigurationError
+from ntkbayes.laws.info import Info
+from ntkbayes.laws.kind import GIVEN, Kind
+from ntkbayes.laws.law import SampledLaw
+from ntkbayes.laws.method import Method
+from ntkbayes.laws.problem import Problem
+from ntkbayes.laws.sampled.network_ensemble import TrainedFunctions
+from ntkbayes.networks import Network, Params, require_same_shapes, require_sound
+from ntkbayes.priors.paths import FunctionPath
+from ntkbayes.priors.prior import NTKPrior
+from ntkbayes.training.operations import Size
+
+
+class GivenEnsembleInfo(Info):
+    """num_networks: how many members there are."""
+
+    num_networks: int
+
+
+class GivenEnsemble(Method[SampledLaw[GivenEnsembleInfo]]):
+    """The law of given networks, f(x) = mean(x) + network(x; θ) of each; made by `FiniteEnsemble.of`.
+
+    Fitting trains nothing: prior and data say what the members are compared on.
+    """
+
+    name: ClassVar[str] = GIVEN.name
+    kind: ClassVar[Kind] = GIVEN
+    network: Network
+    params: Params
+
+    @classmethod
+    def of(cls, network: Network, members: Sequence[Params]) -> "GivenEnsemble":
+        """See `FiniteEnsemble.of`."""
+        finite = [
+            params
+            for params in members
+            if all(np.isfinite(np.asarray(leaf)).all() for leaf in jax.tree.leaves(params))
+        ]
+        if len(finite) < 2:
+            raise ConfigurationError(
+                f"an ensemble takes two networks at least; {len(finite)} of the {len(members)} given "
+                "have finite parameters"
+            )
+        for i, params in enumerate(members):
+            require_same_shapes(f"members[{i}]", params, finite[0])
+        if len(finite) < len(members):
+            lost = [i for i, params in enumerate(members) if not any(params is p for p in finite)]
+            warnings.warn(
+                f"members {few(lost)} have parameters that are NaN or infinite, and are left out: "
+                f"{len(finite)} of {len(members)} are kept",
+                UserWarning,
+                stacklevel=3,
+            )
+        return cls(network, jax.tree.map(lambda *leaves: jnp.stack(leaves), *finite))
+
+    def operations(self, size: Size) -> dict[str, float]:
+        return {}
+
+    def interpolates(self, prior: NTKPrior) -> bool:
+        return False
+
+    def solve(
+        self, problem: Problem, key: PRNGKeyArray | None = None
+    ) -> SampledLaw[GivenEnsembleInfo]:
+        first: Any = jax.tree.map(lambda leaf: leaf[0], self.params)
+        dtype = jax.tree.leaves(first)[0].dtype
+        num_outputs = require_sound(self.network, first, problem.features.astype(dtype))
+        if num_outputs != problem.num_outputs:
+            raise ConfigurationError(
+                f"the networks have {num_outputs} outputs, but the likelihood takes "
+                f"{problem.num_outputs} of these data"
+            )
+        functions = TrainedFunctions(self.network, self.params)
+        values = functions(problem.features)
+        count = len(values)
+        g = FunctionPath(values, functions, jnp.ones(()), jnp.arange(count))
+        info = GivenEnsembleInfo(count)
+        return SampledLaw(problem, self.kind, info, g, jnp.zeros_like(values))
