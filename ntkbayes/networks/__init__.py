@@ -12,6 +12,7 @@ from ntkbayes.networks.base import (
 )
 from ntkbayes.networks.cnn import CNN, cnn, flatten, global_average
 from ntkbayes.networks.mlp import MLP, mlp
+from ntkbayes.networks.part import PartialNetwork, part
 
 __all__ = [
     "CNN",
@@ -19,12 +20,14 @@ __all__ = [
     "FunctionNetwork",
     "Network",
     "Params",
+    "PartialNetwork",
     "Reshaped",
     "cnn",
     "flatten",
     "from_functions",
     "global_average",
     "mlp",
+    "part",
     "require_same_shapes",
     "require_sound",
     "reshaped",

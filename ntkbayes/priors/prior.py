@@ -1,6 +1,6 @@
 """The prior over logit functions that a network and a ridge define."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import equinox as eqx
@@ -31,7 +31,7 @@ from ntkbayes.linalg import (
     require_precision,
     row_by_row,
 )
-from ntkbayes.networks import Network, Params, require_same_shapes
+from ntkbayes.networks import Network, Params, part, require_same_shapes
 from ntkbayes.ranges import Number, Range
 
 Features = Shaped[Array | np.ndarray, "n ..."]
@@ -185,6 +185,7 @@ def linearise(
     *,
     ridge: Number,
     anchor: Params | None = None,
+    over: str | Sequence[str] | None = None,
     max_rows: Number | None = None,
 ) -> NTKPrior:
     """The prior of a finite network linearised at θ: f(x; θ) + J(x; θ)(θ' − θ), θ' ~ N(θ0, I/ridge).
@@ -200,15 +201,22 @@ def linearise(
         params: θ, where it is linearised.
         ridge: weight of ½‖θ' − θ0‖².
         anchor: θ0, by default θ.
+        over: which parameters θ' has, by path, as for `networks.part`; the others stay as they are. With
+            those of the last layer, Laplace is the last-layer Laplace of the network. By default all.
         max_rows: see `EmpiricalKernel`.
 
     Raises:
         ConfigurationError: the anchor has another structure or other shapes than θ.
+        UnknownNameError: a path in `over` matches no parameter.
     """
+    if anchor is not None:
+        require_same_shapes("anchor", anchor, params)
+    if over is not None:
+        network = part(network, params, over)
+        params, anchor = network.of(params), None if anchor is None else network.of(anchor)
     kernel = EmpiricalKernel(network, params, max_rows=max_rows)
     moved = None
     if anchor is not None:
-        require_same_shapes("anchor", anchor, params)
         moved = jax.tree.map(lambda end, start: jnp.asarray(start) - end, kernel.params, anchor)
     return NTKPrior(kernel, ridge=ridge, mean=LinearisedMean(network, kernel.params, moved))
 
