@@ -6,7 +6,38 @@ from ntkbayes.app.study import Study
 from ntkbayes.bridges.arviz import from_datatree, law_to_datatree, to_datatree
 from ntkbayes.comparison import Comparison, compare
 from ntkbayes.datasets import Dataset
-from ntkbayes.laws import *
+from ntkbayes.laws import (
+    MAP,
+    NUTS,
+    DirichletGP,
+    ExpectationPropagation,
+    FiniteEnsemble,
+    FirstOrder,
+    FullBayes,
+    GaussianLaw,
+    ImportanceCorrected,
+    Info,
+    Kind,
+    Laplace,
+    Law,
+    MeanField,
+    Method,
+    PerturbedEnsemble,
+    PerturbedInit,
+    PointLaw,
+    PriorPredictive,
+    Problem,
+    PrunedLaplace,
+    RandomInit,
+    SampledLaw,
+    Sampling,
+    SplitHMC,
+    TemperatureScaled,
+    Variational,
+    before_data,
+    numpyro_model,
+    numpyro_prior,
+)
 from ntkbayes.linalg import over_devices
 from ntkbayes.matching import match
 from ntkbayes.networks import activations
