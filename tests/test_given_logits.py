@@ -90,8 +90,11 @@ NETWORK = nb.networks.mlp(depth=1, width=6, num_outputs=3)
 MEMBERS = [NETWORK.init(key, jnp.asarray(X)) for key in jax.random.split(KEY, 4)]
 
 
-def test_the_law_of_given_networks_is_that_of_their_functions():
-    law = nb.FiniteEnsemble.of(NETWORK, MEMBERS).fit(PRIOR, TEST)
+@pytest.mark.parametrize(
+    "prior", [PRIOR, nb.linearise(NETWORK, MEMBERS[0], ridge=1.0)], ids=["mean 0", "own mean"]
+)
+def test_the_law_of_given_networks_is_that_of_their_functions_whatever_the_prior(prior):
+    law = nb.FiniteEnsemble.of(NETWORK, MEMBERS).fit(prior, TEST)
     new = X[:5] + 0.3
     logits = np.stack([np.asarray(NETWORK.apply(params, jnp.asarray(new))) for params in MEMBERS])
     np.testing.assert_allclose(law.sample(KEY, new), logits, atol=1e-12)

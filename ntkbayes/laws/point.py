@@ -21,7 +21,7 @@ from ntkbayes.training.matrices import training_matrices
 
 class MAPInfo(Info):
     """residual: max |ridge α − r(f)|, in units of probability. logit_error: of the logits at the
-    training points, at most; NaN at a finite training time. num_iterations: Newton steps."""
+    training points, at most; NaN at a finite training time. num_iterations: steps of the solver."""
 
     residual: float
     logit_error: float

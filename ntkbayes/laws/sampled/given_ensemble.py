@@ -7,10 +7,11 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from ntkbayes.display import few
 from ntkbayes.errors import ConfigurationError
+from ntkbayes.kernels import Functions
 from ntkbayes.laws.info import Info
 from ntkbayes.laws.kind import GIVEN, Kind
 from ntkbayes.laws.law import SampledLaw
@@ -23,6 +24,17 @@ from ntkbayes.priors.prior import NTKPrior
 from ntkbayes.training.operations import Size
 
 
+class AboveMean(Functions):
+    """x ↦ f(x; θ) − mean(x) of each network: laws add the prior's mean."""
+
+    functions: TrainedFunctions
+    prior: NTKPrior
+
+    def __call__(self, features: Float[Array, "n ..."]) -> Float[Array, "draws n classes"]:
+        logits = self.functions(features)
+        return logits - self.prior.mean_logits(features, logits.shape[2])[None]
+
+
 class GivenEnsembleInfo(Info):
     """num_networks: how many members there are."""
 
@@ -30,9 +42,10 @@ class GivenEnsembleInfo(Info):
 
 
 class GivenEnsemble(Method[SampledLaw[GivenEnsembleInfo]]):
-    """The law of given networks, f(x) = mean(x) + network(x; θ) of each; made by `FiniteEnsemble.of`.
+    """The law of given networks, f(x) = network(x; θ) of each; made by `FiniteEnsemble.of`.
 
-    Fitting trains nothing: prior and data say what the members are compared on.
+    Fitting trains nothing: prior and data say what the members are compared on, and the prior's mean is
+    no part of them.
     """
 
     name: ClassVar[str] = GIVEN.name
@@ -82,7 +95,7 @@ class GivenEnsemble(Method[SampledLaw[GivenEnsembleInfo]]):
                 f"the networks have {num_outputs} outputs, but the likelihood takes "
                 f"{problem.num_outputs} of these data"
             )
-        functions = TrainedFunctions(self.network, self.params)
+        functions = AboveMean(TrainedFunctions(self.network, self.params), problem.prior)
         values = functions(problem.features)
         count = len(values)
         g = FunctionPath(values, functions, jnp.ones(()), jnp.arange(count))

@@ -1,0 +1,184 @@
+"""The laws of real networks at their size, as ratios measured in one run.
+
+    python benchmarks/real.py [formed] [products] [--points 1000 1500] [--draws 100 16] [--new 300 30]
+
+formed    a convolutional network of 71 thousand parameters, digits, its kernel formed: MAP, Laplace with
+          variances at new images, random-init draws, the evidence with its gradient in the ridge,
+          against one Cholesky of nC × nC by LAPACK
+products  one of a million parameters, its kernel known by products J Jᵀ v: MAP to 1e-3 of the logits'
+          spread, draws, against one gradient of the training loss in float32; variances at few new
+          images
+
+Each number option takes a value for `formed` and one for `products`. Seconds are of a second call, but
+for draws and variances, which are called once. Peak memory is that of the process.
+"""
+
+import argparse
+import resource
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+jax.config.update("jax_enable_x64", True)
+
+import flax.linen as linen
+import jax.numpy as jnp
+import numpy as np
+import scipy.linalg
+
+import ntkbayes as nb
+from ntkbayes.bridges.flax import from_linen
+from ntkbayes.kernels import EmpiricalKernel
+from ntkbayes.selection.evidence import Evidence
+
+KEY = jax.random.key(0)
+RIDGE = 0.1
+
+
+class Convolutional(linen.Module):
+    """Two convolutions and two dense layers, on 8 × 8 images."""
+
+    channels: tuple[int, int]
+    hidden: int
+
+    @linen.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        x = x.reshape(-1, 8, 8, 1)
+        x = linen.relu(linen.Conv(self.channels[0], (3, 3))(x))
+        x = linen.relu(linen.Conv(self.channels[1], (3, 3), strides=2)(x))
+        x = linen.relu(linen.Dense(self.hidden)(x.reshape(len(x), -1)))
+        return linen.Dense(10)(x)
+
+
+NETWORKS = {"formed": Convolutional((32, 64), 50), "products": Convolutional((32, 64), 920)}
+
+
+def digits(num_points: int, num_new: int) -> tuple[nb.Dataset, nb.Dataset]:
+    data = nb.datasets.load("digits")
+    order = np.random.default_rng(0).permutation(len(data.labels))
+    parts = order[:num_points], order[num_points : num_points + num_new]
+    train, new = (
+        nb.Dataset(data.features[rows] / 8 - 1, data.labels[rows], class_names=range(10))
+        for rows in parts
+    )
+    return train, new
+
+
+def timed(work: Callable[[], Any]) -> tuple[float, Any]:
+    """Seconds of a call, and what it returns."""
+    begin = time.perf_counter()
+    result = work()
+    jax.block_until_ready(jax.tree.leaves(result))
+    return time.perf_counter() - begin, result
+
+
+def second(work: Callable[[], Any]) -> tuple[float, Any]:
+    work()
+    return timed(work)
+
+
+def peak() -> float:
+    """Bytes, of the process until now."""
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def formed(num_points: int, num_draws: int, num_new: int) -> None:
+    train, new = digits(num_points, num_new)
+    network = from_linen(NETWORKS["formed"], jnp.zeros((2, 64)))
+    params = network.init(KEY, jnp.asarray(train.features[:2]))
+    prior = nb.NTKPrior(EmpiricalKernel(network, params, max_rows=10**6), ridge=RIDGE)
+    rows = 10 * num_points
+    root = np.random.default_rng(0).standard_normal((rows, rows // 10))
+    matrix = root @ root.T + np.eye(rows)
+    unit, _ = timed(lambda: scipy.linalg.cholesky(matrix, lower=True, check_finite=False))
+    del root, matrix
+    told(f"formed: {count(params)} parameters, {num_points} points, 10 classes")
+    print(f"  one Cholesky of {rows} × {rows} takes {unit:.2f} s")
+
+    def line(what: str, seconds: float, more: str = "") -> None:
+        print(f"  {what:<34}{seconds:8.1f} s{seconds / unit:8.1f} Choleskys  {more}", flush=True)
+
+    seconds, problem = timed(lambda: nb.MAP().problem(prior, train, None))
+    line("Gram, compiled for it", seconds)
+    seconds, law = second(lambda: nb.MAP().solve(problem, None))
+    line("MAP", seconds, f"{law.info.num_iterations} steps, error {law.info.logit_error:.1e}")
+    seconds, law = second(lambda: nb.Laplace().solve(problem, None))
+    line("Laplace", seconds, f"log evidence {law.info.log_evidence:.2f} nats")
+    seconds, _ = second(lambda: law.variance(new.features))
+    line(f"its variances at {num_new} images", seconds)
+    seconds, law = timed(lambda: nb.RandomInit(num_inits=num_draws).solve(problem, KEY))
+    line(f"{num_draws} random-init draws", seconds, f"{law.info.mean_iterations:.0f} steps")
+    evidence = Evidence.build(prior, train, None, ("ridge",))
+    seconds, _ = second(lambda: evidence.value_and_gradient({"ridge": RIDGE}))
+    line("evidence and its gradient", seconds)
+    predicted = nb.Laplace().memory(prior, train).total
+    matrices = 8 * rows**2
+    print(
+        f"  peak memory: {peak() / matrices:.1f} matrices of {rows} × {rows} with all of Python, "
+        f"Laplace predicted {predicted / matrices:.1f}"
+    )
+
+
+def products(num_points: int, num_draws: int, num_new: int) -> None:
+    train, new = digits(num_points, num_new)
+    network = from_linen(NETWORKS["products"], jnp.zeros((2, 64)))
+    params = network.init(KEY, jnp.asarray(train.features[:2]))
+    prior = nb.NTKPrior(EmpiricalKernel(network, params, max_rows=0), ridge=RIDGE)
+    features, targets = (jnp.asarray(v, jnp.float32) for v in (train.features, train.targets))
+
+    @jax.jit
+    def gradient(params: Any) -> Any:
+        def loss(params: Any) -> jax.Array:
+            return -jnp.sum(targets * jax.nn.log_softmax(network.apply(params, features)))
+
+        return jax.grad(loss)(params)
+
+    unit, _ = second(lambda: gradient(params))
+    told(f"products: {count(params)} parameters, {num_points} points, 10 classes")
+    print(f"  one gradient of the training loss takes {unit:.2f} s")
+
+    def line(what: str, seconds: float, more: str = "") -> None:
+        print(f"  {what:<34}{seconds:8.1f} s{seconds / unit:8.0f} gradients  {more}", flush=True)
+
+    seconds, problem = timed(lambda: nb.MAP().problem(prior, train, None))
+    line("surrogate, compiled for it", seconds)
+    method = nb.MAP(tolerance=1e-3)
+    map_seconds, law = second(lambda: method.solve(problem, None))
+    line(
+        "MAP", map_seconds, f"{law.info.num_iterations} products, error {law.info.logit_error:.1e}"
+    )
+    if num_draws:
+        draws = nb.RandomInit(num_inits=num_draws, tolerance=1e-3)
+        seconds, law = timed(lambda: draws.solve(problem, KEY))
+        line(f"{num_draws} random-init draws", seconds, f"{seconds / map_seconds:.1f} MAPs")
+    if num_new:
+        law = nb.Laplace(tolerance=1e-3).solve(problem, None)
+        seconds, _ = timed(lambda: law.variance(new.features))
+        line(f"variances at {num_new} images", seconds, f"{seconds / map_seconds:.1f} MAPs")
+    predicted = nb.MAP().memory(prior, train).total / 2**30
+    print(
+        f"  peak memory: {peak() / 2**30:.1f} GiB with all of Python, MAP predicted {predicted:.1f}"
+    )
+
+
+def count(params: Any) -> int:
+    return sum(leaf.size for leaf in jax.tree.leaves(params))
+
+
+def told(what: str) -> None:
+    print(f"\n{what}, ridge {RIDGE}", flush=True)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("parts", nargs="*", choices=[[], "formed", "products"], default=[])
+    for option, values in (("points", (1000, 1500)), ("draws", (100, 16)), ("new", (300, 30))):
+        parser.add_argument(f"--{option}", nargs=2, type=int, default=values)
+    options = parser.parse_args()
+    for i, part in enumerate((formed, products)):
+        if not options.parts or part.__name__ in options.parts:
+            part(options.points[i], options.draws[i], options.new[i])
