@@ -68,6 +68,20 @@ def test_the_gradient_of_the_evidence_is_its_finite_difference(classes):
             np.testing.assert_allclose(gradient[name][place], difference, rtol=1e-6)
 
 
+def test_the_evidence_of_many_points_and_its_slope_in_the_ridge_are_those_of_laplace():
+    prior, data = prior_of(2), data_of(2, 270)
+    given = {"over": ("ridge",)}
+    slope = float(evidence_gradient(prior, data, **given)["ridge"])
+    ridge, step = float(prior.ridge), 1e-4
+
+    def evidence(ridge):
+        return nb.Laplace(tolerance=1e-9).fit(prior.with_ridge(ridge), data).info.log_evidence
+
+    difference = (evidence(ridge + step) - evidence(ridge - step)) / (2 * step)
+    assert slope == pytest.approx(difference, rel=1e-5)
+    assert nb.log_evidence(prior, data) == pytest.approx(evidence(ridge), rel=1e-9)
+
+
 def test_for_real_targets_the_evidence_is_the_density_of_the_targets_and_so_is_its_gradient():
     features, _ = oracle.blobs(7, 12, 2)
     values = np.sin(features[:, 0])

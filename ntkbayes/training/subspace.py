@@ -31,7 +31,7 @@ from ntkbayes.training.objective import (
 
 Directions = Float[Array, "directions n classes"]
 
-BLOCK = 32  # draws that share a subspace
+BLOCK = 16  # draws that share a subspace
 _STALE = 5  # steps that a preconditioner serves
 _PATIENCE = 25  # steps within which the worst error must halve
 _DEPENDENT = 1e-8  # squared length of a combination of new directions that adds none, relatively
@@ -124,13 +124,14 @@ class SubspaceNewton(Solver):
             worst = float(largest(estimate))
             best, since = (worst, 0) if worst <= best / 2 else (best, since + 1)
             allowed = self.tolerance * np.maximum(np.asarray(_spread(f, initial)), unit) / slack
-            if bool((np.asarray(estimate) <= allowed).all()) or since > _PATIENCE:
+            is_last = since > _PATIENCE or count == self.max_iterations
+            if bool((np.asarray(estimate) <= allowed).all()) or is_last:
                 f = _logits(objective, initial, a)
                 optimum = _measured(objective, initial, gram, steps, a, f, jnp.asarray(count))
                 error, spread = optimum.logit_error, optimum.spread
                 if is_accurate(objective.likelihood, error, spread, self.tolerance).all():
                     return optimum
-                if since > _PATIENCE:
+                if is_last:
                     break
                 slack *= 10.0
         over = np.asarray(optimum.logit_error) / np.maximum(np.asarray(optimum.spread), unit)

@@ -9,7 +9,7 @@ from scipy.optimize import minimize
 
 import ntkbayes as nb
 from ntkbayes import memory
-from ntkbayes.errors import ConfigurationError
+from ntkbayes.errors import ConfigurationError, ConvergenceError
 from ntkbayes.kernels import (
     EmpiricalKernel,
     Kernel,
@@ -18,6 +18,7 @@ from ntkbayes.kernels import (
     analytic_kernel,
     jacobian,
 )
+from ntkbayes.training.subspace import SubspaceNewton
 
 KEY = jax.random.key(3)
 NEW = np.array([[0.0, 0.0], [1.5, 0.3], [-1.0, 2.0], [6.0, -6.0]])
@@ -207,6 +208,14 @@ def test_products_in_single_precision_lead_to_the_same_optimum(single_precision,
     error = np.abs(np.asarray(formed.logits - iterated.logits)).max()
     assert error <= formed.info.logit_error + iterated.info.logit_error
     assert iterated.info.num_iterations <= 45  # directions; there are 45 logits
+
+
+def test_training_by_products_that_may_take_too_few_steps_says_how_far_it_came():
+    prior = nb.NTKPrior(EmpiricalKernel(NETWORK, START, max_rows=0), ridge=RIDGE)
+    objective = nb.MAP().problem(prior, DATA, None).objective
+    solver = SubspaceNewton(max_iterations=3)
+    with pytest.raises(ConvergenceError, match=r"training leaves logits off by .* after 3 iter"):
+        solver.solve(objective, jnp.zeros((2, 15, 3)))
 
 
 def test_a_gram_is_formed_by_default_where_half_of_the_memory_holds_its_laws(monkeypatch):
