@@ -12,7 +12,7 @@ from numpyro.handlers import condition
 import ntkbayes as nb
 from ntkbayes.app import report
 from ntkbayes.app.cli import terminal
-from ntkbayes.app.sweep import Sweep, grid
+from ntkbayes.app.sweep import Sweep, grid, result_of
 from ntkbayes.app.sweep_result import Failure, Group, comparisons_over_seeds
 from ntkbayes.errors import ArgumentError, ConfigurationError, UnknownNameError
 from ntkbayes.repeated import SplitComparison, compare_over_data_sets, data_sets
@@ -209,7 +209,7 @@ def test_means_over_seeds_have_errors_over_seeds():
 
 
 def test_seeds_of_test_points_of_ones_own_are_no_splits(without_chains):
-    found = SWEEP._result(table_of(split="given"), (), 0.01)
+    found = result_of(table_of(split="given"), (), seed=0, rope=0.01)
     assert {each.test_per_train for each in found.over_seeds.values()} == {0.0}
     assert found.over_data_sets == {}
 
@@ -220,7 +220,7 @@ def test_studies_that_differ_in_more_than_seeds_are_not_averaged():
 
 def test_a_sweep_compares_laws_over_its_data_sets_and_reports_it(without_chains, capsys):
     failures = (Failure("wine, ridge 0, seed 0", "RidgeError: <no>", 1),)
-    found = SWEEP._result(table_of(), failures, 0.05)
+    found = result_of(table_of(), failures, seed=0, rope=0.05)
     (pair,) = found.over_data_sets["0.1"].pairs
     assert (pair.a, pair.b) == ("MAP", "Laplace")
     means = found.means()

@@ -263,23 +263,33 @@ def _folder(folder: Path) -> RunFolder:
     return RunFolder(folder, results="studies/*/laws/*.nc", settings=_SETTINGS)
 
 
-def _write(
-    into: RunFolder, table: "pd.DataFrame", failures: tuple[Failure, ...], run: Mapping[str, Any]
+def result_of(
+    table: "pd.DataFrame", failures: tuple[Failure, ...], *, seed: int, rope: float
 ) -> SweepResult:
-    """Table and report, with every pair of laws over data sets, where there are several with several
-    splits."""
-    key, settings = jax.random.key(run["seed"]), run["settings"]
+    """With every pair of laws over data sets, where there are several with several splits.
+
+    Args:
+        seed, rope: of the comparison over data sets.
+    """
+    key = jax.random.key(seed)
     over_data_sets = {
-        ridge: compare_over_data_sets(sets, key=key_of(key, ridge), rope=run["rope"])
+        ridge: compare_over_data_sets(sets, key=key_of(key, ridge), rope=rope)
         for ridge, sets in by_ridge(comparisons_over_seeds(table)).items()
         if all("nll" in each.score_names for each in sets.values())
     }
-    result = SweepResult(table, failures, over_data_sets)
+    return SweepResult(table, failures, over_data_sets)
+
+
+def _write(
+    into: RunFolder, table: "pd.DataFrame", failures: tuple[Failure, ...], run: Mapping[str, Any]
+) -> SweepResult:
+    """Table and report of what `result_of` finds."""
+    result = result_of(table, failures, seed=run["seed"], rope=run["rope"])
     places = {
         str(name): (study_folder(Path(), str(name)) / "report.html").as_posix()
         for name in table["study"].unique()
     }
-    page = report.sweep.page(result, places, settings, str(into.path / _TABLE))
+    page = report.sweep.page(result, places, run["settings"], str(into.path / _TABLE))
     into.finish({_TABLE: table.to_csv(index=False), "report.html": page})
     return result
 
