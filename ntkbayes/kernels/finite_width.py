@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, Shaped
 from ntkbayes import memory
 from ntkbayes.kernels.base import DrawFunctions, Functions, Kernel, KernelPair
 from ntkbayes.kernels.empirical.ntk import EmpiricalNTK
-from ntkbayes.kernels.jacobian import JacobianBlock, flattened, jacobian_block
+from ntkbayes.kernels.jacobian import JacobianBlock, cast, flattened, jacobian_block
 from ntkbayes.linalg import Logits, require_float64
 from ntkbayes.memory import NUMBER
 from ntkbayes.networks import Network, Params
@@ -49,7 +49,7 @@ class EmpiricalKernel(Kernel):
     def __init__(self, network: Network, params: Params, *, max_rows: Number | None = None):
         require_float64()
         self.network = network
-        self.params = _as_float64(params)
+        self.params = cast(params, jnp.float64)
         self.own_dtype = _narrowest(params)
         self.max_rows = None if max_rows is None else whole("max_rows", max_rows, at_least=0)
 
@@ -96,12 +96,6 @@ class EmpiricalKernel(Kernel):
         return TangentFunctions(self.network, self.params, jax.random.split(key, num_draws))
 
 
-def _as_float64(params: Params) -> Params:
-    return jax.tree.map(
-        lambda leaf: leaf.astype(jnp.float64) if eqx.is_inexact_array(leaf) else leaf, params
-    )
-
-
 def _fitting_rows() -> int:
     """Rows of a Gram such that its laws take half of the memory."""
     return math.isqrt(memory.total() // (2 * NUMBER * _MATRICES))
@@ -125,7 +119,7 @@ class InitialFunctions(Functions):
     @eqx.filter_jit
     def __call__(self, features: Float[Array, "n ..."]) -> Float[Array, "draws n classes"]:
         def at(key: PRNGKeyArray) -> Logits:
-            params = _as_float64(self.network.init(key, features))
+            params = cast(self.network.init(key, features), jnp.float64)
             return self.network.apply(params, features)
 
         return _map_keys(at, self.keys)

@@ -45,8 +45,8 @@ class JacobianBlock(OperatorBlock):
         return jax.eval_shape(self.network.apply, self.params, self.x2).shape[-1]
 
     def products(self, v: Draws) -> Float[Array, "draws m classes"]:
-        params, scale = _cast(self.params, self.dtype), self.scale
-        x1, x2 = (_cast(x, self.dtype) for x in (self.x1, self.x2))
+        params, scale = cast(self.params, self.dtype), self.scale
+        x1, x2 = (cast(x, self.dtype) for x in (self.x1, self.x2))
         step_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(params))
         group = max(1, min(len(v), PASS_BYTES // step_bytes))
         rows = max(1, PASS_BYTES // (group * self.point_bytes))
@@ -63,7 +63,7 @@ class JacobianBlock(OperatorBlock):
 
     def gram(self) -> "JacobianGram":
         """The Gram of x1. Its surrogate only guides iterations: the network's own precision will do."""
-        coarse, x = _cast((self.params, self.x1), self.own_dtype)
+        coarse, x = cast((self.params, self.x1), self.own_dtype)
         shared = EmpiricalNTK(self.network, coarse).traced(x).astype(self.x1.dtype)
         own = EmpiricalNTK(self.network, self.params).diagonal(self.x1)
         given = (self.network, self.params, self.x1, self.x1, self.scale)
@@ -171,7 +171,7 @@ def _point_bytes(network: Network, params: Params, x: Array) -> int:
     return max(1, two - one)
 
 
-def _cast(tree: Any, dtype: DTypeLike) -> Any:
+def cast(tree: Any, dtype: DTypeLike) -> Any:
     """Its arrays of floats in another precision."""
     return jax.tree.map(
         lambda leaf: leaf.astype(dtype) if eqx.is_inexact_array(leaf) else leaf, tree

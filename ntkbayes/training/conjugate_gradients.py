@@ -29,14 +29,11 @@ from ntkbayes.training.objective import (
     Solver,
     TrainedPredictor,
     TrainedPredictors,
+    silent,
 )
 
 _COARSE = 0.3  # nats per point, where classes are no longer all alike
 _SLACK = 1.5  # of bounds above estimates: costs half a step, where a restart costs two
-
-
-def _silent(num_draws: int) -> None:
-    """Show no progress."""
 
 
 class ConjugateGradients(Solver):
@@ -62,7 +59,7 @@ class ConjugateGradients(Solver):
     max_iterations: int = 500
     factor_dtype: DTypeLike = eqx.field(default=np.float64, static=True, converter=as_dtype)
     centre: TrainedPredictor | None = None
-    progress: Callable[[int], object] = eqx.field(default=_silent, static=True)
+    progress: Callable[[int], object] = eqx.field(default=silent, static=True)
     block_numbers: int = 2**16  # 512 KiB per array, to stay in cache
     block_columns: int = 256  # for fast products
 

@@ -26,7 +26,7 @@ from ntkbayes.training.conjugate_gradients import ConjugateGradients
 from ntkbayes.training.flow import GradientFlow
 from ntkbayes.training.interpolation import Interpolation
 from ntkbayes.training.newton import Newton
-from ntkbayes.training.objective import Objective, Solver, TrainedPredictor
+from ntkbayes.training.objective import Objective, Solver, TrainedPredictor, silent
 from ntkbayes.training.subspace import SubspaceNewton
 
 EXACT_ROWS = 256  # of Θ: up to here Newton's factors cost less than their compilation
@@ -39,7 +39,7 @@ def solver_for(
     tolerance: float = TOLERANCE,
     factor_dtype: DTypeLike = jnp.float64,
     centre: TrainedPredictor | None = None,
-    progress: Callable[[int], object] = lambda solved: None,
+    progress: Callable[[int], object] = silent,
 ) -> Solver:
     """The solver that suits the objective.
 

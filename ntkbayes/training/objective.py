@@ -180,6 +180,10 @@ class Solver(eqx.Module):
         """
 
 
+def silent(num_draws: int) -> None:
+    """Show no progress."""
+
+
 def not_converged(
     who: str, optimum: Optimum, tolerance: float, max_iterations: int
 ) -> ConvergenceError:

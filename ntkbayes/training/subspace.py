@@ -27,6 +27,7 @@ from ntkbayes.training.objective import (
     TrainedPredictor,
     TrainedPredictors,
     not_converged,
+    silent,
 )
 
 Directions = Float[Array, "directions n classes"]
@@ -37,10 +38,6 @@ _PATIENCE = 25  # steps within which the worst error must halve
 _DEPENDENT = 1e-8  # squared length of a combination of new directions that adds none, relatively
 _CLOSE = 0.1  # a step of Newton's method in the subspace after which its error is small enough
 _NEWTON_STEPS = 5
-
-
-def _silent(num_draws: int) -> None:
-    """Show no progress."""
 
 
 class Subspace(eqx.Module):
@@ -85,7 +82,7 @@ class SubspaceNewton(Solver):
     max_iterations: int = 500
     factor_dtype: DTypeLike = eqx.field(default=np.float64, static=True, converter=as_dtype)
     centre: TrainedPredictor | None = None
-    progress: Callable[[int], object] = eqx.field(default=_silent, static=True)
+    progress: Callable[[int], object] = eqx.field(default=silent, static=True)
 
     def solve(self, objective: Objective, initial: Draws) -> TrainedPredictors:
         optima = []

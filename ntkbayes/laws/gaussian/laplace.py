@@ -22,8 +22,8 @@ from ntkbayes.training.operations import Size, gaussian_predictions, inverse
 class LaplaceInfo(Info):
     """log_evidence: log q(y | X), in nats (R&W 3.44); NaN where Θ is known by products alone, which
     do not give its determinant, and at a temperature other than 1. residual: of the mode, max
-    |ridge α − r(f)|, in units of probability. logit_error: of the mode, at most. num_iterations: Newton
-    steps."""
+    |ridge α − r(f)|, in units of probability. logit_error: of the mode, at most. num_iterations:
+    steps of the solver."""
 
     log_evidence: float
     residual: float

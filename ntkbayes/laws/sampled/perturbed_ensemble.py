@@ -12,6 +12,7 @@ from ntkbayes.errors import DivergenceError
 from ntkbayes.laws.kind import Kind, Sampling
 from ntkbayes.laws.law import SampledLaw
 from ntkbayes.laws.problem import Problem
+from ntkbayes.laws.sampled.gradient_noise import gradient_noise
 from ntkbayes.laws.sampled.network_ensemble import (
     FiniteEnsembleInfo,
     NetworkEnsemble,
@@ -62,9 +63,8 @@ class PerturbedEnsemble(NetworkEnsemble):
         init_key, tangent_key, noise_key = jax.random.split(self.require_key(key), 3)
         params = self.initialise(problem, init_key)
         centre = train(problem.objective, problem.mean)
-        white = jax.random.normal(noise_key, (self.num_networks, *problem.targets.shape))
-        curvature = problem.objective.curvature(centre.logits)
-        noise = jax.vmap(curvature.root_matvec)(white).astype(self.dtype)
+        shape = (self.num_networks, *problem.targets.shape)
+        noise = gradient_noise(problem, centre, noise_key, shape, 1.0).astype(self.dtype)
         direction = _normal_like(tangent_key, params, 1 / jnp.sqrt(problem.ridge))
         start = TrainedFunctions(self.network, params, params, direction)
         try:
