@@ -163,3 +163,7 @@ class GridEdgeWarning(UserWarning):
 
 class FailedTrialWarning(UserWarning):
     """A candidate that could not be scored, and is passed over."""
+
+
+class KernelScaleWarning(UserWarning):
+    """Networks whose NTK depends on their width, so that one ridge is another prior at each width."""

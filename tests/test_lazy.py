@@ -19,6 +19,7 @@ from ntkbayes.errors import (
     ConfigurationError,
     DataError,
     DivergenceError,
+    KernelScaleWarning,
     StorageError,
     UnknownNameError,
 )
@@ -421,6 +422,38 @@ def test_broken_run_is_named(finished, tmp_path, monkeypatch):
     broken.write_bytes(broken.read_bytes()[:100])
     with pytest.raises(StorageError, match=r"width64\.npz is not a whole trajectory.*delete it"):
         study().run(tmp_path)
+
+
+class Standard(Tiny):
+    """The same functions in the standard parameterisation: small weights, nothing divided."""
+
+    def init(self, key: Array, features: Float[Array, "n d"]) -> Params:
+        drawn = super().init(key, features)
+        d = features.shape[1]
+        return jnp.concatenate([drawn[:d] / jnp.sqrt(d), drawn[d:] / jnp.sqrt(self.width)])
+
+    def apply(self, params: Params, features: Float[Array, "n d"]) -> Float[Array, "n outputs"]:
+        d = features.shape[1]
+        return jax.nn.relu(features @ params[:d]) @ params[d:].T
+
+
+@pytest.mark.parametrize(
+    ("regimes", "said"),
+    [
+        (four_regimes(ridge=1.0, smoothing=0.2), r"the ridge 1 is another prior GP\(m, Θ/ridge\)"),
+        ((Regime(0.0, 0.2),), "the same training time takes networks of different widths to"),
+    ],
+)
+def test_an_ntk_that_grows_with_width_is_measured_and_told(regimes, said, tmp_path, monkeypatch):
+    def stop(*_: object, **__: object) -> None:
+        raise DivergenceError("far enough")
+
+    monkeypatch.setattr(study_module, "follow", stop)
+    with (
+        pytest.warns(KernelScaleWarning, match=rf"goes as width\^(0\.[89]|1\.0)\d .*: {said}"),
+        pytest.raises(DivergenceError),
+    ):
+        study(family=Standard, widths=(16, 256), num_seeds=4, regimes=regimes).run(tmp_path)
 
 
 def test_diverged_training_is_named_with_regime_and_width(tmp_path, monkeypatch):

@@ -80,6 +80,13 @@ def stable_step(
     )
 
 
+def kernel_scale(network: Network, params: Params, points: Points) -> Float[np.ndarray, " seeds"]:
+    """Mean diagonal entry of the NTK at initialisation, over training probes and logits."""
+    probes = points.num_train_probes
+    ntk = ntk_between(network, params, points.probes, points.probes)[:, :probes, :probes]
+    return np.asarray(jnp.einsum("kiicc->k", ntk)) / (ntk.shape[1] * ntk.shape[3])
+
+
 def follow(
     trainer: Trainer,
     params: Params,

@@ -19,6 +19,9 @@ from ntkbayes.training.networks import Anchor, require_pull
 LAZY_EXPONENT = -0.25
 """Drift falls with width if the whole interval of its exponent is below this. Theory says −1/2 at
 least, no fall at all would be 0: halfway between."""
+KERNEL_EXPONENT = 0.5
+"""A family's NTK at initialisation depends on the width if its exponent is farther from 0 than this. It
+is 0 in the NTK parameterisation, 1 in the standard one, −1 in the mean-field one."""
 STOPPED = 1.1
 """Training has stopped if neither the drift nor the largest logit grew by more than this factor over
 the last tenfold of training time."""

@@ -7,6 +7,7 @@ folder/
   lazy.png, lazy.svg           see `lazy.plots`
 """
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -14,18 +15,25 @@ from pathlib import Path
 from types import MappingProxyType
 
 import jax
+import numpy as np
 
 from ntkbayes import datasets, networks, ranges
 from ntkbayes.datasets import Dataset
 from ntkbayes.description import describe
 from ntkbayes.display import Configured
-from ntkbayes.errors import ConfigurationError, DivergenceError
+from ntkbayes.errors import ConfigurationError, DivergenceError, KernelScaleWarning
 from ntkbayes.lazy import plots
-from ntkbayes.lazy.measure import follow, initialise, recorded_steps, stable_step
+from ntkbayes.lazy.measure import (
+    follow,
+    initialise,
+    kernel_scale,
+    recorded_steps,
+    stable_step,
+)
 from ntkbayes.lazy.result import LazyResult, TrajectoryFolder
 from ntkbayes.lazy.setting import Setting
 from ntkbayes.lazy.trajectory import Trajectory
-from ntkbayes.lazy.verdict import Regime
+from ntkbayes.lazy.verdict import KERNEL_EXPONENT, PowerLaw, Regime
 from ntkbayes.likelihood import Likelihood, Ordinal
 from ntkbayes.networks import Network, Params
 from ntkbayes.ranges import Range
@@ -156,6 +164,10 @@ class LazyStudy(Configured):
             StorageError: the folder cannot be written to, or holds another study.
             DivergenceError: the loss became NaN or infinite; regime and width are named.
             NTKBayesError: the data or the network is at fault.
+
+        Warns:
+            KernelScaleWarning: the NTK at initialisation depends on the width, so that one ridge is
+                another prior at each.
         """
         subset_key, split_key, probe_key, init_key = jax.random.split(jax.random.key(self.seed), 4)
         data = datasets.load(self.data) if isinstance(self.data, str) else self.data
@@ -199,6 +211,10 @@ class LazyStudy(Configured):
                     for width, network in family.items()
                 ]
             step_size = min(step_sizes)
+            with announce("NTK at initialisation"):
+                scales = [kernel_scale(family[w], start(w), any_points) for w in widths]
+                kernel = PowerLaw.fit(np.array(widths, float), np.stack(scales))
+            _warn_of_scale(kernel, ridge)
             trajectories: dict[Regime, dict[int, Trajectory]] = {regime: {} for regime in regimes}
             for regime in regimes:
                 for width, network in family.items():
@@ -225,7 +241,12 @@ class LazyStudy(Configured):
                         into.save(regime, width, trajectory)
                     trajectories[regime][width] = trajectory
             with announce("figure"):
-                about = {"command": command, "step size": step_size, "versions": versions()}
+                about = {
+                    "command": command,
+                    "step size": step_size,
+                    "NTK at initialisation": str(kernel),
+                    "versions": versions(),
+                }
                 result = LazyResult(trajectories, settings={**settings, **about})
                 result.save(into.path)
                 plots.write(result, into.path)
@@ -260,6 +281,24 @@ class LazyStudy(Configured):
             "seed": self.seed,
             **circumstances(),
         }
+
+
+def _warn_of_scale(kernel: PowerLaw, ridge: float) -> None:
+    """Say so if the NTK at initialisation depends on the width."""
+    if abs(kernel.exponent) <= KERNEL_EXPONENT:
+        return
+    consequence = (
+        f"the ridge {ridge:g} is another prior GP(m, Θ/ridge) at each width; it would have to be "
+        f"proportional to width^{kernel.exponent:.2g} to be the same"
+        if ridge
+        else "the same training time takes networks of different widths to different ends"
+    )
+    warnings.warn(
+        f"the NTK at initialisation goes as {kernel}: {consequence}. In the NTK parameterisation "
+        "it does not depend on the width: weights of variance one, divided by √fan-in in the network",
+        KernelScaleWarning,
+        stacklevel=3,
+    )
 
 
 @contextmanager
