@@ -392,6 +392,43 @@ def test_blocks_of_softmax_curve_as_its_structure_does():
     np.testing.assert_allclose(found.log_determinant, known.log_determinant, atol=1e-10)
 
 
+def softmax_curvature(logits: Array) -> StructuredCurvature:
+    return StructuredCurvature(jax.nn.softmax(logits), True)
+
+
+def block_curvature(logits: Array) -> BlockCurvature:
+    roots = jnp.eye(3)[None] + 0.3 * jnp.sin(logits)[:, :, None] * jnp.cos(logits)[:, None, :]
+    return BlockCurvature(jnp.einsum("ick,idk->icd", roots, roots))
+
+
+@pytest.mark.parametrize("curvature", [softmax_curvature, block_curvature])
+@pytest.mark.parametrize("coupled", [False, True])
+def test_the_log_determinant_has_the_derivative_of_its_dense_formula(curvature, coupled):
+    outputs = np.array([[2.0, 0.3, 0.0], [0.3, 1.0, -0.2], [0.0, -0.2, 0.5]])
+    more, logits, turn = (
+        np.cos(POINTS @ POINTS.T),
+        jnp.asarray(LOGITS),
+        jnp.cos(jnp.asarray(LOGITS)),
+    )
+
+    def gram(t: Array) -> SharedGram | CoupledGram:
+        among_points = jnp.asarray(GRAM) + t * jnp.asarray(more)
+        if not coupled:
+            return SharedGram(among_points)
+        return CoupledGram(jnp.kron(among_points, jnp.asarray(outputs)), 3)
+
+    def dense(t: float) -> float:
+        w = dense_blocks(np.array(curvature(logits + t * turn).blocks))
+        return np.linalg.slogdet(np.eye(21) + w @ np.asarray(gram(t).every_output(3)))[1]
+
+    inverse = gram(0.0).curved(curvature(logits))
+    value, slope = jax.value_and_grad(
+        lambda t: inverse.differentiable(gram(t), curvature(logits + t * turn))
+    )(0.0)
+    np.testing.assert_allclose(value, dense(0.0), atol=1e-10)
+    np.testing.assert_allclose(slope, (dense(1e-5) - dense(-1e-5)) / 2e-5, rtol=1e-7)
+
+
 def test_a_block_curvature_of_a_kernel_known_by_products_is_refused():
     with pytest.raises(ConfigurationError, match="a larger max_rows"):
         Products(jnp.asarray(GRAM)).curved(BlockCurvature(jnp.asarray(BLOCKS["definite"])))

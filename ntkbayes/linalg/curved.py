@@ -1,12 +1,14 @@
 """The inverse B = (P + W⁻¹)⁻¹ for a prior covariance P and likelihood curvature W."""
 
 import abc
+from typing import TYPE_CHECKING
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, DTypeLike, Float, Int
 
+from ntkbayes.linalg import halves
 from ntkbayes.linalg.arrays import Covariances, Draws, Logits, Square
 from ntkbayes.linalg.blocks import Block, CoupledBlock
 from ntkbayes.linalg.curvature import Curvature, Kept, StructuredCurvature
@@ -14,6 +16,9 @@ from ntkbayes.linalg.devices import by_rows, everywhere, num_shares
 from ntkbayes.linalg.halves import Half, lower_triangle, tabulated
 from ntkbayes.linalg.sharded import Triangle, triangle
 from ntkbayes.linalg.triangular import BlockedTriangle
+
+if TYPE_CHECKING:
+    from ntkbayes.linalg.grams import Gram
 
 Stack = Float[Array, "classes n m"]
 Indices = Int[Array, " kept"]
@@ -46,6 +51,10 @@ class CurvedInverse(eqx.Module):
     @abc.abstractmethod
     def quadratic(self, k: Block) -> Covariances:
         """kⱼᵀ B kⱼ for the columns kⱼ of each input j of a block (R&W algorithm 3.4)."""
+
+    def differentiable(self, gram: "Gram", curvature: Curvature) -> Float[Array, ""]:
+        """log det(I + W P), to be differentiated once in P and W, which are those of this inverse."""
+        return gram.curved(curvature).log_determinant
 
 
 class SharedInverse(CurvedInverse):
@@ -198,6 +207,34 @@ class CoupledInverse(CurvedInverse):
         num_outputs = self.curvature.shape[1]
         half = self.factor.solve(_roots_times(self.curvature, k.every_output(num_outputs)))
         return CoupledBlock(half, num_outputs).column_products(num_outputs)
+
+    def differentiable(self, gram: "Gram", curvature: Curvature) -> Float[Array, ""]:
+        """With A = I + Sᵀ P S = L Lᵀ,
+
+            d log det A = tr(S A⁻¹ Sᵀ dP) + 2 tr(A⁻¹ Sᵀ P dS)
+
+        2N³/3 operations, where differentiating the factor takes several times as many, and memory.
+        """
+        matrix = gram.every_output(self.curvature.shape[1])
+        fixed = jax.lax.stop_gradient
+        of_matrix, of_roots = fixed(self._slopes(fixed(matrix)))
+        linear = jnp.sum(of_matrix * matrix) + 2 * jnp.sum(of_roots * curvature.root_blocks)
+        return fixed(self.log_determinant - linear) + linear
+
+    def _slopes(self, matrix: Square) -> tuple[Square, Covariances]:
+        """S A⁻¹ Sᵀ, and the blocks of P S A⁻¹ on the diagonal."""
+        blocks = (*self.curvature.shape, len(matrix))
+        inverse = halves.matrix(self.factor.gram_inverse())
+        between = _roots_times(self.curvature, matrix).T.reshape(blocks)
+        of_roots = jnp.einsum("ick,idk->icd", between, inverse.reshape(blocks))
+
+        def from_left(v: Square) -> Square:
+            stack = v.reshape(blocks)
+            return jax.vmap(self.curvature.root_matvec, in_axes=2, out_axes=2)(stack).reshape(
+                v.shape
+            )
+
+        return from_left(from_left(inverse).T), of_roots
 
 
 def factor_between_roots(

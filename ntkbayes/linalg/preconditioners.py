@@ -118,7 +118,7 @@ class CoupledPreconditioner(Preconditioner):
         return self.gram @ (z / self.ridge), z
 
 
-_SMALLEST = 3e-4  # eigenvalue of W, as a share of the largest
+_SMALLEST = 1e-6  # eigenvalue of W, as a share of the largest: a larger floor costs steps
 
 
 @eqx.filter_jit

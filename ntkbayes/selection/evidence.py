@@ -168,6 +168,6 @@ def _evidence(values: Values, objective: Evidence, start: Logits) -> tuple[Array
     mode = mode - (wrong - fixed_inverse.matvec(fixed_gram @ wrong))
 
     logits = mean + gram @ mode
-    inverse = gram.curved(likelihood.curvature(targets, logits))
-    value = laplace_evidence(likelihood, targets, logits, mean, mode, inverse.log_determinant)
+    log_determinant = fixed_inverse.differentiable(gram, likelihood.curvature(targets, logits))
+    value = laplace_evidence(likelihood, targets, logits, mean, mode, log_determinant)
     return value, (optimum.logit_error, optimum.spread)

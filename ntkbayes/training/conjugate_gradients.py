@@ -32,7 +32,9 @@ from ntkbayes.training.objective import (
     silent,
 )
 
-_COARSE = 0.3  # nats per point, where classes are no longer all alike
+# Energies in nats per point where the preconditioner of one initial function is built anew: classes are
+# no longer all alike, and W is nearly that of the end. Either saves tens of steps.
+_STAGES = (0.3, 1e-3)
 _SLACK = 1.5  # of bounds above estimates: costs half a step, where a restart costs two
 
 
@@ -50,7 +52,7 @@ class ConjugateGradients(Solver):
             float64, and reaches the same tolerance.
         centre: the trained predictor from the mean of the initial functions. The preconditioner is built
             there, and draws start from it, to first order. Without a centre each initial function is
-            trained alone, with a preconditioner at its start and a second one on the way.
+            trained alone, with a preconditioner at its start and two more on the way.
         progress: called with the number of draws after each block of them.
         block_numbers, block_columns: numbers in a block of draws, about, and columns, at least.
     """
@@ -71,23 +73,30 @@ class ConjugateGradients(Solver):
         return jax.tree.map(lambda *values: jnp.concatenate(values), *parts)
 
     def _alone(self, objective: Objective, initial: Draws) -> TrainedPredictors:
-        """One initial function: first to where classes are no longer all alike, mostly one step, then
-        on from there with a new preconditioner."""
-        goal = Goal(jnp.zeros(1), jnp.asarray(np.full(1, _COARSE * initial[0].shape[0])))
-        dtype = self.factor_dtype
-        steps = objective.preconditioner(initial[0], num_draws=1, dtype=dtype)
-        near = conjugate_gradients(
-            objective, initial, jnp.zeros_like(initial), steps, goal, self.max_iterations
+        """One initial function, with a new preconditioner at each of some stages."""
+        a, logits, stages = jnp.zeros_like(initial), initial, []
+        for energy in _STAGES:
+            steps = self._preconditioner(objective, logits[0], 1)
+            goal = Goal(jnp.zeros(1), jnp.asarray(np.full(1, energy * initial[0].shape[0])))
+            stages.append(
+                conjugate_gradients(objective, initial, a, steps, goal, self.max_iterations)
+            )
+            a, logits = stages[-1].optimum.a, stages[-1].optimum.logits
+        descent = self.restarted(
+            objective, initial, a, self._preconditioner(objective, logits[0], 1)
         )
-        steps = objective.preconditioner(near.optimum.logits[0], num_draws=1, dtype=dtype)
-        descent = self.restarted(objective, initial, near.optimum.a, steps).after(near)
+        for stage in stages:
+            descent = descent.after(stage)
         return self._finished(objective, initial, descent.optimum)
+
+    def _preconditioner(self, objective: Objective, f: Logits, num_draws: int) -> Preconditioner:
+        return objective.preconditioner(f, num_draws=num_draws, dtype=self.factor_dtype)
 
     def _from_centre(
         self, objective: Objective, initial: Draws, centre: TrainedPredictor
     ) -> Iterator[TrainedPredictors]:
         size = len(initial)
-        steps = objective.preconditioner(centre.logits, num_draws=size, dtype=self.factor_dtype)
+        steps = self._preconditioner(objective, centre.logits, size)
         curvature, given = objective.curvature(centre.logits), (centre.initial, centre.alpha)
         wide = max(self.block_numbers // initial[0].size, self.block_columns // initial.shape[2])
         block = max(1, min(size, wide))
