@@ -126,13 +126,13 @@ def layers(train: nb.Dataset, test: nb.Dataset, ridge: float) -> bool:
     """The last layer of one trained network beside all of its weights."""
     outputs = train.num_classes if train.num_classes > 2 else 1
     network = nb.networks.mlp(depth=2, width=128, num_outputs=outputs)
-    method, key = nb.FiniteEnsemble(network, 2), jax.random.key(5)
-    ensemble = method.fit(nb.NTKPrior(network, ridge=ridge), train, key=key)
+    ensemble, key = nb.FiniteEnsemble(network, 2), jax.random.key(5)
+    trained = ensemble.fit(nb.NTKPrior(network, ridge=ridge), train, key=key)
     params, initial = (
         jax.tree.map(lambda leaf: jnp.asarray(leaf[0], jnp.float64), stacked)
         for stacked in (
-            ensemble.g.functions.params,
-            method.initialise(ensemble.problem, jax.random.clone(key)),
+            trained.params,
+            ensemble.initialise(trained.problem, jax.random.clone(key)),
         )
     )
     priors = {
@@ -147,10 +147,11 @@ def layers(train: nb.Dataset, test: nb.Dataset, ridge: float) -> bool:
     )
     posterior = np.asarray(exact.sample(key, test.features))
     laws: dict[str, nb.Law] = {}
+    posteriors: tuple[nb.Method, ...] = (nb.Laplace(), nb.NUTS(num_samples=500, num_chains=2))
     for name, prior in priors.items():
         chosen = nb.RidgeByEvidence().choose(prior, train, key=key)
         for at in (ridge, chosen.ridge):
-            for method in (nb.Laplace(), nb.NUTS(num_samples=500, num_chains=2)):
+            for method in posteriors:
                 law = method.fit(prior.with_ridge(at), train, key=key)
                 laws[f"{name}, ridge {float(at):.3g}, {method.name}"] = law
     table = nb.compare(laws, test, key=key).table()

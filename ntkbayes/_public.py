@@ -9,6 +9,7 @@ from ntkbayes.datasets import Dataset
 from ntkbayes.laws import (
     MAP,
     NUTS,
+    DeepEnsemble,
     DirichletGP,
     ExpectationPropagation,
     FiniteEnsemble,

@@ -18,6 +18,7 @@ from ntkbayes.laws.law import Law, PointLaw, SampledLaw
 from ntkbayes.laws.method import Method
 from ntkbayes.laws.point import MAP
 from ntkbayes.laws.problem import Problem
+from ntkbayes.laws.sampled.deep_ensemble import DeepEnsemble
 from ntkbayes.laws.sampled.finite_ensemble import FiniteEnsemble
 from ntkbayes.laws.sampled.perturbed_ensemble import PerturbedEnsemble
 from ntkbayes.laws.sampled.perturbed_init import PerturbedInit
@@ -29,6 +30,7 @@ from ntkbayes.laws.wrappers.temperature import TemperatureScaled
 __all__ = [
     "MAP",
     "NUTS",
+    "DeepEnsemble",
     "DirichletGP",
     "ExpectationPropagation",
     "FiniteEnsemble",

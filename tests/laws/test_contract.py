@@ -38,6 +38,9 @@ METHODS = {
     "perturbed ensemble": nb.PerturbedEnsemble(
         network=dataclasses.replace(NETWORK, width=512), num_networks=100
     ),
+    "deep ensemble": nb.DeepEnsemble(
+        network=NETWORK, num_networks=20, batch_size=8, num_epochs=5, validation_share=0.25
+    ),
     "prior": nb.PriorPredictive(),
     "perturbed init": nb.PerturbedInit(num_inits=200),
     "variational": nb.Variational(),
@@ -57,12 +60,13 @@ STORED = {
     "split HMC": 400,
     "finite ensemble": 100,
     "perturbed ensemble": 100,
+    "deep ensemble": 20,
     "perturbed init": 200,
     "corrected": 200,
     "full Bayes": 400,
 }
 CHAINS = ("NUTS", "split HMC", "full Bayes")
-NETWORKS = ("finite ensemble", "perturbed ensemble")
+NETWORKS = ("finite ensemble", "perturbed ensemble", "deep ensemble")
 SAMPLED_INITIALISATIONS = ("random init", *NETWORKS)
 POSTERIORS = (
     "prior",
@@ -89,7 +93,12 @@ def data_of(classes, count=24):
 DATA = {"binary": data_of(2), "3 classes": data_of(3)}
 
 
-ONE_LOGIT = ("EP", "full Bayes", "perturbed ensemble")  # which take several, too, at more time
+ONE_LOGIT = (
+    "EP",
+    "full Bayes",
+    "perturbed ensemble",
+    "deep ensemble",
+)  # which take several, too, at more time
 PAIRS = [
     (name, kind)
     for name, kind in itertools.product(METHODS, ("binary", "3 classes"))

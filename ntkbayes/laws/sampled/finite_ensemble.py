@@ -10,13 +10,13 @@ from jax.typing import DTypeLike
 from jaxtyping import PRNGKeyArray
 
 from ntkbayes.laws.kind import Kind, Sampling
-from ntkbayes.laws.law import SampledLaw
 from ntkbayes.laws.problem import Problem
 from ntkbayes.laws.sampled.given_ensemble import GivenEnsemble
 from ntkbayes.laws.sampled.network_ensemble import (
     FiniteEnsembleInfo,
     NetworkEnsemble,
     TrainedFunctions,
+    TrainedNetworks,
 )
 from ntkbayes.networks import Network, Params
 from ntkbayes.ranges import Range, real_field, whole_field
@@ -79,7 +79,9 @@ class FiniteEnsemble(NetworkEnsemble):
         """
         return GivenEnsemble.of(network, members)
 
-    def solve(self, problem: Problem, key: PRNGKeyArray | None) -> SampledLaw[FiniteEnsembleInfo]:
+    def solve(
+        self, problem: Problem, key: PRNGKeyArray | None
+    ) -> TrainedNetworks[FiniteEnsembleInfo]:
         require_pull(problem.ridge, self.anchor)
         params = self.initialise(problem, self.require_key(key))
         start = TrainedFunctions(self.network, params, params if self.shifted else None)

@@ -14,12 +14,14 @@ from ntkbayes.errors import ConfigurationError
 from ntkbayes.kernels import Functions
 from ntkbayes.laws.info import Info
 from ntkbayes.laws.kind import GIVEN, Kind
-from ntkbayes.laws.law import SampledLaw
 from ntkbayes.laws.method import Method
 from ntkbayes.laws.problem import Problem
-from ntkbayes.laws.sampled.network_ensemble import TrainedFunctions
+from ntkbayes.laws.sampled.network_ensemble import (
+    TrainedFunctions,
+    TrainedNetworks,
+    law_of_networks,
+)
 from ntkbayes.networks import Network, Params, require_same_shapes, require_sound
-from ntkbayes.priors.paths import FunctionPath
 from ntkbayes.priors.prior import NTKPrior
 from ntkbayes.training.operations import Size
 
@@ -29,6 +31,10 @@ class AboveMean(Functions):
 
     functions: TrainedFunctions
     prior: NTKPrior
+
+    @property
+    def params(self) -> Params:
+        return self.functions.params
 
     def __call__(self, features: Float[Array, "n ..."]) -> Float[Array, "draws n classes"]:
         logits = self.functions(features)
@@ -41,7 +47,7 @@ class GivenEnsembleInfo(Info):
     num_networks: int
 
 
-class GivenEnsemble(Method[SampledLaw[GivenEnsembleInfo]]):
+class GivenEnsemble(Method[TrainedNetworks[GivenEnsembleInfo]]):
     """The law of given networks, f(x) = network(x; θ) of each; made by `FiniteEnsemble.of`.
 
     Fitting trains nothing: prior and data say what the members are compared on, and the prior's mean is
@@ -86,7 +92,7 @@ class GivenEnsemble(Method[SampledLaw[GivenEnsembleInfo]]):
 
     def solve(
         self, problem: Problem, key: PRNGKeyArray | None = None
-    ) -> SampledLaw[GivenEnsembleInfo]:
+    ) -> TrainedNetworks[GivenEnsembleInfo]:
         first: Any = jax.tree.map(lambda leaf: leaf[0], self.params)
         dtype = jax.tree.leaves(first)[0].dtype
         num_outputs = require_sound(self.network, first, problem.features.astype(dtype))
@@ -96,8 +102,5 @@ class GivenEnsemble(Method[SampledLaw[GivenEnsembleInfo]]):
                 f"{problem.num_outputs} of these data"
             )
         functions = AboveMean(TrainedFunctions(self.network, self.params), problem.prior)
-        values = functions(problem.features)
-        count = len(values)
-        g = FunctionPath(values, functions, jnp.ones(()), jnp.arange(count))
-        info = GivenEnsembleInfo(count)
-        return SampledLaw(problem, self.kind, info, g, jnp.zeros_like(values))
+        info = GivenEnsembleInfo(len(jax.tree.leaves(self.params)[0]))
+        return law_of_networks(problem, self.kind, info, functions)

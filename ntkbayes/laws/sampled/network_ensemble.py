@@ -1,5 +1,7 @@
 """What ensembles of real networks share: functions, training, and the law of the trained networks."""
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -8,7 +10,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from ntkbayes.errors import ConfigurationError
 from ntkbayes.kernels import Functions
-from ntkbayes.laws.info import Info
+from ntkbayes.laws.info import Info, InfoT
 from ntkbayes.laws.kind import Kind
 from ntkbayes.laws.law import SampledLaw
 from ntkbayes.laws.method import Method
@@ -61,7 +63,27 @@ class TrainedFunctions(Functions):
         return logits.astype(jnp.float64)
 
 
-class NetworkEnsemble(Method[SampledLaw[FiniteEnsembleInfo]]):
+class TrainedNetworks(SampledLaw[InfoT]):
+    """The law of networks whose parameters are known."""
+
+    @property
+    def params(self) -> Params:
+        """θ of each network, stacked."""
+        assert isinstance(self.g, FunctionPath)
+        functions: Any = self.g.functions
+        return functions.params
+
+
+def law_of_networks[I: Info](
+    problem: Problem, kind: Kind, info: I, functions: Functions
+) -> TrainedNetworks[I]:
+    """The law of mean + given functions, with their `params`."""
+    values = functions(problem.features)
+    g = FunctionPath(values, functions, jnp.ones(()), jnp.arange(len(values)))
+    return TrainedNetworks(problem, kind, info, g, jnp.zeros_like(values))
+
+
+class NetworkEnsemble(Method[TrainedNetworks[FiniteEnsembleInfo]]):
     """Real networks of finite width, trained side by side from random initialisations."""
 
     network: eqx.AbstractVar[Network]
@@ -79,25 +101,8 @@ class NetworkEnsemble(Method[SampledLaw[FiniteEnsembleInfo]]):
         return super().interpolates(prior) and self.training_time == float("inf")
 
     def initialise(self, problem: Problem, key: PRNGKeyArray) -> Params:
-        """θ0 of each network, stacked.
-
-        Raises:
-            ConfigurationError: the network cannot be differentiated, or has other outputs than the
-                likelihood takes.
-        """
-        features = problem.features.astype(self.dtype)
-        keys = jax.random.split(key, self.num_networks)
-        params = jax.vmap(lambda k: self.network.init(k, features))(keys)
-        params = jax.tree.map(lambda leaf: leaf.astype(self.dtype), params)
-        one = jax.tree.map(lambda leaf: leaf[0], params)
-        num_outputs = require_sound(self.network, one, features)
-        if num_outputs != problem.num_outputs:
-            raise ConfigurationError(
-                f"the network has {num_outputs} outputs, but "
-                f"{type(problem.likelihood.untempered).__name__} takes {problem.num_outputs} of these "
-                f"data; make the network with {problem.num_outputs}"
-            )
-        return params
+        """θ0 of each network, stacked; see `initial_networks`."""
+        return initial_networks(self.network, problem, key, self.num_networks, self.dtype)
 
     def train(
         self,
@@ -107,7 +112,7 @@ class NetworkEnsemble(Method[SampledLaw[FiniteEnsembleInfo]]):
         *,
         anchor: Anchor = Anchor.INIT,
         noise: Float[Array, "networks n classes"] | None = None,
-    ) -> SampledLaw[FiniteEnsembleInfo]:
+    ) -> TrainedNetworks[FiniteEnsembleInfo]:
         """The law of mean + what the initial functions become.
 
         Args:
@@ -130,8 +135,6 @@ class NetworkEnsemble(Method[SampledLaw[FiniteEnsembleInfo]]):
         )
         end = descent.run(params, features, targets, offset=offset, noise=noise)
         functions = eqx.tree_at(lambda f: f.params, start, end.state.params)
-        values = functions(problem.features)
-        g = FunctionPath(values, functions, jnp.ones(()), jnp.arange(self.num_networks))
         info = FiniteEnsembleInfo(
             end.last_move,
             end.worst_move,
@@ -139,7 +142,29 @@ class NetworkEnsemble(Method[SampledLaw[FiniteEnsembleInfo]]):
             end.step_size,
             float(jnp.mean(_distances(end.state))),
         )
-        return SampledLaw(problem, kind, info, g, jnp.zeros_like(values))
+        return law_of_networks(problem, kind, info, functions)
+
+
+def initial_networks(
+    network: Network, problem: Problem, key: PRNGKeyArray, num_networks: int, dtype: DTypeLike
+) -> Params:
+    """θ0 of each network, stacked.
+
+    Raises:
+        ConfigurationError: the network cannot be differentiated, or has other outputs than the
+            likelihood takes.
+    """
+    features = problem.features.astype(dtype)
+    params = jax.vmap(lambda k: network.init(k, features))(jax.random.split(key, num_networks))
+    params = jax.tree.map(lambda leaf: leaf.astype(dtype), params)
+    num_outputs = require_sound(network, jax.tree.map(lambda leaf: leaf[0], params), features)
+    if num_outputs != problem.num_outputs:
+        raise ConfigurationError(
+            f"the network has {num_outputs} outputs, but "
+            f"{type(problem.likelihood.untempered).__name__} takes {problem.num_outputs} of these "
+            f"data; make the network with {problem.num_outputs}"
+        )
+    return params
 
 
 @eqx.filter_jit

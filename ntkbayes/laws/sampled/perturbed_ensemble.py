@@ -10,13 +10,13 @@ from jaxtyping import PRNGKeyArray
 
 from ntkbayes.errors import DivergenceError
 from ntkbayes.laws.kind import Kind, Sampling
-from ntkbayes.laws.law import SampledLaw
 from ntkbayes.laws.problem import Problem
 from ntkbayes.laws.sampled.gradient_noise import gradient_noise
 from ntkbayes.laws.sampled.network_ensemble import (
     FiniteEnsembleInfo,
     NetworkEnsemble,
     TrainedFunctions,
+    TrainedNetworks,
 )
 from ntkbayes.networks import Network, Params
 from ntkbayes.ranges import Range, real_field, whole_field
@@ -58,7 +58,9 @@ class PerturbedEnsemble(NetworkEnsemble):
     dtype: DTypeLike = eqx.field(static=True, default=jnp.float32)
     progress: bool = False
 
-    def solve(self, problem: Problem, key: PRNGKeyArray | None) -> SampledLaw[FiniteEnsembleInfo]:
+    def solve(
+        self, problem: Problem, key: PRNGKeyArray | None
+    ) -> TrainedNetworks[FiniteEnsembleInfo]:
         problem.prior.require_ridge("the perturbed-init law")
         init_key, tangent_key, noise_key = jax.random.split(self.require_key(key), 3)
         params = self.initialise(problem, init_key)

@@ -178,7 +178,7 @@ class Trainer(eqx.Module):
         one = jax.tree.map(lambda leaf: leaf[0], state.params)
         require_sound(self.network, one, features)
         path = None if checkpoint is None else Path(checkpoint)
-        mark = "" if path is None else self._fingerprint(state, features, targets)
+        mark = "" if path is None else self.fingerprint(state, features, targets)
         if path is not None and path.exists():
             state = load_checkpoint(path, state, mark)
         elif path is not None:
@@ -227,7 +227,7 @@ class Trainer(eqx.Module):
                 "`stable_step_size`, or a smaller ridge"
             )
 
-    def _fingerprint(self, state: TrainingState, features: Features, targets: Targets) -> str:
+    def fingerprint(self, state: TrainingState, features: Features, targets: Targets) -> str:
         """What a checkpoint must match, as JSON."""
         named = jax.tree_util.tree_flatten_with_path(state.initial)[0]
         one = jax.tree.map(lambda leaf: leaf[0], state.initial)
