@@ -542,8 +542,9 @@ def test_fewer_points_than_classes_are_refused(compare, birds):
         (("--data", "iris", "--draws", "0"), r"draws must be at least 4; got 0"),
         (("--data", "iris", "--depth", "0"), r"depth must be at least 1; got 0"),
         (("--data", "iris", "--out", "file.txt/x"), r"cannot write .* file\.txt/x.*--out"),
-        ((), r"either --data NAME or --model FILE; got neither"),
-        (("--data", "iris", "--model", "m.py"), r"got both --data iris and --model m\.py"),
+        ((), r"give --data NAME, --model FILE, or both .*; got neither"),
+        (("--data", "iris", "--model", "m.py"), r"no file m\.py; check the path"),
+        (("--data", "iris", "--model", "m.py", "--depth", "1"), r"leave out --depth"),
         (
             ("--data", "iris", "--target", "x"),
             r"--target x is for files, and iris knows its labels",
@@ -566,6 +567,32 @@ def test_wrong_words_are_named_with_the_remedy(words, message, ntkbayes):
         Path("m.py").write_text("raise AssertionError('not run')")
     out = () if "--out" in words else ("--out", "out")
     assert re.search(message, ntkbayes("compare", *words, *out).error)
+
+
+MODEL = """
+import ntkbayes as nb
+
+study = nb.Study(
+    data=nb.datasets.load("wine").take(range(0, 178, 4)),
+    prior=nb.NTKPrior(nb.networks.mlp(depth=1), ridge=0.3),
+    methods={"a point": nb.MAP()},
+    baselines=False,
+    test_share=0.5,
+)
+"""
+
+
+def test_the_study_of_a_model_file_is_run_on_other_data(ntkbayes, birds):
+    Path("m.py").write_text(MODEL)
+    birds.to_csv("birds.csv", index=False)
+    words = ("--model", "m.py", "--data", "birds.csv", "--target", "Species name")
+    done = ntkbayes("compare", *words)
+    assert done.code == 0, done.err
+    comparison = storage.load(Path("runs/m-birds"))
+    assert list(comparison.predictions) == ["a point"]
+    assert comparison.settings["data"] == "birds"
+    assert set(comparison.predictions["a point"].class_names) == {"red kite", "buzzard", "o'wl"}
+    assert "--depth" in ntkbayes("compare", *words, "--depth", "1").error
 
 
 WITHOUT_JAX = """
@@ -594,7 +621,7 @@ def test_what_needs_no_jax_is_answered_without_it(tmp_path, birds):
         *[([command, "--help"], 0, r"Example") for command in ("compare", "sweep", "lazy")],
         (["compare", "--daat", "iris"], 2, r"No such option: --daat"),
         (["compare", "--depth", "two"], 2, r"Invalid value for '--depth'"),
-        (["compare"], 1, r"either --data NAME or --model FILE"),
+        (["compare"], 1, r"give --data NAME, --model FILE, or both"),
         (["compare", "--model", "finches.py"], 1, r"no file finches\.py"),
         (["compare", *file], 1, r"no file brids\.csv"),
         (["compare", "--data", "brids.csv"], 1, r"column of the labels in brids\.csv"),

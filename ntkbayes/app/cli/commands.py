@@ -1,6 +1,7 @@
 """The commands and their options. An option that would be ignored is an error."""
 
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +17,7 @@ from ntkbayes.app.cli.data import (
     require_likelihood,
     require_order,
     require_tables,
+    targets_of,
 )
 from ntkbayes.app.cli.interruption import interruptible
 from ntkbayes.app.cli.options import (
@@ -112,21 +114,25 @@ def compare(
 ) -> None:
     """Fit laws of trained networks to data, compare them on held-out points, write a report.
 
-    Targets are classes; with --likelihood also real numbers, counts or ordered classes.
+    Targets are classes; with --likelihood also real numbers, counts or ordered classes. With both --data
+    and --model, the study of the model file is run on the data: your network on your images, say.
 
     An interrupted run resumes from the laws already finished.
     """
-    if (data is None) == (model is None):
-        given = "neither" if data is None else f"both --data {data} and --model {model}"
-        raise ConfigurationError(f"give either --data NAME or --model FILE; got {given}")
+    if data is None and model is None:
+        raise ConfigurationError(
+            "give --data NAME, --model FILE, or both for the model on these data; got neither"
+        )
+    beside_model = ("out", "model", "splits", "folds", "cache")
     if model is not None:
-        require_only(context, "out", "model", "splits", "folds", "cache")
+        of_data = () if data is None else ("data", *TableOptions._fields, "test")
+        require_only(context, *beside_model, *of_data)
         from ntkbayes.files import require_file
 
         require_file(model)
-    else:
-        targets = require_likelihood(likelihood, str(data))
-        require_tables([str(data)], TableOptions.of(context), test)
+    if data is not None:
+        targets = require_likelihood(likelihood, data)
+        require_tables([data], TableOptions.of(context), test)
     start_jax(context)
 
     import jax
@@ -143,13 +149,16 @@ def compare(
 
     splitting = splitting_of(context, test)
     apart = "-splits" * (splits is not None) + f"-{folds}-folds" * (folds is not None)
-    out = out or _RUNS / f"{Path(data or str(model)).stem.replace(':', '-')}{apart}"
-    asked = ridge_of(ridge)
+    names = [Path(each).stem.replace(":", "-") for each in (model, data) if each is not None]
+    out = out or _RUNS / f"{'-'.join(names)}{apart}"
+    asked, table = ridge_of(ridge), TableOptions.of(context)
     if model is not None:
         study = from_file(model)
-        leave_out = tuple({*context.params} - {"model", "splits", "folds", "out", "cache"})
+        leave_out = tuple({*context.params} - {*beside_model, *of_data})
+        if data is not None:
+            (points,) = load_data([data], table, targets=targets_of(study.data))
+            study = replace(study, data=points, test=load_test(test, table, points, context))
     else:
-        table = TableOptions.of(context)
         (points,) = load_data([str(data)], table, targets=targets)
         require_order(points, likelihood)
         if train_size is not None:

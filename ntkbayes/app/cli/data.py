@@ -201,6 +201,11 @@ def require_likelihood(likelihood: str | None, data: str) -> str:
     return "classes" if likelihood == "ordinal" else "numbers"
 
 
+def targets_of(points: "Dataset") -> str:
+    """What targets data have, as `require_likelihood` names them."""
+    return "numbers" if points.class_names is None else "classes"
+
+
 def require_order(points: "Dataset", likelihood: str | None) -> None:
     """Raises ConfigurationError for classes whose order is not known, if they are to be ordered ones."""
     from ntkbayes.display import few

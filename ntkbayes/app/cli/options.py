@@ -162,7 +162,11 @@ MaxMinutesOption = Annotated[
 ]
 RidgeOption = Annotated[str, typer.Option(metavar="evidence|cv|NUMBER", help=RIDGE_HELP)]
 ModelOption = Annotated[
-    Path | None, typer.Option(help="A Python file that defines `study`, like those in models/.")
+    Path | None,
+    typer.Option(
+        help="A Python file that defines `study`, like those in models/; with --data, the study is run "
+        "on those data."
+    ),
 ]
 TrainSizeOption = Annotated[
     int | None, typer.Option(help="Use only this many of the points, chosen by class.")
