@@ -201,9 +201,9 @@ def require_likelihood(likelihood: str | None, data: str) -> str:
     return "classes" if likelihood == "ordinal" else "numbers"
 
 
-def targets_of(points: "Dataset") -> str:
-    """What targets data have, as `require_likelihood` names them."""
-    return "numbers" if points.class_names is None else "classes"
+def targets_of(data: "Dataset | str") -> str:
+    """What targets data have, as `require_likelihood` names them; those that are built in, classes."""
+    return "classes" if isinstance(data, str) or data.class_names is not None else "numbers"
 
 
 def require_order(points: "Dataset", likelihood: str | None) -> None:
