@@ -17,6 +17,7 @@ from ntkbayes.ranges import Range, real_field
 from ntkbayes.training.accuracy import TOLERANCE
 from ntkbayes.training.linearised import train
 from ntkbayes.training.matrices import training_matrices
+from ntkbayes.training.progress import steps_of
 
 
 class MAPInfo(Info):
@@ -37,6 +38,7 @@ class MAP(Method[PointLaw[MAPInfo]]):
             square of how far training moves them).
         factor_dtype: float32 halves time and memory of factors where there are many points; the
             residual is float64's, and meets the same tolerance.
+        progress: count the steps and show their error, after two seconds.
     """
 
     name: ClassVar[str] = "MAP"
@@ -49,6 +51,7 @@ class MAP(Method[PointLaw[MAPInfo]]):
     training_time: float = real_field("training_time", float("inf"), Range.NOT_NEGATIVE)
     tolerance: float = real_field("tolerance", TOLERANCE, Range.POSITIVE_FINITE)
     factor_dtype: np.dtype = eqx.field(default=np.float64, static=True, converter=factor_dtype)
+    progress: bool = False
 
     def interpolates(self, prior: NTKPrior) -> bool:
         return super().interpolates(prior) and self.training_time == float("inf")
@@ -57,12 +60,14 @@ class MAP(Method[PointLaw[MAPInfo]]):
         return training_matrices(rows, num_outputs, self.factor_dtype)
 
     def solve(self, problem: Problem, key: PRNGKeyArray | None = None) -> PointLaw[MAPInfo]:
-        solution = train(
-            problem.objective,
-            problem.mean,
-            time=self.training_time,
-            tolerance=self.tolerance,
-            factor_dtype=self.factor_dtype,
-        )
+        with steps_of(self.name, shown=self.progress) as watch:
+            solution = train(
+                problem.objective,
+                problem.mean,
+                time=self.training_time,
+                tolerance=self.tolerance,
+                factor_dtype=self.factor_dtype,
+                watch=watch,
+            )
         info = MAPInfo(solution.residual, solution.logit_error, solution.num_iterations)
         return PointLaw(problem, self.kind, info, solution.alpha, solution.logits)

@@ -30,6 +30,7 @@ from ntkbayes.training.objective import (
     TrainedPredictor,
     TrainedPredictors,
     silent,
+    unwatched,
 )
 
 # Energies in nats per point where the preconditioner of one initial function is built anew: classes are
@@ -54,6 +55,7 @@ class ConjugateGradients(Solver):
             there, and draws start from it, to first order. Without a centre each initial function is
             trained alone, with a preconditioner at its start and two more on the way.
         progress: called with the number of draws after each block of them.
+        watch: called with the error of the logits, about, whenever a preconditioner has served.
         block_numbers, block_columns: numbers in a block of draws, about, and columns, at least.
     """
 
@@ -62,6 +64,7 @@ class ConjugateGradients(Solver):
     factor_dtype: DTypeLike = eqx.field(default=np.float64, static=True, converter=as_dtype)
     centre: TrainedPredictor | None = None
     progress: Callable[[int], object] = eqx.field(default=silent, static=True)
+    watch: Callable[[float], object] = eqx.field(default=unwatched, static=True)
     block_numbers: int = 2**16  # 512 KiB per array, to stay in cache
     block_columns: int = 256  # for fast products
 
@@ -82,9 +85,11 @@ class ConjugateGradients(Solver):
                 conjugate_gradients(objective, initial, a, steps, goal, self.max_iterations)
             )
             a, logits = stages[-1].optimum.a, stages[-1].optimum.logits
+            self.watch(float(stages[-1].estimate[0]))
         descent = self.restarted(
             objective, initial, a, self._preconditioner(objective, logits[0], 1)
         )
+        self.watch(float(descent.estimate[0]))
         for stage in stages:
             descent = descent.after(stage)
         return self._finished(objective, initial, descent.optimum)

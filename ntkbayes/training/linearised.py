@@ -26,7 +26,7 @@ from ntkbayes.training.conjugate_gradients import ConjugateGradients
 from ntkbayes.training.flow import GradientFlow
 from ntkbayes.training.interpolation import Interpolation
 from ntkbayes.training.newton import Newton
-from ntkbayes.training.objective import Objective, Solver, TrainedPredictor, silent
+from ntkbayes.training.objective import Objective, Solver, TrainedPredictor, silent, unwatched
 from ntkbayes.training.subspace import SubspaceNewton
 
 EXACT_ROWS = 256  # of Θ: up to here Newton's factors cost less than their compilation
@@ -40,13 +40,14 @@ def solver_for(
     factor_dtype: DTypeLike = jnp.float64,
     centre: TrainedPredictor | None = None,
     progress: Callable[[int], object] = silent,
+    watch: Callable[[float], object] = unwatched,
 ) -> Solver:
     """The solver that suits the objective.
 
     Args:
         time: training time.
         tolerance: for the error of the logits, relative to their spread; used at infinite time.
-        factor_dtype, centre, progress: as for `ConjugateGradients` and `SubspaceNewton`.
+        factor_dtype, centre, progress, watch: as for `ConjugateGradients` and `SubspaceNewton`.
     """
     if time < float("inf"):
         return GradientFlow(time)
@@ -54,7 +55,7 @@ def solver_for(
         return Interpolation(tolerance)
     if isinstance(objective.gram, OperatorGram):
         return SubspaceNewton(
-            tolerance, factor_dtype=factor_dtype, centre=centre, progress=progress
+            tolerance, factor_dtype=factor_dtype, centre=centre, progress=progress, watch=watch
         )
     if centre is not None:
         return ConjugateGradients(
@@ -62,7 +63,7 @@ def solver_for(
         )
     num_points, num_outputs = objective.targets.shape
     if num_points * (num_outputs if objective.gram.couples else 1) > EXACT_ROWS:
-        return ConjugateGradients(tolerance, factor_dtype=factor_dtype)
+        return ConjugateGradients(tolerance, factor_dtype=factor_dtype, watch=watch)
     return Newton(tolerance)
 
 
@@ -73,12 +74,13 @@ def train(
     time: float = float("inf"),
     tolerance: float = TOLERANCE,
     factor_dtype: DTypeLike = jnp.float64,
+    watch: Callable[[float], object] = unwatched,
 ) -> TrainedPredictor:
     """The trained predictor from one initial function, for any ridge ≥ 0 and any time.
 
     Args:
         initial: f0(X), (n, C).
-        time, tolerance, factor_dtype: as for `solver_for`.
+        time, tolerance, factor_dtype, watch: as for `solver_for`.
 
     Raises:
         ConvergenceError: the error of the logits stayed above the tolerance.
@@ -86,7 +88,9 @@ def train(
         ConfigurationError: the solver does not support a Gram known by products, or so long a time.
         NotPositiveDefiniteError: Θ is not positive definite.
     """
-    solver = solver_for(objective, time=time, tolerance=tolerance, factor_dtype=factor_dtype)
+    solver = solver_for(
+        objective, time=time, tolerance=tolerance, factor_dtype=factor_dtype, watch=watch
+    )
     trained = solver.solve(objective, initial[None])
     alpha, logits = _first(objective, initial, trained.alpha)
     return TrainedPredictor(

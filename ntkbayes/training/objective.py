@@ -184,6 +184,10 @@ def silent(num_draws: int) -> None:
     """Show no progress."""
 
 
+def unwatched(error: float) -> None:
+    """Show no errors of steps."""
+
+
 def not_converged(
     who: str, optimum: Optimum, tolerance: float, max_iterations: int
 ) -> ConvergenceError:

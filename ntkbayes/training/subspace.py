@@ -28,6 +28,7 @@ from ntkbayes.training.objective import (
     TrainedPredictors,
     not_converged,
     silent,
+    unwatched,
 )
 
 Directions = Float[Array, "directions n classes"]
@@ -76,6 +77,7 @@ class SubspaceNewton(Solver):
         factor_dtype: of the preconditioner, and at most that of the directions' products.
         centre: a trained predictor to start from.
         progress: called with the number of draws after each block of them.
+        watch: called after each step with the largest error of the draws' logits, about.
     """
 
     tolerance: float = TOLERANCE
@@ -83,6 +85,7 @@ class SubspaceNewton(Solver):
     factor_dtype: DTypeLike = eqx.field(default=np.float64, static=True, converter=as_dtype)
     centre: TrainedPredictor | None = None
     progress: Callable[[int], object] = eqx.field(default=silent, static=True)
+    watch: Callable[[float], object] = eqx.field(default=unwatched, static=True)
 
     def solve(self, objective: Objective, initial: Draws) -> TrainedPredictors:
         optima = []
@@ -119,6 +122,7 @@ class SubspaceNewton(Solver):
             used += len(initial)
             a, f = _minimised(objective, subspace, a, f)
             worst = float(largest(estimate))
+            self.watch(worst)
             best, since = (worst, 0) if worst <= best / 2 else (best, since + 1)
             allowed = self.tolerance * np.maximum(np.asarray(_spread(f, initial)), unit) / slack
             is_last = since > _PATIENCE or count == self.max_iterations

@@ -147,6 +147,16 @@ def test_conjugate_gradients_of_many_points_equal_newton(kind, ridge):
     np.testing.assert_allclose(ridge * found.alpha, ridge * exact.alpha, atol=1e-7)
 
 
+def test_the_error_is_told_of_each_preconditioner_that_has_served():
+    likelihood, ntk, targets = many_points("3 classes")
+    told = []
+    solver = solver_for(Objective(likelihood, ntk, targets, 0.1), watch=told.append)
+    found = solver.solve(Objective(likelihood, ntk, targets, 0.1), initials(targets, 1, 2.0))
+    assert len(told) == 3
+    assert told[0] > told[1] > told[2] > 0
+    assert told[2] <= found.logit_error[0]
+
+
 @each_kind
 def test_few_draws_that_share_one_factor_equal_each_alone(kind):
     likelihood, ntk, targets = many_points(kind)

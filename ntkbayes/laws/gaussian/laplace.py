@@ -17,6 +17,7 @@ from ntkbayes.ranges import Range, real_field
 from ntkbayes.training.accuracy import TOLERANCE
 from ntkbayes.training.matrices import inverse_matrices
 from ntkbayes.training.operations import Size, gaussian_predictions, inverse
+from ntkbayes.training.progress import steps_of
 
 
 class LaplaceInfo(Info):
@@ -39,6 +40,7 @@ class Laplace(PosteriorMethod[GaussianPosterior[LaplaceInfo]]):
         tolerance: on the error of the mode's logits, relative to their spread.
         factor_dtype: of the factors that are kept, one per class. In float32 they take half of the time
             and memory; the mode is float64's, but evidence and variances have float32's digits.
+        progress: count the steps to the mode and show their error, after two seconds.
     """
 
     name: ClassVar[str] = "Laplace"
@@ -49,6 +51,7 @@ class Laplace(PosteriorMethod[GaussianPosterior[LaplaceInfo]]):
     )
     tolerance: float = real_field("tolerance", TOLERANCE, Range.POSITIVE_FINITE)
     factor_dtype: np.dtype = eqx.field(default=np.float64, static=True, converter=factor_dtype)
+    progress: bool = False
 
     def matrices(self, rows: int, num_outputs: int) -> dict[str, float]:
         return inverse_matrices(num_outputs, self.factor_dtype)
@@ -61,7 +64,10 @@ class Laplace(PosteriorMethod[GaussianPosterior[LaplaceInfo]]):
         self, problem: Problem, key: PRNGKeyArray | None = None
     ) -> GaussianPosterior[LaplaceInfo]:
         likelihood, targets = problem.likelihood, problem.targets
-        mode, curvature = mode_and_curvature(problem, self.tolerance, self.factor_dtype)
+        with steps_of(self.name, shown=self.progress) as watch:
+            mode, curvature = mode_and_curvature(
+                problem, self.tolerance, self.factor_dtype, watch=watch
+            )
         inverse = problem.prior_gram.curved(curvature, dtype=self.factor_dtype)
         weights = problem.ridge * mode.alpha
         given = (likelihood, targets, mode.logits, problem.mean, weights)

@@ -10,6 +10,7 @@ sites alone.
 
 import abc
 import weakref
+from collections.abc import Callable
 
 import equinox as eqx
 import jax
@@ -39,7 +40,7 @@ from ntkbayes.linalg import (
 )
 from ntkbayes.priors.paths import Process
 from ntkbayes.training.linearised import train
-from ntkbayes.training.objective import TrainedPredictor
+from ntkbayes.training.objective import TrainedPredictor, unwatched
 
 # By the identity of laws: an attribute that is no field would change a law's tree, and so recompile.
 _PROCESSES: dict[int, Process] = {}
@@ -68,16 +69,25 @@ class PosteriorMethod[LawT: "SitePosterior"](Method[LawT]):
 
 
 def mode_and_curvature(
-    problem: Problem, tolerance: float, factor_dtype: np.dtype
+    problem: Problem,
+    tolerance: float,
+    factor_dtype: np.dtype,
+    *,
+    watch: Callable[[float], object] = unwatched,
 ) -> tuple[TrainedPredictor, Curvature]:
     """f̂ with its weights, and W there.
+
+    Args:
+        tolerance, factor_dtype, watch: as for `train`.
 
     Raises:
         RidgeError: the ridge is 0.
     """
     problem.prior.require_ridge("the Laplace posterior")
     objective = problem.objective
-    mode = train(objective, problem.mean, tolerance=tolerance, factor_dtype=factor_dtype)
+    mode = train(
+        objective, problem.mean, tolerance=tolerance, factor_dtype=factor_dtype, watch=watch
+    )
     return mode, objective.curvature(mode.logits)
 
 
