@@ -29,6 +29,7 @@ from ntkbayes.predictions import (
 from ntkbayes.scores import calibration, distances
 from ntkbayes.scores.calibration import Interval, Statistic
 from ntkbayes.scores.distances import Distance
+from ntkbayes.scores.intervals import COLUMN, Over, meaning
 from ntkbayes.scores.names import called
 
 if TYPE_CHECKING:
@@ -217,7 +218,8 @@ class Comparison(Summarised):
 
     def table(self) -> "pd.DataFrame":
         """One row per law: every score with the ends of its interval, ELPD, uncertainties, distances
-        with their errors, and the seconds of the fit, with those of them that were compilation."""
+        with their errors, and the seconds of the fit, with those of them that were compilation. Its
+        `attrs["interval"]` says what the intervals are: "90% over test points"."""
         import pandas as pd
 
         rows = {}
@@ -234,7 +236,9 @@ class Comparison(Summarised):
             row["seconds"] = predictions.seconds
             row["compile_seconds"] = predictions.compile_seconds
             rows[name] = row
-        return pd.DataFrame.from_dict(rows, orient="index").rename_axis("law")
+        table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("law")
+        table.attrs[COLUMN] = meaning(Over.POINTS)
+        return table
 
 
 def _difference(a: Float[np.ndarray, " n"], b: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:

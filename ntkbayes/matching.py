@@ -39,6 +39,7 @@ from ntkbayes.laws.law import require_law
 from ntkbayes.laws.problem import Inputs
 from ntkbayes.ranges import Range
 from ntkbayes.scores.distances import Distance, energy_coefficient, log_variance
+from ntkbayes.scores.intervals import Over
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -126,7 +127,8 @@ class Match(Summarised):
     def _sheet(self) -> Sheet:
         measure = "as wide as" if self.by == "variance ratio" else "nearest to"
         title = f"the law is {measure} {KNOBS[self.over].told.format(f'{self.value:.3g}')}"
-        facts = {self.over: f"{self.value:.4g} ({self.lower:.3g} to {self.upper:.3g})"}
+        ends = f"{self.lower:.3g} to {self.upper:.3g}, over {Over.DRAWS}"
+        facts = {self.over: f"{self.value:.4g} ({ends})"}
         rows = [
             [f"{v:.3g}", f"{s.value:.4g} ± {s.error:.2g}"]
             for v, s in zip(self.values, self.scores, strict=True)

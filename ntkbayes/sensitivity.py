@@ -29,6 +29,7 @@ from ntkbayes.predictions import ClassPredictions, NumberPredictions, Prediction
 from ntkbayes.predictions.number_predictions import distributions_of
 from ntkbayes.scores import numbers
 from ntkbayes.scores.calibration import Interval, Statistic, difference, interval_of
+from ntkbayes.scores.intervals import COLUMN
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -66,7 +67,8 @@ class ScoreSensitivity(Summarised):
     def table(self) -> "pd.DataFrame":
         """One row per component and score: value, lower and upper of the score; moved, moved_lower and
         moved_upper; pareto_k; and share, what moved over half the width of the score's own interval.
-        Above 1 the prior moves a score further than the choice of test points does."""
+        Above 1 the prior moves a score further than the choice of test points does. Its
+        `attrs["interval"]` says what the intervals are: "90% over test points"."""
         import pandas as pd
 
         rows = {}
@@ -86,7 +88,9 @@ class ScoreSensitivity(Summarised):
                     "pareto_k": self.pareto_k[component],
                 }
         index = pd.MultiIndex.from_tuples(rows, names=["component", "score"])
-        return pd.DataFrame(rows.values(), index)
+        table = pd.DataFrame(rows.values(), index)
+        table.attrs[COLUMN] = own.meaning
+        return table
 
     @property
     def _sheet(self) -> Sheet:

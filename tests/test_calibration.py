@@ -18,6 +18,7 @@ from ntkbayes.scores.calibration import (
     EqualWidth,
     Interval,
     Mean,
+    Over,
     bootstrap,
     brier,
     classwise_ece,
@@ -395,7 +396,7 @@ def test_bootstrap_of_a_constant_score_is_a_point():
     y = np.eye(3)[[0, 1, 2, 0]]
     for name, interval in scores(y, y, num_resamples=50, seed=0).items():
         best = 1.0 if name == "accuracy" else 0.0
-        assert interval == Interval(best, best, best), name
+        assert interval == Interval(best, best, best, over=Over.POINTS), name
 
 
 def test_bootstrap_of_an_infinite_score_is_infinite_only_above():
@@ -409,7 +410,20 @@ def test_bootstrap_of_an_infinite_score_is_infinite_only_above():
 def test_difference_of_identical_predictions_is_exactly_zero():
     p, y = simulate(8)
     for score in standard_scores().values():
-        assert paired_difference(score, p, p, y, seed=0) == Interval(0.0, 0.0, 0.0)
+        assert paired_difference(score, p, p, y, seed=0) == Interval(
+            0.0, 0.0, 0.0, over=Over.POINTS
+        )
+
+
+def test_a_bootstrap_interval_says_that_it_is_over_test_points():
+    p, y = simulate(8, n=30)
+    found = bootstrap(Mean(brier), p, y, num_resamples=99, level=0.5, seed=0)
+    assert (found.over, found.level) == (Over.POINTS, 0.5)
+    ends = f"{found.lower:.6g} to {found.upper:.6g}"
+    assert repr(found) == f"{found.value:.6g} ({ends}, 50% over test points)"
+    assert {each.meaning for each in scores(p, y, num_resamples=9, seed=0).values()} == {
+        "90% over test points"
+    }
 
 
 def test_difference_of_infinite_scores_is_undefined():

@@ -73,6 +73,7 @@ def test_the_table_holds_the_scores_of_calibration(comparison):
             assert table.loc[name, f"{part}_uncertainty"] == found
         assert table.loc[name, "nll"] == pytest.approx(-table.loc[name, "elpd"] / 15)
     assert table.loc["NUTS", "seconds"] == 3.0
+    assert table.attrs["interval"] == "90% over test points"
 
 
 def test_the_table_holds_the_distances_to_the_reference(comparison):

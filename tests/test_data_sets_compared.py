@@ -17,6 +17,7 @@ from ntkbayes.app.sweep_result import Failure, Group, comparisons_over_seeds
 from ntkbayes.errors import ArgumentError, ConfigurationError, UnknownNameError
 from ntkbayes.repeated import SplitComparison, compare_over_data_sets, data_sets
 from ntkbayes.repeated.data_sets import model, sample
+from ntkbayes.scores.intervals import Over
 from ntkbayes.scores.over_splits import mean_over_splits
 
 KEY = jax.random.key(0)
@@ -102,6 +103,8 @@ def test_a_known_difference_is_found():
     table = found.table()
     assert list(table.columns[:5]) == ["a", "b", "a_better", "equivalent", "b_better"]
     assert table.loc[0, "difference"] == ab.difference.value
+    assert {p.difference.over for p in found.pairs} == {Over.DATA_SETS}
+    assert set(table["interval"]) == {"90% over data sets and splits"}
     assert "comparison over data sets" in repr(found)
 
 
@@ -208,10 +211,20 @@ def test_means_over_seeds_have_errors_over_seeds():
     assert found["iris", "0.1"].splits == ("seed 0", "seed 1", "seed 2")
 
 
-def test_seeds_of_test_points_of_ones_own_are_no_splits(without_chains):
+def test_seeds_of_test_points_of_ones_own_are_no_splits(without_chains, capsys):
     found = result_of(table_of(split="given"), (), seed=0, rope=0.01)
     assert {each.test_per_train for each in found.over_seeds.values()} == {0.0}
     assert found.over_data_sets == {}
+    assert set(found.means()["interval"]) == {"90% over fits"}
+    terminal.print_sweep(found)
+    out = capsys.readouterr().out
+    assert "± standard error over fits" in out
+    assert "over splits" not in out
+    places = dict.fromkeys(found.table["study"], "report.html")
+    page = " ".join(report.sweep.page(found, places, {"command": ""}, "sweep.csv").split())
+    assert "means over 3 seeds, which are fits" in page
+    assert "standard error over fits" in page
+    assert "Nadeau" not in page
 
 
 def test_studies_that_differ_in_more_than_seeds_are_not_averaged():
@@ -226,20 +239,21 @@ def test_a_sweep_compares_laws_over_its_data_sets_and_reports_it(without_chains,
     means = found.means()
     assert list(means["law"]) == ["MAP", "Laplace"] * 2
     assert list(means["seeds"]) == [3] * 4
+    assert set(means["interval"]) == {"90% over splits"}
     places = {name: f"studies/{k}/report.html" for k, name in enumerate(SWEEP.studies)}
     page = report.sweep.page(found, places, {"command": "ntkbayes sweep"}, "sweep.csv")
     text = " ".join(re.sub(r"<[^>]+>", " ", page).split())
     assert "wine, ridge 0, seed 0 (begun once): RidgeError: &lt;no&gt;" in text
     assert "Every pair of laws over 2 data sets, by NLL, ridge 0.1" in text
     assert "better score by more than 0.05" in text
-    assert "iris, ridge 0.1: means over 3 seeds" in text
+    assert "iris, ridge 0.1: means over 3 seeds, which are splits" in text
     assert '<a href="studies/0/report.html">wine, ridge 0.1, seed 0</a>' in page
     terminal.print_sweep(found)
     out = capsys.readouterr().out
     assert f"{pair.preference.a_better:.2f}" in out
     error = found.over_seeds["wine", "0.1"].means["MAP"]["nll"].error
     assert f"± {error:.3f}" in out
-    assert "± standard error over seeds" in out
+    assert "± standard error over splits" in out
 
 
 def test_a_negative_region_is_refused_before_anything_runs(tmp_path):

@@ -372,6 +372,7 @@ def test_second_run_trains_nothing_and_finds_the_same(finished, monkeypatch):
     np.testing.assert_array_equal(
         table["drift exponent"], [verdict.drift.exponent for verdict in result.verdicts]
     )
+    assert set(table["interval"]) == {"95% over initialisations"}
 
 
 def test_interrupted_study_goes_on_where_it_stopped(finished, tmp_path, monkeypatch):

@@ -80,6 +80,7 @@ def test_of_classes_every_score_is_told_with_its_interval_and_what_cannot_be_bel
     found = nb.score_sensitivity(law, NEW_CLASSES, key=KEY, method=nb.Laplace(), powers=(0.5, 2.0))
     table = found.table()
     assert table.index.names == ["component", "score"]
+    assert table.attrs["interval"] == "90% over test points"
     row = table.loc["logits", "nll"]
     assert row["share"] == pytest.approx(abs(row["moved"]) / ((row["upper"] - row["lower"]) / 2))
     assert "power-scaled scores" in repr(found)

@@ -122,6 +122,17 @@ def test_differences_are_paired():
     assert table.loc["a", "nll_difference"] == 0
 
 
+def test_intervals_are_over_splits_or_over_fits_of_the_same_points():
+    for given, over in ((TWO, "splits"), (dataclasses.replace(TWO, test_per_train=0.0), "fits")):
+        every = [*given.means.values(), *given.differences("b").values()]
+        assert {each.over for row in every for each in row.values()} == {given.over}
+        assert given.over == over
+        assert given.table().attrs["interval"] == f"90% over {over}"
+        assert f"comparison over {over}" in repr(given)
+        assert f"standard error over {over}" in repr(given)
+        assert ("corrected" in repr(given)) == (over == "splits")
+
+
 def test_lower_nll_and_higher_accuracy_are_better():
     by_nll = TWO.preference("b", "a")
     by_accuracy = TWO.preference("b", "a", score="accuracy", rope=0.005)

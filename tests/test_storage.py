@@ -220,6 +220,19 @@ def as_first_version(folder) -> None:
         path.unlink()
 
 
+def test_a_table_says_what_its_intervals_are_over_and_one_from_before_is_read(comparison, tmp_path):
+    settings = {"training points": 7, "test points": 3}
+    folder = storage.save(dataclasses.replace(comparison, settings=settings), tmp_path)
+    path = folder / "comparison.csv"
+    table = pd.read_csv(path, index_col="law")
+    assert set(table.pop("interval")) == {"90% over test points"}
+    found = storage.read_record(folder)
+    assert found.rows.keys() == comparison.predictions.keys()
+    assert all(row.keys() == set(table.columns) for row in found.rows.values())
+    table.to_csv(path)
+    assert repr(storage.read_record(folder)) == repr(found)  # nan is not nan
+
+
 def test_folders_of_the_first_version_are_read(comparison, saved):
     as_first_version(saved)
     found = storage.load(saved)

@@ -28,6 +28,7 @@ from ntkbayes.files import slug
 from ntkbayes.linalg import require_float64
 from ntkbayes.ranges import Number
 from ntkbayes.repeated import SplitComparison
+from ntkbayes.scores.intervals import with_column
 from ntkbayes.storage import (
     Announce,
     ComparisonRecord,
@@ -230,7 +231,7 @@ def _write(into: RunFolder) -> SplitComparison:
         for name, place in places.items()
     }
     page = report.over_splits.page(comparison, records, into.path, reports)
-    into.finish({"splits.csv": comparison.table().to_csv(), "report.html": page})
+    into.finish({"splits.csv": with_column(comparison.table()).to_csv(), "report.html": page})
     return comparison
 
 

@@ -38,6 +38,7 @@ from ntkbayes.files import plain
 from ntkbayes.linalg import require_float64
 from ntkbayes.ranges import Number, Range
 from ntkbayes.repeated import ROPE, compare_over_data_sets
+from ntkbayes.scores.intervals import COLUMN, Over, meaning
 from ntkbayes.selection import GivenRidge, RidgeRule
 from ntkbayes.storage import LawFolder, RunFolder, read_record, versions
 from ntkbayes.storage.run_folder import Settings
@@ -207,7 +208,8 @@ class Sweep(Configured):
                 scores: list[dict[str, object]] = [{"law": law} for law in laws]
             else:
                 record = read_record(place)
-                scores = [{"law": law, **row} for law, row in record.rows.items()]
+                own = {COLUMN: meaning(Over.POINTS)}
+                scores = [{"law": law, **row, **own} for law, row in record.rows.items()]
             end = {
                 "training_points": math.nan if name in errors else record.num_train,
                 "test_points": math.nan if name in errors else record.num_test,

@@ -9,6 +9,7 @@ import numpy as np
 
 from ntkbayes.display import Configured
 from ntkbayes.repeated import DataSetComparison, SplitComparison
+from ntkbayes.scores.intervals import with_column
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,12 +64,12 @@ class SweepResult(Configured):
 
     def means(self) -> "pd.DataFrame":
         """One row per data set, ridge and law: the number of seeds, and the columns of
-        `SplitComparison.table`, whose errors and intervals are over seeds."""
+        `SplitComparison.table`, with what the intervals over seeds are, see `SplitComparison.over`."""
         import pandas as pd
 
         frames = []
         for group, comparison in self.over_seeds.items():
-            frame = comparison.table().reset_index()
+            frame = with_column(comparison.table()).reset_index()
             frame.insert(0, "data", group.data)
             frame.insert(1, "ridge", group.ridge)
             frame.insert(3, "seeds", len(comparison.splits))

@@ -17,6 +17,7 @@ from ntkbayes.files import write_atomically
 from ntkbayes.lazy.result import LazyResult
 from ntkbayes.lazy.trajectory import Trajectory
 from ntkbayes.lazy.verdict import LEVEL, PowerLaw, Regime, Verdict
+from ntkbayes.scores.intervals import Over, meaning
 
 _MARKERS = "osD^vP"
 _AT_THE_PEAK: Keywords = {"markerfacecolor": "none", "linestyle": (0, (3, 2))}
@@ -102,7 +103,7 @@ def _against_width(
         panel.minorticks_off()
         panel.set_xticks(widths, [str(width) for width in widths])
         panel.set_xlabel("Width (hidden units)")
-        title = f"Exponent of the width [{LEVEL:.0%} interval]"
+        title = f"Exponent of the width [{meaning(Over.INITIALISATIONS, LEVEL)}]"
         handles, labels = panel.get_legend_handles_labels()
         order = [place + step for place in range(0, len(labels), 2) for step in (1, 0)]
         # Below the panel: the lines fill it.

@@ -14,6 +14,7 @@ from ntkbayes.errors import StorageError
 from ntkbayes.files import load_arrays, save_arrays, to_json, write_text
 from ntkbayes.lazy.trajectory import Trajectory
 from ntkbayes.lazy.verdict import LAZY_EXPONENT, LEVEL, STOPPED, Regime, Verdict, judge
+from ntkbayes.scores.intervals import COLUMN, Over, meaning
 from ntkbayes.storage import RunFolder
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class LazyResult(Configured):
         return pd.concat(frames, ignore_index=True)
 
     def table(self) -> "pd.DataFrame":
-        """The verdicts: one row per regime, numbers as in `Verdict`."""
+        """The verdicts: one row per regime, numbers as in `Verdict`, and what intervals are over."""
         import pandas as pd
 
         rows = []
@@ -71,6 +72,7 @@ class LazyResult(Configured):
                 row |= {f"{name} exponent lower": law.lower, f"{name} exponent upper": law.upper}
             row |= {"drift growth": v.drift_growth, "logit growth": v.logit_growth}
             row |= {"trusted within": v.trusted_within, "peak within": v.peak_within}
+            row[COLUMN] = meaning(Over.INITIALISATIONS, LEVEL)
             rows.append(row)
         return pd.DataFrame(rows).set_index("regime")
 
@@ -86,6 +88,7 @@ class LazyResult(Configured):
                 "lazy exponent": LAZY_EXPONENT,
                 "stopped": STOPPED,
                 "level of intervals": LEVEL,
+                "intervals are over": str(Over.INITIALISATIONS),
             },
             "verdicts": [dataclasses.asdict(v) | {"text": str(v)} for v in self.verdicts],
         }

@@ -27,8 +27,8 @@ from ntkbayes.errors import ConfigurationError, UnknownNameError
 from ntkbayes.laws.chains.mixing import judged
 from ntkbayes.ranges import Number, Range
 from ntkbayes.repeated.splits import ROPE, Preference, SplitComparison, paired, preferred
-from ntkbayes.scores.calibration import Interval
-from ntkbayes.scores.over_splits import LEVEL, corrected_error
+from ntkbayes.scores.intervals import COLUMN, LEVEL, Interval, Over
+from ntkbayes.scores.over_splits import corrected_error
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -91,8 +91,8 @@ class DataSetComparison(Summarised):
 
     def table(self) -> "pd.DataFrame":
         """One row per pair: a, b, a_better, equivalent and b_better, which are probabilities for a
-        further data set; the difference a − b on a typical one with the ends of its 90% interval; the
-        spread of data sets about it."""
+        further data set; the difference a − b on a typical one with the ends of its interval; the spread
+        of data sets about it; and what the interval is, as in "90% over data sets and splits"."""
         import pandas as pd
 
         return pd.DataFrame(
@@ -104,6 +104,7 @@ class DataSetComparison(Summarised):
                 "difference_lower": p.difference.lower,
                 "difference_upper": p.difference.upper,
                 "spread": p.spread,
+                COLUMN: p.difference.meaning,
             }
             for p in self.pairs
         )
@@ -165,7 +166,8 @@ def compare_over_data_sets(
         if not drawn[place]:  # no difference at all, or an infinite one
             value = 0.0 if scale[place] == 0 else np.nan
             sure = Preference(value, 1.0 + value, value)
-            pairs.append(PairOverDataSets(a, b, sure, Interval(value, value, value), value))
+            difference = Interval(value, value, value, over=Over.DATA_SETS)
+            pairs.append(PairOverDataSets(a, b, sure, difference, value))
             continue
         column, unit = int(drawn[:place].sum()), scale[place]
         of_pair = {name: values[:, column] for name, values in draws.items()}
@@ -230,7 +232,7 @@ def _pair(
     above = float(np.mean(special.stdtr(freedom, (centre - rope) / spread)))
     preference = preferred(score, below, 1 - below - above, above)
     ends = np.quantile(centre, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    difference = Interval(float(np.mean(centre)), *map(float, ends))
+    difference = Interval(float(np.mean(centre)), *map(float, ends), over=Over.DATA_SETS)
     return PairOverDataSets(a, b, preference, difference, float(np.mean(spread)))
 
 

@@ -12,8 +12,9 @@ from ntkbayes import ranges
 from ntkbayes.display import Sheet, Summarised
 from ntkbayes.errors import ConfigurationError, UnknownNameError
 from ntkbayes.ranges import Number, Range
+from ntkbayes.scores.intervals import COLUMN, Over, meaning
 from ntkbayes.scores.names import HIGHER, LOWER, called
-from ntkbayes.scores.over_splits import Estimate, chances_on_these_data, mean_over_splits
+from ntkbayes.scores.over_splits import Estimate, chances_on_these_data, mean_over_splits, over
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,17 +54,23 @@ class SplitComparison(Summarised):
 
     @property
     def _sheet(self) -> Sheet:
+        shared = ", corrected for the training points that they share"
         facts = {
-            "splits": str(len(self.splits)),
+            str(self.over): str(len(self.splits)),
             "reference": self.reference,
-            "±": "standard error over splits, corrected for the training points that they share",
+            "±": f"standard error over {self.over}{shared * (self.over is Over.SPLITS)}",
         }
         names = self.score_names
         rows = []
         for law, means in self.means.items():
             cells = (f"{means[s].value:.3f} ± {means[s].error:.3f}" for s in names[:4])
             rows.append([law, *cells])
-        return Sheet("comparison over splits", facts, ("law", *names[:4]), rows)
+        return Sheet(f"comparison over {self.over}", facts, ("law", *names[:4]), rows)
+
+    @property
+    def over(self) -> Over:
+        """What errors and intervals are over: splits, or, where all have the same points, fits."""
+        return over(self.test_per_train)
 
     @property
     def score_names(self) -> tuple[str, ...]:
@@ -71,7 +78,7 @@ class SplitComparison(Summarised):
 
     @cached_property
     def means(self) -> dict[str, dict[str, Estimate]]:
-        """Mean scores over splits, by law and score; 90% intervals over splits."""
+        """Mean scores over splits, by law and score, with 90% intervals."""
         return {
             law: {
                 name: mean_over_splits(values, self.test_per_train) for name, values in row.items()
@@ -138,19 +145,24 @@ class SplitComparison(Summarised):
 
     def table(self) -> "pd.DataFrame":
         """One row per law: for every score its mean over splits, standard error and the ends of its 90%
-        interval over splits; the same of its difference to the reference, as SCORE_difference."""
+        interval; the same of its difference to the reference, as SCORE_difference. Its
+        `attrs["interval"]` says what the intervals are: "90% over splits", or "90% over fits" of the
+        same points."""
         import pandas as pd
 
         differences = self.differences(self.reference)
+        none = Estimate(0.0, np.nan, np.nan, over=self.over, error=np.nan)
         rows = {}
         for law, means in self.means.items():
             row: dict[str, float] = {}
             for name, mean in means.items():
                 row |= _columns(name, mean)
-                difference = differences[law][name] if law in differences else _NONE
+                difference = differences[law][name] if law in differences else none
                 row |= _columns(f"{name}_difference", difference)
             rows[law] = row
-        return pd.DataFrame.from_dict(rows, orient="index").rename_axis("law")
+        table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("law")
+        table.attrs[COLUMN] = meaning(self.over)
+        return table
 
 
 def preferred(score: str, below: float, within: float, above: float) -> Preference:
@@ -166,9 +178,6 @@ def preferred(score: str, below: float, within: float, above: float) -> Preferen
             "better; compare another score"
         )
     return Preference(*((above, within, below) if goal == HIGHER else (below, within, above)))
-
-
-_NONE = Estimate(0.0, np.nan, np.nan, error=np.nan)
 
 
 def _columns(name: str, estimate: Estimate) -> dict[str, float]:

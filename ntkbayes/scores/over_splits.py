@@ -13,24 +13,22 @@ the mean (G. Corani and A. Benavoli, "A Bayesian approach for comparing cross-va
 multiple data sets", Machine Learning 100 (2015)).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
-from ntkbayes.scores.calibration import Interval
-
-LEVEL = 0.9
-"""Of all intervals."""
+from ntkbayes.scores.intervals import LEVEL, Interval, Over
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Estimate(Interval):
-    """A mean over splits, the ends of its 90% interval over splits, and its standard error. Both are
-    corrected for training points that splits share; nan for one split, or where a score is infinite."""
+    """A mean over splits or fits, the ends of its 90% interval over them, and its standard error. Both
+    are corrected for training points that splits share; nan for one split, or where a score is infinite.
+    """
 
-    error: float
+    error: float = field(kw_only=True)
 
 
 class Chances(NamedTuple):
@@ -56,10 +54,16 @@ def mean_over_splits(scores: Float[np.ndarray, " k"], test_per_train: float) -> 
     # Where all are infinite with one sign their mean is; ∞ − ∞ has none.
     value = float(np.sum(scores / len(scores))) if not _has_both(scores) else np.nan
     if len(scores) < 2 or not np.all(np.isfinite(scores)):
-        return Estimate(value, np.nan, np.nan, error=np.nan)
+        return Estimate(value, np.nan, np.nan, over=over(test_per_train), error=np.nan)
     error = corrected_error(scores, test_per_train)
     reach = float(special.stdtrit(len(scores) - 1, (1 + LEVEL) / 2)) * error
-    return Estimate(value, value - reach, value + reach, error=error)
+    ends = value - reach, value + reach
+    return Estimate(value, *ends, over=over(test_per_train), error=error)
+
+
+def over(test_per_train: float) -> Over:
+    """What scores vary over, by n_test / n_train; see `mean_over_splits`."""
+    return Over.SPLITS if test_per_train > 0 else Over.FITS
 
 
 def _has_both(scores: np.ndarray) -> bool:

@@ -28,6 +28,7 @@ from ntkbayes.errors import NewerFormatError, StorageError
 from ntkbayes.files import encoded, read_json, replace_all, to_json
 from ntkbayes.laws import Law
 from ntkbayes.linalg import require_float64
+from ntkbayes.scores.intervals import with_column
 from ntkbayes.storage.laws import (
     SUMMARY,
     UNFINISHED,
@@ -89,7 +90,7 @@ def summary_files(
         "seed": comparison.seed,
         "settings": dict(comparison.settings),
     }
-    return {SUMMARY: to_json(summary), "comparison.csv": comparison.table().to_csv()}
+    return {SUMMARY: to_json(summary), "comparison.csv": with_column(comparison.table()).to_csv()}
 
 
 def _records(comparison: Comparison) -> list[LawRecord]:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from ntkbayes.errors import StorageError
 from ntkbayes.files import read_json
+from ntkbayes.scores.intervals import COLUMN
 from ntkbayes.storage.laws import SUMMARY
 
 
@@ -15,7 +16,7 @@ class ComparisonRecord(NamedTuple):
     """Of one comparison.
 
     Attributes:
-        rows: of its table, by law: numbers as they were written.
+        rows: the numbers of its table, by law, as they were written.
         settings: of the study.
         reference: the law that distances are measured to.
     """
@@ -46,7 +47,7 @@ def read_record(folder: str | os.PathLike) -> ComparisonRecord:
     try:
         with path.open(encoding="utf-8", newline="") as file:
             rows = {
-                row.pop("law"): {name: float(v or "nan") for name, v in row.items()}
+                row.pop("law"): {n: float(v or "nan") for n, v in row.items() if n != COLUMN}
                 for row in csv.DictReader(file, restval="missing")
             }
     except (OSError, ValueError, TypeError, KeyError, csv.Error) as error:

@@ -130,8 +130,8 @@ def conclude(
 
 
 def records(frame) -> list[dict[str, object]]:  # type: ignore[no-untyped-def]
-    """The rows of a data frame, with its index among the columns."""
-    return frame.reset_index().to_dict("records")
+    """The rows of a data frame, with its index and what it says of itself among the columns."""
+    return frame.reset_index().assign(**frame.attrs).to_dict("records")
 
 
 def print_comparison(comparison) -> None:  # type: ignore[no-untyped-def]
@@ -195,6 +195,7 @@ def print_splits(comparison) -> None:  # type: ignore[no-untyped-def]
 
 def print_sweep(result) -> None:  # type: ignore[no-untyped-def]
     """Means over seeds, and laws over data sets."""
+    from ntkbayes.scores.intervals import Over
     from ntkbayes.scores.names import called
 
     over_seeds = result.over_seeds
@@ -210,8 +211,11 @@ def print_sweep(result) -> None:  # type: ignore[no-untyped-def]
                 cells[shown.index("nll")] += f" ± {error:.3f}"
             table.add_row(group.data, group.ridge, law, str(len(comparison.splits)), *cells)
     print_table(table)
-    if any(len(each.splits) > 1 for each in result.over_seeds.values()):
-        print("± standard error over seeds, corrected for the training points that splits share.")
+    over = {each.over for each in result.over_seeds.values() if len(each.splits) > 1}
+    if Over.SPLITS in over:
+        print("± standard error over splits, corrected for the training points that they share.")
+    if Over.FITS in over:
+        print("± standard error over fits: of test points of one's own every seed has the same.")
     for ridge, comparison in result.over_data_sets.items():
         table = Table()
         for column in ("A", "B", "P(A better)", "P(equivalent)", "P(B better)"):

@@ -17,7 +17,7 @@ from markupsafe import Markup, escape
 from ntkbayes.app.report.words import listed, number
 from ntkbayes.comparison import Comparison
 from ntkbayes.errors import ConfigurationError
-from ntkbayes.scores.calibration import Interval
+from ntkbayes.scores.intervals import Interval
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -19,7 +19,7 @@ from ntkbayes.app.report.html import (
 )
 from ntkbayes.app.report.sections import SCORES, reproduction
 from ntkbayes.app.report.sentences import Remark, unfinished
-from ntkbayes.app.report.words import count, listed, number, with_interval
+from ntkbayes.app.report.words import count, listed, number, with_meaning
 from ntkbayes.repeated import ROPE, SplitComparison
 from ntkbayes.scores.names import called
 from ntkbayes.scores.over_splits import Estimate
@@ -91,8 +91,8 @@ def _best(comparison: SplitComparison) -> list[Remark]:
     if not np.isfinite(mean.value):
         return [Remark("Best prediction", "All mean negative log likelihoods are infinite.")]
     text = (
-        f"{best} has the lowest mean negative log likelihood, {with_interval(mean)} nats per point over "
-        f"{count(len(comparison.splits), 'split')}."
+        f"{best} has the lowest mean negative log likelihood in nats per point over "
+        f"{count(len(comparison.splits), 'split')}, {with_meaning(mean)}."
     )
     excess = comparison.differences(best)
     worse = [law for law, row in excess.items() if _is_worse(row["nll"])]

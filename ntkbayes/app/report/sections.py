@@ -141,11 +141,12 @@ def scores(comparison: Comparison) -> Markup:
     gap = ("Confidence − accuracy",) * comparison.is_of_classes
     columns = [*(called(score).head for score in shown), *gap, "ELPD difference"]
     table = table_of(f"Scores on {count(comparison.num_points, 'held-out point')}", columns, rows)
-    told = [*shown, *("gap",) * comparison.is_of_classes, "elpd", "ranges"]
+    told = [*shown, *("gap",) * comparison.is_of_classes, "elpd"]
+    ranges = prose("score ranges", intervals=next(iter(row.values())).meaning)
     return prose(
         "section scores",
         table=table,
-        legend=[static(f"score {name}") for name in told],
+        legend=[*(static(f"score {name}") for name in told), ranges],
         scores=figure_of("scores", comparison),
     )
 

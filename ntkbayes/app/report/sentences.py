@@ -1,6 +1,7 @@
 """What the numbers say: sentences, every one computed."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -9,14 +10,14 @@ from numpy.typing import ArrayLike
 
 from ntkbayes.app.report import conventions
 from ntkbayes.app.report.chains import MIXING, chain_trouble, is_mixing_unknown
-from ntkbayes.app.report.words import listed, with_interval
+from ntkbayes.app.report.words import listed, with_interval, with_meaning
 from ntkbayes.comparison import Comparison
 from ntkbayes.laws import FiniteEnsemble, Laplace, RandomInit, Sampling
 from ntkbayes.laws.chains.hierarchical import HIERARCHICAL_POSTERIOR
 from ntkbayes.laws.kind import BASE_RATE, EXACT_POSTERIOR
 from ntkbayes.repeated import ROPE
 from ntkbayes.scores import calibration
-from ntkbayes.scores.calibration import Interval
+from ntkbayes.scores.intervals import Interval, Over
 
 
 class Remark(NamedTuple):
@@ -68,9 +69,7 @@ def _best(comparison: Comparison) -> Remark:
     best = min(nll, key=lambda name: nll[name].value)
     if not np.isfinite(nll[best].value):
         return Remark("Best prediction", "All negative log likelihoods are infinite.")
-    text = (
-        f"{best} has the lowest negative log likelihood, {with_interval(nll[best])} nats per point."
-    )
+    text = f"{best} has the lowest negative log likelihood in nats per point, {with_meaning(nll[best])}."
     others = {name: _difference(comparison, best, name) for name in nll if name != best}
     if (against := others.get(comparison.reference)) is not None:
         verdict = "significant" if against.upper < 0 else "not significant"
@@ -116,7 +115,7 @@ def _base_rate(comparison: Comparison) -> list[Remark]:
 def _difference(comparison: Comparison, a: str, b: str) -> Interval:
     """Paired NLL of a less that of b; −∞ throughout where b's is infinite."""
     if not np.isfinite(comparison.scores[b]["nll"].value):
-        return Interval(-np.inf, -np.inf, -np.inf)
+        return Interval(-np.inf, -np.inf, -np.inf, over=Over.POINTS)
     return comparison.score_difference(a, b, "nll")
 
 
@@ -176,7 +175,8 @@ def _confidence(comparison: Comparison) -> Remark:
         if gap.lower > 0:
             over.append(f"{name} by {with_interval(gap)}")
         elif gap.upper < 0:
-            under.append(f"{name} by {with_interval(Interval(-gap.value, -gap.upper, -gap.lower))}")
+            less = replace(gap, value=-gap.value, lower=-gap.upper, upper=-gap.lower)
+            under.append(f"{name} by {with_interval(less)}")
         else:
             within.append(name)
     parts = []

@@ -18,6 +18,7 @@ from ntkbayes.app.report.sections import SCORES, reproduction
 from ntkbayes.app.report.words import count, number
 from ntkbayes.app.sweep_result import Group, SweepResult
 from ntkbayes.repeated import DataSetComparison, SplitComparison
+from ntkbayes.scores.intervals import Over
 from ntkbayes.scores.names import called
 
 
@@ -78,9 +79,12 @@ def _over_seeds(over_seeds: Mapping[Group, SplitComparison]) -> str:
             (law, [cell(means[name]) for name in names]) for law, means in comparison.means.items()
         ]
         seeds = count(len(comparison.splits), "seed")
-        caption = f"{group.data}, ridge {group.ridge}: means over {seeds}"
+        caption = (
+            f"{group.data}, ridge {group.ridge}: means over {seeds}, which are {comparison.over}"
+        )
         tables.append(table_of(caption, [called(name).head for name in names], rows))
-    return prose("section seeds", tables=tables)
+    over = {comparison.over for comparison in over_seeds.values()}
+    return prose("section seeds", tables=tables, splits=Over.SPLITS in over, fits=Over.FITS in over)
 
 
 def _studies(result: SweepResult, places: Mapping[str, str]) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ntkbayes.scores.calibration import Interval
+from ntkbayes.scores.intervals import Interval
 
 
 def number(value: float, digits: int, *, signed: bool = False) -> str:
@@ -25,8 +25,17 @@ def significant(values: Sequence[float]) -> int:
 
 
 def with_interval(interval: Interval) -> str:
-    value, lower, upper = (number(v, 3) for v in (interval.value, interval.lower, interval.upper))
-    return f"{value} ({lower} to {upper})"
+    """As in "0.177 (0.120 to 0.240)", after a sentence that says what the interval is over."""
+    return f"{number(interval.value, 3)} ({_ends(interval)})"
+
+
+def with_meaning(interval: Interval) -> str:
+    """As in "0.177 (90% over test points: 0.120 to 0.240)"."""
+    return f"{number(interval.value, 3)} ({interval.meaning}: {_ends(interval)})"
+
+
+def _ends(interval: Interval) -> str:
+    return f"{number(interval.lower, 3)} to {number(interval.upper, 3)}"
 
 
 def setting_in_words(value: object) -> str:

@@ -21,7 +21,6 @@ from ntkbayes.scores.calibration.binning import DEFAULT_BINNING, Binning, EqualM
 from ntkbayes.scores.calibration.entropy import Uncertainty, uncertainty
 from ntkbayes.scores.calibration.errors import classwise_ece, smooth_ece, top_label_ece
 from ntkbayes.scores.calibration.intervals import (
-    Interval,
     bootstrap,
     difference,
     interval_of,
@@ -41,6 +40,7 @@ from ntkbayes.scores.calibration.per_point import (
     ranked_probability_score,
 )
 from ntkbayes.scores.calibration.reliability import ReliabilityCurve, reliability_curve
+from ntkbayes.scores.intervals import Interval, Over
 
 __all__ = [
     "DEFAULT_BINNING",
@@ -49,6 +49,7 @@ __all__ = [
     "EqualWidth",
     "Interval",
     "Mean",
+    "Over",
     "ReliabilityCurve",
     "Score",
     "Statistic",

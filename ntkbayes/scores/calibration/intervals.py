@@ -1,6 +1,5 @@
 """Bootstrap intervals of scores, and of paired differences."""
 
-from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -18,6 +17,7 @@ from ntkbayes.scores.calibration.per_point import (
     correctness,
     negative_log_likelihood,
 )
+from ntkbayes.scores.intervals import LEVEL, Interval, Over
 from ntkbayes.scores.simplex import check_level, validated
 
 CHUNK = 2**20
@@ -37,22 +37,13 @@ def standard_scores(num_bins: int = 15) -> dict[str, Score]:
     }
 
 
-@dataclass(frozen=True)
-class Interval:
-    """A score and the ends of its interval: over bootstrapped test points, unless said otherwise."""
-
-    value: float
-    lower: float
-    upper: float
-
-
 def bootstrap(
     score: Score,
     probabilities: ArrayLike,
     targets: ArrayLike,
     *,
     num_resamples: int = 1000,
-    level: float = 0.9,
+    level: float = LEVEL,
     seed: int,
 ) -> Interval:
     """Percentile interval of a score over resampled test points (Efron 1979).
@@ -79,7 +70,7 @@ def paired_difference(
     targets: ArrayLike,
     *,
     num_resamples: int = 1000,
-    level: float = 0.9,
+    level: float = LEVEL,
     seed: int,
 ) -> Interval:
     """Percentile interval of score(a) − score(b), both on the same resampled test points.
@@ -116,7 +107,7 @@ def scores(
     *,
     num_bins: int = 15,
     num_resamples: int = 1000,
-    level: float = 0.9,
+    level: float = LEVEL,
     seed: int,
 ) -> dict[str, Interval]:
     """Bootstrapped scores in this order, all on the same resamples.
@@ -138,7 +129,7 @@ def interval_of(
     num_points: int,
     *,
     num_resamples: int = 1000,
-    level: float = 0.9,
+    level: float = LEVEL,
     seed: int,
 ) -> Interval:
     """Percentile interval of a statistic over resampled points; see `bootstrap`."""
@@ -156,6 +147,8 @@ def interval_of(
     resampled = np.sort(np.concatenate(values))
     value = float(statistic(None))
     if np.isnan(resampled[-1]):  # nan sorts last
-        return Interval(value, float("nan"), float("nan"))
-    tail = int((1 - level) / 2 * (num_resamples - 1))
-    return Interval(value, float(resampled[tail]), float(resampled[-1 - tail]))
+        ends = float("nan"), float("nan")
+    else:
+        tail = int((1 - level) / 2 * (num_resamples - 1))
+        ends = float(resampled[tail]), float(resampled[-1 - tail])
+    return Interval(value, *ends, over=Over.POINTS, level=level)
