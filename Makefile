@@ -10,7 +10,7 @@ BIN   = $(VENV)/bin
 MADE_FROM = pyproject.toml Makefile .python-version
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-latest lint fuzz format bench docs clean
+.PHONY: help setup demo test test-slow test-latest lint fuzz format bench docs links clean
 export VENV GROUP
 
 help: ## list these targets
@@ -68,6 +68,10 @@ docs: setup ## run the notebooks, and build the site: docs/_build/html/index.htm
 	@sh -euc "$$INSTALL" install --quiet --group docs
 	@$(BIN)/sphinx-build -q -W --keep-going -d docs/_build/doctrees docs docs/_build/html
 	@echo "docs/_build/html/index.html"
+
+links: setup ## check that the site's links to other sites lead somewhere; this needs a network
+	@sh -euc "$$INSTALL" install --quiet --group docs
+	@$(BIN)/sphinx-build -q -b linkcheck -D nb_execution_mode=off -d docs/_build/links/doctrees docs docs/_build/links
 
 clean: ## remove the environments, caches and builds; runs/ stays
 	rm -rf .venv .venv-latest .coverage .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis build dist docs/_build docs/notebooks

@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import sys
 from pathlib import Path
 
 # The same figures everywhere, and no warning from JAX where a GPU cannot be used.
@@ -11,8 +12,11 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 import ntkbayes
 from ntkbayes.app.cli import reference as commands
 
-# Sphinx reads what lies under docs/ alone, and a link is followed to where it leads.
 _HERE = Path(__file__).parent
+sys.path.insert(0, str(_HERE))
+import references
+
+# Sphinx reads what lies under docs/ alone, and a link is followed to where it leads.
 shutil.rmtree(_HERE / "notebooks", ignore_errors=True)
 (_HERE / "notebooks").mkdir()
 for _notebook in sorted((_HERE.parent / "notebooks").glob("*.py")):
@@ -28,13 +32,21 @@ release = version = ntkbayes.__version__
 
 extensions = [
     "sphinx.ext.autodoc",
+    "sphinx.ext.intersphinx",
     "sphinx.ext.napoleon",
     "sphinx-mathjax-offline",
     "sphinx_copybutton",
     "myst_nb",
+    "references",
 ]
-exclude_patterns = ["_build", "conf.py"]
+exclude_patterns = ["_build", "conf.py", "references.py"]
 suppress_warnings = ["config.cache"]  # nb_custom_formats holds a dictionary, which is not pickled
+
+intersphinx_mapping = references.inventories(_HERE / "_build" / "inventories")
+linkcheck_timeout = 30
+# These publishers answer browsers alone.
+linkcheck_ignore = [r"https://doi\.org/10\.(1111|1198)/"]
+linkcheck_allowed_redirects = {r"https://doi\.org/.*": r".*"}
 
 html_theme = "furo"
 html_title = f"ntkbayes {release}"

@@ -92,6 +92,34 @@ def test_every_section_of_the_theory_that_is_cited_exists():
     assert cited <= set("123456789")
 
 
+def prose(page: Path) -> str:
+    """Without its blocks of code."""
+    return re.sub(r"^```.*?^```", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+
+
+def anchors(page: Path) -> set[str]:
+    """Of its headings, as GitHub and the site make them."""
+    headings = re.findall(r"^#+ (.+)$", prose(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", each.lower()).replace(" ", "-") for each in headings}
+
+
+@pytest.mark.parametrize("page", sorted(ROOT.glob("*.md")), ids=lambda page: page.name)
+def test_every_link_between_files_leads_to_a_file_and_a_heading(page):
+    """Those of the site are checked when it is built."""
+    links = re.findall(r"\]\(([^)\s:]+)\)", prose(page))
+    for place, _, anchor in (link.partition("#") for link in links):
+        target = page.parent / place if place else page
+        assert target.exists(), place
+        assert not anchor or anchor in anchors(target), f"{place}#{anchor}"
+
+
+def test_addresses_in_the_readme_are_among_those_that_make_links_asks():
+    asked = "".join(page.read_text() for page in (*PAGES, ROOT / "CONTRIBUTING.md"))
+    addresses = re.findall(r"https?://[^)\s]+", prose(ROOT / "README.md"))
+    assert addresses
+    assert [each for each in addresses if each not in asked] == []
+
+
 def in_the_reference() -> Counter[int]:
     """How often each public object has an entry in docs/api, by its identity."""
     found: Counter[int] = Counter()
