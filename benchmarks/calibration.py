@@ -3,8 +3,8 @@
     python benchmarks/calibration.py [--data wine iris] [--ridge evidence | cv | NUMBER] [--splits 5]
 
 Prints accuracy, NLL, Brier and ECE of every law and the baselines, mean and standard error over
-splits; which laws are over- or under-confident, and which lose to the base rate; and each law's distance
-from the posterior (NUTS).
+splits; which laws lose to the base rate; and each law's distance from the posterior (NUTS). The gap is
+mean confidence less accuracy: above 0 a law is over-confident.
 """
 
 import argparse
@@ -19,6 +19,7 @@ jax.config.update("jax_enable_x64", True)
 import numpy as np
 import pandas as pd
 from noisy import NOISY
+from score_tables import cell, markdown
 
 import ntkbayes as nb
 from ntkbayes.app.baselines import baselines
@@ -110,30 +111,23 @@ def main() -> None:
 
 
 def show(everything: pd.DataFrame) -> None:
-    """Print one table per data set, and which laws are over- or under-confident."""
+    """Print one table per data set in Markdown, and which laws lose to the base rate."""
     order = list(dict.fromkeys(everything["law"]))
     for name in dict.fromkeys(everything["data"]):
         subset = everything[everything["data"] == name]
         rows, splits = subset.groupby("law")[list(COLUMNS)], subset["seed"].nunique()
         mean, error = rows.mean().loc[order], rows.sem().loc[order]
         ridges = ", ".join(f"{ridge:g}" for ridge in dict.fromkeys(subset["ridge"]))
-        print(f"\n{name}: mean ± standard error over {splits} splits, ridge {ridges}")
-        text = mean.map("{:.3f}".format) + " ±" + error.map("{:.3f}".format)
-        print(text.to_string())
-        for law in order:
-            gap, spread = mean.loc[law, "gap"], error.loc[law, "gap"]
-            word = "about right"
-            if not abs(gap) <= 2 * spread:  # a single split has no spread
-                word = "over-confident" if gap > 0 else "under-confident"
-            print(f"  {law}: {word} (confidence − accuracy = {gap:+.3f} ± {spread:.3f})")
+        print(f"\n**{name}**, {splits} splits, ridge {ridges}:\n")
+        print(markdown(mean, error, shown=COLUMNS[:-1]))
         nll = subset.pivot(index="seed", columns="law", values="nll")
+        lost = []
         for law in order:
             excess = (nll[law] - nll["base rate"]).dropna()
             if excess.mean() > 2 * excess.sem():
-                print(
-                    f"  {law} loses to the base rate: NLL higher by {excess.mean():.3f} ± "
-                    f"{excess.sem():.3f}"
-                )
+                lost.append(f"{law} by {cell(excess.mean(), excess.sem())}")
+        if lost:
+            print(f"\nIn NLL these lose to the base rate: {', '.join(lost)}.")
 
 
 if __name__ == "__main__":

@@ -92,7 +92,10 @@ def main() -> None:
     )
     ratio = times[f"random init ({draws})"] / times["MAP"]
     print(f"  {ratio:.1f} MAP solves for {draws} predictors (aim: 30 for 1000)")
-    print(f"NUTS: {nuts.info}")
+    print(
+        f"NUTS: {nuts.info.num_divergences} divergences, R-hat at most {nuts.info.max_rhat:.3f}, "
+        f"{nuts.info.mean_steps:.1f} steps per draw,"
+    )
     effective = nuts.info.min_bulk_ess / times[f"NUTS (4 × {draws}), with compilation"]
     print(f"  {effective:.0f} effective draws per second for the worst logit")
 

@@ -22,6 +22,7 @@ jax.config.update("jax_enable_x64", True)
 
 import numpy as np
 import pandas as pd
+from score_tables import markdown, number
 
 import ntkbayes as nb
 from ntkbayes.app.baselines import gaussian_process_classifier, logistic_regression
@@ -127,7 +128,7 @@ def run(name: str, seed: int, slow: bool) -> pd.DataFrame:
 
 
 def show(everything: pd.DataFrame) -> None:
-    """Print one table per data set, and how the best law fares against logistic regression."""
+    """Print one table per data set in Markdown, and how the best law fares against logistic regression."""
     order = list(dict.fromkeys(everything["law"]))
     for name in dict.fromkeys(everything["data"]):
         subset = everything[everything["data"] == name]
@@ -135,19 +136,19 @@ def show(everything: pd.DataFrame) -> None:
         mean = rows.mean().reindex([law for law in order if law in rows.groups])
         error = rows.sem().loc[mean.index]
         splits = subset["seed"].nunique(), subset.loc[subset["energy"].notna(), "seed"].nunique()
-        print(
-            f"\n{name}: mean ± standard error over {splits[0]} splits, distances over {splits[1]}"
-        )
-        text = mean.map("{:.3f}".format) + error.map(lambda e: "" if np.isnan(e) else f" ±{e:.3f}")
-        print(text.to_string())
+        print(f"\n**{name}**, {splits[0]} splits, distances over {splits[1]}:\n")
+        print(markdown(mean, error, shown=COLUMNS))
         ours = mean.drop(index=["logistic regression", "sklearn GPC"], errors="ignore")
         best = ours["nll"].idxmin()
         against = subset[subset["law"] == best]
         differences = ", ".join(
-            f"{row.against_lr_value:+.3f} [{row.against_lr_lower:+.3f}, {row.against_lr_upper:+.3f}]"
+            f"{number(row.against_lr_value, signed=True)} ({number(row.against_lr_lower, signed=True)} to "
+            f"{number(row.against_lr_upper, signed=True)})"
             for row in against.itertuples()
         )
-        print(f"  {best} less logistic regression, NLL with 90% intervals: {differences}")
+        print(
+            f"\n{best} less logistic regression on each split, NLL (90% over test points): {differences}."
+        )
 
 
 def main() -> None:
