@@ -128,7 +128,7 @@ def run(name: str, seed: int, slow: bool) -> pd.DataFrame:
 
 
 def show(everything: pd.DataFrame) -> None:
-    """Print one table per data set in Markdown, and how the best law fares against logistic regression."""
+    """Print one table per data set in Markdown, and the best law against logistic regression."""
     order = list(dict.fromkeys(everything["law"]))
     for name in dict.fromkeys(everything["data"]):
         subset = everything[everything["data"] == name]
@@ -141,14 +141,11 @@ def show(everything: pd.DataFrame) -> None:
         ours = mean.drop(index=["logistic regression", "sklearn GPC"], errors="ignore")
         best = ours["nll"].idxmin()
         against = subset[subset["law"] == best]
-        differences = ", ".join(
-            f"{number(row.against_lr_value, signed=True)} ({number(row.against_lr_lower, signed=True)} to "
-            f"{number(row.against_lr_upper, signed=True)})"
-            for row in against.itertuples()
-        )
-        print(
-            f"\n{best} less logistic regression on each split, NLL (90% over test points): {differences}."
-        )
+        columns = [f"against_lr_{end}" for end in ("value", "lower", "upper")]
+        values = against[columns].map(lambda value: number(value, signed=True)).to_numpy()
+        differences = ", ".join(f"{value} ({lower} to {upper})" for value, lower, upper in values)
+        what = "less logistic regression on each split, NLL (90% over test points)"
+        print(f"\n{best} {what}: {differences}.")
 
 
 def main() -> None:

@@ -102,7 +102,7 @@ with matplotlib.rc_context(figures.STYLE):
     plt.show()
 
 # %% [markdown]
-# The lower right is the clearest. On the digits Laplace never says more than a half and is nearly
+# The bottom row is the clearest. On the digits Laplace never says more than a half and is nearly
 # always right. NUTS, the posterior that Laplace approximates, is under-confident too, but
 # much less. The point estimate, and the ensemble around it, are closer to the diagonal.
 #

@@ -109,7 +109,7 @@ certificates["NTK, width 256, no ridge"] = nb.lazy.certify(
 print(certificates["NTK, width 256, no ridge"])
 
 # %% [markdown]
-# `certificate.trajectory` holds everything measured on the way.
+# `certificate.trajectory` holds everything measured on the way: a line per initialisation.
 
 # %%
 with matplotlib.rc_context(STYLE | {"text.parse_math": True}):

@@ -131,8 +131,8 @@ print(nb.lazy.certify(network, moons, ridge=RIDGE, anchor="zero", key=next(keys)
 #
 # Weight decay is not the ridge of the theory. It pulls the weights towards zero, and the kernel with
 # them, however wide the network is; the ridge of kernel laws pulls towards θ0, and leaves a wide network
-# where it started. It is the default of `certify`, `FiniteEnsemble` and `ntkbayes lazy`; in your own
-# training loop it is `w - w0` in place of `w`.
+# where it started. The pull towards θ0 is the default of `certify`, `FiniteEnsemble` and `ntkbayes
+# lazy`; in your own training loop it is `w - w0` in place of `w`.
 #
 # The other reason is the parameterisation: with standard normal weights, divided by the square root
 # of the fan-in in the forward pass, the same layers are much lazier. In Equinox that is a layer of

@@ -19,7 +19,7 @@
 # Tangent Kernel leaves its initial value, at any width ([theory, section
 # 1](../theory.md#theory-1)).
 #
-# Yu, Tian and Chen (ICLR 2025, arXiv 2504.11130) show the second half with six points on the unit
+# Yu, Tian and Chen (ICLR 2025, [arXiv 2504.11130](https://arxiv.org/abs/2504.11130)) show the second half with six points on the unit
 # circle, labels 0, 1, 0, 1, 0, 1, a ReLU network of three hidden layers, logistic loss and plain
 # gradient descent. Here are the same points unconstrained, with a ridge, and with smoothed labels.
 
@@ -150,13 +150,13 @@ with matplotlib.rc_context(STYLE | {"text.parse_math": True}):
 # On the left nothing ends: the outputs grow like the logarithm of time, and the kernel moves
 # with them. In the middle and on the right training is over after a time of about 20; the wider
 # network ends within 0.1 of where its linearisation predicts, and the kernel stays. At
-# width 256 the drift is six to ten times smaller than at width 64, so there it is a matter of
+# width 256 the drift is five to eight times smaller than at width 64, so there it is a matter of
 # width. On the left it is a matter of time.
 #
 # ## In numbers
 #
 # For hard labels without a ridge, a theorem of the same paper bounds the movement of the kernel
-# from below, at any width: over time, some entry of Θ changes by at least λ_min(Θ)/(2n²). The
+# from below, at any width: over time, some entry of Θ changes by at least $\lambda_{\min}(\Theta)/(2n^2)$. The
 # theorem is about the supremum over all times, so what belongs beside it is the largest change so far.
 
 # %%
@@ -199,6 +199,6 @@ with matplotlib.rc_context(STYLE | {"text.parse_math": True}):
 # %% [markdown]
 # On the left the theorem applies, and at these widths the bound is far below what happens from the
 # first steps on. Its point is that it does not fall with width (here the wider network has the larger
-# λ_min): however wide the network, its kernel moves by that much in the end. In the other panels the
+# $\lambda_{\min}$): however wide the network, its kernel moves by that much in the end. In the other panels the
 # theorem does not apply. There the change stops, and it falls with width, so that at some width it stays
 # below the line for ever.
