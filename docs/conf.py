@@ -1,5 +1,6 @@
 """Sphinx: the site in docs/_build/html, with its notebooks executed. `make docs` builds it."""
 
+import hashlib
 import os
 import re
 import shutil
@@ -21,6 +22,19 @@ shutil.rmtree(_HERE / "notebooks", ignore_errors=True)
 (_HERE / "notebooks").mkdir()
 for _notebook in sorted((_HERE.parent / "notebooks").glob("*.py")):
     shutil.copy(_notebook, _HERE / "notebooks")
+
+
+def _cache_of(folder):
+    """Where outputs of this very library are kept; those of another are removed."""
+    digest = hashlib.sha256()
+    for path in sorted((_HERE.parent / "ntkbayes").rglob("*.py")):
+        digest.update(path.read_bytes())
+    kept = folder / digest.hexdigest()[:16]
+    for other in folder.glob("*"):
+        if other != kept:
+            shutil.rmtree(other)
+    return kept
+
 
 (_HERE / "_build").mkdir(exist_ok=True)
 (_HERE / "_build" / "commands.md").write_text(commands.page(), encoding="utf-8")
@@ -60,10 +74,10 @@ myst_enable_extensions = ["amsmath", "dollarmath", "deflist"]
 myst_dmath_double_inline = True
 myst_heading_anchors = 3
 
-# Pages and py:percent notebooks are run once, and again only when they have changed.
+# Pages and py:percent notebooks are run once, and again when they or the library have changed.
 nb_custom_formats = {".py": ["jupytext.reads", {"fmt": "py:percent"}]}
 nb_execution_mode = "cache"
-nb_execution_cache_path = str(_HERE / "_build" / "jupyter_cache")
+nb_execution_cache_path = str(_cache_of(_HERE / "_build" / "executed"))
 nb_execution_raise_on_error = True
 nb_execution_timeout = 600
 nb_execution_in_temp = True

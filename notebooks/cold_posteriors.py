@@ -38,7 +38,7 @@ import ntkbayes as nb
 from ntkbayes import figures
 from ntkbayes.likelihood import default_likelihood
 
-key = jax.random.key(0)
+keys = iter(jax.random.split(jax.random.key(0), 20))  # one for each use
 network = nb.networks.mlp(depth=2, activation="relu", weight_std=1.5, bias_std=0.1)
 temperatures = np.logspace(-2, 1, 7)
 
@@ -49,7 +49,7 @@ temperatures = np.logspace(-2, 1, 7)
 
 
 # %%
-def measured(law, test):
+def measured(law, test, key):
     """NLL and calibration error on held-out points."""
     scores = nb.predict(law, test, key=key, num_draws=300).statistics
     return {name: float(scores[name](None)) for name in ("nll", "ece")}
@@ -57,17 +57,21 @@ def measured(law, test):
 
 curves, lines, ridges = {}, {}, {}
 for name, size in (("moons", 100), ("iris", 100), ("wine", 100)):
-    data = nb.datasets.load(name).subset(key, size)
-    train, test = data.split(key, test_share=0.5)
+    data = nb.datasets.load(name).subset(next(keys), size)
+    train, test = data.split(next(keys), test_share=0.5)
     prior = nb.NTKPrior(network, ridge=1.0)
-    ridges[name] = nb.RidgeByEvidence().choose(prior, train, key=key).ridge
+    ridges[name] = nb.RidgeByEvidence().choose(prior, train, key=next(keys)).ridge
     prior = prior.with_ridge(ridges[name])
     likelihood = default_likelihood(train)
     cooled = [
         nb.MeanField().fit(prior, train, likelihood=likelihood.tempered(t)) for t in temperatures
     ]
-    curves[name] = pd.DataFrame([measured(law, test) for law in cooled], index=temperatures)
-    lines[name] = measured(nb.RandomInit(num_inits=300).fit(prior, train, key=key), test)
+    draw_key = next(keys)  # one for all temperatures, so that curves are smooth
+    curves[name] = pd.DataFrame(
+        [measured(law, test, jax.random.clone(draw_key)) for law in cooled], index=temperatures
+    )
+    ensemble = nb.RandomInit(num_inits=300).fit(prior, train, key=next(keys))
+    lines[name] = measured(ensemble, test, next(keys))
 
 # %%
 scores = {"nll": "NLL (nats per point)", "ece": "Calibration error"}
@@ -115,8 +119,7 @@ pd.DataFrame(
 # cold posterior that predicts better says that the prior is too wide for these data or the likelihood
 # too cautious about labels that are cleaner than a
 # softmax expects, not that Bayes is wrong about the model it was given. To see how wide the
-# random-init law is in units of temperature, use `nb.match`:
+# random-init law of wine is in units of temperature, use `nb.match`:
 
 # %%
-ensemble = nb.RandomInit(num_inits=300).fit(prior, train, key=key)
-nb.match(ensemble, nb.Laplace(), test, over="temperature at the mode", key=key)
+nb.match(ensemble, nb.Laplace(), test, over="temperature at the mode", key=next(keys))

@@ -79,8 +79,8 @@ except RidgeError as error:
 #
 # `RandomInit` draws a thousand initial functions and trains each. `FirstOrder` has the mean and
 # covariance in closed form, and at a ridge of 0 it is exact. The two must agree
-# within Monte Carlo error. (Over as many inputs as here, expect the largest difference to be two
-# and a half to three standard errors.)
+# within Monte Carlo error. (Over as many inputs as here, expect the largest difference to be
+# about three standard errors.)
 
 # %%
 ridgeless = nb.NTKPrior(network, ridge=0.0)
