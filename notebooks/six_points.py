@@ -19,9 +19,10 @@
 # Tangent Kernel leaves its initial value, at any width ([theory, section
 # 1](../theory.md#theory-1)).
 #
-# Yu, Tian and Chen (ICLR 2025, [arXiv 2504.11130](https://arxiv.org/abs/2504.11130)) show the second
-# half with six points on the unit circle, labels 0, 1, 0, 1, 0, 1, a ReLU network of three hidden
-# layers, logistic loss and plain gradient descent. Here are the same points unconstrained, with a ridge, and with smoothed labels.
+# Yu, Tian and Chen (ICLR 2025, [arXiv 2504.11130](https://arxiv.org/abs/2504.11130)) show the
+# second half with six points on the unit circle, labels 0, 1, 0, 1, 0, 1, a ReLU network of three
+# hidden layers, logistic loss and plain gradient descent. Here are the same points unconstrained,
+# with a ridge, and with smoothed labels.
 
 # %%
 # %matplotlib inline
@@ -157,7 +158,8 @@ with matplotlib.rc_context(STYLE | {"text.parse_math": True}):
 #
 # For hard labels without a ridge, a theorem of the same paper bounds the movement of the kernel
 # from below, at any width: over time, some entry of Θ changes by at least
-# $\lambda_{\min}(\Theta)/(2n^2)$. The theorem is about the supremum over all times, so what belongs beside it is the largest change so far.
+# $\lambda_{\min}(\Theta)/(2n^2)$. The theorem is about the supremum over all times, so what belongs
+# beside it is the largest change so far.
 
 # %%
 rows = {}
@@ -198,7 +200,7 @@ with matplotlib.rc_context(STYLE | {"text.parse_math": True}):
 
 # %% [markdown]
 # On the left the theorem applies, and at these widths the bound is far below what happens from the
-# first steps on. Its point is that it does not fall with width (here the wider network has the larger
-# $\lambda_{\min}$): however wide the network, its kernel moves by that much in the end. In the other
-# panels the theorem does not apply. There the change stops, and it falls with width, so that at some width it stays
-# below the line for ever.
+# first steps on. Its point is that it does not fall with width (here the wider network has the
+# larger $\lambda_{\min}$): however wide the network, its kernel moves by that much in the end. In
+# the other panels the theorem does not apply. There the change stops, and it falls with width, so
+# that at some width it stays below the line for ever.
