@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from ntkbayes import datasets
 from ntkbayes.app.cli import main
@@ -91,6 +92,31 @@ def test_own_csv_gives_verdicts_tables_and_figure_and_is_not_trained_again(lazy,
     code, _, err = lazy(*words, "--ridge", "0.3")
     assert code == 1
     assert "runs/my-lazy holds a study with other settings (differing in: regimes)" in err
+
+
+def test_images_of_a_folder_are_studied_as_they_are(lazy, monkeypatch):
+    seen = []
+
+    def follow(trainer, params, points, **settings) -> Trajectory:
+        seen.append(np.concatenate([points.train, points.test]))
+        return untrained(trainer, params, points, **settings)
+
+    rng = np.random.default_rng(0)
+    for j in range(16):
+        folder = Path("my.photos") / ("cat", "dog")[j % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        pixels = rng.integers(1, 256, size=(3, 3), dtype=np.uint8)
+        pixels[0, 0] = 0  # a corner that is always black
+        Image.fromarray(pixels).save(folder / f"{j}.png")
+    monkeypatch.setattr(study_module, "follow", follow)
+    monkeypatch.setattr(study_module.plots, "write", lambda *_: None)
+    code, out, err = lazy("--data", "my.photos/", *QUICK, "--quiet")
+    assert code == 0, err
+    assert out == f"figure: {Path('runs/my.photos-lazy/lazy.png')}\n"
+    assert err == ""  # no word of a constant column
+    assert {each.shape for each in seen} == {(12, 9)}
+    assert min(map(np.min, seen)) == 0
+    assert max(map(np.max, seen)) <= 1
 
 
 def test_numbers_are_studied_in_two_regimes(lazy, monkeypatch):

@@ -15,6 +15,7 @@ import ntkbayes as nb
 from ntkbayes.app.cli import main
 from ntkbayes.app.new_rows import predict_rows
 from ntkbayes.datasets import read_images, read_openml, read_rows, read_table
+from ntkbayes.datasets.images import Size
 from ntkbayes.errors import ConfigurationError, DataError, NTKBayesError, StorageError
 
 RNG = np.random.default_rng(0)
@@ -126,6 +127,66 @@ def test_folders_are_classes_and_pixels_run_from_0_to_1(photos):
     np.testing.assert_array_equal(data.labels, [0, 0, 0, 1, 1, 1])
     order = [0, 2, 4, 1, 3, 5]
     np.testing.assert_array_equal(data.features, values[order].reshape(6, -1) / 255)
+
+
+def test_pixels_are_called_by_their_place_and_images_by_their_file(photos):
+    data = read_images(photos[0])
+    assert data.feature_names[:4] == ("pixel 0,0", "pixel 0,1", "pixel 0,2", "pixel 1,0")
+    assert [*data.row_names] == [
+        str(Path(f"{'cat dog'.split()[j % 2]}/{j}.png")) for j in (0, 2, 4, 1, 3, 5)
+    ]
+    for size in (Size(2, 3, False), Size(1, 1, True), Size(12, 11, True)):
+        assert Size.of(size.names) == size
+    assert Size.of(("x0", "x1")) is None
+    assert Size.of(("pixel 0,1", "pixel 0,0")) is None
+
+
+def test_pixels_share_a_scale_that_no_split_changes(photos):
+    data = read_images(photos[0])
+    for part in (*data.split(jax.random.key(0)), *data.folds(jax.random.key(0), 3)[0]):
+        assert part.scaling is None
+        assert {*part.features.ravel()} <= {*data.features.ravel()}
+    of_network = nb.lazy.widths.LazyStudy(data, max_points=4)
+    assert of_network.data.standardised() is data
+
+
+def test_pixels_of_sixteen_bits_run_from_0_to_1_and_photographs_are_upright(photos):
+    folder, _ = photos
+    deep = np.arange(6, dtype=np.uint16).reshape(2, 3) * 13107
+    Image.fromarray(deep).save(folder / "dog" / "deep.png")
+    lying = Image.fromarray(np.array([[0, 255], [51, 102], [153, 204]], dtype=np.uint8))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn it clockwise
+    lying.save(folder / "dog" / "lying.png", exif=exif)
+    features = read_images(folder).features
+    np.testing.assert_allclose(features[-2], [0, 0.2, 0.4, 0.6, 0.8, 1])
+    np.testing.assert_allclose(features[-1], [0.6, 0.2, 0, 0.8, 0.4, 1])
+    Image.fromarray(np.ones((2, 3), dtype=np.float32)).save(folder / "dog" / "real.tif")
+    with pytest.raises(StorageError, match=r"its pixels have no largest value; save them with 8"):
+        read_images(folder)
+
+
+def test_new_images_are_as_those_trained_on(photos, tmp_path):
+    folder, values = photos
+    grey = read_images(folder)
+    red = np.zeros((2, 3, 3), dtype=np.uint8)
+    Image.fromarray(red).save(folder / "dog" / "red.png")
+    coloured = read_images(folder)
+    (tmp_path / "new").mkdir()
+    Image.fromarray(values[0]).save(tmp_path / "new" / "1.png")
+    same = read_rows(tmp_path / "new", coloured.columns).features.reshape(2, 3, 3)
+    np.testing.assert_array_equal(same, np.repeat(values[0, ..., None], 3, axis=2) / 255)
+    np.testing.assert_array_equal(
+        same[..., 0].ravel(), read_rows(tmp_path / "new", grey.columns).features[0]
+    )
+    message = r"have 3 × 2 pixels in colours, and those trained on 3 × 2 pixels in grey"
+    with pytest.raises(DataError, match=message):
+        read_images(folder, like=grey)
+    with pytest.raises(DataError, match=message):
+        read_rows(folder, grey.columns)
+    table = nb.Dataset(POINTS, LABELS, feature_names=("a", "b", "c"))
+    with pytest.raises(DataError, match=r"new holds images, and the model was trained on .* 'a'"):
+        read_rows(tmp_path / "new", table.columns)
 
 
 def test_one_coloured_image_makes_all_coloured(photos):
@@ -259,7 +320,7 @@ def test_images_go_from_folder_to_report_and_new_ones_are_predicted(ntkbayes, ph
     np.testing.assert_allclose(found.probabilities, law.predict_proba(points))
     Path("large").mkdir()
     Image.new("L", (4, 4)).save("large/1.png")
-    with pytest.raises(DataError, match=r"have 16 numbers each.* trained on 6"):
+    with pytest.raises(DataError, match=r"have 4 × 4 pixels in grey, and those trained on 3 × 2"):
         predict_rows("runs/photos", "large")
     Path("none").mkdir()
     with pytest.raises(DataError, match="none has no images"):

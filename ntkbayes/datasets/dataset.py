@@ -37,7 +37,9 @@ class Dataset(Summarised):
         rows: those of the table that the points come from, before their preparation; None if they were
             given as numbers.
         row_names: the index of the data frame that the points come from, whole numbers or text, `(n,)`;
-            their positions 0, 1, … if there was none. They stay with the points in all that follows.
+            the files of images; or their positions 0, 1, …. They stay with the points in all that
+            follows.
+        share_scale: whether the features have one unit, as pixels of images: they are not standardised.
     """
 
     features: Float[np.ndarray, "n d"]
@@ -49,6 +51,7 @@ class Dataset(Summarised):
     columns: Columns = dataclasses.field(init=False)
     rows: Rows | None = dataclasses.field(init=False)
     row_names: Shaped[np.ndarray, " n"] = dataclasses.field(init=False)
+    share_scale: bool = dataclasses.field(init=False)
 
     def __init__(
         self,
@@ -161,6 +164,7 @@ class Dataset(Summarised):
         name: str,
         row_names: np.ndarray,
         rows: Rows | None = None,
+        share_scale: bool = False,
     ) -> "Dataset":
         """Set the fields of a new object to validated values."""
         vars(self).update(
@@ -173,12 +177,13 @@ class Dataset(Summarised):
             columns=columns,
             rows=rows,
             row_names=validation.read_only(row_names),
+            share_scale=share_scale,
         )
         return self
 
     def _with(self, **changes: Any) -> "Dataset":
         """A copy with some fields changed, without validation."""
-        kept = ("features", "targets", "class_names", "columns", "name", "row_names", "rows")
+        kept = {f.name for f in dataclasses.fields(self)} - {"feature_names", "scaling"}
         return type(self).__new__(type(self))._set(**{k: getattr(self, k) for k in kept} | changes)
 
     def __repr__(self) -> str:
@@ -341,7 +346,10 @@ class Dataset(Summarised):
 
     def standardised(self) -> "Dataset":
         """The points with every column centred and scaled to unit variance, but for those that tell a
-        category of a table by 0 and 1; see `Scaling.fit`."""
+        category of a table by 0 and 1; see `Scaling.fit`. Pixels of images, which share a scale, stay
+        as they are."""
+        if self.share_scale:
+            return self
         own = self.feature_names if self.columns.are_named else None
         preparation = self.columns.preparation
         indicators = () if preparation is None else preparation.indicators

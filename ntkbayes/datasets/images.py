@@ -1,9 +1,10 @@
 """Folders of images: one sub-folder for each class."""
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -12,7 +13,47 @@ from ntkbayes.datasets.dataset import Dataset
 from ntkbayes.display import few
 from ntkbayes.errors import DataError, StorageError
 
-_BRIGHTEST = 255
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+_GREY, _COLOURS = ("pixel",), ("red", "green", "blue")
+
+
+class Size(NamedTuple):
+    """Of images. Their features are called after it: pixel 0,0, or red 0,0, green 0,0 and so on, by row
+    and column.
+
+    Attributes:
+        height, width: in pixels.
+        is_coloured: rather than grey.
+    """
+
+    height: int
+    width: int
+    is_coloured: bool
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the features, (height × width × colours,)."""
+        channels = _COLOURS if self.is_coloured else _GREY
+        return tuple(
+            f"{channel} {row},{column}"
+            for row in range(self.height)
+            for column in range(self.width)
+            for channel in channels
+        )
+
+    @classmethod
+    def of(cls, names: Sequence[str]) -> "Size | None":
+        """The size of images whose features are called so; None if they are no images."""
+        last = re.fullmatch(r"(pixel|blue) (\d+),(\d+)", names[-1])
+        if last is None:
+            return None
+        size = cls(int(last[2]) + 1, int(last[3]) + 1, last[1] == "blue")
+        return size if size.names == tuple(names) else None
+
+    def __str__(self) -> str:
+        return f"{self.width} × {self.height} pixels in {'colours' if self.is_coloured else 'grey'}"
 
 
 class Images(NamedTuple):
@@ -20,10 +61,12 @@ class Images(NamedTuple):
 
     Attributes:
         pixels: of each, row by row, from 0 for black to 1, (n, height × width × colours).
+        size: of all.
         names: paths of the files within the folder, (n,).
     """
 
     pixels: Float[np.ndarray, "n d"]
+    size: Size
     names: tuple[str, ...]
 
 
@@ -31,16 +74,17 @@ def read_images(folder: str | PathLike[str], *, like: Dataset | None = None) -> 
     """Class data from a folder with one sub-folder of images for each class, called as the class is.
 
     Images have one size; they are grey if all are, and else in colours. Pixels run from 0 to 1 and share
-    a scale, so they are best left unstandardised. Files are read by Pillow; hidden ones are passed over.
+    a scale: nothing that standardises features changes them. Files are read by Pillow, upright where a
+    camera says so; hidden ones are passed over.
 
     Args:
         folder: of the sub-folders.
-        like: the training data, if these are test points; its classes are taken.
+        like: the training data, if these are test points; its classes and size are taken.
 
     Raises:
         StorageError: there is no such folder, or a file in it is no image.
-        DataError: there are no sub-folders, or no images in one; sizes differ; or a class is unknown to
-            `like`.
+        DataError: there are no sub-folders, or no images in one; sizes differ, also from those of
+            `like`; or a class is unknown to `like`.
     """
     folder = Path(folder)
     classes = _subfolders(folder)
@@ -54,14 +98,23 @@ def read_images(folder: str | PathLike[str], *, like: Dataset | None = None) -> 
         raise DataError(
             f"{folder} has no images in {few(map(repr, empty))}; add some, or remove it"
         )
-    images = _read(folder, files)
-    labels = [path.parent.name for path in files]
-    names = None if like is None else like.class_names
-    return Dataset(images.pixels, labels, class_names=names, name=folder.resolve().name)
+    images = _read(folder, files, None if like is None else Size.of(like.feature_names))
+    data = Dataset(
+        images.pixels,
+        [path.parent.name for path in files],
+        class_names=None if like is None else like.class_names,
+        feature_names=images.size.names,
+        name=folder.resolve().name,
+    )
+    return data._with(row_names=np.array(images.names), share_scale=True)
 
 
-def read_unlabelled_images(folder: str | PathLike[str]) -> Images:
+def read_unlabelled_images(folder: str | PathLike[str], size: Size | None = None) -> Images:
     """Images of a folder, and of its sub-folders, whose names say nothing.
+
+    Args:
+        folder: of the images.
+        size: that they must have; grey ones are taken for coloured ones.
 
     Raises as `read_images` does.
     """
@@ -69,7 +122,7 @@ def read_unlabelled_images(folder: str | PathLike[str]) -> Images:
     files = [path for each in (folder, *_subfolders(folder)) for path in _files(each)]
     if not files:
         raise DataError(f"{folder} has no images")
-    return _read(folder, files)
+    return _read(folder, files, size)
 
 
 def _subfolders(folder: Path) -> list[Path]:
@@ -86,7 +139,7 @@ def _is_hidden(path: Path) -> bool:
     return path.name.startswith(".")
 
 
-def _read(folder: Path, files: Iterable[Path]) -> Images:
+def _read(folder: Path, files: Iterable[Path], wanted: Size | None) -> Images:
     from PIL import Image, UnidentifiedImageError
 
     images, names = [], []
@@ -94,8 +147,7 @@ def _read(folder: Path, files: Iterable[Path]) -> Images:
         names.append(str(path.relative_to(folder)))
         try:
             with Image.open(path) as image:
-                is_grey = image.mode in ("1", "L", "LA")
-                images.append(np.asarray(image.convert("L" if is_grey else "RGB")))
+                images.append(_pixels(image))
         except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError) as error:
             raise StorageError(f"cannot read {path} as an image: {error}; remove it") from error
     sizes = [image.shape[:2] for image in images]
@@ -107,9 +159,31 @@ def _read(folder: Path, files: Iterable[Path]) -> Images:
             f"{names[others[0]]} has {width} × {height}, as {len(others) - 1} more have others; crop or "
             "resize them"
         )
-    if any(image.ndim == 3 for image in images):
+    found = Size(*common, is_coloured=any(image.ndim == 3 for image in images))
+    size = found if wanted is None else wanted
+    if found not in (size, size._replace(is_coloured=False)):
+        raise DataError(
+            f"images in {folder} have {found}, and those trained on {size}; make them like these"
+        )
+    if size.is_coloured:
         images = [
             image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2) for image in images
         ]
-    pixels = np.stack(images).reshape(len(images), -1) / _BRIGHTEST
-    return Images(pixels, tuple(names))
+    return Images(np.stack(images).reshape(len(images), -1), size, tuple(names))
+
+
+def _pixels(image: "Image") -> Float[np.ndarray, "height width ..."]:
+    """From 0 to 1, upright; with a third axis for red, green and blue if the image is not grey.
+
+    Raises:
+        ValueError: its pixels have no largest value.
+    """
+    from PIL import ImageOps
+
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I;16"):
+        return np.asarray(image) / (2**16 - 1)
+    if image.mode in ("I", "F"):
+        raise ValueError("its pixels have no largest value; save them with 8 or 16 bits")
+    is_grey = image.mode in ("1", "L", "LA")
+    return np.asarray(image.convert("L" if is_grey else "RGB")) / (2**8 - 1)

@@ -12,8 +12,9 @@ from ntkbayes import table_files
 from ntkbayes.datasets import array_files
 from ntkbayes.datasets.cells import cells_of, cells_of_text
 from ntkbayes.datasets.columns import Columns
-from ntkbayes.datasets.images import read_unlabelled_images
+from ntkbayes.datasets.images import Size, read_unlabelled_images
 from ntkbayes.datasets.preparation import TRAINED, Preparation
+from ntkbayes.display import few
 from ntkbayes.errors import DataError, Problems
 
 
@@ -84,8 +85,14 @@ def read_rows(path: str | PathLike[str], columns: Columns, *, drop: Iterable[str
 
 
 def _new_images(folder: Path, columns: Columns) -> NewRows:
-    images = read_unlabelled_images(folder)
-    if images.pixels.shape[1] != len(columns.names):
+    size = Size.of(columns.names)
+    if size is None and columns.are_named:
+        raise DataError(
+            f"{folder} holds images, and the model was trained on the columns "
+            f"{few(map(repr, columns.names))}; give a file with these"
+        )
+    images = read_unlabelled_images(folder, size)
+    if images.pixels.shape[1] != len(columns.names):  # laws of before knew no size
         raise DataError(
             f"images in {folder} have {images.pixels.shape[1]} numbers each, for rows, columns and "
             f"colours, and the model was trained on {len(columns.names)}; give images of that size"

@@ -11,7 +11,7 @@ from ntkbayes.app.cli import terminal
 from ntkbayes.app.cli.application import app
 from ntkbayes.app.cli.data import (
     TableOptions,
-    are_images,
+    folder_name,
     load_data,
     load_test,
     require_likelihood,
@@ -149,7 +149,7 @@ def compare(
 
     splitting = splitting_of(context, test)
     apart = "-splits" * (splits is not None) + f"-{folds}-folds" * (folds is not None)
-    names = [Path(each).stem.replace(":", "-") for each in (model, data) if each is not None]
+    names = [folder_name(str(each)) for each in (model, data) if each is not None]
     out = out or _RUNS / f"{'-'.join(names)}{apart}"
     asked, table = ridge_of(ridge), TableOptions.of(context)
     if model is not None:
@@ -179,7 +179,6 @@ def compare(
             smoothing=smoothing,
             temperature=temperature,
             test_share=test_share,
-            standardise=not are_images(str(data)),
             baselines=baselines,
             seed=seed,
         )
@@ -312,12 +311,6 @@ def sweep(
     points = load_data(data, table, targets=targets)
     for each in points:
         require_order(each, likelihood)
-    images = [each for each in data if are_images(each)]
-    if images and len(images) < len(data):
-        raise ConfigurationError(
-            f"{images[0]} holds images, whose pixels are not standardised, unlike the columns of "
-            "tables; sweep over images alone, or tables alone"
-        )
     study = Study(
         data=points[0],
         prior=NTKPrior(network, ridge=1.0),
@@ -327,7 +320,6 @@ def sweep(
         smoothing=smoothing,
         temperature=temperature,
         test_share=test_share,
-        standardise=not images,
         baselines=baselines,
     )
     studies = Sweep(grid(study, data=points, ridges=ridges, seeds=seed or ()))

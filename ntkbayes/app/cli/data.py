@@ -150,11 +150,10 @@ def _load_table(source: str, options: TableOptions, targets: str) -> "Dataset":
     )
 
 
-def are_images(data: str) -> bool:
-    """Whether data are a folder of images, whose pixels are not to be standardised."""
-    from ntkbayes import datasets
-
-    return data not in datasets.NAMES and _is_image_folder(data)
+def folder_name(data: str) -> str:
+    """What the folder of their results is called: as the file, the folder, or the data set."""
+    path = Path(data).absolute()
+    return (path.name if path.is_dir() else path.stem).replace(":", "-")
 
 
 _ARRAY = "y"

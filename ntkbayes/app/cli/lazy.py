@@ -9,6 +9,7 @@ from ntkbayes.app.cli import terminal
 from ntkbayes.app.cli.application import app
 from ntkbayes.app.cli.data import (
     TableOptions,
+    folder_name,
     load_data,
     require_likelihood,
     require_order,
@@ -129,7 +130,7 @@ def lazy(
     (points,) = load_data([data], table, targets=targets)
     require_order(points, likelihood)
 
-    out = out or _RUNS / f"{Path(data).stem.replace(':', '-')}-lazy"
+    out = out or _RUNS / f"{folder_name(data)}-lazy"
 
     def family(width: int, num_outputs: int) -> networks.Network:
         return networks.mlp(
