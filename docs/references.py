@@ -9,6 +9,7 @@ import pkgutil
 import re
 import tomllib
 import zlib
+from functools import cache
 from pathlib import Path
 
 from sphinx.util import logging
@@ -36,11 +37,16 @@ def inventories(folder):
     return mapping
 
 
-def _is_of_another_library(name):
+@cache
+def _listed():
+    """The names of other libraries that have a page."""
     told = tomllib.loads(_LIST.read_text(encoding="utf-8")).values()
-    known = {n for each in told for names in each["pages"].values() for n in names}
-    known |= {name for each in told for name in each.get("also", {})}
-    return name.partition(".")[0] in {each.partition(".")[0] for each in known if "." in each}
+    pages = {name for each in told for names in each["pages"].values() for name in names}
+    return pages | {name for each in told for name in each.get("also", {})}
+
+
+def _is_of_another_library(name):
+    return name.partition(".")[0] in {each.partition(".")[0] for each in _listed() if "." in each}
 
 
 def _own(app, env, node, contnode):
@@ -48,7 +54,7 @@ def _own(app, env, node, contnode):
     An attribute leads to its class."""
     name = node.get("reftarget", "")
     is_name = _NAME.fullmatch(name) and ("." in name or name[0].isupper())
-    if node.get("refdomain") != "py" or not is_name:
+    if node.get("refdomain") != "py" or not is_name or name in _listed():
         return None
     found = _documented(env, name)
     owner, _, attribute = name.rpartition(".")
@@ -91,5 +97,7 @@ def _exists(name):
 
 
 def setup(app):
-    app.connect("missing-reference", _own, priority=600)  # after intersphinx
+    app.connect(
+        "missing-reference", _own, priority=600
+    )  # after intersphinx, whose answer comes first
     return {"parallel_read_safe": True, "parallel_write_safe": True}
