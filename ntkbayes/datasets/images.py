@@ -159,7 +159,7 @@ def _read(folder: Path, files: Iterable[Path], wanted: Size | None) -> Images:
             f"{names[others[0]]} has {width} × {height}, as {len(others) - 1} more have others; crop or "
             "resize them"
         )
-    found = Size(*common, is_coloured=any(image.ndim == 3 for image in images))
+    found = Size(common[0], common[1], any(image.ndim == 3 for image in images))
     size = found if wanted is None else wanted
     if found not in (size, size._replace(is_coloured=False)):
         raise DataError(
