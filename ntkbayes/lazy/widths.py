@@ -284,8 +284,9 @@ class LazyStudy(Configured):
 
 
 def _warn_of_scale(kernel: PowerLaw, ridge: float) -> None:
-    """Say so if the NTK at initialisation depends on the width."""
-    if abs(kernel.exponent) <= KERNEL_EXPONENT:
+    """Say so if the NTK at initialisation depends on the width, beyond what seeds differ by."""
+    is_chance = np.isfinite(kernel.lower) and kernel.lower <= 0 <= kernel.upper
+    if abs(kernel.exponent) <= KERNEL_EXPONENT or is_chance:
         return
     consequence = (
         f"the ridge {ridge:g} is another prior GP(m, Θ/ridge) at each width; it would have to be "
