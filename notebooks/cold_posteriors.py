@@ -38,7 +38,7 @@ import ntkbayes as nb
 from ntkbayes import figures
 from ntkbayes.likelihood import default_likelihood
 
-keys = iter(jax.random.split(jax.random.key(0), 20))  # one for each use
+keys = iter(jax.random.split(jax.random.key(1), 20))  # one for each use
 network = nb.networks.mlp(depth=2, activation="relu", weight_std=1.5, bias_std=0.1)
 temperatures = np.logspace(-2, 1, 7)
 
@@ -57,8 +57,8 @@ def measured(law, test, key):
 
 curves, lines, ridges = {}, {}, {}
 for name, size in (("moons", 100), ("iris", 100), ("wine", 100)):
-    data = nb.datasets.load(name).subset(next(keys), size)
-    train, test = data.split(next(keys), test_share=0.5)
+    data = nb.datasets.load(name).subset(jax.random.key(0), size)
+    train, test = data.split(jax.random.key(0), test_share=0.5)
     prior = nb.NTKPrior(network, ridge=1.0)
     ridges[name] = nb.RidgeByEvidence().choose(prior, train, key=next(keys)).ridge
     prior = prior.with_ridge(ridges[name])
