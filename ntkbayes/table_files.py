@@ -16,6 +16,7 @@ from ntkbayes.files import require_file
 
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
 _PARQUET = (".parquet", ".pq")
+_IMAGES = (".png", ".jpg", ".jpeg", ".gif", ".tif", ".tiff", ".bmp", ".webp")
 _CALLED = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 _MARKS = {
     b"\xff\xfe\0\0": "UTF-32",
@@ -43,17 +44,27 @@ def require_columns(path: Path, target: str, others: Iterable[str] = ()) -> None
     problems.refuse()
 
 
+def require_no_image(path: Path) -> None:
+    """Raises StorageError for a single image by its suffix."""
+    if path.suffix.lower() in _IMAGES:
+        raise StorageError(
+            f"{path} is a single image; give the folder of the images, which has a sub-folder for each "
+            "class if they are to be trained or tested on"
+        )
+
+
 def is_parquet(path: Path) -> bool:
     """Whether the suffix means Parquet, rather than text.
 
     Raises:
         StorageError: it means neither, or there is no such file.
     """
+    require_no_image(path)
     suffix = path.suffix.lower()
     if suffix not in (*_SEPARATORS, *_PARQUET):
         raise StorageError(
-            f"cannot read {path}: known suffixes are .csv, .tsv, .parquet and .pq; write the table as "
-            "one of these, or give Dataset() the arrays"
+            f"cannot read {path}: known suffixes are .csv, .tsv, .parquet and .pq, and of arrays .npy "
+            "and .npz; write the table as one of these, or give Dataset() the arrays"
         )
     require_file(path)
     return suffix in _PARQUET

@@ -322,6 +322,8 @@ def test_images_go_from_folder_to_report_and_new_ones_are_predicted(ntkbayes, ph
     Path("none").mkdir()
     with pytest.raises(DataError, match="none has no images"):
         read_rows("none", law.problem.columns)
+    with pytest.raises(StorageError, match=r"0\.png is a single image; give the folder"):
+        read_rows("photos/cat/0.png", law.problem.columns)
 
 
 @pytest.mark.parametrize(
@@ -333,6 +335,7 @@ def test_images_go_from_folder_to_report_and_new_ones_are_predicted(ntkbayes, ph
             ("photos", "--impute", "mean"),
             "--impute mean is for files, and photos knows its columns",
         ),
+        (("photos/cat/0.png",), "error: photos/cat/0.png is a single image; give the folder"),
         (("mine.npy",), "error: name the column of the labels in mine.npy with --target"),
         (("none.npz",), "error: there is no file none.npz"),
     ],

@@ -61,6 +61,7 @@ def require_tables(data: Sequence[str], options: TableOptions, test: Path | None
         )
     others = (*options.drop, *options.categorical)
     for file in filter(_looks_like_a_path, data):
+        table_files.require_no_image(Path(file))
         if _is_table(file):
             table_files.require_columns(Path(file), options.require(file), others)
     if test is not None and _is_table(str(test)):
