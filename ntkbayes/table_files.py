@@ -46,7 +46,7 @@ def require_columns(path: Path, target: str, others: Iterable[str] = ()) -> None
 
 def require_no_image(path: Path) -> None:
     """Raises StorageError for a single image by its suffix."""
-    if path.suffix.lower() in _IMAGES:
+    if path.suffix.lower() in _IMAGES and not path.is_dir():
         raise StorageError(
             f"{path} is a single image; give the folder of the images, which has a sub-folder for each "
             "class if they are to be trained or tested on"
