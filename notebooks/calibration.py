@@ -163,8 +163,8 @@ with matplotlib.rc_context(figures.STYLE):
     plt.show()
 
 # %% [markdown]
-# - No law is over-confident beyond its interval. NUTS, the posterior, is under-confident on three of
-#   the four, most on ten classes: at this ridge the prior is wide.
+# - No law is over-confident beyond its interval. NUTS, the posterior, is under-confident on all
+#   four, most on ten classes: at this ridge the prior is wide.
 # - Laplace overstates it on all four.
 # - The random-init law is where the MAP is. It has hardly any spread of its own, so its good
 #   calibration is the MAP's.
