@@ -4,6 +4,7 @@ import pandas as pd
 
 from ntkbayes.scores.names import called
 
+_BESIDE = "\N{NO-BREAK SPACE}"
 _HEADS = {"gap": "gap", "tv": "TV", "variance_ratio": "variance ratio", "energy": "energy"}
 
 
@@ -29,7 +30,7 @@ def cell(value: float, error: float, name: str = "") -> str:
     text, spread = number(value, signed=name == "gap"), number(error)
     is_bold = name == "gap" and abs(value) > 2 * error and text != "0"
     if spread not in ("nan", "0"):
-        text += f" ± {spread}"
+        text += f"{_BESIDE}±{_BESIDE}{spread}"
     return f"**{text}**" if is_bold else text
 
 
