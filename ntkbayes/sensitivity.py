@@ -7,14 +7,14 @@ weighted instead, which takes no fit, and tells of hyper-priors and of the likel
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, PRNGKeyArray
+from jaxtyping import Float, Int, PRNGKeyArray
 
 from ntkbayes.arguments import random_key
 from ntkbayes.datasets import Dataset
@@ -36,12 +36,19 @@ if TYPE_CHECKING:
 
 POWERS = (0.8, 1.25)
 FUNCTION, LIKELIHOOD = "logits", "likelihood"
-RELIABLE_K = 0.7
-"""The largest Pareto k̂ at which weighted draws are to be believed (Vehtari et al. 2024)."""
 
 _CALL = "score_sensitivity(law, test, key=key)"
 _COPIES = 2  # of the draws, among which weights are dealt out
+_FEWEST_DRAWS = 25  # whose weights' tail Pareto's distribution can be fitted to
+_BATCHES = 20  # of consecutive draws, whose scatter is the Monte Carlo error
 Statistics = Mapping[str, Statistic]
+LogWeights = Float[np.ndarray, " draws"]
+
+
+def largest_reliable_k(num_draws: int) -> float:
+    """The largest Pareto k̂ at which so many weighted draws are to be believed: 0.7, and less for fewer
+    than 2200 (Vehtari et al. 2024)."""
+    return min(0.7, 1 - 1 / np.log10(num_draws))
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -53,22 +60,33 @@ class ScoreSensitivity(Summarised):
         powers: the smaller and the larger one.
         scores: as they are, by name, with intervals over the test points.
         moved: by what is scaled and score: the score at the larger power less that at the smaller one,
-            with the interval of this paired difference over the test points.
+            with the interval of this paired difference over the test points. NaN where weights of
+            draws have no mean, k̂ ≥ 1.
+        errors: of what moved, the Monte Carlo standard error: how far another run of the chains would
+            move it. NaN where the law was fitted again.
         pareto_k: by what is scaled, the larger k̂ of the two weightings; NaN where the law was fitted
-            again. Above 0.7 what moved is not to be believed.
+            again.
+        effective_draws: by what is scaled, 1/Σw² of the less even of the two weightings: how many draws
+            of equal weight are left; NaN where the law was fitted again.
+        reliable: by what is scaled, whether k̂ is small enough for so many draws. If not, neither what
+            moved nor its error is to be believed.
     """
 
     law: str
     powers: tuple[float, float]
     scores: Mapping[str, Interval]
     moved: Mapping[str, Mapping[str, Interval]]
+    errors: Mapping[str, Mapping[str, float]]
     pareto_k: Mapping[str, float]
+    effective_draws: Mapping[str, float]
+    reliable: Mapping[str, bool]
 
     def table(self) -> "pd.DataFrame":
         """One row per component and score: value, lower and upper of the score; moved, moved_lower and
-        moved_upper; pareto_k; and share, what moved over half the width of the score's own interval.
-        Above 1 the prior moves a score further than the choice of test points does. Its
-        `attrs["interval"]` says what the intervals are: "90% over test points"."""
+        moved_upper, over test points, and moved_error, over draws; share, what moved over half the width
+        of the score's own interval; pareto_k, effective_draws and reliable. With a share above 1 the
+        prior moves a score further than the choice of test points does. Its `attrs["interval"]` says
+        what the intervals are: "90% over test points"."""
         import pandas as pd
 
         rows = {}
@@ -84,8 +102,11 @@ class ScoreSensitivity(Summarised):
                     "moved": moved.value,
                     "moved_lower": moved.lower,
                     "moved_upper": moved.upper,
+                    "moved_error": self.errors[component][name],
                     "share": share,
                     "pareto_k": self.pareto_k[component],
+                    "effective_draws": self.effective_draws[component],
+                    "reliable": self.reliable[component],
                 }
         index = pd.MultiIndex.from_tuples(rows, names=["component", "score"])
         table = pd.DataFrame(rows.values(), index)
@@ -95,16 +116,20 @@ class ScoreSensitivity(Summarised):
     @property
     def _sheet(self) -> Sheet:
         facts = {"law": self.law, "powers": "{:g} and {:g}".format(*self.powers)}
-        doubtful = [name for name, k in self.pareto_k.items() if k > RELIABLE_K]
-        if doubtful:
-            facts["not to be believed"] = (
-                f"{', '.join(doubtful)}, whose Pareto k is above {RELIABLE_K}; fit again by method="
-            )
-        rows = [
-            [component, name, f"{self.scores[name].value:.3f}", f"{moved.value:+.4f}"]
-            for component, scores in self.moved.items()
-            for name, moved in scores.items()
+        doubtful = [
+            f"{name} (Pareto k {self.pareto_k[name]:.2f}, {self.effective_draws[name]:.0f} effective "
+            "draws)"
+            for name, is_reliable in self.reliable.items()
+            if not is_reliable
         ]
+        if doubtful:
+            facts["not to be believed"] = f"{', '.join(doubtful)}; use powers nearer 1, or method="
+        rows = []
+        for component, scores in self.moved.items():
+            for name, moved in scores.items():
+                error = self.errors[component][name]
+                shown = f"{moved.value:+.4f}" + ("" if np.isnan(error) else f" ± {error:.4f}")
+                rows.append([component, name, f"{self.scores[name].value:.3f}", shown])
         return Sheet("power-scaled scores", facts, ("component", "score", "value", "moved"), rows)
 
 
@@ -134,8 +159,8 @@ def score_sensitivity(
         seed: of the bootstrap over test points.
 
     Raises:
-        ConfigurationError: the law has no draws to weigh and there is no method, or powers are not on
-            both sides of 1.
+        ConfigurationError: the law has no draws to weigh, or fewer than 25, and there is no method; or
+            powers are not on both sides of 1.
         RidgeError: the ridge is 0.
         ConvergenceError: a fit failed.
         DataError: as for `predict`.
@@ -157,18 +182,37 @@ def score_sensitivity(
         found = _weighted(law, test, (low, high), draw_key)
     own = predict(law, test, key=jax.random.clone(draw_key))
     count = len(test.targets)
-    moved, pareto_k = {}, {}
-    for component, (at_low, at_high), k in found:
-        moved[component] = {
-            name: interval_of(difference(at_high[name], at_low[name]), count, seed=seed)
-            for name in own.reported
-        }
-        pareto_k[component] = k
+    moved = {
+        scaled.component: {name: scaled.moved(name, count, seed=seed) for name in own.reported}
+        for scaled in found
+    }
     scores = {name: interval_of(own.statistics[name], count, seed=seed) for name in own.reported}
-    return ScoreSensitivity(own.name, (low, high), scores, moved, pareto_k)
+    by_component: dict[str, Mapping[str, Any]] = {
+        part: {scaled.component: getattr(scaled, part) for scaled in found}
+        for part in ("errors", "pareto_k", "effective_draws", "reliable")
+    }
+    return ScoreSensitivity(own.name, (low, high), scores, moved, **by_component)
 
 
-Found = Iterator[tuple[str, tuple[Statistics, Statistics], float]]
+@dataclass(frozen=True, eq=False)
+class _Scaled:
+    """Scores at the smaller and the larger power of a component, and how well they are known; see
+    `ScoreSensitivity`."""
+
+    component: str
+    low: Statistics
+    high: Statistics
+    errors: Mapping[str, float]
+    pareto_k: float = float("nan")
+    effective_draws: float = float("nan")
+    reliable: bool = True
+
+    def moved(self, score: str, num_points: int, *, seed: int) -> Interval:
+        found = interval_of(difference(self.high[score], self.low[score]), num_points, seed=seed)
+        if self.pareto_k < 1 or np.isnan(self.pareto_k):
+            return found
+        unknown = float("nan")
+        return dataclasses.replace(found, value=unknown, lower=unknown, upper=unknown)
 
 
 def _fitted_again(
@@ -178,16 +222,19 @@ def _fitted_again(
     powers: tuple[float, float],
     fit_key: PRNGKeyArray,
     draw_key: PRNGKeyArray,
-) -> Found:
+) -> list[_Scaled]:
     problem, found = law.problem, []
     for power in powers:
         prior = problem.prior.with_ridge(power * problem.ridge)
         again = method.solve(dataclasses.replace(problem, prior=prior), jax.random.clone(fit_key))
         found.append(predict(again, test, key=jax.random.clone(draw_key)).statistics)
-    yield FUNCTION, (found[0], found[1]), float("nan")
+    low, high = found
+    return [_Scaled(FUNCTION, low, high, dict.fromkeys(low, float("nan")))]
 
 
-def _weighted(law: Law, test: Dataset, powers: tuple[float, float], key: PRNGKeyArray) -> Found:
+def _weighted(
+    law: Law, test: Dataset, powers: tuple[float, float], key: PRNGKeyArray
+) -> list[_Scaled]:
     from arviz_stats.base import array_stats
 
     log_prior = law.trace.log_prior
@@ -196,28 +243,71 @@ def _weighted(law: Law, test: Dataset, powers: tuple[float, float], key: PRNGKey
             f"only draws of NUTS, SplitHMC and FullBayes can be weighted; a law of kind "
             f"{law.kind.name!r} is fitted again: give its method, such as method=nb.Laplace()"
         )
+    if (num_draws := len(law.trace)) < _FEWEST_DRAWS:
+        raise ConfigurationError(
+            f"{num_draws} draws are too few to be weighted: fit with num_samples for {_FEWEST_DRAWS} or "
+            "more in all, or give a method"
+        )
     problem = law.problem
     at_training = law.sample(jax.random.clone(key), problem.features)
     log_likelihood = np.asarray(log_densities(problem.likelihood, problem.targets, at_training))
     components = {**log_prior, LIKELIHOOD: log_likelihood.sum(axis=1)}
     held_out = predict(law, test, key=jax.random.clone(key))
+    found = []
     for name, log_density in components.items():
-        found, k = [], []
+        log_weights, k = [], []
         for power in powers:
-            log_weights = array_stats.power_scale_lw(np.asarray(log_density), alpha=power)
-            log_weights -= np.logaddexp.reduce(log_weights)
-            found.append(_statistics(held_out, law, test, log_weights))
+            smoothed = array_stats.power_scale_lw(np.asarray(log_density), alpha=power)
+            log_weights.append(smoothed - np.logaddexp.reduce(smoothed))
             k.append(float(array_stats.psislw((1 - power) * np.asarray(log_density))[1]))
-        yield name, (found[0], found[1]), max(k)
+        low, high = (_statistics(held_out, law, test, each) for each in log_weights)
+        found.append(
+            _Scaled(
+                name,
+                low,
+                high,
+                _errors(held_out, law, test, (log_weights[0], log_weights[1])),
+                max(k),
+                min(float(np.exp(-np.logaddexp.reduce(2 * each))) for each in log_weights),
+                max(k) <= largest_reliable_k(len(log_density)),
+            )
+        )
+    return found
+
+
+def _errors(
+    held_out: Predictions, law: Law, test: Dataset, log_weights: tuple[LogWeights, LogWeights]
+) -> dict[str, float]:
+    """Standard errors of what moved, by score: from the scatter of batches of consecutive draws, as if
+    each were all there is."""
+    num_draws = len(log_weights[0])
+    num_batches = min(_BATCHES, num_draws // 4)
+    moved: dict[str, list[float]] = {name: [] for name in held_out.reported}
+    for batch in np.array_split(np.arange(num_draws), num_batches):
+        low, high = (
+            _statistics(held_out, law, test, each[batch] - np.logaddexp.reduce(each[batch]), batch)
+            for each in log_weights
+        )
+        for name in moved:
+            moved[name].append(float(difference(high[name], low[name])(None)))
+    return {name: float(np.std(each, ddof=1) / np.sqrt(len(each))) for name, each in moved.items()}
 
 
 def _statistics(
-    held_out: Predictions, law: Law, test: Dataset, log_weights: Float[np.ndarray, " draws"]
+    held_out: Predictions,
+    law: Law,
+    test: Dataset,
+    log_weights: LogWeights,
+    draws: slice | Int[np.ndarray, " draws"] = slice(None),
 ) -> Statistics:
-    """Of predictions whose draws have these weights, which sum to 1."""
+    """Of predictions whose draws have these weights, which sum to 1.
+
+    Args:
+        draws: which of them the weights are of, by default all.
+    """
     weights = np.exp(log_weights)
     if isinstance(held_out, ClassPredictions):
-        mean = np.einsum("s,snk->nk", weights, held_out.probability_draws)
+        mean = np.einsum("s,snk->nk", weights, held_out.probability_draws[draws])
         weighted = dataclasses.replace(
             held_out,
             point_probabilities=mean / mean.sum(axis=1, keepdims=True),
@@ -230,18 +320,18 @@ def _statistics(
     assert isinstance(held_out, NumberPredictions)
     assert held_out.logits is not None
     likelihood = law.problem.likelihood
-    logits = jnp.asarray(held_out.logits)
-    terms = np.asarray(log_densities(likelihood, likelihood.encode(test), logits))
+    logits, target_draws = held_out.logits[draws], held_out.target_draws[draws]
+    terms = np.asarray(log_densities(likelihood, likelihood.encode(test), jnp.asarray(logits)))
     log_predictive = np.logaddexp.reduce(log_weights[:, None] + terms, axis=0)
     # Distributions have no weights: draws are repeated as often as these say (systematic resampling).
     places = (np.arange(_COPIES * len(weights)) + 0.5) / (_COPIES * len(weights))
-    drawn = np.minimum(np.searchsorted(np.cumsum(weights), places), len(weights) - 1)
+    chosen = np.minimum(np.searchsorted(np.cumsum(weights), places), len(weights) - 1)
     distributions = distributions_of(
         held_out.likelihood,
         held_out.kind,
-        held_out.logits[drawn],
+        logits[chosen],
         None,
         None,
-        held_out.target_draws[drawn],
+        target_draws[chosen],
     )
     return numbers.standard_scores(distributions, held_out.targets, log_predictive)
