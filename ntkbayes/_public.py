@@ -59,10 +59,12 @@ from ntkbayes.selection import (
     RidgeByEvidence,
     bridge_evidence,
     cross_validated_nll,
+    full_bayes_evidence,
     leave_one_out,
     log_evidence,
     maximise_evidence,
     scan,
+    smc_evidence,
 )
 from ntkbayes.sensitivity import ScoreSensitivity, score_sensitivity
 from ntkbayes.spectra import anatomy

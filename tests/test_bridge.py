@@ -80,6 +80,9 @@ def test_the_evidence_of_softmax_is_that_of_quadrature(law):
     assert abs(found.approximate - truth) > 4 * found.error
     other = nb.bridge_evidence(law, key=KEY, method=nb.Variational(), num_draws=5000)
     assert abs(other.log_evidence - truth) < 4 * other.error
+    particles = nb.smc_evidence(nb.Laplace().fit(PRIOR, DATA), key=KEY)
+    apart, error = found.log_bayes_factor(particles)
+    assert abs(apart) < 4 * error
     factor, error = found.log_bayes_factor(other)
     assert factor == found.log_evidence - other.log_evidence
     assert error == np.hypot(found.error, other.error)
@@ -96,13 +99,13 @@ def test_under_a_normal_likelihood_the_evidence_is_exact():
 
 
 def test_an_evidence_that_is_not_known_is_refused(law, monkeypatch):
-    with pytest.raises(ConfigurationError, match="this law is of kind 'Laplace'"):
+    with pytest.raises(ConfigurationError, match=r"this law is of kind 'Laplace', and nb\.smc_ev"):
         nb.bridge_evidence(nb.Laplace().fit(PRIOR, DATA), key=KEY)
     apart = dataclasses.replace(law, info=dataclasses.replace(law.info, max_rhat=1.3))
     with pytest.raises(ConvergenceError, match=r"R-hat 1\.300.*not the posterior's"):
         nb.bridge_evidence(apart, key=KEY)
     with pytest.raises(ConfigurationError, match="num_draws must be at least 100; got 10"):
         nb.bridge_evidence(law, key=KEY, num_draws=10)
-    monkeypatch.setattr("ntkbayes.selection.bridge.LARGEST_ERROR", 1e-6)
+    monkeypatch.setattr("ntkbayes.selection.estimate.LARGEST_ERROR", 1e-6)
     with pytest.raises(ConvergenceError, match=r"not known: about .* an error of .* above 1e-06"):
         nb.bridge_evidence(law, key=KEY)

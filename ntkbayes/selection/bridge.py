@@ -9,45 +9,29 @@ whose two integrands are bounded, where w itself may have infinite variance. q i
 draws, so that none have to be set apart for it.
 """
 
-import math
-from dataclasses import dataclass
-
 import numpy as np
 from jaxtyping import Float, PRNGKeyArray
 
 from ntkbayes.arguments import random_key
-from ntkbayes.display import Configured
 from ntkbayes.errors import ConfigurationError, ConvergenceError
 from ntkbayes.laws import Laplace, Law
+from ntkbayes.laws.chains.hierarchical import FullBayesLaw
 from ntkbayes.laws.chains.mixing import WORST_RHAT
 from ntkbayes.laws.chains.sampler import ChainLaw
 from ntkbayes.laws.gaussian.posterior import PosteriorMethod
 from ntkbayes.laws.law import require_law
 from ntkbayes.likelihood.base import require_untempered
 from ntkbayes.ranges import whole
-
-LARGEST_ERROR = 0.3
-"""Of the log evidence, in nats: beyond it the estimate of the error fails as well."""
+from ntkbayes.selection.estimate import (
+    EvidenceEstimate,
+    approximate_evidence,
+    known,
+    log_mean,
+)
 
 _ALIKE = 1e-9  # nats, to which log weights may differ by round-off alone
 
 LogWeights = Float[np.ndarray, "chains samples"]
-
-
-@dataclass(frozen=True, repr=False)
-class BridgeEvidence(Configured):
-    """log_evidence: log p(y | X), in nats. error: its standard error (Frühwirth-Schnatter 2004), which
-    counts draws of Markov chains by their effective number. approximate: what the Gaussian's own method
-    gives, for comparison."""
-
-    log_evidence: float
-    error: float
-    approximate: float
-
-    def log_bayes_factor(self, other: "BridgeEvidence") -> tuple[float, float]:
-        """log p(y | this prior) − log p(y | the other), in nats, and its standard error."""
-        difference = self.log_evidence - other.log_evidence
-        return difference, math.hypot(self.error, other.error)
 
 
 def bridge_evidence(
@@ -56,8 +40,9 @@ def bridge_evidence(
     key: PRNGKeyArray,
     method: PosteriorMethod | None = None,
     num_draws: int = 10_000,
-) -> BridgeEvidence:
-    """The log evidence of the prior whose posterior was sampled, with its standard error.
+) -> EvidenceEstimate:
+    """The log evidence of the prior whose posterior was sampled, with its standard error
+    (Frühwirth-Schnatter 2004), which counts draws of Markov chains by their effective number.
 
     Args:
         law: of NUTS or SplitHMC.
@@ -68,16 +53,20 @@ def bridge_evidence(
 
     Raises:
         ConvergenceError: the chains have not converged (R-hat above 1.05), or the posterior and the
-            Gaussian overlap too little: the error would be above 0.3 nats.
+            Gaussian overlap too little: the error would be above 0.3 nats. `smc_evidence` then still
+            knows it.
         ConfigurationError: the law's draws are not those of a posterior by Markov chains, or of a
             tempered one.
     """
     require_law("bridge_evidence(law, key=key)", "law", law)
     num_draws = whole("num_draws", num_draws, at_least=100)
     if not isinstance(law, ChainLaw):
+        instead = "nb.smc_evidence takes Gaussian posteriors"
+        if isinstance(law, FullBayesLaw):
+            instead = "the evidence of FullBayes is nb.full_bayes_evidence's"
         raise ConfigurationError(
             "the evidence by bridge sampling needs draws of the posterior by NUTS or SplitHMC; this law "
-            f"is of kind {law.kind.name!r}"
+            f"is of kind {law.kind.name!r}, and {instead}"
         )
     if not law.info.max_rhat <= WORST_RHAT:
         raise ConvergenceError(
@@ -93,13 +82,11 @@ def bridge_evidence(
     proposed = gaussian.log_weights(problem.mean[None] + g.values + problem.gram.ntk @ alpha)
     chains = posterior.reshape(law.num_chains, -1)
     log_evidence, error = bridge(chains, np.asarray(proposed))
-    if not error <= LARGEST_ERROR:
-        raise ConvergenceError(
-            f"the evidence is not known: about {log_evidence:.2f} nats with an error of {error:.2g}, "
-            f"above {LARGEST_ERROR}, since the posterior and {gaussian.kind.name} overlap too little. "
-            "Use method=nb.Variational(), more draws of both, fewer points, or a larger ridge"
-        )
-    return BridgeEvidence(log_evidence, error, float(gaussian.info.log_evidence))
+    return known(
+        EvidenceEstimate(log_evidence, error, approximate_evidence(gaussian)),
+        f"the posterior and {gaussian.kind.name} overlap too little. Use nb.smc_evidence, "
+        "method=nb.Variational(), or more draws of both",
+    )
 
 
 def bridge(posterior: LogWeights, proposed: Float[np.ndarray, " draws"]) -> tuple[float, float]:
@@ -124,7 +111,7 @@ def bridge(posterior: LogWeights, proposed: Float[np.ndarray, " draws"]) -> tupl
         """Of r in one step to the fixed point; it falls, from ≥ 0 at the smallest weight to ≤ 0 at the
         largest."""
         of_q, of_p = _integrands(posterior, proposed, share, log_r)
-        return _log_mean(of_q) - _log_mean(of_p)
+        return log_mean(of_q) - log_mean(of_p)
 
     log_r = float(brentq(growth, smallest, largest, xtol=1e-10))
     of_q, of_p = (
@@ -143,10 +130,6 @@ def _integrands(
     over_q, over_p = proposed - log_r, posterior - log_r
     denominator = np.logaddexp(log_share + over_q, log_other)
     return over_q - denominator, -np.logaddexp(log_share + over_p, log_other)
-
-
-def _log_mean(logs: Float[np.ndarray, "..."]) -> float:
-    return float(np.logaddexp.reduce(logs, axis=None) - np.log(logs.size))
 
 
 def _effective(values: LogWeights) -> float:

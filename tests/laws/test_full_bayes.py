@@ -56,6 +56,11 @@ def white(z):
     return -np.sum(np.square(z)) / 2 - np.size(z) / 2 * np.log(2 * np.pi)
 
 
+def test_its_evidence_is_not_that_of_bridge_sampling(law):
+    with pytest.raises(ConfigurationError, match=r"FullBayes is nb\.full_bayes_evidence's"):
+        nb.bridge_evidence(law, key=KEY)
+
+
 def test_the_models_density_is_prior_times_likelihood_written_by_hand():
     model = nb.numpyro_model(
         PRIOR, data_of(), hyperpriors={"ridge": RIDGE, "weight_std": dist.HalfNormal()}

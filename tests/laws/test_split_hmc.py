@@ -1,5 +1,7 @@
 """Trajectories of split HMC. Its stationary law is tested with that of NUTS, in `test_chains`."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +10,7 @@ from oracles import gp_classification as oracle
 from scipy.stats import multivariate_normal
 
 import ntkbayes as nb
+from ntkbayes.laws.chains import reference as motion
 from ntkbayes.laws.chains import split_hmc
 from ntkbayes.laws.chains.sampler import Mode
 from ntkbayes.likelihood import Categorical, Normal
@@ -19,7 +22,7 @@ COUNT = jnp.asarray(20)
 
 
 def posterior(coupled, likelihood):
-    """A reference about some point f̂, and what it is made of: targets, mean, P."""
+    """A reference about some point f̂, and what it is made of: that point, L, the mean and P."""
     n, size = SIZES
     rng = np.random.default_rng(4)
     rows = n * size if coupled else n
@@ -36,7 +39,7 @@ def posterior(coupled, likelihood):
     mode = Mode(jnp.asarray(whitened), logits, jnp.asarray(score), curvature)
     kind = CoupledBlock(jnp.asarray(lower), size) if coupled else SharedBlock(jnp.asarray(lower))
     reference = split_hmc._reference(likelihood, targets, kind, mode)
-    return reference, np.array(targets), mean, gram
+    return reference, mode, kind, mean, gram
 
 
 def energy(reference, covariance):
@@ -61,14 +64,14 @@ coupling = pytest.mark.parametrize("coupled", [False, True], ids=["shared", "cou
 
 @coupling
 def test_reference_and_remainder_make_up_the_posterior(coupled):
-    reference, targets, mean, gram = posterior(coupled, Categorical())
+    reference, _, _, mean, gram = posterior(coupled, Categorical())
     quadratic = energy(reference, covariance_of(reference))
 
     def exact(logits):
         prior = multivariate_normal(np.ravel(mean), gram).logpdf(np.ravel(logits))
-        return -prior - oracle.Softmax().log_density(targets, logits)
+        return -prior - oracle.Softmax().log_density(np.array(reference.targets), logits)
 
-    centre = np.array(reference.mode.logits)
+    centre = np.array(reference.logits)
     at_centre = float(reference.remainder(jnp.zeros(SIZES)))
     for scale in (0.3, 1.0, 4.0):
         position = scale * jax.random.normal(KEY, SIZES)
@@ -80,9 +83,9 @@ def test_reference_and_remainder_make_up_the_posterior(coupled):
 
 @coupling
 def test_the_reference_is_laplace_with_the_curvature_that_its_kernel_allows(coupled):
-    reference, _, _, gram = posterior(coupled, Categorical())
+    reference, mode, _, _, gram = posterior(coupled, Categorical())
     n, size = SIZES
-    blocks = np.array(reference.mode.curvature.blocks)
+    blocks = np.array(mode.curvature.blocks)
     if not coupled:  # class by class
         blocks = np.stack([np.diag(np.diag(block)) for block in blocks])
     full = np.zeros((n, size, n, size))
@@ -91,13 +94,13 @@ def test_the_reference_is_laplace_with_the_curvature_that_its_kernel_allows(coup
     np.testing.assert_allclose(covariance_of(reference) @ precision, np.eye(n * size), atol=1e-9)
     # Velocities have that covariance.
     units = jnp.eye(n * size).reshape(n * size, n, size)
-    columns = np.array(split_hmc.product(reference.roots, units)).reshape(n * size, -1)
+    columns = np.array(motion.product(reference.roots, units)).reshape(n * size, -1)
     np.testing.assert_allclose(columns.T @ columns, covariance_of(reference), atol=1e-10)
 
 
 def phase(reference):
     """Some (δ, v)."""
-    return split_hmc.product(reference.roots, jax.random.normal(KEY, (2, *SIZES)))
+    return motion.product(reference.roots, jax.random.normal(KEY, (2, *SIZES)))
 
 
 @coupling
@@ -106,7 +109,7 @@ def test_trajectories_know_the_energy_that_kicks_add_to_the_reference(coupled):
     quadratic = energy(reference, covariance_of(reference))
     start, velocity = phase(reference)
     given = (reference, start, velocity, jnp.asarray(0.3), COUNT)
-    end, fast, gained = split_hmc._trajectory(*given)
+    end, fast, gained = motion.trajectory(*given)
     change = quadratic(end) + quadratic(fast) - quadratic(start) - quadratic(velocity)
     assert abs(change) > 0.1  # so that there is something to see
     assert float(gained) == pytest.approx(change, rel=1e-9)
@@ -117,8 +120,8 @@ def test_trajectories_are_reversible(coupled):
     reference, *_ = posterior(coupled, Categorical())
     start, velocity = phase(reference)
     step = jnp.asarray(0.3)
-    end, fast, gained = split_hmc._trajectory(reference, start, velocity, step, COUNT)
-    back, slow, lost = split_hmc._trajectory(reference, end, -fast, step, COUNT)
+    end, fast, gained = motion.trajectory(reference, start, velocity, step, COUNT)
+    back, slow, lost = motion.trajectory(reference, end, -fast, step, COUNT)
     np.testing.assert_allclose(back, start, atol=1e-10)
     np.testing.assert_allclose(slow, -velocity, atol=1e-10)
     assert float(lost) == pytest.approx(-float(gained), abs=1e-10)
@@ -130,7 +133,7 @@ def test_trajectories_keep_volume():
     def end(flat):
         position, velocity = flat.reshape(2, *SIZES)
         step = jnp.asarray(0.5)
-        there, fast, _ = split_hmc._trajectory(reference, position, velocity, step, jnp.asarray(4))
+        there, fast, _ = motion.trajectory(reference, position, velocity, step, jnp.asarray(4))
         return jnp.stack([there, fast]).ravel()
 
     derivative = jax.jacfwd(end)(phase(reference).ravel())
@@ -143,7 +146,7 @@ def test_the_energy_error_falls_as_the_square_of_the_step():
 
     def error(step, count):
         given = (start, velocity, jnp.asarray(step), jnp.asarray(count))
-        end, _, gained = split_hmc._trajectory(reference, *given)
+        end, _, gained = motion.trajectory(reference, *given)
         return float(reference.remainder(end) - reference.remainder(start) + gained)
 
     errors = np.array([error(2.0 / count, count) for count in (10, 20, 40)])
@@ -158,32 +161,38 @@ def test_a_normal_likelihood_leaves_nothing_to_kick():
     # About its own mode: f̂ of these tests is no mode, so that the force there is constant.
     force = np.array(reference.force(jnp.zeros(SIZES)))
     np.testing.assert_allclose(reference.force(start), force, atol=1e-12)
-    shifted = reference.mode._replace(score=reference.mode.score + force)
-    reference = split_hmc.Reference(
-        reference.likelihood,
-        reference.targets,
-        reference.lower,
-        shifted,
-        reference.curvature,
-        reference.roots,
-        reference.covariance,
-    )
-    end, fast, gained = split_hmc._trajectory(reference, *given[1:])
+    reference = dataclasses.replace(reference, score=reference.score + force)
+    end, fast, gained = motion.trajectory(reference, *given[1:])
     np.testing.assert_allclose(end, np.cos(2) * start + np.sin(2) * velocity, atol=1e-12)
     np.testing.assert_allclose(fast, np.cos(2) * velocity - np.sin(2) * start, atol=1e-12)
     assert abs(float(gained)) < 1e-10
 
 
 @coupling
+def test_towards_the_reference_kicks_fade(coupled):
+    reference, *_ = posterior(coupled, Categorical())
+    start, velocity = phase(reference)
+    whole = np.array(reference.force(start))
+    half = dataclasses.replace(reference, power=jnp.asarray(0.5))
+    np.testing.assert_allclose(half.force(start), whole / 2, rtol=1e-12)
+    assert float(half.remainder(start)) == float(reference.remainder(start))
+    gone = dataclasses.replace(reference, power=jnp.zeros(()))
+    end, _, gained = motion.trajectory(gone, start, velocity, jnp.asarray(0.3), COUNT)
+    np.testing.assert_allclose(end, np.cos(6) * start + np.sin(6) * velocity, atol=1e-12)
+    assert float(gained) == 0.0
+
+
+@coupling
 def test_positions_are_whitened_by_the_prior(coupled):
-    reference, _, mean, _ = posterior(coupled, Categorical())
-    sampler = split_hmc.SplitHMCSampler(reference, jnp.asarray(0.8), jnp.asarray(1))
+    reference, mode, kind, mean, _ = posterior(coupled, Categorical())
+    numbers = (jnp.asarray(0.8), jnp.asarray(1))
+    sampler = split_hmc.SplitHMCSampler(reference, kind, mode.whitened, *numbers)
     positions = jax.random.normal(KEY, (2, 5, *SIZES))
     whitened = np.array(sampler.whitened(positions, KEY))
-    lower = np.array(reference.lower)
+    lower = np.array(kind.matrix)
     spread = lower if coupled else oracle.spread(lower, SIZES[1])
     logits = mean + (whitened.reshape(10, -1) @ spread.T).reshape(positions.shape)
-    np.testing.assert_allclose(logits, reference.mode.logits[None, None] + positions, atol=1e-10)
+    np.testing.assert_allclose(logits, reference.logits[None, None] + positions, atol=1e-10)
 
 
 def test_the_step_size_reaches_the_acceptance_asked_for():

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from numpyro.distributions import LogNormal
 from oracles import gp_classification as oracle
 from scipy import special, stats
 
@@ -357,6 +358,10 @@ def test_a_tempered_posterior_has_no_evidence_and_no_weights_for_leaving_out():
     for refused in (
         lambda: nb.log_evidence(PRIOR, data, likelihood=likelihood),
         lambda: nb.bridge_evidence(law, key=KEY),
+        lambda: nb.smc_evidence(nb.Laplace().fit(PRIOR, data, likelihood=likelihood), key=KEY),
+        lambda: nb.full_bayes_evidence(
+            PRIOR, data, {"ridge": LogNormal()}, key=KEY, likelihood=likelihood
+        ),
         lambda: nb.RidgeByEvidence().choose(PRIOR, data, key=KEY, likelihood=likelihood),
         lambda: nb.maximise_evidence(PRIOR, data, over=("ridge",), likelihood=likelihood),
     ):

@@ -1,17 +1,8 @@
 """The exact posterior of GP classification, by Hamiltonian Monte Carlo whose Gaussian part is exact.
 
-With the Laplace posterior N(f̂, S) as reference and δ = f(X) − f̂, the posterior density is
-
-    exp(−½ δᵀ S⁻¹ δ − Φ(δ)),     Φ(δ) = −log p(y | f̂ + δ) + aᵀ δ − ½ δᵀ Λ δ,     S = (P⁻¹ + Λ)⁻¹
-
-with a = P⁻¹ (f̂ − mean) the score at the mode, so that Φ and its slope vanish there up to a constant.
-Velocities are drawn from N(0, S). Under the reference alone (δ, v) turns in a circle of period 2π; Φ
-only kicks the velocity, by −h S ∇Φ. Splitting the motion so (Shahbaba, Lan, Johnson & Neal 2014, Split
-HMC) needs no S⁻¹, and is well defined for functions (Beskos, Pinski, Sanz-Serna & Stuart 2011, Hybrid
-Monte Carlo on Hilbert spaces): a kick adds −h ∇Φᵀ (v + v')/2 to the reference's energy ½ vᵀ S⁻¹ v.
+The reference is the Laplace posterior, class by class; see `reference` for the motion about it.
 """
 
-import math
 from typing import Any, ClassVar, NamedTuple
 
 import equinox as eqx
@@ -20,6 +11,7 @@ import jax.numpy as jnp
 from jax.scipy.linalg import solve_triangular
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
+from ntkbayes.laws.chains.reference import LONGEST, Reference, product, turn
 from ntkbayes.laws.chains.sampler import (
     ChainMethod,
     Chains,
@@ -33,14 +25,11 @@ from ntkbayes.laws.chains.sampler import (
 from ntkbayes.laws.law import Draws
 from ntkbayes.laws.problem import Problem
 from ntkbayes.likelihood import Likelihood
-from ntkbayes.linalg import Curvature, FormedBlock, Logits, StructuredCurvature
+from ntkbayes.linalg import FormedBlock, Logits, StructuredCurvature
 from ntkbayes.training.operations import Size
 
-Roots = Float[Array, "classes n n"] | Float[Array, "rows rows"]
 PerChain = Float[Array, " chains"]
 
-_SHORTEST, _LONGEST = math.pi / 3, math.pi  # of a trajectory; π would lead back to −δ
-_MAX_STEPS = 1024
 _MAX_ENERGY_ERROR = 1000.0  # NumPyro's measure of a divergence
 
 
@@ -74,55 +63,8 @@ class SplitHMC(ChainMethod):
     def sampler(self, problem: Problem, lower: FormedBlock, mode: Mode) -> "SplitHMCSampler":
         reference = _reference(problem.likelihood, problem.targets, lower, mode)
         warmup = jnp.asarray(self.num_warmup)
-        return SplitHMCSampler(reference, jnp.asarray(self.target_accept), warmup)
-
-
-class Reference(eqx.Module):
-    """The Laplace posterior, class by class, and what the posterior is beyond it.
-
-    Attributes:
-        likelihood, targets: of the data.
-        lower: L with L Lᵀ = P.
-        mode: ẑ, f̂, and a.
-        curvature: Λ.
-        roots: R with R Rᵀ = S.
-        covariance: S.
-    """
-
-    likelihood: Likelihood
-    targets: Logits
-    lower: FormedBlock
-    mode: Mode
-    curvature: Curvature
-    roots: Roots
-    covariance: Roots
-
-    def potential(self, position: Logits) -> Float[Array, ""]:
-        """−log posterior density at f̂ + δ, up to a constant: with z = ẑ + L⁻¹ δ, ½ zᵀ z − log p."""
-        white = self.mode.whitened + self.whiten(position)
-        density = self.likelihood.log_density(self.targets, self.mode.logits + position)
-        return jnp.sum(white**2) / 2 - jnp.sum(density)
-
-    def whiten(
-        self, position: Float[Array, "*draws n classes"]
-    ) -> Float[Array, "*draws n classes"]:
-        """L⁻¹ δ."""
-        lower = self.lower.matrix
-        rows = position.reshape(*position.shape[:-2], len(lower), -1)
-        rows = jnp.moveaxis(rows, -2, 0)
-        solved = solve_triangular(lower, rows.reshape(len(lower), -1), lower=True)
-        return jnp.moveaxis(solved.reshape(rows.shape), 0, -2).reshape(position.shape)
-
-    def remainder(self, position: Logits) -> Float[Array, ""]:
-        """Φ(δ)."""
-        density = self.likelihood.log_density(self.targets, self.mode.logits + position)
-        bent = self.mode.score - self.curvature.matvec(position) / 2
-        return jnp.sum(bent * position) - jnp.sum(density)
-
-    def force(self, position: Logits) -> Logits:
-        """−∇Φ(δ)."""
-        residual = self.likelihood.residual(self.targets, self.mode.logits + position)
-        return residual - self.mode.score + self.curvature.matvec(position)
+        accept = jnp.asarray(self.target_accept)
+        return SplitHMCSampler(reference, lower, mode.whitened, accept, warmup)
 
 
 @eqx.filter_jit
@@ -138,7 +80,8 @@ def _reference(
         weights = curvature.diagonal.T
         roots = matrix[None] @ jax.lax.map(lambda w: laplace_root(matrix, w)[0], weights)
     covariance = roots @ jnp.swapaxes(roots, -1, -2)
-    return Reference(likelihood, targets, lower, mode, curvature, roots, covariance)
+    at_mode = (mode.logits, mode.score, curvature)
+    return Reference(likelihood, targets, *at_mode, roots, covariance, jnp.ones(()))
 
 
 class ChainState(NamedTuple):
@@ -159,7 +102,16 @@ class ChainState(NamedTuple):
 
 
 class SplitHMCSampler(Sampler):
+    """Trajectories about the Laplace posterior.
+
+    Attributes:
+        lower: L with L Lᵀ = P.
+        mode: ẑ.
+    """
+
     reference: Reference
+    lower: FormedBlock
+    mode: Logits
     target_accept: Float[Array, ""]
     num_warmup: Int[Array, ""]
 
@@ -169,7 +121,7 @@ class SplitHMCSampler(Sampler):
         size = jnp.full((), noise[0].size ** -0.25, dtype=noise.dtype)
         position = product(self.reference.roots, noise)
         remainder = jax.vmap(self.reference.remainder)(position)
-        potential = jax.vmap(self.reference.potential)(position)
+        potential = jax.vmap(self.potential)(position)
         none = jnp.zeros(len(noise))
         averaging = begin(jnp.log(size))
         steps = jnp.zeros((), dtype=int)
@@ -188,45 +140,45 @@ class SplitHMCSampler(Sampler):
         )
 
     def move(self, state: ChainState) -> ChainState:
-        key, angle_key, velocity_key, accept_key = jax.random.split(state.key, 4)
-        angle = jax.random.uniform(angle_key, minval=_SHORTEST, maxval=_LONGEST)
-        steps = jnp.clip(jnp.ceil(angle / state.step_size), 1, _MAX_STEPS)
-        step, count = jnp.minimum(angle / steps, state.step_size), steps.astype(int)
-        noise = jax.random.normal(velocity_key, state.position.shape)
-
-        def end(position: Logits, velocity: Logits) -> tuple[Logits, Float[Array, ""]]:
-            position, _, gained = _trajectory(self.reference, position, velocity, step, count)
-            return position, gained
-
-        proposal, gained = jax.vmap(end)(state.position, product(self.reference.roots, noise))
-        remainder = jax.vmap(self.reference.remainder)(proposal)
-        error = remainder - state.remainder + gained
-        error = jnp.where(jnp.isnan(error), jnp.inf, error)
-        accept = jnp.exp(jnp.minimum(0.0, -error))
-        moved = jax.random.uniform(accept_key, accept.shape) < accept
-        position = jnp.where(moved[:, None, None], proposal, state.position)
-        kinetic = jnp.sum(noise**2, axis=(1, 2)) / 2
-
+        key, turn_key = jax.random.split(state.key)
+        given = (state.position, state.remainder, state.step_size, turn_key)
+        turned = turn(self.reference, *given)
         _, update = _dual_averaging()
         with jax.numpy_dtype_promotion("standard"):  # NumPyro's
-            adapted = update(self.target_accept - jnp.mean(accept), state.averaging)
+            adapted = update(self.target_accept - jnp.mean(turned.accept), state.averaging)
         adapting = state.warmup_left > 0
         # The last warm-up draw leaves the average of the log steps, the others the latest.
         log_step = jnp.where(state.warmup_left > 1, adapted[0], adapted[1])
-        step_size = jnp.where(adapting, jnp.minimum(jnp.exp(log_step), _LONGEST), state.step_size)
+        step_size = jnp.where(adapting, jnp.minimum(jnp.exp(log_step), LONGEST), state.step_size)
         return ChainState(
-            position,
-            jnp.where(moved, remainder, state.remainder),
+            turned.position,
+            turned.remainder,
             adapted,
             jnp.maximum(state.warmup_left - 1, 0),
             key,
-            error > _MAX_ENERGY_ERROR,
-            accept,
-            count,
+            turned.error > _MAX_ENERGY_ERROR,
+            turned.accept,
+            turned.num_steps,
             step_size,
-            jax.vmap(self.reference.potential)(position),
-            state.potential + kinetic + jnp.where(moved, error, 0.0),
+            jax.vmap(self.potential)(turned.position),
+            state.potential + turned.kinetic + jnp.where(turned.moved, turned.error, 0.0),
         )
+
+    def potential(self, position: Logits) -> Float[Array, ""]:
+        """−log posterior density at f̂ + δ, up to a constant: with z = ẑ + L⁻¹ δ, ½ zᵀ z − log p."""
+        reference, white = self.reference, self.mode + self.whiten(position)
+        density = reference.likelihood.log_density(reference.targets, reference.logits + position)
+        return jnp.sum(white**2) / 2 - jnp.sum(density)
+
+    def whiten(
+        self, position: Float[Array, "*draws n classes"]
+    ) -> Float[Array, "*draws n classes"]:
+        """L⁻¹ δ."""
+        lower = self.lower.matrix
+        rows = position.reshape(*position.shape[:-2], len(lower), -1)
+        rows = jnp.moveaxis(rows, -2, 0)
+        solved = solve_triangular(lower, rows.reshape(len(lower), -1), lower=True)
+        return jnp.moveaxis(solved.reshape(rows.shape), 0, -2).reshape(position.shape)
 
     def seen(self, state: ChainState) -> Chains:
         every = state.accept.shape
@@ -244,14 +196,7 @@ class SplitHMCSampler(Sampler):
 
     def whitened(self, positions: Positions, key: PRNGKeyArray) -> Whitened:
         """z = ẑ + L⁻¹ δ."""
-        return self.reference.mode.whitened[None, None] + self.reference.whiten(positions)
-
-
-def product(roots: Roots, v: Float[Array, "*draws n classes"]) -> Float[Array, "*draws n classes"]:
-    """Each class by its own matrix, or all by one that couples them."""
-    if roots.ndim == 2:
-        return (v.reshape(*v.shape[:-2], -1) @ roots.T).reshape(v.shape)
-    return jnp.einsum("cij,...jc->...ic", roots, v)
+        return self.mode[None, None] + self.whiten(positions)
 
 
 def _dual_averaging() -> Any:
@@ -259,28 +204,3 @@ def _dual_averaging() -> Any:
     from numpyro.infer.hmc_util import dual_averaging
 
     return dual_averaging(gamma=0.1)
-
-
-def _trajectory(
-    reference: Reference,
-    position: Logits,
-    velocity: Logits,
-    step: Float[Array, ""],
-    count: Int[Array, ""],
-) -> tuple[Logits, Logits, Float[Array, ""]]:
-    """(δ, v) after `count` steps, each half a turn by `step`, a kick and the other half; and what the
-    kicks added to the reference's energy, which turning conserves."""
-    cos, sin = jnp.cos(step / 2), jnp.sin(step / 2)
-
-    def turned(position: Logits, velocity: Logits) -> tuple[Logits, Logits]:
-        return cos * position + sin * velocity, cos * velocity - sin * position
-
-    def advance(_: Array, carry: tuple) -> tuple:
-        position, velocity, gained = carry
-        position, velocity = turned(position, velocity)
-        force = reference.force(position)
-        kicked = velocity + step * product(reference.covariance, force)
-        gained += step * jnp.sum(force * (velocity + kicked)) / 2
-        return *turned(position, kicked), gained
-
-    return jax.lax.fori_loop(0, count, advance, (position, velocity, jnp.zeros(())))
