@@ -133,8 +133,8 @@ def _plain_text(app, what, name, obj, options, lines):
         if line.strip():
             before = indent
         found.append(line)
-    # A first line without a colon: napoleon takes what is before it for the type of a property.
-    lines[:] = ["\\", *found] if what == "property" else found
+    # A first line without a colon: napoleon takes what is before it for the type of an attribute.
+    lines[:] = ["\\", *found] if what in ("property", "attribute", "data") else found
 
 
 def _readable(app, what, name, obj, options, signature, returned):
