@@ -158,8 +158,8 @@ with warnings.catch_warnings(record=True):
 #
 # ## 4. Which network?
 #
-# The mean of those weights would be the evidence, so it is not known from them either; and bridge
-# sampling (`nb.bridge_evidence`) refuses, since Gaussian and posterior overlap too little.
+# The mean of those weights would be the evidence, so it is not known from them either; and from draws of
+# NUTS and of Laplace bridge sampling (`nb.bridge_evidence`) refuses, since they overlap too little.
 # `nb.smc_evidence` takes a Gaussian only to begin with: particles go from there to the posterior in
 # steps small enough to be weighted, and separate populations of them tell the error. So networks can be
 # compared, each at the ridge that its own Laplace evidence chooses.
@@ -196,9 +196,9 @@ pd.DataFrame.from_dict(rows, orient="index").rename_axis(["activation", "depth"]
 
 # %% [markdown]
 # Of these networks the data favour the shallowest: each further layer costs three to five nats, and erf
-# in place of ReLU seven to nine. The errors are about a tenth of a nat: none of this is noise. Laplace
-# orders all six alike. But its evidence is 2.6 to 4.2 nats too low, the more so the deeper the network
-# and for erf, and so its factors are too large, by up to 1.6 nats. We go on with two layers: which
+# in place of ReLU six to nine. The errors are about a tenth of a nat: none of this is noise. Laplace
+# orders all six alike. But its evidence is 2.7 to 4.2 nats too low, the more so the deeper the network
+# and for erf, and so its factors are too large, by up to 1.5 nats. We go on with two layers: which
 # network predicts best is another question, and all that follows asks it of laws, not of networks.
 #
 # ## 5. Could the labels have come from the law?

@@ -8,8 +8,9 @@ Particles are drawn from a Gaussian q and follow the path
 to the posterior. From one temperature t to the next, t + h, they are weighted by w^h, resampled, and
 moved by trajectories that leave π_t invariant (Del Moral, Doucet & Jasra 2006). h is as large as leaves
 a share of them effective, and the variance of their weights known. The product of the mean weights is an
-unbiased estimate of the evidence, whatever the moves. It is taken in several populations, which have in
-common the temperatures and the step size alone: their scatter tells the error.
+estimate of the evidence, at given temperatures unbiased whatever the moves. It is taken in several
+populations, which have in common the temperatures and the step size alone: their scatter tells the
+error.
 """
 
 import math
@@ -59,7 +60,7 @@ def smc_evidence(
     num_populations: int = 16,
 ) -> EvidenceEstimate:
     """The log evidence of a prior, with its standard error, from a Gaussian approximation of the
-    posterior: unbiased from any of them, and the more accurate the nearer it is.
+    posterior: right within its error from any of them, and the more accurate the nearer it is.
 
     It takes a minute for some hundred logits, and factors a matrix of n · C rows.
 
@@ -170,7 +171,7 @@ def _largest_spread(law: SitePosterior) -> float:
 def _longest_step(power: float, spread: float) -> float:
     """After which weights have a finite fourth moment, and so their variance is known. Where the
     likelihood is flat, π_t has the precision P⁻¹ + (1 − t) Λ, and w^h is as large as exp(½ h δᵀ Λ δ)."""
-    return (1 - power + 0.5 / spread) / 4
+    return (1 - power + 0.5 / spread) / 4 if spread > 0 else math.inf
 
 
 class _Particles(NamedTuple):
