@@ -15,6 +15,8 @@ UNITS = {
     "last_move": "nats",
     "worst_move": "nats",
     "held_out_nll": "nats per point",
+    "training_loss": "nats per point",
+    "validation_loss": "nats per point",
     "residual": "in probability",
     "worst_residual": "in probability",
     "logit_error": "of a logit",
