@@ -1,6 +1,6 @@
 """How distributions of trained networks relate to Bayes, in four tables per data set.
 
-    python benchmarks/relation.py [--data wine iris breast_cancer digits] [--points 300] [--ridge 0.1]
+    python benchmarks/relation.py [--data wine iris breast_cancer digits] [--points 300] [--ridge 1]
                                   [--parts bayes networks layers]
 
 bayes     The random-init law at infinite width: at which temperature the Laplace posterior of the same
@@ -44,7 +44,7 @@ def main() -> None:
     parts = {"bayes": bayes, "networks": networks, "layers": layers}
     parser.add_argument("--data", nargs="+", default=names)
     parser.add_argument("--points", type=int, default=300, help="at most, training and test")
-    parser.add_argument("--ridge", type=float, default=0.1)
+    parser.add_argument("--ridge", type=float, default=1.0)
     parser.add_argument("--parts", nargs="+", choices=list(parts), default=list(parts))
     options = parser.parse_args()
     failed = []
