@@ -1,4 +1,4 @@
-"""How distributions of trained networks relate to Bayes, in four tables per data set.
+"""How distributions of trained networks relate to Bayes, in three tables per data set.
 
     python benchmarks/relation.py [--data wine iris breast_cancer digits] [--points 300] [--ridge 1]
                                   [--parts bayes networks layers]
