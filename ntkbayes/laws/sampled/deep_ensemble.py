@@ -9,7 +9,6 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax.typing import DTypeLike
 from jaxtyping import Int, PRNGKeyArray
 from tqdm.auto import tqdm
@@ -156,6 +155,8 @@ class DeepEnsemble(Method[TrainedNetworks[DeepEnsembleInfo]]):
         return law_of_networks(problem, self.kind, info, TrainedFunctions(self.network, params))
 
     def _stopping(self, problem: Problem, num_points: int) -> EarlyStopping:
+        import optax  # which takes long
+
         optimizer = optax.adam(3e-3) if self.optimizer is None else self.optimizer
         trainer = Trainer(
             self.network,
