@@ -28,7 +28,10 @@ def main() -> None:
     mean, error = (
         getattr(together.groupby(level=1, sort=False), statistic)() for statistic in ("mean", "sem")
     )
-    print((mean.map("{:.3f}".format) + error.map(" ± {:.3f}".format)).to_string())
+    cells = mean.map("{:.3f}".format)
+    if len(tables) > 1:
+        cells = cells + error.map(" ± {:.3f}".format)
+    print(cells.to_string())
 
 
 def scores(path: Path) -> pd.DataFrame:
