@@ -1,6 +1,7 @@
 """The inverse B = (P + W⁻¹)⁻¹ for a prior covariance P and likelihood curvature W."""
 
 import abc
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import equinox as eqx
@@ -219,7 +220,7 @@ class CoupledInverse(CurvedInverse):
         fixed = jax.lax.stop_gradient
         of_matrix, of_roots = fixed(self._slopes(fixed(matrix)))
         linear = jnp.sum(of_matrix * matrix) + 2 * jnp.sum(of_roots * curvature.root_blocks)
-        return fixed(self.log_determinant - linear) + linear
+        return fixed(self.log_determinant) + (linear - fixed(linear))
 
     def _slopes(self, matrix: Square) -> tuple[Square, Covariances]:
         """S A⁻¹ Sᵀ, and the blocks of P S A⁻¹ on the diagonal."""
@@ -227,14 +228,8 @@ class CoupledInverse(CurvedInverse):
         inverse = halves.matrix(self.factor.gram_inverse())
         between = _roots_times(self.curvature, matrix).T.reshape(blocks)
         of_roots = jnp.einsum("ick,idk->icd", between, inverse.reshape(blocks))
-
-        def from_left(v: Square) -> Square:
-            stack = v.reshape(blocks)
-            return jax.vmap(self.curvature.root_matvec, in_axes=2, out_axes=2)(stack).reshape(
-                v.shape
-            )
-
-        return from_left(from_left(inverse).T), of_roots
+        half = _times(self.curvature.root_matvec, self.curvature.shape, inverse)
+        return _times(self.curvature.root_matvec, self.curvature.shape, half.T), of_roots
 
 
 def factor_between_roots(
@@ -268,5 +263,12 @@ def _outputs(points: slice, num_outputs: int) -> slice:
 
 def _roots_times(curvature: Curvature, v: Float[Array, "rows m"]) -> Float[Array, "rows m"]:
     """Sᵀ v, for columns with a row per point and output."""
-    stack = v.reshape(*curvature.shape, v.shape[1])
-    return jax.vmap(curvature.root_transpose_matvec, in_axes=2, out_axes=2)(stack).reshape(v.shape)
+    return _times(curvature.root_transpose_matvec, curvature.shape, v)
+
+
+def _times(
+    product: Callable[[Logits], Logits], shape: tuple[int, int], v: Float[Array, "rows m"]
+) -> Float[Array, "rows m"]:
+    """A product with logits, of columns with a row per point and output."""
+    stack = v.reshape(*shape, v.shape[1])
+    return jax.vmap(product, in_axes=2, out_axes=2)(stack).reshape(v.shape)

@@ -30,7 +30,6 @@ from ntkbayes.training.objective import (
     TrainedPredictor,
     TrainedPredictors,
     silent,
-    unwatched,
 )
 
 # Energies in nats per point where the preconditioner of one initial function is built anew: classes are
@@ -64,7 +63,7 @@ class ConjugateGradients(Solver):
     factor_dtype: DTypeLike = eqx.field(default=np.float64, static=True, converter=as_dtype)
     centre: TrainedPredictor | None = None
     progress: Callable[[int], object] = eqx.field(default=silent, static=True)
-    watch: Callable[[float], object] = eqx.field(default=unwatched, static=True)
+    watch: Callable[[float], object] = eqx.field(default=silent, static=True)
     block_numbers: int = 2**16  # 512 KiB per array, to stay in cache
     block_columns: int = 256  # for fast products
 

@@ -26,7 +26,7 @@ from ntkbayes.training.conjugate_gradients import ConjugateGradients
 from ntkbayes.training.flow import GradientFlow
 from ntkbayes.training.interpolation import Interpolation
 from ntkbayes.training.newton import Newton
-from ntkbayes.training.objective import Objective, Solver, TrainedPredictor, silent, unwatched
+from ntkbayes.training.objective import Objective, Solver, TrainedPredictor, silent
 from ntkbayes.training.subspace import SubspaceNewton
 
 EXACT_ROWS = 256  # of Θ: up to here Newton's factors cost less than their compilation
@@ -40,7 +40,7 @@ def solver_for(
     factor_dtype: DTypeLike = jnp.float64,
     centre: TrainedPredictor | None = None,
     progress: Callable[[int], object] = silent,
-    watch: Callable[[float], object] = unwatched,
+    watch: Callable[[float], object] = silent,
 ) -> Solver:
     """The solver that suits the objective.
 
@@ -74,7 +74,7 @@ def train(
     time: float = float("inf"),
     tolerance: float = TOLERANCE,
     factor_dtype: DTypeLike = jnp.float64,
-    watch: Callable[[float], object] = unwatched,
+    watch: Callable[[float], object] = silent,
 ) -> TrainedPredictor:
     """The trained predictor from one initial function, for any ridge ≥ 0 and any time.
 

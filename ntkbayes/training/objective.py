@@ -180,12 +180,8 @@ class Solver(eqx.Module):
         """
 
 
-def silent(num_draws: int) -> None:
-    """Show no progress."""
-
-
-def unwatched(error: float) -> None:
-    """Show no errors of steps."""
+def silent(number: float) -> None:
+    """Show neither progress nor errors."""
 
 
 def not_converged(

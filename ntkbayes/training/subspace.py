@@ -28,7 +28,6 @@ from ntkbayes.training.objective import (
     TrainedPredictors,
     not_converged,
     silent,
-    unwatched,
 )
 
 Directions = Float[Array, "directions n classes"]
@@ -85,7 +84,7 @@ class SubspaceNewton(Solver):
     factor_dtype: DTypeLike = eqx.field(default=np.float64, static=True, converter=as_dtype)
     centre: TrainedPredictor | None = None
     progress: Callable[[int], object] = eqx.field(default=silent, static=True)
-    watch: Callable[[float], object] = eqx.field(default=unwatched, static=True)
+    watch: Callable[[float], object] = eqx.field(default=silent, static=True)
 
     def solve(self, objective: Objective, initial: Draws) -> TrainedPredictors:
         optima = []

@@ -40,7 +40,7 @@ from ntkbayes.linalg import (
 )
 from ntkbayes.priors.paths import Process
 from ntkbayes.training.linearised import train
-from ntkbayes.training.objective import TrainedPredictor, unwatched
+from ntkbayes.training.objective import TrainedPredictor, silent
 
 # By the identity of laws: an attribute that is no field would change a law's tree, and so recompile.
 _PROCESSES: dict[int, Process] = {}
@@ -73,7 +73,7 @@ def mode_and_curvature(
     tolerance: float,
     factor_dtype: np.dtype,
     *,
-    watch: Callable[[float], object] = unwatched,
+    watch: Callable[[float], object] = silent,
 ) -> tuple[TrainedPredictor, Curvature]:
     """f̂ with its weights, and W there.
 

@@ -92,16 +92,13 @@ class EarlyStopping(eqx.Module):
         validation: Points | None,
         tell: Callable[[int, float], object],
     ) -> TrainingState:
+        judged_by = train if validation is None else validation
         best, lowest, since = state, float("inf"), 0
         for epoch in range(1, self.num_epochs + 1):
             state = self.trainer.advance(state, train.features, train.targets, self._steps(train))
-            if validation is None:
-                tell(epoch, self._loss(state, train))
-                best = state
-                continue
-            loss = self._loss(state, validation)
+            loss = self._loss(state, judged_by)
             tell(epoch, loss)
-            if loss < lowest:
+            if validation is None or loss < lowest:
                 best, lowest, since = state, loss, 0
             else:
                 since += 1
