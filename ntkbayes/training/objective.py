@@ -180,7 +180,7 @@ class Solver(eqx.Module):
         """
 
 
-def silent(number: float) -> None:
+def silent(number: object) -> None:
     """Show neither progress nor errors."""
 
 
