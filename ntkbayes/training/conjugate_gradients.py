@@ -52,7 +52,7 @@ class ConjugateGradients(Solver):
             float64, and reaches the same tolerance.
         centre: the trained predictor from the mean of the initial functions. The preconditioner is built
             there, and draws start from it, to first order. Without a centre each initial function is
-            trained alone, with a preconditioner at its start and two more on the way.
+            trained alone, with preconditioners in float32 at its start and on the way, and a last one.
         progress: called with the number of draws after each block of them.
         watch: called with the error of the logits, about, whenever a preconditioner has served.
         block_numbers, block_columns: numbers in a block of draws, about, and columns, at least.
@@ -78,29 +78,34 @@ class ConjugateGradients(Solver):
         """One initial function, with a new preconditioner at each of some stages."""
         a, logits, stages = jnp.zeros_like(initial), initial, []
         for energy in _STAGES:
-            steps = self._preconditioner(objective, logits[0], 1)
             goal = Goal(jnp.zeros(1), jnp.asarray(np.full(1, energy * initial[0].shape[0])))
-            stages.append(
-                conjugate_gradients(objective, initial, a, steps, goal, self.max_iterations)
-            )
-            a, logits = stages[-1].optimum.a, stages[-1].optimum.logits
-            self.watch(float(stages[-1].estimate[0]))
-        descent = self.restarted(
-            objective, initial, a, self._preconditioner(objective, logits[0], 1)
-        )
+
+            def run(
+                dtype: DTypeLike, a: Draws = a, f: Draws = logits, goal: Goal = goal
+            ) -> Descent:
+                steps = objective.preconditioner(f[0], num_draws=1, dtype=dtype)
+                return conjugate_gradients(objective, initial, a, steps, goal, self.max_iterations)
+
+            stage = run(jnp.float32)
+            if not np.isfinite(
+                stage.estimate[0]
+            ):  # no factor in float32: an ill-conditioned kernel
+                stage = run(self.factor_dtype)
+            stages.append(stage)
+            a, logits = stage.optimum.a, stage.optimum.logits
+            self.watch(float(stage.estimate[0]))
+        steps = objective.preconditioner(logits[0], num_draws=1, dtype=self.factor_dtype)
+        descent = self.restarted(objective, initial, a, steps)
         self.watch(float(descent.estimate[0]))
         for stage in stages:
             descent = descent.after(stage)
         return self._finished(objective, initial, descent.optimum)
 
-    def _preconditioner(self, objective: Objective, f: Logits, num_draws: int) -> Preconditioner:
-        return objective.preconditioner(f, num_draws=num_draws, dtype=self.factor_dtype)
-
     def _from_centre(
         self, objective: Objective, initial: Draws, centre: TrainedPredictor
     ) -> Iterator[TrainedPredictors]:
         size = len(initial)
-        steps = self._preconditioner(objective, centre.logits, size)
+        steps = objective.preconditioner(centre.logits, num_draws=size, dtype=self.factor_dtype)
         curvature, given = objective.curvature(centre.logits), (centre.initial, centre.alpha)
         wide = max(self.block_numbers // initial[0].size, self.block_columns // initial.shape[2])
         block = max(1, min(size, wide))

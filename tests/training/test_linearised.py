@@ -147,6 +147,19 @@ def test_conjugate_gradients_of_many_points_equal_newton(kind, ridge):
     np.testing.assert_allclose(ridge * found.alpha, ridge * exact.alpha, atol=1e-7)
 
 
+def test_a_kernel_without_a_factor_in_float32_is_solved_in_float64():
+    """All inputs coincide: every logit is that of the share of ones."""
+    likelihood, _, targets = many_points("binary")
+    ones = SharedGram(jnp.ones((len(targets), len(targets))))
+    objective = Objective(likelihood, ones, targets, 1e-7)
+    start = jnp.zeros_like(targets)
+    factor = objective.preconditioner(start, num_draws=1, dtype=jnp.float32).factor
+    assert not jnp.isfinite(factor.log_determinant)
+    share = jnp.mean(targets)
+    found = train(objective, start)
+    np.testing.assert_allclose(found.logits, jnp.log(share / (1 - share)), atol=1e-7)
+
+
 def test_the_error_is_told_of_each_preconditioner_that_has_served():
     likelihood, ntk, targets = many_points("3 classes")
     told = []
