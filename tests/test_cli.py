@@ -21,7 +21,7 @@ from rich.table import Table
 from ntkbayes import datasets, storage
 from ntkbayes.app import cli
 from ntkbayes.app.cli import main, terminal
-from ntkbayes.app.methods import METHODS
+from ntkbayes.app.methods import METHODS, default_methods
 from ntkbayes.laws import MAP, Laplace
 from ntkbayes.selection import RidgeByEvidence, RidgeChoice
 
@@ -363,6 +363,22 @@ def test_numbers_are_never_cut_by_a_narrow_terminal(monkeypatch, capsys):
     terminal.print_table(table)
     lines = capsys.readouterr().out.splitlines()
     assert any("MAP" in line and "0.12345" in line for line in lines)
+
+
+def test_columns_that_do_not_wrap_are_never_cut(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "20")
+    table = Table()
+    for column in ("law", "NLL (nats)"):
+        table.add_column(column, no_wrap=True)
+    table.add_row("logistic regression", "0.832 ± 0.018")
+    terminal.print_table(table)
+    lines = capsys.readouterr().out.splitlines()
+    assert any("logistic regression" in line and "0.832 ± 0.018" in line for line in lines)
+
+
+def test_laws_may_be_named_as_tables_show_them():
+    as_shown = tuple(method.name for method in METHODS.values())
+    assert default_methods(as_shown) == default_methods(tuple(METHODS))
 
 
 def test_numbers_do_not_depend_on_the_environment(ntkbayes, tmp_path):

@@ -41,7 +41,7 @@ def default_methods(
     """Methods by the name that tables show.
 
     Args:
-        names: of laws, see `METHODS`.
+        names: of laws, see `METHODS`, or as tables show them.
         num_draws: initialisations of random-init and perturbed-init, draws per chain of NUTS and
             split-hmc. The other laws are closed forms, and ignore it.
 
@@ -53,10 +53,11 @@ def default_methods(
         raise ConfigurationError(f"no laws to compare; choose from {', '.join(METHODS)}")
     num_draws = ranges.whole("the number of draws", num_draws, at_least=4)
     made: dict[str, Method] = {}
+    known = METHODS | {kind.name.lower(): kind for kind in METHODS.values()}
     for name in names:
-        if name not in METHODS:
+        if name.lower() not in known:
             raise UnknownNameError("law", name, tuple(METHODS))
-        kind = METHODS[name]
+        kind = known[name.lower()]
         if issubclass(kind, RandomInit | PerturbedInit):
             made[kind.name] = kind(num_inits=num_draws)
         elif issubclass(kind, NUTS | SplitHMC):

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import typer
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 
@@ -176,7 +177,7 @@ def print_splits(comparison) -> None:  # type: ignore[no-untyped-def]
     from ntkbayes.scores.names import called
 
     shown = ("accuracy" if "accuracy" in comparison.score_names else "crps", "nll")
-    table = Table()
+    table = Table(show_edge=False, pad_edge=False)  # to fit 80 columns
     for column in ("law", *(called(s).short_with_unit for s in shown), "NLL less the best’s"):
         table.add_column(column, no_wrap=True)
     differences = comparison.differences(comparison.best)
@@ -260,7 +261,10 @@ def print_verdicts(result) -> None:  # type: ignore[no-untyped-def]
 
 
 def print_table(table: Table) -> None:
-    """A table as wide as the terminal, or as its longest words: numbers are never cut."""
+    """A table as wide as the terminal, or as its longest words: nothing is ever cut."""
     out = Console()
+    for column in table.columns:
+        if column.no_wrap:
+            column.min_width = max(cell_len(str(cell)) for cell in (column.header, *column.cells))
     least = out.measure(table, options=out.options.update(max_width=1000)).minimum
     Console(width=max(out.width, least)).print(table)
