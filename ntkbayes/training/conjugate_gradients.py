@@ -78,19 +78,10 @@ class ConjugateGradients(Solver):
         """One initial function, with a new preconditioner at each of some stages."""
         a, logits, stages = jnp.zeros_like(initial), initial, []
         for energy in _STAGES:
-            goal = Goal(jnp.zeros(1), jnp.asarray(np.full(1, energy * initial[0].shape[0])))
-
-            def run(
-                dtype: DTypeLike, a: Draws = a, f: Draws = logits, goal: Goal = goal
-            ) -> Descent:
-                steps = objective.preconditioner(f[0], num_draws=1, dtype=dtype)
-                return conjugate_gradients(objective, initial, a, steps, goal, self.max_iterations)
-
-            stage = run(jnp.float32)
-            if not np.isfinite(
-                stage.estimate[0]
-            ):  # no factor in float32: an ill-conditioned kernel
-                stage = run(self.factor_dtype)
+            given = objective, initial, a, logits[0], energy
+            stage = self._stage(*given, jnp.float32)
+            if not np.isfinite(stage.estimate[0]):  # ill-conditioned: no factor in float32
+                stage = self._stage(*given, self.factor_dtype)
             stages.append(stage)
             a, logits = stage.optimum.a, stage.optimum.logits
             self.watch(float(stage.estimate[0]))
@@ -100,6 +91,20 @@ class ConjugateGradients(Solver):
         for stage in stages:
             descent = descent.after(stage)
         return self._finished(objective, initial, descent.optimum)
+
+    def _stage(
+        self,
+        objective: Objective,
+        initial: Draws,
+        a: Draws,
+        f: Logits,
+        energy: float,
+        dtype: DTypeLike,
+    ) -> "Descent":
+        """Down to an energy in nats per point, with a preconditioner at f."""
+        steps = objective.preconditioner(f, num_draws=1, dtype=dtype)
+        goal = Goal(jnp.zeros(1), jnp.asarray(np.full(1, energy * len(f))))
+        return conjugate_gradients(objective, initial, a, steps, goal, self.max_iterations)
 
     def _from_centre(
         self, objective: Objective, initial: Draws, centre: TrainedPredictor
