@@ -741,6 +741,14 @@ def test_named_data_are_those_of_the_help(ntkbayes):
     assert ", ".join(datasets.NAMES) in text
 
 
+def test_the_help_cuts_no_command_short(ntkbayes, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = ntkbayes("--help").out.split("Commands:")[1].split("Example:")[0].split("\n")
+    told = [line for line in lines if line.strip()]
+    assert len(told) == 5
+    assert all(line.endswith(".") and not line.endswith("...") for line in told)
+
+
 def test_the_help_names_every_law(ntkbayes):
     text = re.sub(
         r"\s+", "", ntkbayes("compare", "--help").out

@@ -112,10 +112,11 @@ def compare(
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Fit laws of trained networks to data, compare them on held-out points, write a report.
+    """Compare laws on held-out points, and write a report.
 
-    Targets are classes; with --likelihood also real numbers, counts or ordered classes. With both --data
-    and --model, the study of the model file is run on the data: your network on your images, say.
+    Fits laws of trained networks to the training points. Targets are classes; with --likelihood also
+    real numbers, counts or ordered classes. With both --data and --model, the study of the model file is
+    run on the data: your network on your images, say.
 
     An interrupted run resumes from the laws already finished.
     """
@@ -279,9 +280,9 @@ def sweep(
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Run `compare` for every data set, ridge and seed, several at a time.
+    """Run `compare` for every data set, ridge and seed.
 
-    With --likelihood, the targets of all files are of that kind.
+    Several studies run at a time. With --likelihood, the targets of all files are of that kind.
 
     Failed studies are reported, and the others continue. An interrupted sweep resumes from the studies
     already finished; a finished one takes further data sets, ridges and seeds.
@@ -371,9 +372,10 @@ def report(
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Build the report of a comparison again, from its files; also over splits, and of a sweep.
+    """Build the report of a comparison again, from its files.
 
-    Of a run that was interrupted it has the laws that are finished, and names those that are missing.
+    Also that over splits, or of a sweep. Of a run that was interrupted it has the laws that are
+    finished, and names those that are missing.
     """
     start_jax(context)
 

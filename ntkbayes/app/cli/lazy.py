@@ -102,10 +102,10 @@ def lazy(
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Train real networks of several widths, and say where the kernel view of them holds.
+    """Say where the kernel view of real networks holds.
 
-    Four regimes: with and without ridge, on targets as given and smoothed; with --likelihood two, since
-    numbers and ordered classes are not smoothed. Each network is
+    Trains networks of several widths in four regimes: with and without ridge, on targets as given and
+    smoothed; with --likelihood two, since numbers and ordered classes are not smoothed. Each network is
     compared with its linearisation, trained by the same steps. An interrupted run resumes from the
     networks already trained.
     """
