@@ -99,6 +99,7 @@ napoleon_attr_annotations = False  # the signature of the class has them
 _CITATION = re.compile(r"THEORY (\d)")
 _SPECIAL = re.compile(r"(`[^`]*`|\*\w[^*]*\w\*)(\w?)|([|*](?!\s))")
 _SEVERAL_NAMES = re.compile(r"^(\s+)(\w+(?:, \w+)+)(?=: )")
+_TABLE_ROW = re.compile(r"\s*\| (.* \| .*) \|")
 _KEY = " | ".join(
     f"~jaxtyping.{kind}" for kind in ("Key[Array, '']", "UInt32[Array, '2']", "UInt32[Array, '4']")
 )
@@ -111,14 +112,27 @@ def _marked(match):
     return f"{name}\\ {letter}" if letter else name
 
 
+def _table_row(indent, row, *, is_first):
+    """Of a list-table, from a line of Markdown."""
+    cells = [_SPECIAL.sub(_marked, cell.strip()) for cell in row.split(" | ")]
+    lines = [".. list-table::", "   :header-rows: 1", ""] if is_first else []
+    if set("".join(cells)) != {"-"}:
+        lines += [f"   {'  ' if k else '* '}- {cell}" for k, cell in enumerate(cells)]
+    return [" " * indent + line for line in lines]
+
+
 def _plain_text(app, what, name, obj, options, lines):
     """Docstrings are plain text with `names`, not reStructuredText: make it that.
 
-    |x| and *x are what they look like, an indented paragraph is a formula, THEORY 2 is a link.
+    |x| and *x are what they look like, an indented paragraph is a formula, lines of | cells | are a
+    table, THEORY 2 is a link.
     """
     found, formula, before = [], None, 0
     for number, line in enumerate(lines):
         indent = len(line) - len(line.lstrip())
+        if row := _TABLE_ROW.fullmatch(line):
+            found += _table_row(indent, row[1], is_first=not lines[number - 1].strip())
+            continue
         starts = line.strip() and (number == 0 or not lines[number - 1].strip())
         if formula is not None and line.strip() and indent < formula:
             formula = None
