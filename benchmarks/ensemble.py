@@ -3,12 +3,13 @@
     python benchmarks/ensemble.py [--kinds plain perturbed] [--widths 16 32 64 256 1024]
                                   [--networks 128] [--depth 1] [--ridge 0.3]
 
-Plain networks approach the random-init law, perturbed ones the perturbed-init law; narrow perturbed ones
-do not come to rest at small ridges. Iris, 40 training points, three classes. Prints, for every width, the
-energy distance between joint logit draws at 40 held-out points (0 for equal laws, 1 for laws without
-overlap) with its Monte Carlo error, the ratio of logit variances and the time; for both laws also their
-distance from the exact posterior (NUTS). Then the test of whether each ensemble is a sample of the law at
-infinite width, with all its networks and with the first half of them, and the trend over widths.
+Plain networks approach the random-init law, perturbed ones the perturbed-init law; narrow perturbed
+ones do not come to rest at small ridges. Iris, 40 training points, three classes. Prints, for every
+width, the energy distance between joint logit draws at 40 held-out points (0 for equal laws, 1 for
+laws without overlap) with its Monte Carlo error, the ratio of logit variances and the time; for both
+laws also their distance from the exact posterior (NUTS). Then the test of whether each ensemble is a
+sample of the law at infinite width, with all its networks and with the first half of them, and the
+trend over widths.
 """
 
 import argparse
