@@ -57,8 +57,9 @@ def main() -> None:
     prior = nb.NTKPrior(network(options.depth, 1), ridge=options.ridge)
 
     nuts = nb.NUTS(num_samples=500, num_chains=4).fit(prior, train, key=key)
+    posterior = np.asarray(nuts.sample(key, test.features))
     for kind in options.kinds:
-        widen(kind, prior, train, test, np.asarray(nuts.sample(key, test.features)), options)
+        widen(kind, prior, train, test, posterior, options)
 
 
 def widen(
@@ -101,6 +102,8 @@ def widen(
         )
         distances.append(near)
         ensembles[width] = trained
+    if not distances:
+        return
     falls = all(a.value > b.value for a, b in itertools.pairwise(distances))
     print(f"falls monotonically: {falls}")
     widest = distances[-1]

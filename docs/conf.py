@@ -112,9 +112,13 @@ def _marked(match):
     return f"{name}\\ {letter}" if letter else name
 
 
+def _linked(text):
+    return _CITATION.sub(r":ref:`THEORY \1 <theory-\1>`", text)
+
+
 def _table_row(indent, row, *, is_first):
     """Of a list-table, from a line of Markdown."""
-    cells = [_SPECIAL.sub(_marked, cell.strip()) for cell in row.split(" | ")]
+    cells = [_linked(_SPECIAL.sub(_marked, cell.strip())) for cell in row.split(" | ")]
     lines = [".. list-table::", "   :header-rows: 1", ""] if is_first else []
     if set("".join(cells)) != {"-"}:
         lines += [f"   {'  ' if k else '* '}- {cell}" for k, cell in enumerate(cells)]
@@ -143,7 +147,7 @@ def _plain_text(app, what, name, obj, options, lines):
             line = _SPECIAL.sub(_marked, line)
             # Napoleon would take the first of several names for a type.
             line = _SEVERAL_NAMES.sub(lambda match: match[0].replace(", ", ","), line)
-            line = _CITATION.sub(r":ref:`THEORY \1 <theory-\1>`", line)
+            line = _linked(line)
         if line.strip():
             before = indent
         found.append(line)

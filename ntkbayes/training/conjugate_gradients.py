@@ -267,7 +267,8 @@ def conjugate_gradients(
         are_logits_close = largest_prior * energy <= wanted**2
         size = largest(a, axis=(1, 2)) + 1 / likelihood.unit
         are_weights_close = largest(gradient, axis=(1, 2)) <= goal.relative * size
-        return ~(are_logits_close & are_weights_close) & ~(jnp.abs(energy) < enough)
+        is_lost = jnp.isnan(energy)  # a factor that does not exist: no step helps
+        return ~(are_logits_close & are_weights_close) & ~(jnp.abs(energy) < enough) & ~is_lost
 
     def unfinished(state: tuple) -> Array:
         *_, active, count = state
