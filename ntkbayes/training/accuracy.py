@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from ntkbayes.likelihood import Likelihood
-from ntkbayes.linalg import Draws, Logits, PerDraw, Preconditioner, largest
+from ntkbayes.linalg import Curvature, Draws, Logits, PerDraw, largest
 from ntkbayes.training.objective import Objective
 
 TOLERANCE = 1e-6  # for the error of logits, relative to their spread
@@ -51,35 +51,47 @@ def round_off(prior: Float[Array, "n outputs"], initial: Logits, a: Logits, f: L
 
 
 def error_bounds(
-    objective: Objective, initials: Draws, preconditioner: Preconditioner, a: Draws, f: Draws
+    objective: Objective, initials: Draws, proposed: Draws, a: Draws, f: Draws
 ) -> tuple[PerDraw, PerDraw, PerDraw]:
-    """Residual, bound on the error of logits, and spread per draw, at the cost of two products.
+    """Residual, bound on the error of logits, and spread per draw, at the cost of one product.
 
-    By (6) of THEORY 8: |Σ e|ᵢ ≤ √(P_ii eᵀ Σ e), and eᵀ Σ e ≤ uᵀ P u + (e − u)ᵀ W⁻¹ (e − u) for any u,
-    with equality at u = P⁻¹ Σ e. The preconditioner proposes u. At points where the draw's own W is so
-    small that e − u would cost more, u takes all of e.
+    By (6) of THEORY 8: |Σ e|ᵢ ≤ √(P_ii eᵀ Σ e); see `energy_bounds`.
+
+    Args:
+        proposed: P⁻¹ Σ e as a preconditioner has it.
     """
-    likelihood, prior = objective.likelihood, objective.prior_variances
+    prior = objective.prior_variances
     e = a - jax.vmap(objective.residual)(f)
-    _, proposed = preconditioner.apply(e, likelihood.project)
+    curvature = jax.vmap(objective.curvature)(f)
+    energy = energy_bounds(objective, curvature, e, proposed)
 
-    def split(f: Logits, e: Logits, u: Logits) -> tuple[Logits, Float[Array, ""]]:
-        rest = likelihood.project(e - u)
-        weighed = objective.curvature(f).inverse_quadratic(rest)
-        moved = ~(weighed <= jnp.sum(prior * rest**2, axis=1))
-        rest = jnp.where(moved[:, None], 0.0, rest)
-        return e - rest, jnp.sum(jnp.where(moved, 0.0, weighed))
-
-    u, rest = jax.vmap(split)(f, e, proposed)
-    energy = jnp.sum(u * (objective.gram @ (u / objective.ridge)), axis=(1, 2)) + rest
-
-    def lost(initial: Logits, a: Logits, f: Logits) -> tuple[Array, Array]:
+    def lost(initial: Logits, a: Logits, f: Logits, curvature: Curvature) -> tuple[Array, Array]:
         noise = round_off(prior, initial, a, f)
-        return jnp.sum(noise * objective.curvature(f).matvec(noise)), largest(noise)
+        return jnp.sum(noise * curvature.matvec(noise)), largest(noise)
 
-    moved, noise = jax.vmap(lost)(initials, a, f)
+    moved, noise = jax.vmap(lost)(initials, a, f, curvature)
     bound = (
         jnp.sqrt(jnp.max(prior)) * (jnp.sqrt(jnp.maximum(energy, 0.0)) + jnp.sqrt(moved)) + noise
     )
     # Sums propagate NaN.
     return largest(e, axis=(1, 2)), bound, jax.vmap(spread_of)(f, initials)
+
+
+def energy_bounds(objective: Objective, curvature: Curvature, e: Draws, proposed: Draws) -> PerDraw:
+    """A bound on eᵀ Σ e of each draw: uᵀ P u + (e − u)ᵀ W⁻¹ (e − u), for any u, with equality at
+    u = P⁻¹ Σ e; at the cost of a product.
+
+    Args:
+        curvature: W, of each draw its own.
+        proposed: u, but at points where W is so small that e − u would cost more u takes all of e.
+    """
+
+    def split(curvature: Curvature, e: Logits, u: Logits) -> tuple[Logits, Float[Array, ""]]:
+        rest = objective.likelihood.project(e - u)
+        weighed = curvature.inverse_quadratic(rest)
+        moved = ~(weighed <= jnp.sum(objective.prior_variances * rest**2, axis=1))
+        rest = jnp.where(moved[:, None], 0.0, rest)
+        return e - rest, jnp.sum(jnp.where(moved, 0.0, weighed))
+
+    u, rest = jax.vmap(split)(curvature, e, proposed)
+    return jnp.sum(u * (objective.gram @ (u / objective.ridge)), axis=(1, 2)) + rest

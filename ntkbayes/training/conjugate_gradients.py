@@ -7,7 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, DTypeLike, Float, Int, Shaped
+from jaxtyping import Array, Bool, DTypeLike, Float, Int, Shaped
 
 from ntkbayes.linalg import (
     Curvature,
@@ -20,7 +20,14 @@ from ntkbayes.linalg import (
     nan_is_an_answer,
 )
 from ntkbayes.linalg import factor_dtype as as_dtype
-from ntkbayes.training.accuracy import TOLERANCE, error_bounds, is_accurate, round_off, spread_of
+from ntkbayes.training.accuracy import (
+    TOLERANCE,
+    energy_bounds,
+    error_bounds,
+    is_accurate,
+    round_off,
+    spread_of,
+)
 from ntkbayes.training.line_search import Slopes, line_search
 from ntkbayes.training.newton import Newton
 from ntkbayes.training.objective import (
@@ -32,10 +39,15 @@ from ntkbayes.training.objective import (
     silent,
 )
 
+IsActive = Bool[Array, " draws"]
+Part = Float[Array, "block n classes"]
+
 # Energies in nats per point where the preconditioner of one initial function is built anew: classes are
 # no longer all alike, and W is nearly that of the end. Either saves tens of steps.
 _STAGES = (0.3, 1e-3)
-_SLACK = 1.5  # of bounds above estimates: costs half a step, where a restart costs two
+_SLACK = (
+    1.1  # of bounds with f anew above those before: costs less than a step; a restart costs three
+)
 
 
 class ConjugateGradients(Solver):
@@ -78,16 +90,16 @@ class ConjugateGradients(Solver):
         """One initial function, with a new preconditioner at each of some stages."""
         a, logits, stages = jnp.zeros_like(initial), initial, []
         for energy in _STAGES:
-            given = objective, initial, a, logits[0], energy
+            given = objective, initial, a, logits, energy
             stage = self._stage(*given, jnp.float32)
-            if not np.isfinite(stage.estimate[0]):  # ill-conditioned: no factor in float32
+            if not np.isfinite(stage.optimum.logit_error[0]):  # ill-conditioned: no float32 factor
                 stage = self._stage(*given, self.factor_dtype)
             stages.append(stage)
             a, logits = stage.optimum.a, stage.optimum.logits
-            self.watch(float(stage.estimate[0]))
+            self.watch(float(stage.optimum.logit_error[0]))
         steps = objective.preconditioner(logits[0], num_draws=1, dtype=self.factor_dtype)
-        descent = self.restarted(objective, initial, a, steps)
-        self.watch(float(descent.estimate[0]))
+        descent = self.restarted(objective, initial, a, logits, steps)
+        self.watch(float(descent.optimum.logit_error[0]))
         for stage in stages:
             descent = descent.after(stage)
         return self._finished(objective, initial, descent.optimum)
@@ -97,28 +109,29 @@ class ConjugateGradients(Solver):
         objective: Objective,
         initial: Draws,
         a: Draws,
-        f: Logits,
+        f: Draws,
         energy: float,
         dtype: DTypeLike,
     ) -> "Descent":
         """Down to an energy in nats per point, with a preconditioner at f."""
-        steps = objective.preconditioner(f, num_draws=1, dtype=dtype)
-        goal = Goal(jnp.zeros(1), jnp.asarray(np.full(1, energy * len(f))))
-        return conjugate_gradients(objective, initial, a, steps, goal, self.max_iterations)
+        steps = objective.preconditioner(f[0], num_draws=1, dtype=dtype)
+        goal = Goal(jnp.zeros(1), jnp.asarray(np.full(1, energy * f.shape[1])))
+        return conjugate_gradients(objective, initial, a, f, steps, goal, self.max_iterations)
 
     def _from_centre(
         self, objective: Objective, initial: Draws, centre: TrainedPredictor
     ) -> Iterator[TrainedPredictors]:
         size = len(initial)
         steps = objective.preconditioner(centre.logits, num_draws=size, dtype=self.factor_dtype)
-        curvature, given = objective.curvature(centre.logits), (centre.initial, centre.alpha)
+        curvature = objective.curvature(centre.logits)
+        given = centre.initial, centre.alpha, centre.logits
         wide = max(self.block_numbers // initial[0].size, self.block_columns // initial.shape[2])
         block = max(1, min(size, wide))
         for begin in range(0, size, block):
-            part, start = _started(
+            part, a, f = _started(
                 objective, steps, curvature, given, initial, jnp.asarray(begin), block
             )
-            optimum = self.restarted(objective, part, start, steps).optimum
+            optimum = self.restarted(objective, part, a, f, steps).optimum
             new = min(block, size - begin)
             if new < block:
                 part = part[block - new :]
@@ -127,29 +140,34 @@ class ConjugateGradients(Solver):
             self.progress(new)
 
     def restarted(
-        self, objective: Objective, initial: Draws, start: Draws, preconditioner: Preconditioner
+        self,
+        objective: Objective,
+        initial: Draws,
+        a: Draws,
+        f: Draws,
+        preconditioner: Preconditioner,
     ) -> "Descent":
         """Conjugate gradients, restarted while that lowers the worst error.
 
-        Each restart recomputes f, which round-off drives away from a. With float32 factors a run ends
+        A run ends with f anew from a, since round-off drives them apart. With float32 factors it ends
         once gradients have fallen as far as those can take them (iterative refinement).
         """
 
-        def run(start: Draws, slack: Float[np.ndarray, " draws"]) -> Descent:
+        def run(a: Draws, f: Draws, slack: Float[np.ndarray, " draws"]) -> Descent:
             goal = Goal.of(self.tolerance, slack)
             return conjugate_gradients(
-                objective, initial, start, preconditioner, goal, self.max_iterations
+                objective, initial, a, f, preconditioner, goal, self.max_iterations
             )
 
         slack = np.ones(len(initial))
-        descent = run(start, slack)
+        descent = run(a, f, slack)
         while not (shortfall := descent.shortfall(self.tolerance)) <= 1:
-            # Where the estimate met its goal but the bound did not, lower the goal by their ratio,
-            # unless the estimate is blind to the error.
-            error, estimate = np.asarray(descent.optimum.logit_error), np.asarray(descent.estimate)
-            seen = estimate > np.finfo(error.dtype).eps * error
-            slack = np.divide(error, estimate, out=slack, where=seen)
-            again = run(descent.optimum.a, slack)
+            # Where the bound met its goal, but does not with f anew, lower the goal by their ratio,
+            # unless the bound is blind to the error.
+            error, bound = np.asarray(descent.optimum.logit_error), np.asarray(descent.bound)
+            seen = bound > np.finfo(error.dtype).eps * error
+            slack = np.divide(error, bound, out=slack, where=seen)
+            again = run(descent.optimum.a, descent.optimum.logits, slack)
             if not again.shortfall(self.tolerance) < 0.9 * shortfall:
                 break
             descent = again.after(descent)
@@ -176,49 +194,50 @@ def _started(
     objective: Objective,
     preconditioner: Preconditioner,
     curvature: Curvature,
-    centre: tuple[Logits, Logits],
+    centre: tuple[Logits, Logits, Logits],
     initial: Draws,
     begin: Int[Array, ""],
     size: int,
-) -> tuple[Float[Array, "block n classes"], Float[Array, "block n classes"]]:
-    """A block of initial functions, and a of each to first order in f0 − mean (THEORY 4), with the
+) -> tuple[Part, Part, Part]:
+    """A block of initial functions, and a and f of each to first order in f0 − mean (THEORY 4), with the
     preconditioner in place of Σ: a ≈ ā − (P + W⁻¹)⁻¹ (f0 − mean), and (P + W⁻¹)⁻¹ = P⁻¹ Σ W.
 
     Args:
-        centre: f0 and α.
+        centre: f0, α and f.
         begin: index of the block's first; the last block begins earlier, so that all have one size.
     """
     part = jax.lax.dynamic_slice_in_dim(initial, begin, size)
-    middle, alpha = centre
-    curved = jax.vmap(curvature.matvec)(part - middle[None])
-    _, response = preconditioner.apply(curved, objective.likelihood.project)
-    return part, objective.ridge * alpha[None] - response
+    middle, alpha, logits = centre
+    moved = part - middle[None]
+    curved = jax.vmap(curvature.matvec)(moved)
+    v, response = preconditioner.apply(curved, objective.likelihood.project)
+    return part, objective.ridge * alpha[None] - response, logits[None] + moved - v
 
 
 # --- one run -------------------------------------------------------------------------------------
 
 
 class Goal(NamedTuple):
-    """When a draw is done: once the estimate √(max P_ii eᵀ Σ e) of its logits' error, with the
-    preconditioner as Σ, is within `relative` times their spread or within round-off, and e within
-    `relative` times a (P may be blind to e); or once eᵀ Σ e is within `energy`, in nats."""
+    """When a draw is done: once the bound on its logits' error (`energy_bounds`) is within `relative`
+    times their spread or within round-off, and e within `relative` times a (P may be blind to e); or
+    once eᵀ Σ e, with the preconditioner as Σ, is within `energy`, in nats."""
 
     relative: PerDraw
     energy: PerDraw
 
     @classmethod
     def of(cls, tolerance: float, slack: Float[np.ndarray, " draws"]) -> "Goal":
-        """The tolerance, with room for bounds that exceed estimates by a little more than `slack`."""
+        """The tolerance, with room for bounds that grow by a little more than `slack`."""
         relative = tolerance / (_SLACK * np.maximum(slack, 1.0))
         return cls(*jax.device_put((relative, np.zeros_like(relative))))
 
 
 class Descent(NamedTuple):
-    """Where conjugate gradients ended: the optimum of each draw, and the estimate of its logits' error
-    (see `Goal`)."""
+    """Where conjugate gradients ended: the optimum of each draw, and the bound on its logits' error that
+    made it end (infinite for one that did not), with f as updated from step to step."""
 
     optimum: Optimum
-    estimate: PerDraw
+    bound: PerDraw
 
     def shortfall(self, tolerance: float) -> float:
         """The largest ratio of error to what the tolerance allows; infinite if that is 0, NaN if an
@@ -234,7 +253,7 @@ class Descent(NamedTuple):
         """This descent, with the iterations of the earlier run that it continues added."""
         counts = [np.asarray(run.optimum.num_iterations) for run in (earlier, self)]
         optimum = self.optimum._replace(num_iterations=jax.device_put(sum(counts)))
-        return Descent(optimum, self.estimate)
+        return Descent(optimum, self.bound)
 
 
 @nan_is_an_answer()
@@ -242,7 +261,8 @@ class Descent(NamedTuple):
 def conjugate_gradients(
     objective: Objective,
     initial: Draws,
-    start: Draws,
+    a: Draws,
+    f: Draws,
     preconditioner: Preconditioner,
     goal: Goal,
     max_iterations: int,
@@ -261,47 +281,59 @@ def conjugate_gradients(
 
     search = jax.vmap(lambda f, *given: line_search(objective, f, *given))
 
-    def is_active(a: Draws, f: Draws, gradient: Draws, energy: PerDraw) -> Shaped[Array, " draws"]:
+    def waiting(
+        a: Draws, f: Draws, curvature: Curvature, e: Draws, v: Draws, z: Draws, active: IsActive
+    ) -> tuple[IsActive, PerDraw]:
+        """Those of the active draws that are not done, and the bound on each one's error; infinite where
+        zᵀ P z, which it is at least, is too much."""
         lost = jax.vmap(lambda *given: largest(round_off(prior, *given)))(initial, a, f)
         wanted = jnp.maximum(goal.relative * jax.vmap(spread_of)(f, initial), lost)
-        are_logits_close = largest_prior * energy <= wanted**2
         size = largest(a, axis=(1, 2)) + 1 / likelihood.unit
-        are_weights_close = largest(gradient, axis=(1, 2)) <= goal.relative * size
+        are_weights_close = largest(e, axis=(1, 2)) <= goal.relative * size
+        near = active & are_weights_close & (largest_prior * inner(z, v) <= wanted**2)
+        energy = jax.lax.cond(
+            jnp.any(near),
+            lambda: energy_bounds(objective, curvature, e, z),
+            lambda: jnp.full(len(e), jnp.inf),
+        )
+        bound = jnp.where(near, jnp.sqrt(largest_prior * jnp.abs(energy)), jnp.inf)
+        energy = inner(e, v)
         is_lost = jnp.isnan(energy)  # a factor that does not exist: no step helps
-        return ~(are_logits_close & are_weights_close) & ~(jnp.abs(energy) < enough) & ~is_lost
+        return active & ~(bound <= wanted) & ~(jnp.abs(energy) < enough) & ~is_lost, bound
 
     def unfinished(state: tuple) -> Array:
         *_, active, count = state
         return jnp.any(active) & (count < max_iterations)
 
     def update(state: tuple) -> tuple:
-        a, f, curvature, gradient, energy, df, da, counts, active, count = state
-        slopes = Slopes(inner(gradient, df), inner(a, df), inner(da, df))
-        t, residual, curvature = search(f, a - gradient, curvature, df, slopes)
+        a, f, curvature, e, z, df, da, energy, bound, counts, active, count = state
+        slopes = Slopes(inner(e, df), inner(a, df), inner(da, df))
+        t, residual, curvature = search(f, a - e, curvature, df, slopes)
         t = spread(jnp.where(active, t, 0.0))
         a, f = a + t * da, f + t * df
-        new = jnp.where(spread(active), a - residual, gradient)
-        new_v, new_z = preconditioner.apply(new, likelihood.project)
-        beta = jnp.maximum(inner(new - gradient, new_v), 0) / jnp.where(energy > 0, energy, 1.0)
-        df, da = spread(beta) * df - new_v, spread(beta) * da - new_z
+        new = jnp.where(spread(active), a - residual, e)
+        v, z = preconditioner.apply(new, likelihood.project)
+        beta = jnp.maximum(inner(new - e, v), 0) / jnp.where(energy > 0, energy, 1.0)
+        df, da = spread(beta) * df - v, spread(beta) * da - z
         uphill = spread(inner(new, df) >= 0)
-        df, da = jnp.where(uphill, -new_v, df), jnp.where(uphill, -new_z, da)
-        energy = inner(new, new_v)
-        still = active & is_active(a, f, new, energy)
-        return a, f, curvature, new, energy, df, da, counts + active.astype(int), still, count + 1
+        df, da = jnp.where(uphill, -v, df), jnp.where(uphill, -z, da)
+        counts = counts + active.astype(int)
+        still, reached = waiting(a, f, curvature, new, v, z, active)
+        bound = jnp.where(active, reached, bound)
+        energy = inner(new, v)
+        return a, f, curvature, new, z, df, da, energy, bound, counts, still, count + 1
 
-    f = objective.logits(initial, start)
-    gradient = start - jax.vmap(objective.residual)(f)
-    v, z = preconditioner.apply(gradient, likelihood.project)
-    energy = inner(gradient, v)
+    e = a - jax.vmap(objective.residual)(f)
+    v, z = preconditioner.apply(e, likelihood.project)
+    energy = inner(e, v)
     enough = jnp.maximum(goal.energy, preconditioner.reach**2 * energy)
-    counts = jnp.zeros(initial.shape[0], dtype=int)
-    active = is_active(start, f, gradient, energy)
+    counts = jnp.zeros(len(initial), dtype=int)
     curvature = jax.vmap(objective.curvature)(f)
-    state = (start, f, curvature, gradient, energy, -v, -z, counts, active, 0)
-    a, *_, energy, _, _, counts, _, _ = jax.lax.while_loop(unfinished, update, state)
+    active, bound = waiting(a, f, curvature, e, v, z, jnp.ones(len(initial), dtype=bool))
+    state = (a, f, curvature, e, z, -v, -z, energy, bound, counts, active, 0)
+    end = jax.lax.while_loop(unfinished, update, state)
+    a, _, _, _, z, _, _, _, bound, counts, *_ = end
     f = objective.logits(initial, a)  # recomputed, without the round-off of many updates
-    residual, error, size = error_bounds(objective, initial, preconditioner, a, f)
-    estimate = jnp.sqrt(largest_prior * jnp.abs(energy))
+    residual, error, size = error_bounds(objective, initial, z, a, f)
     optimum = Optimum(a, f, residual, error, size, counts)
-    return jax.tree.map(everywhere, Descent(optimum, estimate))
+    return jax.tree.map(everywhere, Descent(optimum, bound))

@@ -169,7 +169,8 @@ def _measured(
     count: Array,
 ) -> Optimum:
     steps = SurrogatePreconditioner(gram / objective.ridge, surrogate)
-    residual, error, spread = error_bounds(objective, initial, steps, a, f)
+    _, proposed = steps.apply(a - jax.vmap(objective.residual)(f), objective.likelihood.project)
+    residual, error, spread = error_bounds(objective, initial, proposed, a, f)
     return Optimum(a, f, residual, error, spread, jnp.full(len(a), count))
 
 

@@ -127,7 +127,7 @@ def test_pairs_save_most_of_the_steps():
         steps = preconditioner(likelihood, num_draws, curvature_there, ridge=0.01)
         assert isinstance(steps, kind)
         solver = ConjugateGradients(1e-8)
-        found = solver.restarted(objective, initials, jnp.zeros_like(initials), steps)
+        found = solver.restarted(objective, initials, jnp.zeros_like(initials), initials, steps)
         assert float(jnp.max(found.optimum.residual)) <= 1e-8
         assert found.shortfall(1e-8) <= 1
         counts[kind] = int(jnp.max(found.optimum.num_iterations))
