@@ -1,6 +1,7 @@
 """Hyper-parameters sampled together with the latent function."""
 
 import dataclasses
+from functools import partial
 
 import equinox as eqx
 import jax
@@ -19,6 +20,8 @@ from scipy.special import logsumexp
 
 import ntkbayes as nb
 from ntkbayes.errors import ConfigurationError, ConvergenceError, RidgeError, UnknownNameError
+from ntkbayes.laws import Problem
+from ntkbayes.laws.chains.hierarchical import factor, factor_at
 from ntkbayes.priors.hyperparameters import value_of, with_values
 
 KEY = jax.random.key(1)
@@ -450,3 +453,35 @@ def test_settings_outside_their_range_are_refused(law):
         law.sample_marginals(KEY, NEW, 0)
     with pytest.raises(RidgeError, match="infinitely wide"):
         nb.FullBayes({"ridge": RIDGE}).fit(nb.NTKPrior(NETWORK, ridge=0.0), data_of(), key=KEY)
+
+
+# --- derivatives ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("depth", [1, 3])
+@pytest.mark.parametrize("names", [("ridge",), ("ridge", "weight_std", "bias_std", "mean")])
+def test_the_factors_derivatives_are_the_same_by_both_ways_of_taking_them(depth, names):
+    rng = np.random.default_rng(0)
+    features, weights = (jnp.asarray(rng.standard_normal(shape)) for shape in ((9, 3), (9, 9)))
+    prior = nb.NTKPrior(nb.networks.mlp(depth=depth, bias_std=0.3), ridge=0.2)
+    problem = Problem.build(prior, nb.Dataset(np.asarray(features), np.arange(9) % 2), None)
+    values = {name: value_of(prior, name) for name in names}
+
+    def forwards(values):
+        return jnp.sum(weights * factor_at(problem, values))
+
+    def backwards(values):
+        return jnp.sum(weights * factor(with_values(prior, values), features))
+
+    for derivative in (jax.grad, jax.hessian, jax.jacfwd):
+        expected, found = (derivative(function)(values) for function in (backwards, forwards))
+        jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-8, atol=1e-9), found, expected)
+
+
+@pytest.mark.filterwarnings("ignore::ntkbayes.errors.ConvergenceWarning")
+def test_chains_side_by_side_with_a_bar_are_those_in_turn_without_one():
+    in_turn, at_once = (
+        fit(num_samples=5, num_warmup=20, progress=progress) for progress in (False, True)
+    )
+    np.testing.assert_allclose(at_once.values["ridge"], in_turn.values["ridge"], rtol=1e-6)
+    np.testing.assert_allclose(at_once.whitened, in_turn.whitened, rtol=1e-6, atol=1e-6)

@@ -1,6 +1,7 @@
 """Hyperparameters as part of the posterior: scales, ridge and latent function, sampled together."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, ClassVar
 
 import jax
@@ -100,7 +101,7 @@ class FullBayes(Method[FullBayesLaw[FullBayesInfo]]):
             num_warmup=self.num_warmup,
             num_samples=self.num_samples,
             num_chains=self.num_chains,
-            chain_method="vectorized",
+            chain_method="vectorized" if self.progress else _one_by_one,
             progress_bar=self.progress,
         )
         fields = (
@@ -128,6 +129,12 @@ class FullBayes(Method[FullBayesLaw[FullBayesInfo]]):
             _sample_stats(seen),
             num_chains=self.num_chains,
         )
+
+
+def _one_by_one(chain: Callable) -> Callable:
+    """All chains in one program, one after another: side by side each step of a chain would wait for the
+    longest trajectory of all."""
+    return jax.jit(partial(jax.lax.map, chain))
 
 
 def _started(model: NumPyroModel, key: PRNGKeyArray, num_chains: int) -> dict[str, Array]:

@@ -1,12 +1,13 @@
 """Posteriors of the latent function and its hyperparameters together, by their draws."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int, PRNGKeyArray, Shaped
 
 from ntkbayes.arguments import random_key
@@ -23,6 +24,7 @@ from ntkbayes.priors.hyperparameters import with_values
 from ntkbayes.priors.prior import NTKPrior
 
 _JITTER = 1e-9  # of the mean prior variance: a sampler cannot try one after another
+_FEW = 4  # numbers: derivatives forwards cost as much as a value each, backwards as some six in all
 
 
 HIERARCHICAL_POSTERIOR = Kind(
@@ -218,6 +220,36 @@ def factor(prior: NTKPrior, features: Array) -> Float[Array, "n n"]:
     gram = prior.gram(features).ntk.dense() / prior.ridge
     jitter = _JITTER * jnp.mean(jnp.diagonal(gram))
     return jnp.linalg.cholesky(gram + jitter * jnp.eye(len(gram)))
+
+
+def factor_at(problem: Problem, values: Mapping[str, Any]) -> Float[Array, "n n"]:
+    """`factor` at values of the hyper-parameters, as a function to differentiate: forwards where numbers
+    are few, which takes a third of the time and of the compilation of going back through the kernel's
+    recursion and the factorisation."""
+    numbers = {name: jnp.asarray(value) for name, value in values.items() if name != "mean"}
+    position, unravel = ravel_pytree(numbers)
+
+    def at(position: Float[Array, " numbers"]) -> Float[Array, "n n"]:
+        return factor(with_values(problem.prior, unravel(position)), problem.features)
+
+    return (_forwards(at) if 0 < position.size <= _FEW else at)(position)
+
+
+def _forwards(function: Callable[[Array], Array]) -> Callable[[Array], Array]:
+    """The same function of a vector, with the Jacobian found forwards, whichever way is asked for."""
+    same = jax.custom_jvp(function)
+
+    @same.defjvp
+    def slopes(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+        (position,), (tangent,) = primals, tangents
+
+        def along(direction: Array) -> tuple[Array, Array]:
+            return jax.jvp(function, (position,), (direction,))
+
+        value, jacobian = jax.vmap(along, out_axes=(None, 0))(jnp.eye(position.size))
+        return value, jnp.tensordot(tangent, jacobian, axes=1)
+
+    return same
 
 
 def hyperprior_of(

@@ -17,7 +17,7 @@ from ntkbayes.laws.chains.hierarchical import (
     HIERARCHICAL_POSTERIOR,
     LATENT_FUNCTION,
     FullBayesLaw,
-    factor,
+    factor_at,
     hyperprior_of,
     judged_draws,
 )
@@ -267,7 +267,7 @@ def _mean_and_factor(problem: Problem, values: Mapping[str, Any]) -> tuple[Logit
     """Of the logits at the training points: mean, (n, C), and L."""
     prior = with_values(problem.prior, values)
     mean = prior.mean_logits(problem.features, problem.num_outputs)
-    return mean, factor(prior, problem.features)
+    return mean, factor_at(problem, values)
 
 
 def require_support(prior: NTKPrior, hyperpriors: Mapping[str, Any]) -> None:
