@@ -45,9 +45,7 @@ Part = Float[Array, "block n classes"]
 # Energies in nats per point where the preconditioner of one initial function is built anew: classes are
 # no longer all alike, and W is nearly that of the end. Either saves tens of steps.
 _STAGES = (0.3, 1e-3)
-_SLACK = (
-    1.1  # of bounds with f anew above those before: costs less than a step; a restart costs three
-)
+_SLACK = 1.1  # of bounds with f anew above those before: costs less than a step, a restart three
 
 
 class ConjugateGradients(Solver):
@@ -165,7 +163,7 @@ class ConjugateGradients(Solver):
             # Where the bound met its goal, but does not with f anew, lower the goal by their ratio,
             # unless the bound is blind to the error.
             error, bound = np.asarray(descent.optimum.logit_error), np.asarray(descent.bound)
-            seen = bound > np.finfo(error.dtype).eps * error
+            seen = np.isfinite(bound) & (bound > np.finfo(error.dtype).eps * error)
             slack = np.divide(error, bound, out=slack, where=seen)
             again = run(descent.optimum.a, descent.optimum.logits, slack)
             if not again.shortfall(self.tolerance) < 0.9 * shortfall:

@@ -223,8 +223,8 @@ def factor(prior: NTKPrior, features: Array) -> Float[Array, "n n"]:
 
 
 def factor_at(problem: Problem, values: Mapping[str, Any]) -> Float[Array, "n n"]:
-    """`factor` at values of the hyper-parameters, as a function to differentiate: forwards where numbers
-    are few, which takes a third of the time and of the compilation of going back through the kernel's
+    """`factor` at values of the hyper-parameters, to be differentiated in them: forwards where numbers
+    are few, which for some dozens of points takes a third of the time of going back through the kernel's
     recursion and the factorisation."""
     numbers = {name: jnp.asarray(value) for name, value in values.items() if name != "mean"}
     position, unravel = ravel_pytree(numbers)
