@@ -280,7 +280,14 @@ def conjugate_gradients(
     search = jax.vmap(lambda f, *given: line_search(objective, f, *given))
 
     def waiting(
-        a: Draws, f: Draws, curvature: Curvature, e: Draws, v: Draws, z: Draws, active: IsActive
+        a: Draws,
+        f: Draws,
+        curvature: Curvature,
+        e: Draws,
+        v: Draws,
+        z: Draws,
+        energy: PerDraw,
+        active: IsActive,
     ) -> tuple[IsActive, PerDraw]:
         """Those of the active draws that are not done, and the bound on each one's error; infinite where
         zᵀ P z, which it is at least, is too much."""
@@ -289,13 +296,12 @@ def conjugate_gradients(
         size = largest(a, axis=(1, 2)) + 1 / likelihood.unit
         are_weights_close = largest(e, axis=(1, 2)) <= goal.relative * size
         near = active & are_weights_close & (largest_prior * inner(z, v) <= wanted**2)
-        energy = jax.lax.cond(
+        most = jax.lax.cond(
             jnp.any(near),
             lambda: energy_bounds(objective, curvature, e, z),
             lambda: jnp.full(len(e), jnp.inf),
         )
-        bound = jnp.where(near, jnp.sqrt(largest_prior * jnp.abs(energy)), jnp.inf)
-        energy = inner(e, v)
+        bound = jnp.where(near, jnp.sqrt(largest_prior * jnp.abs(most)), jnp.inf)
         is_lost = jnp.isnan(energy)  # a factor that does not exist: no step helps
         return active & ~(bound <= wanted) & ~(jnp.abs(energy) < enough) & ~is_lost, bound
 
@@ -316,9 +322,9 @@ def conjugate_gradients(
         uphill = spread(inner(new, df) >= 0)
         df, da = jnp.where(uphill, -v, df), jnp.where(uphill, -z, da)
         counts = counts + active.astype(int)
-        still, reached = waiting(a, f, curvature, new, v, z, active)
-        bound = jnp.where(active, reached, bound)
         energy = inner(new, v)
+        still, reached = waiting(a, f, curvature, new, v, z, energy, active)
+        bound = jnp.where(active, reached, bound)
         return a, f, curvature, new, z, df, da, energy, bound, counts, still, count + 1
 
     e = a - jax.vmap(objective.residual)(f)
@@ -327,7 +333,7 @@ def conjugate_gradients(
     enough = jnp.maximum(goal.energy, preconditioner.reach**2 * energy)
     counts = jnp.zeros(len(initial), dtype=int)
     curvature = jax.vmap(objective.curvature)(f)
-    active, bound = waiting(a, f, curvature, e, v, z, jnp.ones(len(initial), dtype=bool))
+    active, bound = waiting(a, f, curvature, e, v, z, energy, jnp.ones(len(initial), dtype=bool))
     state = (a, f, curvature, e, z, -v, -z, energy, bound, counts, active, 0)
     end = jax.lax.while_loop(unfinished, update, state)
     a, _, _, _, z, _, _, _, bound, counts, *_ = end

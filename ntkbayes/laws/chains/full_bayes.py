@@ -48,7 +48,7 @@ class FullBayes(Method[FullBayesLaw[FullBayesInfo]]):
         hyperpriors: as for `numpyro_model`.
         num_samples: draws kept per chain.
         num_warmup: draws per chain discarded while step size and mass adapt.
-        num_chains: chains, run side by side.
+        num_chains: chains, run in turn; with a progress bar side by side.
         target_accept: acceptance probability that the step size aims at.
         progress: show NumPyro's progress bar.
     """
@@ -101,6 +101,7 @@ class FullBayes(Method[FullBayesLaw[FullBayesInfo]]):
             num_warmup=self.num_warmup,
             num_samples=self.num_samples,
             num_chains=self.num_chains,
+            # NumPyro shows no bar of chains in a program of ours.
             chain_method="vectorized" if self.progress else _one_by_one,
             progress_bar=self.progress,
         )
