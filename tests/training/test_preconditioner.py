@@ -17,15 +17,14 @@ from ntkbayes.training.linearised import train
 from ntkbayes.training.objective import Objective
 
 SIZE, CLASSES, RIDGE = 40, 4, 0.3
-RNG = np.random.default_rng(0)
-POINTS = RNG.standard_normal((SIZE, 2))
+POINTS = np.random.default_rng(0).standard_normal((SIZE, 2))
 NTK = np.exp(-np.sum((POINTS[:, None] - POINTS[None]) ** 2, axis=-1)) + 0.01 * np.eye(SIZE)
 GRAM = SharedGram(jnp.asarray(NTK))
-LABELS = RNG.integers(CLASSES, size=SIZE)
+LABELS = np.random.default_rng(1).integers(CLASSES, size=SIZE)
 
 
 def curvature(likelihood, num_outputs):
-    logits = 2 * RNG.standard_normal((SIZE, num_outputs))
+    logits = 2 * np.random.default_rng(6).standard_normal((SIZE, num_outputs))
     targets = np.eye(num_outputs)[LABELS % num_outputs] if num_outputs > 1 else LABELS[:, None] % 2
     return likelihood.curvature(jnp.asarray(targets, dtype=float), jnp.asarray(logits))
 
@@ -85,7 +84,7 @@ def test_the_paired_step_is_the_inverse_by_woodbury():
     shared = np.kron(np.diag(paired.shared.weights), np.eye(CLASSES))
     covariance = np.linalg.inv(np.linalg.inv(prior) + shared + root @ root.T)
 
-    gradients = RNG.standard_normal((5, SIZE, CLASSES))
+    gradients = np.random.default_rng(3).standard_normal((5, SIZE, CLASSES))
     gradients -= gradients.mean(axis=2, keepdims=True)
     v, z = paired.apply(jnp.asarray(gradients), likelihood.project)
     expected = (gradients.reshape(5, -1) @ covariance).reshape(gradients.shape)
@@ -108,7 +107,8 @@ def test_where_a_point_has_one_eigenvalue_the_step_is_that_of_the_posterior_cova
     size = SIZE * num_outputs
     prior = np.kron(NTK / RIDGE, np.eye(num_outputs))
     covariance = np.linalg.inv(np.linalg.inv(prior) + blocks.reshape(size, size))
-    gradients = likelihood.project(jnp.asarray(RNG.standard_normal((2, SIZE, num_outputs))))
+    raw = np.random.default_rng(4).standard_normal((2, SIZE, num_outputs))
+    gradients = likelihood.project(jnp.asarray(raw))
     v, _ = steps.apply(jnp.asarray(gradients), likelihood.project)
     expected = (gradients.reshape(2, -1) @ covariance).reshape(gradients.shape)
     np.testing.assert_allclose(v, expected, rtol=1e-8, atol=1e-10)
@@ -120,7 +120,7 @@ def test_pairs_save_most_of_the_steps():
     zero = jnp.zeros_like(targets)
     objective = Objective(likelihood, GRAM, targets, 0.01)
     centre = train(objective, zero)
-    initials = jnp.asarray(3 * RNG.standard_normal((4, SIZE, CLASSES)))
+    initials = jnp.asarray(3 * np.random.default_rng(5).standard_normal((4, SIZE, CLASSES)))
     curvature_there = objective.curvature(centre.logits)
     counts = {}
     for num_draws, kind in ((1, SharedPreconditioner), (4, PairedPreconditioner)):
