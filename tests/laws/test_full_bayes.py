@@ -100,6 +100,37 @@ def test_under_a_normal_likelihood_the_coordinates_are_white_at_all_hyperparamet
         np.testing.assert_allclose(found, evidence + white(position), rtol=1e-6)
 
 
+@pytest.mark.parametrize("noise_std", [0.1, 1e3])
+def test_the_first_mass_is_the_curvature_of_the_posterior_in_the_log_of_the_hyperparameters(
+    noise_std,
+):
+    features = data_of().features
+    targets = np.sin(features[:, 0])
+    locs, scales = np.array([-1.0, 0.3]), np.array([0.8, 0.5])
+    hyperpriors = {
+        "ridge": dist.LogNormal(locs[0], scales[0]),
+        "weight_std": dist.LogNormal(locs[1], scales[1]),
+    }
+    model = nb.numpyro_model(
+        PRIOR,
+        nb.Dataset.real(features, targets),
+        hyperpriors=hyperpriors,
+        likelihood=nb.likelihood.Normal(noise_std),
+    )
+
+    def log_density(logs):
+        ridge, weight_std = jnp.exp(logs)
+        gram = with_values(PRIOR, {"weight_std": weight_std}).gram(features).ntk.dense()
+        covariance = gram / ridge + noise_std**2 * jnp.eye(8)
+        evidence = jax.scipy.stats.multivariate_normal.logpdf(targets, jnp.zeros(8), covariance)
+        return evidence - jnp.sum(((logs - locs) / scales) ** 2) / 2
+
+    best = np.array([np.log(model.start[name]) for name in hyperpriors])
+    curvature = -np.asarray(jax.hessian(log_density)(best))
+    found = model.inverse_mass_matrix["ridge", "weight_std"]
+    np.testing.assert_allclose(found, np.linalg.inv(curvature), rtol=2e-3, atol=1e-6)
+
+
 def poisson(target, logits):
     return jnp.sum(target * logits - jnp.exp(logits) - jax.scipy.special.gammaln(target + 1))
 
@@ -479,7 +510,7 @@ def test_the_factors_derivatives_are_the_same_by_both_ways_of_taking_them(depth,
 
 
 @pytest.mark.filterwarnings("ignore::ntkbayes.errors.ConvergenceWarning")
-def test_chains_side_by_side_with_a_bar_are_those_in_turn_without_one():
+def test_chains_side_by_side_with_a_bar_are_those_in_threads_without_one():
     in_turn, at_once = (
         fit(num_samples=5, num_warmup=20, progress=progress) for progress in (False, True)
     )

@@ -1,7 +1,8 @@
 """Hyperparameters as part of the posterior: scales, ridge and latent function, sampled together."""
 
+import os
 from collections.abc import Callable, Mapping
-from functools import partial
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar
 
 import jax
@@ -48,7 +49,7 @@ class FullBayes(Method[FullBayesLaw[FullBayesInfo]]):
         hyperpriors: as for `numpyro_model`.
         num_samples: draws kept per chain.
         num_warmup: draws per chain discarded while step size and mass adapt.
-        num_chains: chains, run in turn; with a progress bar side by side.
+        num_chains: chains, run in as many threads as there are cores; with a progress bar in step.
         target_accept: acceptance probability that the step size aims at.
         progress: show NumPyro's progress bar.
     """
@@ -63,7 +64,8 @@ class FullBayes(Method[FullBayesLaw[FullBayesInfo]]):
     progress: bool = False
 
     def matrices(self, rows: int, num_outputs: int) -> dict[str, float]:
-        return {"kernels of the chains and their gradients": 20.0 * self.num_chains}
+        at_once = self.num_chains if self.progress else _num_threads(self.num_chains)
+        return {"kernels of the chains and their gradients": 50.0 * at_once}
 
     def operations(self, size: Size) -> dict[str, float]:
         gradient = 3 * kernels(size) + 8 * size.rows**3
@@ -93,7 +95,8 @@ class FullBayes(Method[FullBayesLaw[FullBayesInfo]]):
             model,
             target_accept_prob=self.target_accept,
             # Scales that act alike, such as the ridge's and the weights', are strongly correlated.
-            dense_mass=[tuple(self.hyperpriors)] if self.hyperpriors else False,
+            dense_mass=[tuple(self.hyperpriors)] if self.hyperpriors else [],
+            inverse_mass_matrix=model.inverse_mass_matrix,
             init_strategy=init_to_value(values=model.start),
         )
         sampler = MCMC(
@@ -101,8 +104,8 @@ class FullBayes(Method[FullBayesLaw[FullBayesInfo]]):
             num_warmup=self.num_warmup,
             num_samples=self.num_samples,
             num_chains=self.num_chains,
-            # NumPyro shows no bar of chains in a program of ours.
-            chain_method="vectorized" if self.progress else _one_by_one,
+            # NumPyro shows no bar of chains in threads of ours.
+            chain_method="vectorized" if self.progress else _in_threads,
             progress_bar=self.progress,
         )
         fields = (
@@ -132,23 +135,34 @@ class FullBayes(Method[FullBayesLaw[FullBayesInfo]]):
         )
 
 
-def _one_by_one(chain: Callable) -> Callable:
-    """All chains in one program, one after another: side by side each step of a chain would wait for the
-    longest trajectory of all."""
-    return jax.jit(partial(jax.lax.map, chain))
+def _in_threads(chain: Callable) -> Callable:
+    """One program for all chains, run in threads: in step each would wait at every draw for the longest
+    trajectory of all."""
+
+    def run(given: tuple) -> Any:
+        num_chains = len(jax.tree.leaves(given)[0])
+        parts = [jax.tree.map(lambda value, i=i: value[i], given) for i in range(num_chains)]
+        program = jax.jit(chain).lower(parts[0]).compile()
+        with ThreadPoolExecutor(_num_threads(num_chains)) as threads:
+            done = list(threads.map(lambda part: jax.block_until_ready(program(part)), parts))
+        return jax.tree.map(lambda *values: jnp.stack(values), *done)
+
+    return run
+
+
+def _num_threads(num_chains: int) -> int:
+    return min(num_chains, os.cpu_count() or 1)
 
 
 def _started(model: NumPyroModel, key: PRNGKeyArray, num_chains: int) -> dict[str, Array]:
     """Unconstrained values of the sites to start each chain from: hyper-parameters among the model's
     starts, as probable as their densities say, and white noise for the latent function."""
-    from numpyro.distributions import biject_to
-
     choice_key, noise_key = jax.random.split(key)
     densities = jnp.asarray([start.log_density for start in model.starts])
     chosen = jax.random.categorical(choice_key, densities, shape=(num_chains,))
     started = {
-        name: jnp.stack([biject_to(law.support).inv(model.starts[i].values[name]) for i in chosen])
-        for name, law in model.hyperpriors.items()
+        name: jnp.stack([model.starts[i].positions[name] for i in chosen])
+        for name in model.hyperpriors
     }
     shape = (num_chains, *model.problem.targets.shape)
     started["whitened_position"] = jax.random.normal(noise_key, shape)

@@ -176,6 +176,19 @@ class NumPyroModel(LatentSites):
         best = self.starts[0]
         return {**best.values, "whitened_position": jnp.zeros(self.problem.targets.shape)}
 
+    @property
+    def inverse_mass_matrix(self) -> dict[tuple[str, ...], Array]:
+        """For `numpyro.infer.NUTS` to adapt from, with dense_mass=[tuple(hyperpriors)]: of the
+        hyper-parameters their covariance near the start, see `coordinates.spread`; `whitened_position`
+        has variances near one by itself."""
+        from ntkbayes.laws.chains import coordinates
+
+        blocks: dict[tuple[str, ...], Array] = {}
+        if self.hyperpriors:
+            covariance = coordinates.spread(self.problem, self.hyperpriors, self.starts)
+            blocks[tuple(self.hyperpriors)] = jnp.asarray(covariance)
+        return {**blocks, ("whitened_position",): jnp.ones(self.problem.targets.size)}
+
     def __call__(self, values: Mapping[str, Any] | None = None) -> Logits:
         """The logits at the training points, (n, C). Arguments and errors: see `NumPyroPrior`."""
         import numpyro
