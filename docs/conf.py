@@ -1,6 +1,7 @@
 """Sphinx: the site in docs/_build/html, with its notebooks executed. `make docs` builds it."""
 
 import hashlib
+import inspect
 import os
 import re
 import shutil
@@ -9,6 +10,8 @@ from pathlib import Path
 
 # The same figures everywhere, and no warning from JAX where a GPU cannot be used.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+from docutils import nodes
 
 import ntkbayes
 from ntkbayes.app.cli import reference as commands
@@ -62,6 +65,8 @@ linkcheck_timeout = 30
 linkcheck_ignore = [r"https://doi\.org/10\.(1111|1198)/"]
 linkcheck_allowed_redirects = {r"https://doi\.org/.*": r".*"}
 
+smartquotes = False  # θ' is a θ and a prime, and 'init' is to be copied
+
 html_theme = "furo"
 html_title = f"ntkbayes {release}"
 html_static_path = ["_static"]
@@ -84,6 +89,7 @@ nb_execution_in_temp = True
 nb_merge_streams = True
 nb_output_stderr = "remove-warn"
 
+autoclass_content = "both"
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
@@ -96,13 +102,18 @@ napoleon_use_ivar = True
 napoleon_use_rtype = False
 napoleon_attr_annotations = False  # the signature of the class has them
 
+_JOINED = re.compile(r"\w+(,\w+)+")
 _CITATION = re.compile(r"THEORY (\d)")
 _SPECIAL = re.compile(r"(`[^`]*`|\*\w[^*]*\w\*)(\w?)|([|*](?!\s))")
-_SEVERAL_NAMES = re.compile(r"^(\s+)(\w+(?:, \w+)+)(?=: )")
+_NAMES = re.compile(r"^(\s+)(\w+(?:, \w+)*)(?=: )")
+_LETTER = re.compile(r"(^\s*|: )([^\W\d])\.(?=\s|$)")
+_CODE = re.compile(r"\s*(import |from |with |def |class |>>> |\w[\w.]*(, \w+)* = |[\w.]+\()")
 _TABLE_ROW = re.compile(r"\s*\| (.* \| .*) \|")
 _KEY = " | ".join(
     f"~jaxtyping.{kind}" for kind in ("Key[Array, '']", "UInt32[Array, '2']", "UInt32[Array, '4']")
 )
+_SHORT = {_KEY: "PRNGKeyArray", "<factory>": "...", "MappingProxyType({})": "{}"}
+_OBJECT = re.compile(r"<(?:function|class) '?([\w.]+)'?(?: at 0x[0-9a-f]+)?>")
 
 
 def _marked(match):
@@ -110,6 +121,19 @@ def _marked(match):
     if sign:
         return f"\\{sign}"
     return f"{name}\\ {letter}" if letter else name
+
+
+def _unescaped(match):
+    """Names before a colon as napoleon passes them on: it would take the first of several for a type,
+    and a name that ends in _ is a link."""
+    return re.sub(r"_(?=,|$)", r"\\_", match[0].replace(", ", ","))
+
+
+def _spaced(app, doctree):
+    """Several names, which napoleon was given as one."""
+    for node in doctree.findall(nodes.Text):
+        if _JOINED.fullmatch(node) and isinstance(node.parent, (nodes.strong, nodes.emphasis)):
+            node.parent.replace(node, nodes.Text(node.replace(",", ", ")))
 
 
 def _linked(text):
@@ -142,11 +166,12 @@ def _plain_text(app, what, name, obj, options, lines):
             formula = None
         if formula is None and starts and indent > before:
             formula = indent
-            found += [" " * before + "::", ""]
+            language = "python" if _CODE.match(line) else "text"
+            found += [" " * before + f".. code-block:: {language}", ""]
         if formula is None:
             line = _SPECIAL.sub(_marked, line)
-            # Napoleon would take the first of several names for a type.
-            line = _SEVERAL_NAMES.sub(lambda match: match[0].replace(", ", ","), line)
+            line = _LETTER.sub(r"\1\\\2.", line)  # C. would begin a list
+            line = _NAMES.sub(_unescaped, line)
             line = _linked(line)
         if line.strip():
             before = indent
@@ -156,14 +181,43 @@ def _plain_text(app, what, name, obj, options, lines):
 
 
 def _readable(app, what, name, obj, options, signature, returned):
-    """A key is a PRNGKeyArray, not the three types that this stands for; a default that is made
-    anew each time is an ellipsis, where `<factory>` could not be parsed."""
+    """A key is a PRNGKeyArray, not the three types that this stands for, and so on; a default that is
+    made anew each time is an ellipsis, where `<factory>` could not be parsed; one that is a constant is
+    its value."""
+    if signature in ("(*args, **kwargs)", "(*values)"):  # of a protocol, and of an enumeration
+        return "", returned
     if signature:
-        signature = signature.replace(_KEY, "PRNGKeyArray").replace("<factory>", "...")
+        for long, short in _SHORT.items():
+            signature = signature.replace(long, short)
+        signature = _OBJECT.sub(lambda match: match[1].rpartition(".")[2], signature)
+        for parameter, default in _constants(obj):
+            pattern = rf"(\b{parameter}\b[^=]*?= ?)[\w.]*\b[A-Z][A-Z_]+(?=[,)])"
+            signature = re.sub(pattern, rf"\g<1>{default!r}", signature, count=1)
     return signature, returned
+
+
+def _constants(obj):
+    """Parameters whose default is a number or a string, or some of them, and the default."""
+    try:
+        parameters = inspect.signature(obj).parameters.values()
+    except (TypeError, ValueError):
+        return
+    for parameter in parameters:
+        value = parameter.default
+        if isinstance(value, (int, float, str)) or (
+            isinstance(value, tuple) and not hasattr(value, "_fields")
+        ):
+            yield parameter.name, value
+
+
+def _is_foreign(app, what, name, obj, skip, options):
+    """Fields of a named tuple, whose docstrings are Python's; `Attributes` says what they are."""
+    return True if (inspect.getdoc(obj) or "").startswith("Alias for field number") else None
 
 
 def setup(app):
     app.connect("autodoc-process-signature", _readable)
+    app.connect("autodoc-skip-member", _is_foreign)
+    app.connect("doctree-read", _spaced)
     # Before napoleon, which listens at 500.
     app.connect("autodoc-process-docstring", _plain_text, priority=400)

@@ -85,7 +85,7 @@ class Comparison(Summarised):
 
     @property
     def is_of_classes(self) -> bool:
-        """Rather than of numbers."""
+        """Whether predictions are of classes rather than numbers."""
         return isinstance(next(iter(self.predictions.values())), ClassPredictions)
 
     @property
@@ -133,7 +133,7 @@ class Comparison(Summarised):
 
     @property
     def num_points(self) -> int:
-        """Of the test."""
+        """The number of test points."""
         return len(next(iter(self.predictions.values())).targets)
 
     def score_difference(self, name: str, against: str, score: str) -> Interval:

@@ -170,7 +170,8 @@ def match(
 
     Args:
         law: over initialisations, such as that of `RandomInit` or `FiniteEnsemble`.
-        posterior: of Bayes. One of the two must be fitted: it has the prior, data and likelihood.
+        posterior: the Bayesian posterior. One of the two must be fitted: it has the prior, data and
+            likelihood.
         features: where they are compared, as for `Law.sample`.
         over: the knob.
         key: of all fits and draws.

@@ -1,9 +1,9 @@
 """Power-scaling: which scores move when prior, hyper-priors or likelihood get another power near 1.
 
-The powers are those of `az.psense` (Kallioinen, Paananen, Bürkner & Vehtari 2024), which tells of
-parameters what is told here of scores. Under a prior to the power a the function's prior is the one with
-a times the ridge. So any law can be fitted again, exactly; and the draws of Markov chains can be
-weighted instead, which takes no fit, and tells of hyper-priors and of the likelihood too.
+The powers are those of `az.psense` (Kallioinen, Paananen, Bürkner & Vehtari 2024), which reports
+for parameters what is reported here for scores. To the power α the function's prior is the one with α
+times the ridge. So any law can be fitted again, exactly; and the draws of Markov chains can be
+weighted instead, which takes no fit, and covers hyper-priors and the likelihood too.
 """
 
 import dataclasses
@@ -145,7 +145,7 @@ def score_sensitivity(
     """Which scores of held-out predictions move when prior or likelihood get another power.
 
     What is scaled goes by the names of `log_prior` in a law's DataTree: `logits` is the prior of the
-    function, whose power a is a times the ridge; a hyper-parameter is its hyper-prior; `likelihood` is
+    function, whose power α is α times the ridge; a hyper-parameter is its hyper-prior; `likelihood` is
     that.
 
     Args:

@@ -1,10 +1,10 @@
 """Where in the spectrum of the kernel laws are wide or narrow: their anatomy.
 
-The eigenvectors of P = Θ(X, X)/ridge are the directions that training moves most easily, those of the
-largest eigenvalues, to hardly at all. Along the j-th the prior of Bayes has variance λ_j, which the data
-reduce the more, the larger it is; a law over initialisations has a variance of its own there, K's before
-training. Eigenvectors are grouped, 1, 1, 2, 4, 8 …, from the largest eigenvalue on. As functions they
-are v_jᵀ f(X) φ_j(x) with φ_j(x) = Θ(x, X) v_j / (λ_j ridge).
+The eigenvectors of P = Θ(X, X)/ridge are directions in function space, from those that training moves
+most easily (largest eigenvalues) to those that it hardly moves. Along the j-th the Bayesian prior has
+variance λ_j, which the data reduce the more, the larger it is; a law over initialisations has a variance
+of its own there, K's before training. Eigenvectors are grouped, 1, 1, 2, 4, 8 …, from the largest
+eigenvalue on. As functions they are v_jᵀ f(X) φ_j(x) with φ_j(x) = Θ(x, X) v_j / (λ_j ridge).
 """
 
 import math
@@ -37,7 +37,7 @@ class Anatomy(Summarised):
     """The variance of laws along groups of eigenvectors of P, at the training points.
 
     Attributes:
-        eigenvalues: of P, mean over each group: the variance of the prior of Bayes.
+        eigenvalues: of P, mean over each group: the variance of the Bayesian prior.
         sizes: eigenvectors in each group.
         variances: by law, mean over the group's eigenvectors and the logits, up to what the likelihood
             cannot see.

@@ -84,7 +84,7 @@ _REGRESSOR_OPERATIONS = 150.0  # per n³ and output: 60 evidences with their gra
 
 
 def work_of_baselines(train: Dataset, names: Collection[str]) -> dict[str, Work]:
-    """How long those of these baselines take that take long."""
+    """The predicted work of the slow ones among these baselines."""
     num_points, columns = train.targets.shape
     fits = 1 if train.class_names is not None and columns == 2 else columns  # one against the rest
     kinds = {

@@ -3,9 +3,9 @@
 folder/
   splits.json         what the splits share: whose folder this is
   run.json            the splits that the last run was to have, and its settings
-  splits.csv          `SplitComparison.table`
-  report.html         see `app.report.over_splits`
-  splits/NAME/        the folder of the `Study` on that split
+  splits.csv          SplitComparison.table
+  report.html         see app.report.over_splits
+  splits/NAME/        the folder of the study on that split
 """
 
 import abc
@@ -65,7 +65,7 @@ class Splits(Configured, Splitting):
         number: of splits, at least 2. A folder takes further ones.
 
     Raises:
-        ConfigurationError: the number is none, or below 2.
+        ConfigurationError: the number is not an integer, or below 2.
     """
 
     number: Number
@@ -92,7 +92,7 @@ class KFold(Configured, Splitting):
         number: of folds, at least 2.
 
     Raises:
-        ConfigurationError: the number is none, or below 2.
+        ConfigurationError: the number is not an integer, or below 2.
     """
 
     number: Number

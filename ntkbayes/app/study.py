@@ -79,7 +79,7 @@ class Study(Configured):
         seed: of everything random.
         ridge: how it is chosen, from the training points alone; by default it is the prior's own.
             Another rule, such as `RidgeByEvidence()`, does without that.
-        temperature: T, by which every fit divides the log likelihood: laws of Bayes are tempered
+        temperature: T, by which every fit divides the log likelihood: Bayesian laws are tempered
             posteriors, cold for T < 1 (THEORY 9). Predictions, scores and the choices of the ridge and
             of the likelihood's parameters are at T = 1.
         max_seconds: that the laws together may take, as predicted (`Method.work`; the choice of the

@@ -5,7 +5,7 @@
       sweep.csv           one row per study and law
       result.json         what the report has besides, so that it can be written again
       report.html         means over seeds, and laws over data sets
-      studies/NAME/       the folder of a `Study`
+      studies/NAME/       the folder of a study
         attempts.log      a line each time a worker began it: when, host and process
 
 Dask is the engine: it hands studies to workers, and hands those of a worker that died to another.

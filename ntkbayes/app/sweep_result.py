@@ -16,7 +16,13 @@ if TYPE_CHECKING:
 
 
 class Failure(NamedTuple):
-    """A study without results: its name, the error, how often it was begun in this run and before."""
+    """A study without results.
+
+    Attributes:
+        study: its name.
+        error: what it ended with.
+        attempts: how often it was begun, in this run and before.
+    """
 
     study: str
     error: str
@@ -28,8 +34,12 @@ class Failure(NamedTuple):
 
 
 class Group(NamedTuple):
-    """The studies of a sweep that differ in nothing but their seeds: the data set, and the ridge or the
-    rule for it."""
+    """The studies of a sweep that differ in nothing but their seeds.
+
+    Attributes:
+        data: name of the data set.
+        ridge: its value, or the rule that chooses it.
+    """
 
     data: str
     ridge: str

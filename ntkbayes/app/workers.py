@@ -55,7 +55,8 @@ def work_off(
         command: that reproduces the sweep, for the reports.
         progress: show a bar of finished studies.
 
-    Returns: what went wrong with those studies that failed, by name.
+    Returns:
+        What went wrong with those studies that failed, by name.
     """
     from distributed import KilledWorker, as_completed
 

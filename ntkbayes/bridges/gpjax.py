@@ -135,7 +135,7 @@ def _scales(network: MLP) -> tuple[Any, Any]:
 
 
 class NTKKernel(_NetworkKernel):
-    """Θ/ridge, the covariance of the prior of Bayes (THEORY 6).
+    """Θ/ridge, the covariance of the Bayesian prior (THEORY 6).
 
     Args:
         network: a fully connected network; its scales are where the parameters start.

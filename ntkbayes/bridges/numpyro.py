@@ -117,6 +117,7 @@ class EmpiricalLogits(dist.Distribution):
         super().__init__(event_shape=draws.shape[1:], validate_args=validate_args)
 
     def sample(self, key: PRNGKeyArray | None, sample_shape: tuple[int, ...] = ()) -> Array:
+        """Some of the draws, with replacement, (*sample_shape, m, C)."""
         assert key is not None
         return self.draws[jax.random.randint(key, sample_shape, 0, len(self.draws))]
 
@@ -130,8 +131,10 @@ class EmpiricalLogits(dist.Distribution):
 
     @property
     def mean(self) -> Array:
+        """Of the draws, (m, C)."""
         return jnp.mean(self.draws, axis=0)
 
     @property
     def variance(self) -> Array:
+        """Of the draws, (m, C)."""
         return jnp.var(self.draws, axis=0)

@@ -208,8 +208,8 @@ def over_widths(
 ) -> WidthTrend:
     """`follows_law` of ensembles of several widths, and the trend of their distance to the law.
 
-    A wide lazy ensemble nears its law as 1/width. Each width should have as many networks, so that its
-    test could reject as little.
+    A wide lazy ensemble nears its law as 1/width. Use the same number of networks at each
+    width, so that the tests have equal power.
 
     Args:
         logits: by width, as for `follows_law`.

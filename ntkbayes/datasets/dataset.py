@@ -65,18 +65,21 @@ class Dataset(Summarised):
     ):
         """Class data from arrays, lists or pandas objects; rows are matched by position.
 
-        features: `(n, d)` numbers.
-        targets: `n` labels of any hashable kind (tuples in a numpy object array), where None, NaN and
-            blank text are missing; or probabilities `(n, C)`, whose rows must sum to 1 within 1e-6 and
-            are then normalised.
-        class_names: all classes, in the order of the columns of the targets. Pass it if some class
-            may be absent. By default the categories of an ordered pandas Categorical, else the
-            sorted labels (in order of appearance if they cannot be sorted); for probabilities the
-            columns of a data frame, else 0, 1, …
-        feature_names: distinct; by default a data frame's columns, else x0, x1, …
-        scaling: what has already been applied to `features`, if anything; only recorded.
+        Args:
+            features: (n, d) numbers.
+            targets: n labels of any hashable kind (tuples in a numpy object array), where None, NaN and
+                blank text are missing; or probabilities (n, C), whose rows must sum to 1 within 1e-6
+                and are then normalised.
+            class_names: all classes, in the order of the columns of the targets. Pass it if some class
+                may be absent. By default the categories of an ordered pandas Categorical, else the
+                sorted labels (in order of appearance if they cannot be sorted); for probabilities the
+                columns of a data frame, else 0, 1, …
+            feature_names: distinct; by default a data frame's columns, else x0, x1, …
+            name: of the data, for reports.
+            scaling: what has already been applied to `features`, if anything; only recorded.
 
-        Raises DataError, naming the value, for anything no model can be trained on.
+        Raises:
+            DataError: no model can be trained on some value, which is named.
         """
         values, names, are_given = validation.features(features, feature_names)
         classes = validation.ordered_categories(targets) if class_names is None else class_names
@@ -137,11 +140,14 @@ class Dataset(Summarised):
     ) -> "Dataset":
         """Soft targets from several annotators: each class gets its share of a point's votes.
 
-        counts: `(n, C)`, how many annotators chose each class. Row totals may differ, and are
-            discarded. Votes may be weighted.
+        Args:
+            features, class_names, feature_names, name, scaling: as for `Dataset`.
+            counts: (n, C), how many annotators chose each class. Row totals may differ, and are
+                discarded. Votes may be weighted.
 
-        The other arguments and the errors are those of `Dataset`. Raises DataError, naming the row,
-        for a point without votes and for counts that are negative, missing or infinite.
+        Raises:
+            DataError: a point has no votes, or counts are negative, missing or infinite; the row is
+                named. Or as for `Dataset`.
         """
         validation.require_same_rows(features, counts)
         classes = None if class_names is None else validation.in_order("class_names", class_names)

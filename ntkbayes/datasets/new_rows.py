@@ -46,7 +46,7 @@ def read_rows(path: str | PathLike[str], columns: Columns, *, drop: Iterable[str
     Raises:
         StorageError: the file is missing or unreadable.
         DataError: columns are missing, unknown or repeated, values are missing that nothing stands for,
-            or are no numbers, or a category is unknown. All are told at once.
+            or are no numbers, or a category is unknown. All are reported at once.
     """
     path, words = Path(path), (drop,) if isinstance(drop, str) else tuple(drop)
     known = columns.preparation or Preparation(_raw_names(columns))

@@ -137,7 +137,7 @@ class Preparation:
         return self(rows)
 
     def note_unknown(self, names: Collection[str], problems: Problems, *, remedy: str = "") -> None:
-        """Note columns that the table had not."""
+        """Note columns that the table did not have."""
         known = (*self.names, self.target, *self.dropped)
         if unknown := [name for name in names if name not in known]:
             problems.add(

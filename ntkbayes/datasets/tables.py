@@ -67,11 +67,12 @@ def read_table(
         targets: classes, or numbers for real targets and counts; those of `like` if that is given.
 
     Raises:
-        StorageError: the file is missing, unreadable, of an unknown suffix, or not such text.
+        StorageError: the file is missing, unreadable, of an unknown suffix, or not text in UTF-8.
         DataError: the table is empty, has unnamed or repeated columns, missing values that nothing
             stands for, numbers and words in one column, words that look like identifiers or dates,
             labels that look alike, no column of a name that was given, a target that looks like
-            regression, or a label, column or category that `like` does not know. All are told at once.
+            regression, or a label, column or category that `like` does not know. All are reported at
+            once.
         UnknownNameError: there is no such way to impute, or no such kind of targets.
         ConfigurationError: a preparation is asked for along with `like`, which has its own.
 

@@ -19,7 +19,7 @@ from ntkbayes.spectra import Anatomy
 @styled
 def anatomy(found: Anatomy) -> Figure:
     """On the left the variance of laws along groups of eigenvectors of the kernel, from the largest
-    eigenvalue on, and that of the prior of Bayes; on the right each law's over the reference's, with two
+    eigenvalue on, and that of the Bayesian prior; on the right each law's over the reference's, with two
     Monte Carlo errors.
 
     Args:

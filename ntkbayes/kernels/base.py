@@ -25,6 +25,10 @@ class KernelPair(NamedTuple):
     are (n,) or (n, C, C). K is None if unknown, as for a finite network.
 
     From `NTKPrior.gram` each is a `Gram`, from `NTKPrior.cross` a `Block`.
+
+    Attributes:
+        nngp: K, or None.
+        ntk: Θ.
     """
 
     nngp: Any

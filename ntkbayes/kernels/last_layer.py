@@ -9,7 +9,7 @@ from ntkbayes.kernels.base import Kernel, KernelPair, analytic_kernel
 class LastLayerKernel(Kernel):
     """K as NNGP and as NTK: the conjugate kernel (Daniely et al. 2016; Fan & Wang 2020).
 
-    Training only the readout has the NNGP kernel K as its NTK. With ridge 1 the prior of Bayes is the
+    Training only the readout has the NNGP kernel K as its NTK. With ridge 1 the Bayesian prior is the
     NNGP itself, GP(mean, K); other ridges give the last-layer baseline.
     """
 

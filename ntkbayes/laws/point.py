@@ -21,8 +21,13 @@ from ntkbayes.training.progress import steps_of
 
 
 class MAPInfo(Info):
-    """residual: max |ridge α − r(f)|, in units of probability. logit_error: of the logits at the
-    training points, at most; NaN at a finite training time. num_iterations: steps of the solver."""
+    """Of the solution.
+
+    Attributes:
+        residual: max |ridge α − r(f)|, in units of probability.
+        logit_error: of the logits at the training points, at most; NaN at a finite training time.
+        num_iterations: steps of the solver.
+    """
 
     residual: float
     logit_error: float
@@ -30,7 +35,7 @@ class MAPInfo(Info):
 
 
 class MAP(Method[PointLaw[MAPInfo]]):
-    """The trained predictor of the shifted network (f0 = mean), which is also the MAP of Bayes.
+    """The trained predictor of the shifted network (f0 = mean), which is also the MAP estimate.
 
     Args:
         training_time: duration of the gradient flow; infinite by default.

@@ -172,5 +172,5 @@ class Problem(Summarised, Portable, eqx.Module):
 
     @property
     def tangent_process(self) -> Process:
-        """The prior of Bayes less its mean, GP(0, Θ/ridge)."""
+        """The Bayesian prior less its mean, GP(0, Θ/ridge)."""
         return paths.tangent_process(self.prior, self.features, self.gram, self.num_outputs)

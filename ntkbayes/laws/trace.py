@@ -18,8 +18,8 @@ class Trace:
         sample_stats: of the transition that led to the draw, by ArviZ's names: lp, energy, diverging,
             n_steps, acceptance_rate, step_size, and where there are trees tree_depth.
         log_prior: log prior densities, in nats: of each hyper-parameter, by name, and under `logits`
-            that of the whitened logits at the training points, log N(z; 0, I). Raised to the power a,
-            that prior is the one with a times the ridge: `az.psense` tells how much the ridge matters.
+            that of the whitened logits at the training points, log N(z; 0, I). Raised to the power α,
+            that prior is the one with α times the ridge: `az.psense` tells how much the ridge matters.
         hyperparameters: those that were sampled, by name, (S, ...).
     """
 

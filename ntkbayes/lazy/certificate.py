@@ -125,8 +125,8 @@ def certify(
 ) -> Certificate:
     """Train a network a few times, and say whether its kernel view may be trusted.
 
-    Full-batch gradient descent on the loss (1) in float32, with the largest step that is stable by
-    a margin, next to the linearisation that takes the same steps (THEORY 1, claims 1 to 4).
+    Full-batch gradient descent on the loss of `Trainer` in float32, with the largest step that is
+    stable by a margin, next to the linearisation that takes the same steps (THEORY 1, claims 1 to 4).
 
     Args:
         network: at its own width, with the outputs that the likelihood takes.

@@ -2,9 +2,9 @@
 
 folder/
   study.json                   settings: whose folder this is
-  runs/REGIME-widthWIDTH.npz   a `Trajectory`
-  lazy.csv, lazy.json          see `LazyResult.save`
-  lazy.png, lazy.svg           see `lazy.plots`
+  runs/REGIME-widthWIDTH.npz   a Trajectory
+  lazy.csv, lazy.json          see LazyResult.save
+  lazy.png, lazy.svg           see lazy.plots
 """
 
 import warnings

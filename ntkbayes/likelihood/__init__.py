@@ -1,6 +1,6 @@
 """Likelihoods: how logits give rise to targets. Training minimises −Σ log p, the cross-entropy.
 
-All are log-concave in the logits f. Nothing is clipped. Shapes: targets and logits (n, C). ::
+All are log-concave in the logits f. Nothing is clipped. Shapes: targets and logits (n, C).
 
     Categorical     classes, one logit each (softmax)
     Bernoulli       two classes, one logit

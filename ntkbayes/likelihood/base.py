@@ -141,10 +141,12 @@ class Tempered(Likelihood):
 
     @property
     def is_flat(self) -> bool:  # type: ignore[override]
+        """That of the likelihood itself."""
         return self.likelihood.is_flat
 
     @property
     def is_log_concave(self) -> bool:  # type: ignore[override]
+        """That of the likelihood itself."""
         return self.likelihood.is_log_concave
 
     @property

@@ -51,6 +51,7 @@ class Normal(Likelihood):
         return self.noise_std
 
     def total_variation(self, a: Stack, b: Stack) -> Float[Array, "*draws n"]:
+        """erf(|a − b| / (√8 noise_std)), exactly."""
         apart = jnp.sqrt(jnp.sum((a - b) ** 2, axis=-1))
         return jax.scipy.special.erf(apart / (math.sqrt(8) * self.noise_std)).astype(apart.dtype)
 
@@ -89,6 +90,7 @@ class Poisson(Likelihood):
         return (targets * logits - jnp.exp(logits) - gammaln(targets + 1))[:, 0]
 
     def residual(self, targets: Logits, logits: Logits) -> Logits:
+        """y − exp(f)."""
         return targets - jnp.exp(logits)
 
     def curvature(self, targets: Logits, logits: Logits) -> Curvature:

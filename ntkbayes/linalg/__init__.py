@@ -34,7 +34,7 @@ from ntkbayes.linalg.grams import (
 from ntkbayes.linalg.halves import Half, matrix, tabulated
 from ntkbayes.linalg.interpolators import CoupledInterpolator, Interpolator, SharedInterpolator
 from ntkbayes.linalg.iterative import CurvedSystem, IterativeInverse
-from ntkbayes.linalg.norms import largest, nan_is_an_answer
+from ntkbayes.linalg.norms import inner, largest, nan_is_an_answer
 from ntkbayes.linalg.pairs import PAIRS, CurvedPairs, PairedPreconditioner, is_paired
 from ntkbayes.linalg.precision import (
     Portable,
@@ -98,6 +98,7 @@ __all__ = [
     "everywhere",
     "factor_dtype",
     "gram_of",
+    "inner",
     "is_paired",
     "largest",
     "matrix",

@@ -84,7 +84,7 @@ class Gram(Block):
 
     @abc.abstractmethod
     def interpolator(self, *, is_flat: bool, num_outputs: int) -> Interpolator:
-        """Q of training without ridge; see `Interpolator`.
+        """Q of training without ridge, α = Q (interpolant − f0).
 
         Args:
             is_flat: whether equal shifts of all logits of a point leave the likelihood unchanged.
@@ -158,7 +158,7 @@ class SharedGram(SharedBlock, FormedGram):
 
 
 class CoupledGram(CoupledBlock, FormedGram):
-    """(nC, nC), formed."""
+    """A Gram that couples the outputs, as its (nC, nC) matrix."""
 
     @property
     def variances(self) -> Float[Array, "n classes"]:

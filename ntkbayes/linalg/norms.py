@@ -16,10 +16,22 @@ def largest(
     """max |values|, or NaN if there is one.
 
     XLA's reductions on the CPU skip NaN (openxla/xla issue 21461); the maximum of NaNs alone is −∞,
-    below every tolerance. So every convergence test uses this function.
+    below every tolerance. So every convergence test uses this function. Floats of one sign are ordered
+    as their bits, with NaN above infinity.
     """
-    is_nan = jnp.any(jnp.isnan(values), axis=axis)
-    return jnp.where(is_nan, jnp.nan, jnp.max(jnp.abs(values), axis=axis))
+    size = jnp.abs(values)
+    bits = jax.lax.bitcast_convert_type(size, f"int{8 * size.dtype.itemsize}")
+    return jax.lax.bitcast_convert_type(jnp.max(bits, axis=axis), size.dtype)
+
+
+def inner(u: Float[Array, "*draws n classes"], v: Float[Array, "*draws n classes"]) -> Array:
+    """Σ u v of each draw.
+
+    As a product with ones: XLA's sums over many rows of few numbers take three times as long on a CPU.
+    """
+    terms = u * v
+    flat = terms.reshape(*terms.shape[:-2], -1)
+    return flat @ jnp.ones(flat.shape[-1], flat.dtype)
 
 
 @contextmanager

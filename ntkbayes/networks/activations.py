@@ -4,9 +4,9 @@ An analytic kernel needs two moments of an activation φ: E[φ(u) φ(v)] and E[�
 jointly Gaussian (u, v), as functions of their covariance. They drive the NNGP and NTK recursions
 (Jacot et al. 2018; Lee et al. 2018).
 
-The moments of ReLU are functions of the angle between u and v. Near u = v a covariance has lost half
-of that angle's digits, and the angle itself would be the root of a difference. So a pair is stored as
-numbers that do not cancel (`GaussianPair`), and moments are exact to round-off at x = x' and for
+The moments of ReLU are functions of the angle between u and v. Near u = v an angle computed from the
+covariance loses half of its digits, as the square root of a cancelling difference. So a pair is stored
+as numbers that do not cancel (`GaussianPair`), and moments are exact to round-off at x = x' and for
 collinear inputs. So are their gradients: each partial derivative is small there by itself, and none
 has to cancel against another that the compiler may have rounded differently.
 """
@@ -250,7 +250,7 @@ class Erf(_SmoothActivation):
 class GELU(_SmoothActivation):
     """φ(x) = x Φ(x) with the exact normal distribution function Φ (Hendrycks & Gimpel 2016).
 
-    Moments by Stein's lemma from E[Φ(u) Φ(v)] = arccos(−r)/2π (cf. Tsuchida et al. 2021).
+    Moments by Stein's lemma from E[Φ(u) Φ(v)] = arccos(−r)/(2π) (cf. Tsuchida et al. 2021).
     """
 
     def __call__(self, x: Field) -> Field:
@@ -350,6 +350,7 @@ _BY_NAME: dict[str, Activation] = {
     "sin": Elementwise(jnp.sin),
 }
 NAMES = tuple(_BY_NAME)
+"""Names of activations, for `get` and wherever an activation is given."""
 
 
 def get(activation: str | Activation | Callable[[Field], Field]) -> Activation:

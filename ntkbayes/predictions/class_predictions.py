@@ -89,7 +89,7 @@ class ClassPredictions(Predictions):
 
     @cached_property
     def log_probability_draws(self) -> Float[np.ndarray, "draws n classes"]:
-        """Their logarithms, accurate where a probability is too small for a float."""
+        """Logarithms of `probability_draws`, accurate where a probability is too small for a float."""
         if self.logits is None:
             with np.errstate(divide="ignore"):
                 return np.log(self.probability_draws)
@@ -121,7 +121,7 @@ class ClassPredictions(Predictions):
 
     @property
     def reported(self) -> tuple[str, ...]:
-        """The ranked probability score only of ordered classes."""
+        """Scores that tables show: the ranked probability score only of ordered classes."""
         is_ordered = isinstance(self.likelihood, Ordinal)
         return (*calibration.standard_scores(), *("rps",) * is_ordered)
 

@@ -283,7 +283,7 @@ def predict_probabilities(
 ) -> Float[np.ndarray, "draws m classes"]:
     """Class probabilities of each draw of a law, at inputs without targets.
 
-    Their mean over draws is the prediction, and `calibration.uncertainty` parts its entropy.
+    Their mean over draws is the prediction, and `calibration.uncertainty` decomposes its entropy.
 
     Args:
         law: any law with a likelihood of classes.

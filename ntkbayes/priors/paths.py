@@ -104,7 +104,7 @@ class ScaledInitialProcess(InitialProcess):
 
 
 class TangentProcess(GaussianProcess):
-    """GP(0, Θ/ridge): the prior of Bayes."""
+    """GP(0, Θ/ridge): the Bayesian prior."""
 
     def covariance(self, pair: KernelPair) -> Any:
         return pair.ntk / self.prior.ridge

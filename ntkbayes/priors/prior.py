@@ -41,14 +41,14 @@ MeanFunction = Callable[[Features], Float[Array, "n classes"]]
 class NTKPrior(Configured, Portable, eqx.Module):
     """Two Gaussian processes over the C logits (THEORY 6).
 
-    * GP(mean, Θ/ridge), the prior of Bayes: its MAP is the trained shifted network;
+    * GP(mean, Θ/ridge), the Bayesian prior: its MAP is the trained shifted network;
     * GP(mean, K), the law of the network's function at initialisation.
 
     Args:
         network: a `Network` whose analytic kernels are known, or a `Kernel`, such as the
             `EmpiricalKernel` of a finite network.
         ridge: weight of ½‖θ − θ0‖² against the loss summed over points, ≥ 0. With ridge = 0 the
-            prior of Bayes does not exist, and training ends only if every class has positive
+            Bayesian prior does not exist, and training ends only if every class has positive
             probability in every target.
         mean: the mean logits: a number, one number per logit, or a function of the features with
             values (n, C).
@@ -154,7 +154,7 @@ class NTKPrior(Configured, Portable, eqx.Module):
         if gram.nngp is None:
             raise ConfigurationError(
                 f"{type(self.kernel).__name__} knows neither the covariance K of initial functions nor "
-                "how to draw them: use a law of Bayes, or a kernel that defines initial_functions"
+                "how to draw them: use a Bayesian law, or a kernel that defines initial_functions"
             )
         return gram.nngp.factor("the NNGP Gram matrix")
 

@@ -129,7 +129,8 @@ def compare_over_data_sets(
         score: one of those of the comparisons.
         rope: differences up to this size count as none, in units of the score.
 
-    Returns: a pair has nan where a score is infinite on some split.
+    Returns:
+        The comparison; a pair has nan where a score is infinite on some split.
 
     Raises:
         ConfigurationError: there are fewer than two data sets, one has a single split, they have other

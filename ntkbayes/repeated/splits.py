@@ -26,7 +26,11 @@ point or of accuracy, count as none."""
 
 class Preference(NamedTuple):
     """Probabilities that law a is better than law b, that they are practically equivalent, and that b is
-    better; they sum to 1."""
+    better; they sum to 1.
+
+    Attributes:
+        a_better, equivalent, b_better: the three probabilities.
+    """
 
     a_better: float
     equivalent: float
@@ -117,11 +121,13 @@ class SplitComparison(Summarised):
         the correlated Bayesian t-test, `scores.over_splits.chances_on_these_data`.
 
         Args:
-            a, b: two laws.
+            a: the one law.
+            b: the other.
             score: one of `score_names`.
             rope: differences up to this size count as none, in units of the score.
 
-        Returns: nan where the score of a law is infinite on a split.
+        Returns:
+            The probabilities; nan where the score of a law is infinite on a split.
 
         Raises:
             UnknownNameError: there is no such law or score.

@@ -106,12 +106,15 @@ def standard_scores(
 ) -> dict[str, Statistic]:
     """The scores of a table by name, each a mean over points, and over outputs if there are several.
 
-    nll: minus the log predictive density, nats per point.
-    crps: continuous ranked probability score, in the unit of the target.
-    rmse: of the predictive mean. mae: of the median.
-    coverage_50, coverage_90: of the central intervals, see `Pit.covered`.
-    width_90: of the central interval, in the unit of the target.
-    pit_error: see `PitError`.
+    | score | what it is |
+    | --- | --- |
+    | nll | minus the log predictive density, nats per point |
+    | crps | continuous ranked probability score, in the unit of the target |
+    | rmse | of the predictive mean |
+    | mae | of the predictive median |
+    | coverage_50, coverage_90 | of the central intervals, see `Pit.covered` |
+    | width_90 | of the central interval, in the unit of the target |
+    | pit_error | see `PitError` |
     """
     pit = Pit.of(distributions, targets)
     low, high = interval(distributions, 0.9)

@@ -33,7 +33,11 @@ class Estimate(Interval):
 
 class Chances(NamedTuple):
     """Probabilities that a difference is below the region of practical equivalence, within it, or above
-    it."""
+    it.
+
+    Attributes:
+        below, within, above: the three probabilities, which sum to 1.
+    """
 
     below: float
     within: float

@@ -16,8 +16,14 @@ LARGEST_ERROR = 0.3
 
 @dataclass(frozen=True, repr=False)
 class EvidenceEstimate(Configured):
-    """log_evidence: log p(y | X), in nats. error: its standard error. approximate: what a Gaussian
-    approximation of the posterior gives, for comparison; NaN where it gives none."""
+    """An evidence and how well it is known.
+
+    Attributes:
+        log_evidence: log p(y | X), in nats.
+        error: its standard error.
+        approximate: what a Gaussian approximation of the posterior gives, for comparison; NaN where it
+            gives none.
+    """
 
     log_evidence: float
     error: float

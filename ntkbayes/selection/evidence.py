@@ -35,7 +35,7 @@ Values = dict[str, Float[Array, "..."]]
 
 
 def log_evidence(prior: NTKPrior, data: Dataset, *, likelihood: Likelihood | None = None) -> float:
-    """log q(y | X) of the prior, in nats, at its own hyper-parameters.
+    """Laplace's approximation to log p(y | X), in nats, at the prior's own hyper-parameters.
 
     Raises:
         RidgeError: the ridge is 0.
@@ -52,7 +52,8 @@ def evidence_gradient(
     over: tuple[str, ...] = ("bias_std", "ridge"),
     likelihood: Likelihood | None = None,
 ) -> dict[str, np.ndarray]:
-    """Derivatives of the log evidence in hyper-parameters (see `hyperparameters`), in nats per unit.
+    """Derivatives of the log evidence with respect to hyper-parameters (see `hyperparameters`), in nats
+    per unit.
 
     Raises:
         UnknownNameError: a hyper-parameter is unknown.

@@ -76,7 +76,7 @@ def smc_evidence(
             too many temperatures.
         ConfigurationError: the law is not a Gaussian posterior, or one of a tempered likelihood, or
             its kernel is known by products alone.
-        InsufficientMemoryError: the particles do not fit.
+        InsufficientMemoryError: the particles do not fit in memory.
     """
     require_law("smc_evidence(law, key=key)", "law", law)
     num_particles = whole("num_particles", num_particles, at_least=10)

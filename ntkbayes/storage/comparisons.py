@@ -150,8 +150,9 @@ def load(folder: str | os.PathLike) -> Comparison:
 def load_so_far(folder: str | os.PathLike) -> Comparison:
     """The comparison in a folder, or, if a run was interrupted there, that of the laws it had finished.
 
-    Returns: a comparison whose settings name, as "unfinished", the laws that are missing; there is no
-        such setting if none is.
+    Returns:
+        A comparison whose settings name, as "unfinished", the laws that are missing; there is no such
+        setting if none is.
 
     Raises:
         StorageError: no law is finished; or see `load`.

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from ntkbayes.likelihood import Likelihood
-from ntkbayes.linalg import Curvature, Draws, Logits, PerDraw, largest
+from ntkbayes.linalg import Curvature, Draws, Logits, PerDraw, inner, largest
 from ntkbayes.training.objective import Objective
 
 TOLERANCE = 1e-6  # for the error of logits, relative to their spread
@@ -67,7 +67,8 @@ def error_bounds(
 
     def lost(initial: Logits, a: Logits, f: Logits, curvature: Curvature) -> tuple[Array, Array]:
         noise = round_off(prior, initial, a, f)
-        return jnp.sum(noise * curvature.matvec(noise)), largest(noise)
+        # Of noise alike in all logits W makes round-off of either sign.
+        return jnp.maximum(inner(noise, curvature.matvec(noise)), 0.0), largest(noise)
 
     moved, noise = jax.vmap(lost)(initials, a, f, curvature)
     bound = (
@@ -94,4 +95,4 @@ def energy_bounds(objective: Objective, curvature: Curvature, e: Draws, proposed
         return e - rest, jnp.sum(jnp.where(moved, 0.0, weighed))
 
     u, rest = jax.vmap(split)(curvature, e, proposed)
-    return jnp.sum(u * (objective.gram @ (u / objective.ridge)), axis=(1, 2)) + rest
+    return inner(u, objective.gram @ (u / objective.ridge)) + rest

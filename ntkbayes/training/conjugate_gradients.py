@@ -16,6 +16,7 @@ from ntkbayes.linalg import (
     PerDraw,
     Preconditioner,
     everywhere,
+    inner,
     largest,
     nan_is_an_answer,
 )
@@ -65,7 +66,8 @@ class ConjugateGradients(Solver):
             trained alone, with preconditioners in float32 at its start and on the way, and a last one.
         progress: called with the number of draws after each block of them.
         watch: called with the error of the logits, about, whenever a preconditioner has served.
-        block_numbers, block_columns: numbers in a block of draws, about, and columns, at least.
+        block_numbers: about as many numbers as a block of draws has.
+        block_columns: at least as many columns.
     """
 
     tolerance: float = TOLERANCE
@@ -271,9 +273,6 @@ def conjugate_gradients(
     likelihood, prior = objective.likelihood, objective.prior_variances
     largest_prior = jnp.max(prior)
 
-    def inner(u: Draws, v: Draws) -> PerDraw:
-        return jnp.sum(u * v, axis=(1, 2))
-
     def spread(scalars: Shaped[Array, " draws"]) -> Shaped[Array, "draws 1 1"]:
         return scalars[:, None, None]
 
@@ -291,19 +290,26 @@ def conjugate_gradients(
     ) -> tuple[IsActive, PerDraw]:
         """Those of the active draws that are not done, and the bound on each one's error; infinite where
         zᵀ P z, which it is at least, is too much."""
-        lost = jax.vmap(lambda *given: largest(round_off(prior, *given)))(initial, a, f)
-        wanted = jnp.maximum(goal.relative * jax.vmap(spread_of)(f, initial), lost)
         size = largest(a, axis=(1, 2)) + 1 / likelihood.unit
-        are_weights_close = largest(e, axis=(1, 2)) <= goal.relative * size
-        near = active & are_weights_close & (largest_prior * inner(z, v) <= wanted**2)
-        most = jax.lax.cond(
-            jnp.any(near),
-            lambda: energy_bounds(objective, curvature, e, z),
-            lambda: jnp.full(len(e), jnp.inf),
-        )
-        bound = jnp.where(near, jnp.sqrt(largest_prior * jnp.abs(most)), jnp.inf)
+        close = active & (largest(e, axis=(1, 2)) <= goal.relative * size)
+
+        def accurate() -> tuple[IsActive, PerDraw]:
+            lost = jax.vmap(lambda *given: largest(round_off(prior, *given)))(initial, a, f)
+            wanted = jnp.maximum(goal.relative * jax.vmap(spread_of)(f, initial), lost)
+            near = close & (largest_prior * inner(z, v) <= wanted**2)
+            most = jax.lax.cond(
+                jnp.any(near),
+                lambda: energy_bounds(objective, curvature, e, z),
+                lambda: jnp.full(len(e), jnp.inf),
+            )
+            bound = jnp.where(near, jnp.sqrt(largest_prior * jnp.abs(most)), jnp.inf)
+            return bound <= wanted, bound
+
+        # Most steps are far from the end, and looking closer would cost a third of one.
+        unknown = jnp.zeros_like(active), jnp.full(len(e), jnp.inf)
+        done, bound = jax.lax.cond(jnp.any(close), accurate, lambda: unknown)
         is_lost = jnp.isnan(energy)  # a factor that does not exist: no step helps
-        return active & ~(bound <= wanted) & ~(jnp.abs(energy) < enough) & ~is_lost, bound
+        return active & ~done & ~(jnp.abs(energy) < enough) & ~is_lost, bound
 
     def unfinished(state: tuple) -> Array:
         *_, active, count = state

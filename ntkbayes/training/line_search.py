@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ntkbayes.linalg import Curvature, Logits
+from ntkbayes.linalg import Curvature, Logits, inner
 from ntkbayes.training.objective import Objective
 
 
@@ -43,17 +43,17 @@ def line_search(
     eps = jnp.finfo(step.dtype).eps
 
     def steepness(curvature: Curvature) -> Array:
-        return jnp.sum(step * curvature.matvec(step)) + slopes.prior_curvature
+        return inner(step, curvature.matvec(step)) + slopes.prior_curvature
 
     def round_off(prior: Array, residual: Logits) -> Array:
-        terms = jnp.abs(prior) + jnp.sum(jnp.abs(residual * step))
+        terms = jnp.abs(prior) + inner(jnp.abs(residual), jnp.abs(step))
         return jnp.where(jnp.isfinite(terms), 8 * eps * terms, 0.0)
 
     def at(t: Float[Array, ""]) -> tuple[Array, Array, Logits, Curvature]:
         f = logits + t * step
         residual = objective.residual(f)
         prior = slopes.prior + t * slopes.prior_curvature
-        slope = prior - jnp.sum(residual * step)
+        slope = prior - inner(residual, step)
         return slope, round_off(prior, residual), residual, objective.curvature(f)
 
     def unfinished(state: tuple) -> Array:

@@ -9,7 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ntkbayes.linalg import Curvature, CurvedInverse, Draws, Logits, largest, nan_is_an_answer
+from ntkbayes.linalg import (
+    Curvature,
+    CurvedInverse,
+    Draws,
+    Logits,
+    inner,
+    largest,
+    nan_is_an_answer,
+)
 from ntkbayes.training.accuracy import TOLERANCE, is_accurate, round_off, spread_of
 from ntkbayes.training.line_search import Slopes, line_search
 from ntkbayes.training.objective import (
@@ -147,7 +155,7 @@ def _from_nearby(solver: Newton, objective: Objective, initial: Logits, start: O
             da = -(gradient - inverse.matvec(gram @ gradient))
             df = gram @ da
             # a and f − f0 = P a move together, so the slope of ½ aᵀ(f − f0) is aᵀ df.
-            slopes = Slopes(jnp.sum(gradient * df), jnp.sum(a * df), jnp.sum(da * df))
+            slopes = Slopes(inner(gradient, df), inner(a, df), inner(da, df))
             t, _, _ = line_search(objective, f, residual, curvature, df, slopes)
             here = _Point(a, f, gradient, largest(df))
             first = jnp.where(count == 0, here.size, first)

@@ -15,6 +15,7 @@ from ntkbayes.linalg import (
     PerDraw,
     Preconditioner,
     SurrogatePreconditioner,
+    inner,
     largest,
 )
 from ntkbayes.linalg import factor_dtype as as_dtype
@@ -198,7 +199,7 @@ def _grown(
     size = jnp.sqrt(jnp.sum(z**2, axis=(1, 2), keepdims=True))
     z = z / jnp.where(size > 0, size, 1.0)
     v = fast @ (z / objective.ridge)
-    energy = jnp.sum(e * v, axis=(1, 2)) * size[:, 0, 0]
+    energy = inner(e, v) * size[:, 0, 0]
     products = jnp.einsum("snc,tnc->st", z, v)
     values, vectors = jnp.linalg.eigh((products + products.T) / 2)
     kept = values > _DEPENDENT * jnp.max(values)
@@ -228,7 +229,7 @@ def _minimised(objective: Objective, subspace: Subspace, a: Draws, f: Draws) -> 
         move = -jnp.linalg.solve(hessian, flat @ e.reshape(-1))
         da = jnp.einsum("k,knc->nc", move, subspace.directions)
         df = (move @ flat).reshape(f.shape)
-        slopes = Slopes(jnp.sum(e * df), jnp.sum(a * df), jnp.sum(da * df))
+        slopes = Slopes(inner(e, df), inner(a, df), inner(da, df))
         t, _, _ = line_search(objective, f, residual, curvature, df, slopes)
         return a + t * da, f + t * df, largest(df), count + 1
 

@@ -29,7 +29,7 @@ class Quieter(Kernel):
 
 
 class NNGPLikeNTK(Kernel):
-    """K = Θ/ridge, so that initialisation spreads functions as the prior of Bayes does."""
+    """K = Θ/ridge, so that initialisation spreads functions as the Bayesian prior does."""
 
     kernel: Kernel
     ridge: float

@@ -6,7 +6,7 @@ import mpmath
 import numpy as np
 import pytest
 import scipy.optimize
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from oracles import extended_precision as exact
 
@@ -123,6 +123,7 @@ def test_what_float64_cannot_reach_is_an_error_that_says_so():
 
 
 @settings(deadline=None, max_examples=30)
+@example(kind="3 classes", log_ridge=-5.75, scale=0.1, seed=0)  # W of round-off was negative
 @given(
     kind=st.sampled_from(["binary", "3 classes"]),
     log_ridge=st.floats(-6, 2),

@@ -2,7 +2,7 @@
 
 With ρ = ridge × temperature, the posterior with prior GP(m, Θ/ρ) at T = 1 and that with prior GP(m, Θ)
 at T = ρ have the same mode. The covariance is proportional to T: exactly for Laplace, and to first
-order for other laws of Bayes. Laws over initialisations know nothing of it.
+order for other Bayesian laws. Laws over initialisations know nothing of it.
 """
 
 from collections.abc import Mapping
@@ -27,7 +27,7 @@ def effective_ridge(settings: Mapping[str, object]) -> float | None:
 
 
 def other_temperatures(comparison: Comparison) -> tuple[float, ...]:
-    """1 and ρ, but for that of the fits themselves; none where the reference is no law of Bayes."""
+    """1 and ρ, but for that of the fits themselves; none where the reference is no Bayesian law."""
     ridge = effective_ridge(comparison.settings)
     kind = comparison.predictions[comparison.reference].kind
     if ridge is None or kind.sampling is Sampling.POINT or is_of_initialisations(kind):

@@ -14,7 +14,7 @@ Groups follow the InferenceData schema. At points that a law was fitted to:
     observed_data         y, the labels (of soft targets the likeliest)
     constant_data         features, targets, probabilities, logit_mean, logit_variance, leave_one_out
     log_likelihood        y                   } of draws of the posterior,
-    log_prior             see `laws.trace`    } at just what it was fitted to
+    log_prior             see laws.trace      } at just what it was fitted to
     sample_stats          of chains: lp, energy, diverging, n_steps, tree_depth, acceptance_rate, …
     prior, prior_predictive   as posterior and posterior_predictive, before the data
 

@@ -38,7 +38,7 @@ def law_to_datatree(
     """All that ArviZ can look at, in one DataTree: the law before and after the data at the points that
     it was fitted to, what its chains recorded, and its predictions at others.
 
-    With ridge = 0 there is no prior of Bayes, and that of hyper-parameters from a NumPyro model around
+    With ridge = 0 there is no proper prior, and that of hyper-parameters from a NumPyro model around
     the law's own is not known: then there are no groups of the prior.
 
     Args:

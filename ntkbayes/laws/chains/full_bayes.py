@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
+from threadpoolctl import threadpool_limits
 
 from ntkbayes.errors import ConfigurationError
 from ntkbayes.laws.chains.hierarchical import (
@@ -30,9 +31,14 @@ _PRIOR = 2**20  # folded into the key: none of those that NumPyro splits it into
 
 
 class FullBayesInfo(MixingInfo):
-    """Of the hyper-parameters and of the logits at the training points; and num_divergences:
-    transitions whose energy error exploded; should be 0. mean_steps: leapfrog steps per draw.
-    mean_accept: acceptance statistic."""
+    """Of the chains: of the hyper-parameters and of the logits at the training points.
+
+    Attributes:
+        max_rhat, min_bulk_ess, min_tail_ess: as in `MixingInfo`.
+        num_divergences: transitions whose energy error exploded; should be 0.
+        mean_steps: leapfrog steps per draw.
+        mean_accept: acceptance statistic.
+    """
 
     num_divergences: int
     mean_steps: float
@@ -49,7 +55,7 @@ class FullBayes(Method[FullBayesLaw[FullBayesInfo]]):
         hyperpriors: as for `numpyro_model`.
         num_samples: draws kept per chain.
         num_warmup: draws per chain discarded while step size and mass adapt.
-        num_chains: chains, run in as many threads as there are cores; with a progress bar in step.
+        num_chains: chains, run in as many threads as there are cores; in lockstep with a progress bar.
         target_accept: acceptance probability that the step size aims at.
         progress: show NumPyro's progress bar.
     """
@@ -143,7 +149,9 @@ def _in_threads(chain: Callable) -> Callable:
         num_chains = len(jax.tree.leaves(given)[0])
         parts = [jax.tree.map(lambda value, i=i: value[i], given) for i in range(num_chains)]
         program = jax.jit(chain).lower(parts[0]).compile()
-        with ThreadPoolExecutor(_num_threads(num_chains)) as threads:
+        num_threads = _num_threads(num_chains)
+        own = max(1, (os.cpu_count() or 1) // num_threads)  # or factors' threads compete for cores
+        with threadpool_limits(own, user_api="blas"), ThreadPoolExecutor(num_threads) as threads:
             done = list(threads.map(lambda part: jax.block_until_ready(program(part)), parts))
         return jax.tree.map(lambda *values: jnp.stack(values), *done)
 

@@ -30,9 +30,15 @@ Sequences = Float[np.ndarray, "chains samples quantities"]
 
 
 class MixingInfo(Info):
-    """max_rhat: the largest rank-normalised split R-hat, and min_bulk_ess and min_tail_ess the smallest
-    effective sample sizes in bulk and tails, of all that is diagnosed. NaN where not known: of one
-    chain, of chains of fewer than 10 draws, and of chains that never move."""
+    """Of Markov chains: how well they have mixed, over all that is diagnosed.
+
+    NaN where not known: of one chain, of chains of fewer than 10 draws, and of chains that never move.
+
+    Attributes:
+        max_rhat: the largest rank-normalised split R-hat.
+        min_bulk_ess: the smallest effective sample size in the bulk.
+        min_tail_ess: the smallest effective sample size in the tails.
+    """
 
     max_rhat: float
     min_bulk_ess: float

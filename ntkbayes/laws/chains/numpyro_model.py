@@ -1,4 +1,4 @@
-"""The GP classifier as a NumPyro model."""
+"""The latent function, with or without its likelihood, as a NumPyro model."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -160,7 +160,7 @@ class NumPyroPrior(LatentSites):
 
 
 class NumPyroModel(LatentSites):
-    """The GP classifier as a NumPyro model; made by `numpyro_model`.
+    """The latent function and its likelihood as a NumPyro model; made by `numpyro_model`.
 
     Called, it declares the sites of `NumPyroPrior` in its `coordinates`: the hyper-parameters by name,
     `whitened_position` of shape (n, C), which is sampled, and `whitened` and `logits`, which follow
@@ -207,7 +207,8 @@ def numpyro_model(
     hyperpriors: Mapping[str, Any] | None = None,
     likelihood: Likelihood | None = None,
 ) -> NumPyroModel:
-    """The GP classifier as a NumPyro model, to be sampled as it is or called within a larger one.
+    """The latent function and its likelihood as a NumPyro model, to be sampled as it is or called within
+    a larger one.
 
     Args:
         prior: network, ridge and mean.

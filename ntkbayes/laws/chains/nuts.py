@@ -45,7 +45,7 @@ class NUTS(ChainMethod):
         num_chains: chains, run side by side.
         target_accept: acceptance probability that the step size aims at.
         progress: show a progress bar, over warm-up and samples.
-        max_tree_depth: a trajectory takes at most 2^this steps.
+        max_tree_depth: a trajectory takes at most 2^max_tree_depth steps.
     """
 
     name: ClassVar[str] = "NUTS"

@@ -35,9 +35,15 @@ Numbers = Shaped[Array | np.ndarray, "..."]
 
 
 class ChainInfo(MixingInfo):
-    """Of the logits at the training points, up to what the likelihood cannot see; and num_divergences:
-    transitions whose energy error exploded; should be 0. mean_steps: integrator steps per draw.
-    mean_accept: acceptance statistic, mean_step_size: over chains."""
+    """Of the chains: of the logits at the training points, up to what the likelihood cannot see.
+
+    Attributes:
+        max_rhat, min_bulk_ess, min_tail_ess: as in `MixingInfo`.
+        num_divergences: transitions whose energy error exploded; should be 0.
+        mean_steps: integrator steps per draw.
+        mean_accept: acceptance statistic.
+        mean_step_size: over chains.
+    """
 
     num_divergences: int
     mean_steps: float

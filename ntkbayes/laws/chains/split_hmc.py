@@ -37,10 +37,10 @@ class SplitHMC(ChainMethod):
     """Hamiltonian Monte Carlo on the logits at X, exact for the Laplace posterior (split HMC).
 
     A trajectory turns about the mode by an angle drawn from [π/3, π], in steps as large as the
-    departure of the posterior from the reference allows. A step costs one product with S, class by
-    class, against two of NUTS, and there is no tree: all chains take the same number of steps, and none
-    waits for another. They share the step size, which adapts to the mean acceptance of all.
-    Trajectories stop at 1024 steps.
+    departure of the posterior from the reference allows. A step costs one product with Laplace's
+    covariance, class by class, against two of NUTS, and there is no tree: all chains take the same
+    number of steps, and none waits for another. They share the step size, which adapts to the mean
+    acceptance of all. Trajectories stop at 1024 steps.
 
     Another fit with the same shapes and num_chains does not compile again.
 

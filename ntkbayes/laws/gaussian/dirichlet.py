@@ -24,8 +24,12 @@ from ntkbayes.training.operations import Size, gaussian_predictions, inverse, ke
 
 
 class DirichletInfo(Info):
-    """log_density: of the transformed targets in the regression, in nats. For choosing
-    hyper-parameters; it is no evidence of the classes. NaN at a temperature other than 1."""
+    """Of the regression on transformed targets.
+
+    Attributes:
+        log_density: of the transformed targets, in nats. For choosing hyper-parameters; it is no
+            evidence of the classes. NaN at a temperature other than 1.
+    """
 
     log_density: float
 
@@ -35,11 +39,11 @@ class DirichletGP(PosteriorMethod[GaussianPosterior[DirichletInfo]]):
 
     With α = target + concentration, Gamma(α, 1) is matched by a log-normal of variance
     s² = log(1 + 1/α) and log-mean log α − s²/2. One logit stands for the difference of two such.
-    What softmax cannot see is taken off first: from the observations the mean of all, from the
-    prior's mean at each point its mean over the classes.
+    What softmax cannot see is removed first: the mean of all observations, and at each point the mean
+    over classes of the prior's mean.
 
     Args:
-        concentration: prior counts of each class, the paper's α_ε.
+        concentration: prior counts of each class, α_ε of Milios et al. 2018.
     """
 
     name: ClassVar[str] = "Dirichlet GP"

@@ -33,9 +33,14 @@ from ntkbayes.training.operations import Size, gaussian_predictions, inverse
 
 
 class FirstOrderInfo(Info):
-    """residual: of the trained predictor at the centre, in units of probability. logit_error: of its
-    logits at the training points, at most. num_iterations: its steps. exact: whether the law is
-    exactly Gaussian (ridge = 0)."""
+    """Of the trained predictor at the centre.
+
+    Attributes:
+        residual: in units of probability.
+        logit_error: of its logits at the training points, at most.
+        num_iterations: its steps.
+        exact: whether the law is exactly Gaussian (ridge = 0).
+    """
 
     residual: float
     logit_error: float

@@ -21,10 +21,15 @@ from ntkbayes.training.progress import steps_of
 
 
 class LaplaceInfo(Info):
-    """log_evidence: log q(y | X), in nats (R&W 3.44); NaN where Θ is known by products alone, which
-    do not give its determinant, and at a temperature other than 1. residual: of the mode, max
-    |ridge α − r(f)|, in units of probability. logit_error: of the mode, at most. num_iterations:
-    steps of the solver."""
+    """Of the mode, and the evidence there.
+
+    Attributes:
+        log_evidence: log q(y | X), in nats (R&W 3.44); NaN where Θ is known by products alone, which do
+            not give its determinant, and at a temperature other than 1.
+        residual: of the mode, max |ridge α − r(f)|, in units of probability.
+        logit_error: of the mode, at most.
+        num_iterations: steps of the solver.
+    """
 
     log_evidence: float
     residual: float
@@ -33,7 +38,8 @@ class LaplaceInfo(Info):
 
 
 class Laplace(PosteriorMethod[GaussianPosterior[LaplaceInfo]]):
-    """Laplace approximation of the posterior, multi-class (R&W algorithms 3.3 and 3.4): its sites are
+    """Laplace approximation of the posterior, multi-class (Rasmussen & Williams 2006,
+    algorithms 3.3 and 3.4): its sites are
     the likelihood's second-order expansions at the mode.
 
     Args:

@@ -47,12 +47,18 @@ _PROCESSES: dict[int, Process] = {}
 
 
 class SiteInfo(Info):
-    """log_evidence: in nats. Of EP its approximation of log p(y | X); of variational inference a lower
-    bound of it, up to Monte Carlo error: log_evidence_error is its standard error, 0 for one logit,
-    whose expectations are by quadrature; both NaN at a temperature other than 1. site_move: by how much
-    sites that reproduced themselves would differ, to first order: the largest move of a mean m, in
-    standard deviations of its logit, or of an entry of Λ, as a part of the precisions of its logits.
-    num_iterations: of the fixed point."""
+    """Of the fixed point of Gaussian sites.
+
+    Attributes:
+        log_evidence: in nats. Of EP its approximation of log p(y | X); of variational inference a lower
+            bound of it, up to Monte Carlo error; NaN at a temperature other than 1.
+        log_evidence_error: its standard error; 0 for one logit, whose expectations are by quadrature;
+            NaN at a temperature other than 1.
+        site_move: by how much sites that reproduced themselves would differ, to first order: the largest
+            move of a mean m, in standard deviations of its logit, or of an entry of Λ, as a part of the
+            precisions of its logits.
+        num_iterations: of the fixed point.
+    """
 
     log_evidence: float
     log_evidence_error: float

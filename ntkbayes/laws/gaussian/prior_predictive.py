@@ -1,4 +1,4 @@
-"""The law before any data: the prior of Bayes itself."""
+"""The law before any data: the Bayesian prior itself."""
 
 from typing import ClassVar
 
@@ -16,8 +16,12 @@ from ntkbayes.training.operations import Size, gaussian_predictions, kernels
 
 
 class PriorInfo(Info):
-    """logit_std: standard deviation of the logits at the training inputs, root mean square. Where it is
-    well above 3, the prior holds nearly every label for certain."""
+    """Of the prior at the training inputs.
+
+    Attributes:
+        logit_std: standard deviation of the logits, root mean square. Where it is well above 3, the
+            prior holds nearly every label for certain.
+    """
 
     logit_std: float
 
@@ -53,14 +57,14 @@ class PriorPredictive(Method[PriorLaw]):
     kind: ClassVar[Kind] = Kind(
         "prior",
         Sampling.GAUSSIAN,
-        "the prior GP(m, Θ/ridge) of Bayes, before any target is seen.",
+        "the Bayesian prior GP(m, Θ/ridge), before any target is seen.",
     )
 
     def operations(self, size: Size) -> dict[str, float]:
         return {"kernels": kernels(size), **gaussian_predictions(size, 0.0)}
 
     def solve(self, problem: Problem, key: PRNGKeyArray | None = None) -> PriorLaw:
-        problem.prior.require_ridge("the prior of Bayes")
+        problem.prior.require_ridge("the Bayesian prior")
         variances = jnp.diagonal(_prior_covariance(problem, problem.features), axis1=1, axis2=2)
         info = PriorInfo(float(jnp.sqrt(jnp.mean(variances))))
         return PriorLaw(problem, self.kind, info, problem.tangent_process)

@@ -54,11 +54,15 @@ _MAX_BLOCKS = 30
 
 
 class PrunedLaplaceInfo(Info):
-    """excess_bound: by what part of itself Laplace's variance can be exceeded, at most, of any logit at
-    any input and of any sum of logits; a single logit's excess is often several times less.
-    sampled_excess: the largest of eight logits, each at a training point, spread evenly over them;
-    others may be many times that. residual, logit_error, num_iterations: of the mode, as in
-    `LaplaceInfo`."""
+    """Of the mode, and of what pruning costs.
+
+    Attributes:
+        excess_bound: by what part of itself Laplace's variance can be exceeded, at most, of any logit at
+            any input and of any sum of logits; a single logit's excess is often several times less.
+        sampled_excess: the largest of eight logits, each at a training point, spread evenly over them;
+            others may be many times that.
+        residual, logit_error, num_iterations: of the mode, as in `LaplaceInfo`.
+    """
 
     excess_bound: float
     sampled_excess: float

@@ -50,7 +50,7 @@ class _Variational(SiteMethod):
 
 
 class Variational(_Variational):
-    """The best Gaussian of all: full covariance over points and outputs.
+    """The Gaussian closest to the posterior in KL(q‖p), with full covariance over points and outputs.
 
     Several outputs are coupled by a factor of nC × nC numbers per iteration; `MeanField` does without.
 

@@ -37,9 +37,15 @@ from ntkbayes.training.operations import Size
 
 
 class DeepEnsembleInfo(Info):
-    """num_networks: how many were kept. best_epoch: mean over networks of the epoch that was kept.
-    training_loss, validation_loss: mean over networks of the negative log density at their training and
-    validation points, in nats per point (the latter NaN without validation)."""
+    """Of the networks that were kept.
+
+    Attributes:
+        num_networks: how many.
+        best_epoch: mean over networks of the epoch that was kept.
+        training_loss: mean over networks of the negative log density at their training points, in nats
+            per point.
+        validation_loss: the same at their validation points; NaN without any.
+    """
 
     num_networks: int
     best_epoch: float
@@ -51,9 +57,9 @@ class DeepEnsemble(Method[TrainedNetworks[DeepEnsembleInfo]]):
     """Train networks by mini-batches and an optimiser, each from its own initialisation, until the loss
     on validation points has stopped falling (Lakshminarayanan et al. 2017).
 
-    f(x) = mean(x) + network(x; θ), on the loss whose ridge is the prior's. What `FiniteEnsemble` is not,
-    and real ensembles are: not at rest. Networks are trained one after the other; their number changes
-    none of them.
+    f(x) = mean(x) + network(x; θ), on the loss whose ridge is the prior's. Training stops
+    before it has come to rest, as in practice, and unlike `FiniteEnsemble`. Networks are trained one
+    after the other; their number changes none of them.
 
     Args:
         network: with as many outputs as the likelihood takes logits.
@@ -61,7 +67,7 @@ class DeepEnsemble(Method[TrainedNetworks[DeepEnsembleInfo]]):
         optimizer: any of optax, with its schedule, for the gradient of the loss per point; by default
             Adam with a learning rate of 0.003.
         batch_size: points per step; by default 32, or all of fewer.
-        num_epochs: at most.
+        num_epochs: passes over the training points, at most.
         validation_share: of the training points, held out to choose the epoch; every class keeps a point
             to be trained on. 0 to train for all epochs on all points.
         patience: epochs in a row without a lower validation loss after which training ends.

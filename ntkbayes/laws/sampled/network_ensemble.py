@@ -23,10 +23,17 @@ from ntkbayes.training.operations import Size
 
 
 class FiniteEnsembleInfo(Info):
-    """last_move: how far the logits at the training points moved during the second half of the steps,
-    in nats, root mean square over networks, points and logits (NaN after a finite training time,
-    where nothing had to come to rest). worst_move: the same of the network that moved most.
-    num_steps: of gradient descent. step_size: η. distance: mean ‖θ − θ0‖ over networks."""
+    """Of gradient descent on real networks.
+
+    Attributes:
+        last_move: how far the logits at the training points moved during the second half of the steps,
+            in nats, root mean square over networks, points and logits (NaN after a finite training
+            time, where nothing had to come to rest).
+        worst_move: the same of the network that moved most.
+        num_steps: of gradient descent.
+        step_size: η.
+        distance: mean ‖θ − θ0‖ over networks.
+    """
 
     last_move: float
     worst_move: float

@@ -7,10 +7,16 @@ from ntkbayes.training.objective import TrainedPredictors
 
 
 class TrainingInfo(Info):
-    """worst_residual: the largest max |ridge α − r(f*)| of all draws, in units of probability (at a
-    finite training time: the largest |dα/dt|, which need not be small). worst_logit_error: bound on
-    the error of any draw's logits at the training points; NaN at a finite training time.
-    mean_iterations and max_iterations: steps of conjugate gradients (or of the ODE) per draw."""
+    """Of many trained predictors.
+
+    Attributes:
+        worst_residual: the largest max |ridge α − r(f*)| of all draws, in units of probability (at a
+            finite training time: the largest |dα/dt|, which need not be small).
+        worst_logit_error: bound on the error of any draw's logits at the training points; NaN at a
+            finite training time.
+        mean_iterations: steps of conjugate gradients (or of the ODE) per draw.
+        max_iterations: the most of any draw.
+    """
 
     worst_residual: float
     worst_logit_error: float

@@ -14,7 +14,7 @@ def has_prior(law: Law) -> bool:
 
 
 def before_data(law: Law, *, key: PRNGKeyArray, num_draws: int | None = None) -> Law:
-    """The prior of Bayes with which a law was fitted: GP(mean, Θ/ridge), as a law of its own.
+    """The Bayesian prior with which a law was fitted: GP(mean, Θ/ridge), as a law of its own.
 
     Where hyper-parameters were sampled too (`FullBayes`) each draw has its own, from their hyper-priors.
 

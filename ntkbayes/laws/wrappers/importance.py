@@ -24,10 +24,15 @@ _ALIKE = 1e-9  # nats, to which log weights may differ by round-off alone
 
 
 class ImportanceInfo(Info):
-    """pareto_k: shape of the weights' tail; above 0.7 the correction fails; NaN where the weights are
-    all alike, so that there is no tail, and nothing to correct. effective_draws: (Σ w)² / Σ w².
-    log_evidence: log p(y | X), in nats, by the mean of the weights before smoothing; exact but for Monte
-    Carlo error; NaN at a temperature other than 1."""
+    """Of the weights.
+
+    Attributes:
+        pareto_k: shape of the weights' tail; above 0.7 the correction fails; NaN where the weights are
+            all alike, so that there is no tail, and nothing to correct.
+        effective_draws: (Σ w)² / Σ w².
+        log_evidence: log p(y | X), in nats, by the mean of the weights before smoothing; exact but for
+            Monte Carlo error; NaN at a temperature other than 1.
+    """
 
     pareto_k: float
     effective_draws: float

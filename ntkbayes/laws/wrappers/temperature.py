@@ -29,8 +29,12 @@ _ROUND_OFF = 1e-9  # nats per point
 
 
 class TemperatureInfo(Info):
-    """temperature: what logits are divided by; above 1 if the method alone is over-confident.
-    held_out_nll: of the mean prediction with it, on the folds left out, in nats per point."""
+    """Of the temperature that was found.
+
+    Attributes:
+        temperature: what logits are divided by; above 1 if the method alone is over-confident.
+        held_out_nll: of the mean prediction with it, on the folds left out, in nats per point.
+    """
 
     temperature: float
     held_out_nll: float

@@ -43,7 +43,7 @@ def ranked_probability_score(
     """Σ_{k<K} (P_k − Y_k)² of each point, with P and Y cumulative over ordered classes (Epstein 1969).
 
     In [0, K − 1]: unlike the Brier score it charges more for probability on classes farther from what
-    happened. The continuous one of numbers, for the index of the class.
+    happened. It is the continuous ranked probability score of the class's index.
     """
     p, y = validated(probabilities, targets)
     return (np.cumsum(p - y, axis=1)[:, :-1] ** 2).sum(axis=1)

@@ -63,7 +63,9 @@ def stable_step_size(
     gradient descent is stable for steps below 2 / (κ λ_max + ridge). Half of that lets the NTK grow.
 
     Args:
-        network, params, features: K networks, stacked, at the training points.
+        network: the network.
+        params: of K networks, stacked.
+        features: of the training points, (n, d).
         likelihood: p(y | f).
         ridge: of the loss.
         targets: as the likelihood encodes them; needed only where its curvature has no bound (Poisson,

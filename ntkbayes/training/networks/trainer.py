@@ -48,7 +48,11 @@ def _number(value: float | Array | None) -> Array | None:
 
 
 class Trainer(eqx.Module):
-    """How networks are trained.
+    """How networks are trained: by gradient descent on
+
+        L(θ) = −Σ_i [log p(y_i | f_i) + ⟨ε_i, f_i⟩] + ridge/2 ‖θ − θ0‖²,   f_i = f(x_i; θ) + offset_i,
+
+    without offset and gradient noise ε unless they are given.
 
     Args:
         network: any network.
