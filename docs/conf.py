@@ -65,7 +65,7 @@ linkcheck_timeout = 30
 linkcheck_ignore = [r"https://doi\.org/10\.(1111|1198)/"]
 linkcheck_allowed_redirects = {r"https://doi\.org/.*": r".*"}
 
-smartquotes = False  # θ' is a θ and a prime, and 'init' is to be copied
+smartquotes_action = "D"  # no quotes: θ' is a θ and a prime, and 'init' is to be copied
 
 html_theme = "furo"
 html_title = f"ntkbayes {release}"
@@ -102,7 +102,6 @@ napoleon_use_ivar = True
 napoleon_use_rtype = False
 napoleon_attr_annotations = False  # the signature of the class has them
 
-_JOINED = re.compile(r"\w+(,\w+)+")
 _CITATION = re.compile(r"THEORY (\d)")
 _SPECIAL = re.compile(r"(`[^`]*`|\*\w[^*]*\w\*)(\w?)|([|*](?!\s))")
 _NAMES = re.compile(r"^(\s+)(\w+(?:, \w+)*)(?=: )")
@@ -112,8 +111,14 @@ _TABLE_ROW = re.compile(r"\s*\| (.* \| .*) \|")
 _KEY = " | ".join(
     f"~jaxtyping.{kind}" for kind in ("Key[Array, '']", "UInt32[Array, '2']", "UInt32[Array, '4']")
 )
-_SHORT = {_KEY: "PRNGKeyArray", "<factory>": "...", "MappingProxyType({})": "{}"}
-_OBJECT = re.compile(r"<(?:function|class) '?([\w.]+)'?(?: at 0x[0-9a-f]+)?>")
+_SHORT = {
+    _KEY: "PRNGKeyArray",
+    "str | type[~typing.Any] | ~numpy.dtype | ~jax._src.typing.SupportsDType": "DTypeLike",
+    "<factory>": "...",
+    "MappingProxyType({})": "{}",
+}
+_NUMBER = re.compile(r": (?:~typing\.)?Any = ([\d.]+(?:e-?\d+)?|inf)(?=[,)])")
+_OBJECT = re.compile(r"<(?:function ([\w.]+)( at 0x\w+)?|class '([\w.]+)'|\w+\.\w+: ('\w+'))>")
 
 
 def _marked(match):
@@ -130,10 +135,10 @@ def _unescaped(match):
 
 
 def _spaced(app, doctree):
-    """Several names, which napoleon was given as one."""
-    for node in doctree.findall(nodes.Text):
-        if _JOINED.fullmatch(node) and isinstance(node.parent, (nodes.strong, nodes.emphasis)):
-            node.parent.replace(node, nodes.Text(node.replace(",", ", ")))
+    """Several names, which napoleon was given as one: Sphinx sets each, and each comma, in bold."""
+    for node in list(doctree.findall(nodes.strong)):
+        if node.astext() == ",":
+            node.replace_self(nodes.Text(", "))
 
 
 def _linked(text):
@@ -166,7 +171,7 @@ def _plain_text(app, what, name, obj, options, lines):
             formula = None
         if formula is None and starts and indent > before:
             formula = indent
-            language = "python" if _CODE.match(line) else "text"
+            language = "python" if _CODE.match(line) and line.isascii() else "text"
             found += [" " * before + f".. code-block:: {language}", ""]
         if formula is None:
             line = _SPECIAL.sub(_marked, line)
@@ -189,11 +194,22 @@ def _readable(app, what, name, obj, options, signature, returned):
     if signature:
         for long, short in _SHORT.items():
             signature = signature.replace(long, short)
-        signature = _OBJECT.sub(lambda match: match[1].rpartition(".")[2], signature)
+        signature = _NUMBER.sub(_typed, signature)
+        signature = _OBJECT.sub(_named, signature)
         for parameter, default in _constants(obj):
             pattern = rf"(\b{parameter}\b[^=]*?= ?)[\w.]*\b[A-Z][A-Z_]+(?=[,)])"
             signature = re.sub(pattern, rf"\g<1>{default!r}", signature, count=1)
     return signature, returned
+
+
+def _named(match):
+    """A function, a class or a member of an enumeration, from how Python shows it."""
+    return (match[1] or match[3] or match[4]).rpartition(".")[2]
+
+
+def _typed(match):
+    """A setting that takes any number, as what its default is."""
+    return f": {'int' if match[1].isdecimal() else 'float'} = {match[1]}"
 
 
 def _constants(obj):
