@@ -255,10 +255,8 @@ def _density(
 ) -> Float[Array, ""]:
     """The log density at ξ = 0, but for the hyper-priors and a constant."""
     prior = with_values(problem.prior, values)
-    mean, lower = (
-        prior.mean_logits(problem.features, problem.num_outputs),
-        factor(prior, problem.features),
-    )
+    mean = prior.mean_logits(problem.features, problem.num_outputs)
+    lower = factor(prior, problem.features)
     coordinates = SiteCoordinates(weights, pulls, basis, num_seen)
     whitened, log_determinant = coordinates.whitened(jnp.zeros_like(mean), lower, mean)
     density = jnp.sum(problem.likelihood.log_density(problem.targets, mean + lower @ whitened))

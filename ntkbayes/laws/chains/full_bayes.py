@@ -1,6 +1,5 @@
 """Hyperparameters as part of the posterior: scales, ridge and latent function, sampled together."""
 
-import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar
@@ -8,6 +7,7 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
+from joblib import cpu_count
 from threadpoolctl import threadpool_limits
 
 from ntkbayes.errors import ConfigurationError
@@ -26,7 +26,7 @@ from ntkbayes.laws.problem import Problem
 from ntkbayes.ranges import Range, real_field, whole_field
 from ntkbayes.training.operations import Size, kernels
 
-_TYPICAL_STEPS = 31  # of the integrator per draw
+_TYPICAL_STEPS = 15  # of the integrator per draw
 _PRIOR = 2**20  # folded into the key: none of those that NumPyro splits it into
 
 
@@ -150,7 +150,7 @@ def _in_threads(chain: Callable) -> Callable:
         parts = [jax.tree.map(lambda value, i=i: value[i], given) for i in range(num_chains)]
         program = jax.jit(chain).lower(parts[0]).compile()
         num_threads = _num_threads(num_chains)
-        own = max(1, (os.cpu_count() or 1) // num_threads)  # or factors' threads compete for cores
+        own = max(1, cpu_count() // num_threads)  # or factors' threads compete for cores
         with threadpool_limits(own, user_api="blas"), ThreadPoolExecutor(num_threads) as threads:
             done = list(threads.map(lambda part: jax.block_until_ready(program(part)), parts))
         return jax.tree.map(lambda *values: jnp.stack(values), *done)
@@ -159,7 +159,7 @@ def _in_threads(chain: Callable) -> Callable:
 
 
 def _num_threads(num_chains: int) -> int:
-    return min(num_chains, os.cpu_count() or 1)
+    return min(num_chains, cpu_count())
 
 
 def _started(model: NumPyroModel, key: PRNGKeyArray, num_chains: int) -> dict[str, Array]:
