@@ -17,7 +17,13 @@ class DataError(NTKBayesError, ValueError):
 
 
 class UnknownNameError(NTKBayesError, ValueError):
-    """A data set, law, activation, likelihood or score that does not exist."""
+    """A data set, law, activation, likelihood or score that does not exist.
+
+    Args:
+        kind: of thing, in words.
+        name: that was given.
+        known: names that exist, for the message.
+    """
 
     def __init__(self, kind: str, name: object, known: Iterable[str]):
         self._parts = (kind, name, tuple(known))

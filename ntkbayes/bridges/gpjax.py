@@ -204,6 +204,11 @@ def from_gpjax(
 ) -> Dataset:
     """GPJax's data as a `Dataset`: real targets, or, with class_names, classes as from `to_gpjax`.
 
+    Args:
+        data: inputs and targets.
+        class_names: all classes, in the order of their columns.
+        name: of the data, for reports.
+
     Raises:
         DataError: inputs or targets are missing or not finite; or, with class_names, the targets are not
             probabilities.

@@ -134,7 +134,13 @@ class PowerLaw:
 
 
 class Finding(StrEnum):
-    """What a verdict says."""
+    """What a verdict says.
+
+    Attributes:
+        LAZY: "lazy", the kernel stays constant the better the wider the network.
+        NOT_LAZY: "not lazy", it does not.
+        UNDECIDED: "undecided", the networks do not tell.
+    """
 
     LAZY = "lazy"
     NOT_LAZY = "not lazy"

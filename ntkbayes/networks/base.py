@@ -40,7 +40,12 @@ class Network(Configured, Portable, eqx.Module):
 
 
 class FunctionNetwork(Network):
-    """A network given by two functions."""
+    """A network given by two functions.
+
+    Attributes:
+        initialise: (key, features) → params.
+        function: (params, features) → logits (n, C).
+    """
 
     initialise: Callable = eqx.field(static=True)
     function: Callable = eqx.field(static=True)

@@ -33,6 +33,14 @@ class CNN(Network):
     Each layer is x ↦ weight_std · W x / √fan_in + bias_std · b with W, b ~ N(0, 1) entrywise (the
     NTK parameterisation); fan_in is kernel_size² · channels for a convolution W.
 
+    Attributes:
+        activation: φ, applied to each entry.
+        weight_std, bias_std: scales of all layers.
+        gather: images (n, height, width, channels) → (n, features), before the readout.
+        channels: of each convolution.
+        kernel_size: height and width of the patches.
+        num_outputs: C.
+
     Raises:
         DataError: features that are not images (n, height, width, channels).
     """

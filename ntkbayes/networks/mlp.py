@@ -22,6 +22,14 @@ class MLP(Network):
     parameterisation). With `skip`, every hidden layer after the first is added to the one before it:
     h ↦ h + Dense(φ(h)). Only `init` uses `width` and `num_outputs`: the kernels are those of infinite
     width, shared by all outputs.
+
+    Attributes:
+        activation: φ, applied to each entry.
+        weight_std, bias_std: scales of all layers.
+        depth: hidden layers.
+        skip: whether there are skip connections.
+        width: hidden units per layer.
+        num_outputs: C.
     """
 
     activation: Activation

@@ -160,7 +160,17 @@ def predictions_from_probabilities(
     num_draws: int = 1000,
     seconds: float = 0.0,
 ) -> ClassPredictions:
-    """Predictions of a model that gives probabilities alone, such as logistic regression."""
+    """Predictions of a model that gives probabilities alone, such as logistic regression.
+
+    Args:
+        name: of the model, as shown in tables.
+        probabilities: of the classes at each point, (n, C).
+        data: the points, with their classes.
+        key: of the draws of labels.
+        kind: what the model is.
+        num_draws: of the labels, per point.
+        seconds: that the fit took.
+    """
     labels = label_draws(random_key(key), probabilities[None], num_draws)
     return ClassPredictions(
         name=name,

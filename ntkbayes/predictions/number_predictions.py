@@ -153,9 +153,13 @@ def predictions_from_distributions(
     """Predictions of a model that gives distributions alone, such as a linear regression.
 
     Args:
+        name: of the model, as shown in tables.
         distributions: N(mean, noise) or Poisson(rate) at each point; the latter as a mixture of one.
         data: the points, with real targets or counts.
         key: of the draws of targets.
+        kind: what the model is.
+        num_draws: of the targets, per point.
+        seconds: that the fit took.
     """
     from scipy import stats
 

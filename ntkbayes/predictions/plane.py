@@ -40,6 +40,13 @@ def surface(
 ) -> Surface:
     """A law over the plane, half a range beyond the training points on each side.
 
+    Args:
+        law: of classes.
+        train: what it was fitted to.
+        key: of its draws.
+        resolution: points along each axis.
+        num_draws: of the law, at each point.
+
     Raises:
         ConfigurationError: the data do not have two features, or the likelihood has no classes.
     """

@@ -135,7 +135,14 @@ class NTKPrior(Configured, Portable, eqx.Module):
         self, key: PRNGKeyArray, x: Features, *, num_draws: int, num_outputs: int
     ) -> Float[Array, "draws n classes"]:
         """Functions at initialisation jointly at all the inputs: draws of GP(mean, K), or the mean
-        plus real networks at random parameters if the kernel is that of a finite network."""
+        plus real networks at random parameters if the kernel is that of a finite network.
+
+        Args:
+            key: of the draws.
+            x: inputs, (n, d).
+            num_draws: how many functions.
+            num_outputs: C.
+        """
         require_float64()
         key, x = random_key(key), _as_float64(x)
         mean = self.mean_logits(x, num_outputs)[None]

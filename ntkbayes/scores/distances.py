@@ -94,7 +94,14 @@ def permuted_coefficients(
 ) -> tuple[float, Float[np.ndarray, " permutations"]]:
     """The energy coefficient of two laws by all their draws, and those of random divisions of the draws
     into as many of either kind: where the laws are equal, and all draws independent, its rank among
-    them is uniform."""
+    them is uniform.
+
+    Args:
+        logits_a: joint draws of one law, (S, n, C).
+        logits_b: of the other, at the same inputs.
+        rng: of the divisions.
+        num_permutations: how many.
+    """
     a, b = _flat(logits_a), _flat(logits_b)
     pooled = np.concatenate([a, b])
     distances = _pairwise(pooled, pooled)

@@ -37,6 +37,11 @@ Values = dict[str, Float[Array, "..."]]
 def log_evidence(prior: NTKPrior, data: Dataset, *, likelihood: Likelihood | None = None) -> float:
     """Laplace's approximation to log p(y | X), in nats, at the prior's own hyper-parameters.
 
+    Args:
+        prior: network, ridge and mean.
+        data: training data.
+        likelihood: as for `Method.fit`.
+
     Raises:
         RidgeError: the ridge is 0.
         ConfigurationError: the likelihood is tempered.
@@ -54,6 +59,10 @@ def evidence_gradient(
 ) -> dict[str, np.ndarray]:
     """Derivatives of the log evidence with respect to hyper-parameters (see `hyperparameters`), in nats
     per unit.
+
+    Args:
+        prior, data, likelihood: as for `log_evidence`.
+        over: hyper-parameters, by name.
 
     Raises:
         UnknownNameError: a hyper-parameter is unknown.

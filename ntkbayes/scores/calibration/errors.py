@@ -24,6 +24,12 @@ def top_label_ece(
 
     Σ_b (n_b / n) |frequency_b − confidence_b|: within bin b, the mean of y[argmax p] against the
     mean of max p. Biased upwards on finite data, the more so the more bins.
+
+    Args:
+        probabilities: of the classes at each point, (n, C).
+        targets: classes as probabilities, (n, C).
+        binning: how points are put into bins.
+        weights: of the points; equal by default.
     """
     confidence, hit = top_label(*validated(probabilities, targets))
     return _binned_error(confidence, hit, binning, validated_weights(weights, len(hit)))
@@ -40,6 +46,12 @@ def classwise_ece(
 
     (1 / C) Σ_c Σ_b (n_bc / n) |frequency_bc − mean probability_bc|, all points binned by p_c anew
     for each class; the static calibration error of Nixon et al. 2019.
+
+    Args:
+        probabilities: of the classes at each point, (n, C).
+        targets: classes as probabilities, (n, C).
+        binning: how points are put into bins.
+        weights: of the points; equal by default.
     """
     p, y = validated(probabilities, targets)
     w = validated_weights(weights, len(p))

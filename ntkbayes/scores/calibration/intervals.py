@@ -52,6 +52,14 @@ def bootstrap(
     order statistics, rounded outwards, so that infinite scores stay infinite; one undefined
     resample makes both ends nan. Calibration errors grow by resampling: their intervals lie high,
     and may lie above the value.
+
+    Args:
+        score: one of this package's.
+        probabilities: of the classes at each point, (n, C).
+        targets: classes as probabilities, (n, C).
+        num_resamples: how often the points are resampled.
+        level: of the interval, in (0, 1).
+        seed: of the resamples.
     """
     p, y = validated(probabilities, targets)
     return interval_of(
@@ -76,6 +84,11 @@ def paired_difference(
     """Percentile interval of score(a) − score(b), both on the same resampled test points.
 
     Where both scores are infinite the difference is undefined: nan.
+
+    Args:
+        probabilities_a: of the classes at each point, (n, C), by the one model.
+        probabilities_b: by the other.
+        score, targets, num_resamples, level, seed: as for `bootstrap`.
     """
     a, y = validated(probabilities_a, targets)
     b, _ = validated(probabilities_b, targets)
@@ -132,7 +145,13 @@ def interval_of(
     level: float = LEVEL,
     seed: int,
 ) -> Interval:
-    """Percentile interval of a statistic over resampled points; see `bootstrap`."""
+    """Percentile interval of a statistic over resampled points; see `bootstrap`.
+
+    Args:
+        statistic: weights of the points → a number.
+        num_points: n.
+        num_resamples, level, seed: as for `bootstrap`.
+    """
     check_level(level)
     num_resamples = ranges.whole("num_resamples", num_resamples)
     rng = np.random.default_rng(seed)

@@ -73,6 +73,13 @@ class Descent(eqx.Module):
     ) -> Descended:
         """Train from θ0.
 
+        Args:
+            params: θ0 of each network, stacked.
+            features: of the training points, (n, d).
+            targets: as the likelihood encodes them, (n, C).
+            offset: added to the logits of each network, (K, n, C).
+            noise: ε of each network, (K, n, C).
+
         Raises:
             ConvergenceError: the networks are not at rest.
             DivergenceError: the loss became NaN or infinite.

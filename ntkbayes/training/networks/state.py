@@ -18,7 +18,12 @@ Targets = Float[Array, "n classes"]
 
 
 class Anchor(StrEnum):
-    """Where the ridge pulls: ½‖θ − θ0‖², or ½‖θ‖², which is weight decay."""
+    """Where the ridge pulls.
+
+    Attributes:
+        INIT: "init", to θ0: ½‖θ − θ0‖².
+        ZERO: "zero": ½‖θ‖², which is weight decay.
+    """
 
     INIT = "init"
     ZERO = "zero"
@@ -79,6 +84,13 @@ def shift(
     features: Features,
     mean: Float[Array, "n classes"] | float = 0.0,
 ) -> Offset:
-    """m − f(x; θ0) of each network: the offset of the shifted network f − f0 + m, at any inputs."""
+    """m − f(x; θ0) of each network: the offset of the shifted network f − f0 + m, at any inputs.
+
+    Args:
+        network: the network.
+        params: θ0 of K networks, stacked.
+        features: of the inputs, (n, d).
+        mean: m, (n, C), or one number.
+    """
     initial = logits_of(network, params, features)
     return jnp.broadcast_to(jnp.asarray(mean, initial.dtype), initial.shape) - initial

@@ -22,6 +22,12 @@ def largest_eigenvalue(
     """λ_max of the NTK at the points, maximised over networks, by power iteration with J Jᵀ.
 
     A lower bound, mostly accurate to a few parts in a thousand.
+
+    Args:
+        network: the network.
+        params: of K networks, stacked.
+        features: of the points, (n, d).
+        num_products: with J Jᵀ, per network.
     """
     return float(largest(_power_iteration(network, params, features, num_products)))
 

@@ -214,7 +214,16 @@ class Trainer(eqx.Module):
         targets: Targets,
         noise: Float[Array, "n classes"] | float = 0.0,
     ) -> Float[Array, ""]:
-        """The loss L of one network, in nats."""
+        """The loss L of one network, in nats.
+
+        Args:
+            params: θ.
+            initial: θ0.
+            offset: added to the logits, (n, C).
+            features: of the training points, (n, d).
+            targets: as the likelihood encodes them, (n, C).
+            noise: ε, (n, C).
+        """
         return _loss(self, 1.0, params, initial, offset, noise, features, targets)
 
     def _require_stable(self, step_size: float, state: TrainingState, features: Features) -> None:
