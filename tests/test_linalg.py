@@ -20,11 +20,14 @@ from ntkbayes.linalg import (
     SharedInverse,
     StructuredCurvature,
     block_of,
+    categorical,
     cholesky,
     gram_of,
     largest,
     output_blocks,
     require_float64,
+    uniform,
+    white_noise,
 )
 from ntkbayes.linalg import matrix as matrix_of
 from ntkbayes.linalg.halves import lower_triangle
@@ -137,6 +140,21 @@ def test_the_largest_entry_is_nan_where_there_is_one(where, compile_):
     expected = np.abs(values).max(axis=1)
     rows = compile_(lambda v: largest(v, axis=1))(jnp.asarray(values))
     np.testing.assert_array_equal(rows, expected)
+
+
+@pytest.mark.parametrize("kind", ["threefry2x32", "rbg"])
+@pytest.mark.parametrize("shape", [(), (7,), (3, 5, 2), (2, 0, 3)])
+def test_noise_drawn_in_one_axis_is_that_of_jax(shape, kind):
+    key = jax.random.key(3, impl=kind)
+    noise = jax.random.normal(key, shape)
+    np.testing.assert_array_equal(white_noise(key, shape), noise)
+    np.testing.assert_array_equal(uniform(key, shape), jax.random.uniform(key, shape))
+    single = white_noise(key, shape, jnp.float32)
+    np.testing.assert_array_equal(single, jax.random.normal(key, shape, jnp.float32))
+    assert single.dtype == np.float32
+    if noise.size and shape:
+        labels = jax.random.categorical(key, noise, axis=-1)
+        np.testing.assert_array_equal(categorical(key, noise), labels)
 
 
 @pytest.mark.parametrize("size", [1, 512, 1100, 1600])

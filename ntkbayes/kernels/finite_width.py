@@ -14,7 +14,7 @@ from ntkbayes import memory
 from ntkbayes.kernels.base import DrawFunctions, Functions, Kernel, KernelPair
 from ntkbayes.kernels.empirical.ntk import EmpiricalNTK
 from ntkbayes.kernels.jacobian import JacobianBlock, cast, flattened, jacobian_block
-from ntkbayes.linalg import Logits, require_float64
+from ntkbayes.linalg import Logits, require_float64, white_noise
 from ntkbayes.memory import NUMBER
 from ntkbayes.networks import Network, Params
 from ntkbayes.ranges import Number, whole
@@ -143,7 +143,7 @@ class TangentFunctions(Functions):
         def at(key: PRNGKeyArray) -> Logits:
             keys = jax.random.split(key, len(leaves))
             noise = [
-                jax.random.normal(key, leaf.shape, leaf.dtype)
+                white_noise(key, leaf.shape, leaf.dtype)
                 for key, leaf in zip(keys, leaves, strict=True)
             ]
             return pushforward(jax.tree.unflatten(structure, noise))

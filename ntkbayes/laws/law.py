@@ -42,7 +42,7 @@ from ntkbayes.laws.kind import Kind, Sampling
 from ntkbayes.laws.problem import Inputs, Problem
 from ntkbayes.laws.trace import Trace
 from ntkbayes.likelihood import ClassLikelihood
-from ntkbayes.linalg import Block, Draws, Logits, Portable, symmetric_roots
+from ntkbayes.linalg import Block, Draws, Logits, Portable, symmetric_roots, white_noise
 from ntkbayes.priors.paths import Path
 from ntkbayes.ranges import whole
 
@@ -205,7 +205,7 @@ class PathwiseLaw(Law[InfoT]):
         if g is None:
             return logits
         means, left = g.given(features)
-        noise = jax.random.normal(new_key, (logits.shape[0], logits.shape[2]))
+        noise = white_noise(new_key, (logits.shape[0], logits.shape[2]))
         return logits + means + jnp.einsum("mcd,sd->smc", symmetric_roots(left), noise)
 
     def _drawn(

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ntkbayes.errors import ConfigurationError, DataError, RidgeError
 from ntkbayes.likelihood.base import ClassLikelihood, ClassProbabilities, PerPoint, Stack
-from ntkbayes.linalg import Curvature, Logits, StructuredCurvature
+from ntkbayes.linalg import Curvature, Logits, StructuredCurvature, categorical, uniform
 
 
 class Categorical(ClassLikelihood):
@@ -46,7 +46,7 @@ class Categorical(ClassLikelihood):
         return self.project(jnp.log(targets))
 
     def sample(self, key: PRNGKeyArray, logits: Stack) -> Stack:
-        labels = jax.random.categorical(key, logits, axis=-1)
+        labels = categorical(key, logits)
         return jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
 
     def project(self, v: Stack) -> Stack:
@@ -93,7 +93,8 @@ class Bernoulli(ClassLikelihood):
         return jnp.log(targets) - jnp.log1p(-targets)
 
     def sample(self, key: PRNGKeyArray, logits: Stack) -> Stack:
-        return jax.random.bernoulli(key, jax.nn.sigmoid(logits)).astype(logits.dtype)
+        drawn = uniform(key, logits.shape, logits.dtype) < jax.nn.sigmoid(logits)
+        return drawn.astype(logits.dtype)
 
     def probabilities(self, logits: Stack) -> ClassProbabilities:
         return jnp.concatenate([jax.nn.sigmoid(-logits), jax.nn.sigmoid(logits)], axis=-1)

@@ -25,9 +25,11 @@ from ntkbayes.linalg import (
     Curvature,
     Logits,
     StructuredCurvature,
+    categorical,
     largest,
     nan_is_an_answer,
     require_float64,
+    white_noise,
 )
 from ntkbayes.ranges import Range
 
@@ -262,7 +264,7 @@ class OwnClasses(ClassLikelihood):
 
     def sample(self, key: PRNGKeyArray, logits: Stack) -> Stack:
         """Labels from the class probabilities: `draw` is not needed."""
-        labels = jax.random.categorical(key, self.log_probabilities(logits), axis=-1)
+        labels = categorical(key, self.log_probabilities(logits))
         encoded = self.encode_classes(jnp.eye(self.num_classes, dtype=logits.dtype))
         return encoded[labels]
 
@@ -298,7 +300,7 @@ def _probe_logits(num_logits: int) -> tuple[Logits, Logits]:
     """Random logits at all scales, and a partner for each."""
     normal_key, pair_key = jax.random.split(jax.random.key(0))
     scales = jnp.repeat(jnp.asarray(_SCALES), _LOGITS_PER_SCALE)
-    logits = scales[:, None] * jax.random.normal(normal_key, (len(scales), num_logits))
+    logits = scales[:, None] * white_noise(normal_key, (len(scales), num_logits))
     return logits, jax.random.permutation(pair_key, logits, axis=0)
 
 

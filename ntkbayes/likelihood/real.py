@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ntkbayes.datasets import Dataset
 from ntkbayes.errors import DataError, RidgeError
 from ntkbayes.likelihood.base import Likelihood, PerPoint, Stack
-from ntkbayes.linalg import Curvature, Logits, StructuredCurvature
+from ntkbayes.linalg import Curvature, Logits, StructuredCurvature, white_noise
 from ntkbayes.ranges import Range, real_field
 
 
@@ -59,7 +59,7 @@ class Normal(Likelihood):
         return targets
 
     def sample(self, key: PRNGKeyArray, logits: Stack) -> Stack:
-        return logits + self.noise_std * jax.random.normal(key, logits.shape, logits.dtype)
+        return logits + self.noise_std * white_noise(key, logits.shape, logits.dtype)
 
 
 class Poisson(Likelihood):
@@ -125,7 +125,7 @@ class Poisson(Likelihood):
         small_key, large_key = jax.random.split(key)
         rate = jnp.exp(logits)
         small = jax.random.poisson(_threefry(small_key), jnp.minimum(rate, _LARGE_RATE))
-        z, std = jax.random.normal(large_key, logits.shape, logits.dtype), jnp.sqrt(rate)
+        z, std = white_noise(large_key, logits.shape, logits.dtype), jnp.sqrt(rate)
         std = jnp.maximum(std, 1.0)  # no division by 0 where `small` is used
         large = jnp.round(rate + std * z + (z**2 - 1) / 6 - (2 * z + z**3) / (72 * std))
         return jnp.where(rate <= _LARGE_RATE, small.astype(logits.dtype), large)

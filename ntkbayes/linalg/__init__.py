@@ -34,6 +34,7 @@ from ntkbayes.linalg.grams import (
 from ntkbayes.linalg.halves import Half, matrix, tabulated
 from ntkbayes.linalg.interpolators import CoupledInterpolator, Interpolator, SharedInterpolator
 from ntkbayes.linalg.iterative import CurvedSystem, IterativeInverse
+from ntkbayes.linalg.noise import categorical, uniform, white_noise
 from ntkbayes.linalg.norms import inner, largest, nan_is_an_answer
 from ntkbayes.linalg.pairs import PAIRS, CurvedPairs, PairedPreconditioner, is_paired
 from ntkbayes.linalg.precision import (
@@ -94,6 +95,7 @@ __all__ = [
     "Triangle",
     "block_of",
     "by_rows",
+    "categorical",
     "cholesky",
     "everywhere",
     "factor_dtype",
@@ -114,4 +116,6 @@ __all__ = [
     "symmetric_roots",
     "tabulated",
     "triangle",
+    "uniform",
+    "white_noise",
 ]

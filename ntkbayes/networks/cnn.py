@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from ntkbayes import ranges
 from ntkbayes.errors import ConfigurationError, DataError
+from ntkbayes.linalg import white_noise
 from ntkbayes.networks import activations
 from ntkbayes.networks.activations import Activation
 from ntkbayes.networks.base import Network, Params, require_stds
@@ -65,8 +66,8 @@ class CNN(Network):
         params = []
         for shape in shapes:
             key, weight_key, bias_key = jax.random.split(key, 3)
-            weight = jax.random.normal(weight_key, shape, features.dtype)
-            params.append((weight, jax.random.normal(bias_key, shape[-1:], features.dtype)))
+            weight = white_noise(weight_key, shape, features.dtype)
+            params.append((weight, white_noise(bias_key, shape[-1:], features.dtype)))
         return params
 
     def apply(self, params: Params, features: Float[Array, "n ..."]) -> Float[Array, "n outputs"]:

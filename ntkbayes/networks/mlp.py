@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ntkbayes import ranges
+from ntkbayes.linalg import white_noise
 from ntkbayes.networks import activations
 from ntkbayes.networks.activations import Activation
 from ntkbayes.networks.base import Network, Params, require_stds
@@ -45,8 +46,8 @@ class MLP(Network):
         params = []
         for fan_in, fan_out in itertools.pairwise(sizes):
             key, weight_key, bias_key = jax.random.split(key, 3)
-            weight = jax.random.normal(weight_key, (fan_in, fan_out), features.dtype)
-            params.append((weight, jax.random.normal(bias_key, (fan_out,), features.dtype)))
+            weight = white_noise(weight_key, (fan_in, fan_out), features.dtype)
+            params.append((weight, white_noise(bias_key, (fan_out,), features.dtype)))
         return params
 
     def apply(self, params: Params, features: Float[Array, "n d"]) -> Float[Array, "n outputs"]:

@@ -22,6 +22,7 @@ from ntkbayes.linalg import (
     Draws,
     FormedBlock,
     output_blocks,
+    white_noise,
 )
 from ntkbayes.priors.prior import NTKPrior
 
@@ -80,7 +81,7 @@ class GaussianProcess(Process):
 
     def draw(self, key: PRNGKeyArray, num_draws: int) -> "ConditionedPath":
         shape = (num_draws, self.features.shape[0], self.num_outputs)
-        return self.path(jax.random.normal(key, shape))
+        return self.path(white_noise(key, shape))
 
     def path(self, whitened: Draws) -> "ConditionedPath":
         """The path with values L · whitened at X."""
@@ -122,7 +123,7 @@ class ConditionedPath(Path):
         cross, gram = process.cross(features), process.prior.gram(features)
         conditional = Conditional.build(process.factor, cross, process.covariance(gram))
         shape = (len(self.whitened), features.shape[0], process.num_outputs)
-        return conditional.draw(self.whitened, jax.random.normal(key, shape))
+        return conditional.draw(self.whitened, white_noise(key, shape))
 
     def given(self, features: Inputs) -> tuple[Draws, Float[Array, "m classes classes"]]:
         process = self.process

@@ -30,6 +30,7 @@ from ntkbayes.linalg import (
     require_float64_values,
     require_precision,
     row_by_row,
+    white_noise,
 )
 from ntkbayes.networks import Network, Params, part, require_same_shapes
 from ntkbayes.ranges import Number, Range
@@ -150,7 +151,7 @@ class NTKPrior(Configured, Portable, eqx.Module):
         if draw is not None:
             return mean + draw(key, num_draws)(x)
         factor = self.initial_factor(self.gram(x))
-        return mean + factor.colour(jax.random.normal(key, (num_draws, *mean.shape[1:])))
+        return mean + factor.colour(white_noise(key, (num_draws, *mean.shape[1:])))
 
     def initial_factor(self, gram: KernelPair) -> CholeskyFactor:
         """The factor of K, at the inputs of a Gram.

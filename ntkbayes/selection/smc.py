@@ -29,7 +29,7 @@ from ntkbayes.laws.chains.reference import LONGEST, Reference, Turn, product, tu
 from ntkbayes.laws.gaussian.posterior import SitePosterior
 from ntkbayes.laws.law import require_law
 from ntkbayes.likelihood.base import require_untempered
-from ntkbayes.linalg import Draws, cholesky
+from ntkbayes.linalg import Draws, cholesky, white_noise
 from ntkbayes.memory import NUMBER, Memory
 from ntkbayes.ranges import whole
 from ntkbayes.selection.estimate import (
@@ -199,7 +199,7 @@ def _reference(law: SitePosterior) -> Reference:
 
 @eqx.filter_jit
 def _started(reference: Reference, key: PRNGKeyArray, count: int) -> _Particles:
-    noise = jax.random.normal(key, (count, *reference.logits.shape))
+    noise = white_noise(key, (count, *reference.logits.shape))
     position = product(reference.roots, noise)
     return _Particles(position, jax.vmap(reference.remainder)(position))
 

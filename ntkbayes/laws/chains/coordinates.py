@@ -34,7 +34,7 @@ from ntkbayes.errors import ConvergenceError, NotPositiveDefiniteError
 from ntkbayes.laws.chains.hierarchical import factor
 from ntkbayes.laws.chains.sampler import seen_directions, shared_weights
 from ntkbayes.laws.problem import Problem
-from ntkbayes.linalg import Gram, Logits, Square
+from ntkbayes.linalg import Gram, Logits, Square, white_noise
 from ntkbayes.priors.hyperparameters import with_values
 from ntkbayes.training.linearised import train
 from ntkbayes.training.objective import Objective
@@ -55,7 +55,7 @@ class WhiteNoise(dist.Distribution):
 
     def sample(self, key: PRNGKeyArray | None, sample_shape: tuple[int, ...] = ()) -> Array:
         assert key is not None
-        return jax.random.normal(key, (*sample_shape, *self.event_shape))
+        return white_noise(key, (*sample_shape, *self.event_shape))
 
     def log_prob(self, value: Array, intermediates: Any = None) -> Array:
         return _white(self.event_shape).log_prob(value)

@@ -23,6 +23,7 @@ from ntkbayes.laws.chains.nuts import tree_depth
 from ntkbayes.laws.kind import Kind
 from ntkbayes.laws.method import Method
 from ntkbayes.laws.problem import Problem
+from ntkbayes.linalg import white_noise
 from ntkbayes.ranges import Range, real_field, whole_field
 from ntkbayes.training.operations import Size, kernels
 
@@ -173,7 +174,7 @@ def _started(model: NumPyroModel, key: PRNGKeyArray, num_chains: int) -> dict[st
         for name in model.hyperpriors
     }
     shape = (num_chains, *model.problem.targets.shape)
-    started["whitened_position"] = jax.random.normal(noise_key, shape)
+    started["whitened_position"] = white_noise(noise_key, shape)
     # NumPyro gives the only chain no axis.
     return started if num_chains > 1 else {name: value[0] for name, value in started.items()}
 

@@ -19,7 +19,7 @@ from ntkbayes.laws.kind import Kind, Sampling
 from ntkbayes.laws.law import Inputs, Law, drawn_in_words, evenly_spaced, joint_scatter, scatter
 from ntkbayes.laws.problem import Problem
 from ntkbayes.laws.trace import Trace
-from ntkbayes.linalg import Draws, Logits, output_blocks
+from ntkbayes.linalg import Draws, Logits, output_blocks, white_noise
 from ntkbayes.priors.hyperparameters import with_values
 from ntkbayes.priors.prior import NTKPrior
 
@@ -93,7 +93,7 @@ class FullBayesLaw[InfoT: Info](Law[InfoT]):
             )
         chosen = self._chosen(num_draws)
         values = {name: draws[chosen] for name, draws in self.prior_values.items()}
-        whitened = jax.random.normal(key, self.whitened[chosen].shape)
+        whitened = white_noise(key, self.whitened[chosen].shape)
         return FullBayesLaw(
             self.problem, HIERARCHICAL_PRIOR, Info(), values, whitened, {}, values, {}
         )
@@ -108,7 +108,7 @@ class FullBayesLaw[InfoT: Info](Law[InfoT]):
         key, chosen = random_key(key), self._chosen(num_draws)
         inputs = self.problem.read(features)
         values = {name: draws[chosen] for name, draws in self.values.items()}
-        noise = jax.random.normal(key, (len(chosen), len(inputs), self.problem.num_outputs))
+        noise = white_noise(key, (len(chosen), len(inputs), self.problem.num_outputs))
         return _joint(self.problem, values, self.whitened[chosen], inputs, noise)
 
     def sample_marginals(
@@ -116,7 +116,7 @@ class FullBayesLaw[InfoT: Info](Law[InfoT]):
     ) -> Float[Array, "draws m classes"]:
         key, chosen = random_key(key), self._chosen(num_draws)
         means, left = (part[chosen] for part in self._given(features))
-        noise = jax.random.normal(key, (len(chosen), 1, self.problem.num_outputs))
+        noise = white_noise(key, (len(chosen), 1, self.problem.num_outputs))
         return means + jnp.sqrt(left)[:, :, None] * noise
 
     def mean(self, features: Inputs) -> Float[Array, "m classes"]:

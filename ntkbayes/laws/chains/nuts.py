@@ -24,7 +24,7 @@ from ntkbayes.laws.chains.sampler import (
 )
 from ntkbayes.laws.problem import Problem
 from ntkbayes.likelihood import Likelihood
-from ntkbayes.linalg import Draws, FormedBlock, Logits
+from ntkbayes.linalg import Draws, FormedBlock, Logits, white_noise
 from ntkbayes.ranges import Range, real_field, whole_field
 from ntkbayes.training.operations import Size
 
@@ -182,7 +182,7 @@ class NUTSSampler(Sampler):
     def whitened(self, positions: Positions, key: PRNGKeyArray) -> Whitened:
         """z = ẑ + T ξ H, and the prior's white noise in directions that H leaves out."""
         target = self.target
-        noise = jax.random.normal(key, (*positions.shape[:-1], target.mode.shape[1]))
+        noise = white_noise(key, (*positions.shape[:-1], target.mode.shape[1]))
         unseen = noise - noise @ target.directions.T @ target.directions
         moved = target.root @ positions @ target.directions
         return target.mode[None, None] + moved + unseen

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from ntkbayes.likelihood import Likelihood
-from ntkbayes.linalg import Curvature, Draws, Logits
+from ntkbayes.linalg import Curvature, Draws, Logits, white_noise
 
 Roots = Float[Array, "classes n n"] | Float[Array, "rows rows"]
 PerDraw = Float[Array, " draws"]
@@ -102,7 +102,7 @@ def turn(
     angle = jax.random.uniform(angle_key, minval=SHORTEST, maxval=LONGEST)
     steps = jnp.clip(jnp.ceil(angle / longest_step), 1, _MAX_STEPS)
     step, count = jnp.minimum(angle / steps, longest_step), steps.astype(int)
-    noise = jax.random.normal(velocity_key, position.shape)
+    noise = white_noise(velocity_key, position.shape)
 
     def end(position: Logits, velocity: Logits) -> tuple[Logits, Float[Array, ""]]:
         position, _, gained = trajectory(reference, position, velocity, step, count)

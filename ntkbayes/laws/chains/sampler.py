@@ -21,7 +21,15 @@ from ntkbayes.laws.method import Method
 from ntkbayes.laws.problem import Problem
 from ntkbayes.laws.trace import Trace
 from ntkbayes.likelihood import Likelihood
-from ntkbayes.linalg import CholeskyFactor, Curvature, Draws, FormedBlock, Logits, Square
+from ntkbayes.linalg import (
+    CholeskyFactor,
+    Curvature,
+    Draws,
+    FormedBlock,
+    Logits,
+    Square,
+    white_noise,
+)
 from ntkbayes.priors.paths import ConditionedPath, conditioned_tangent_process
 from ntkbayes.ranges import Range, real_field, whole_field
 from ntkbayes.training.linearised import train
@@ -174,7 +182,7 @@ class ChainMethod(Method[ChainLaw]):
         lower = problem.gram.ntk.like(process.factor.lower)
         sampler = self.sampler(problem, lower, laplace_mode(problem, process.factor))
         shape = problem.targets.shape
-        noise = jax.random.normal(start_key, (self.num_chains, *shape))
+        noise = white_noise(start_key, (self.num_chains, *shape))
         chains = self._run(sampler, _start(sampler, noise, run_key))
 
         whitened = _whitened(sampler, jnp.asarray(chains.position), open_key)

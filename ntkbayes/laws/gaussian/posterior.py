@@ -37,6 +37,7 @@ from ntkbayes.linalg import (
     SharedInverse,
     num_shares,
     output_blocks,
+    white_noise,
 )
 from ntkbayes.priors.paths import Process
 from ntkbayes.training.linearised import train
@@ -128,7 +129,7 @@ class SitePosterior(GaussianLaw[InfoT]):
             return self.problem.tangent_process
 
     def response(self, key: PRNGKeyArray, g: Draws) -> Draws:
-        noise = jax.random.normal(key, g.shape)
+        noise = white_noise(key, g.shape)
         objective = self.problem.objective
         given = (self.curvature, self.inverse, objective.gram, objective.ridge)
         return _response(*given, noise, g)

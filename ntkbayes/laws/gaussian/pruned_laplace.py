@@ -40,6 +40,7 @@ from ntkbayes.linalg import (
     factor_dtype,
     num_shares,
     symmetric_roots,
+    white_noise,
 )
 from ntkbayes.ranges import Range, real_field
 from ntkbayes.training.accuracy import TOLERANCE
@@ -110,7 +111,7 @@ class LostCurvature(eqx.Module):
         shape = self.roots.shape[:2]
         size = math.prod(shape)
         width = min(_NUM_VECTORS, size)
-        start = jax.random.normal(jax.random.key(0), (size, width))
+        start = white_noise(jax.random.key(0), (size, width))
         basis, images = np.zeros((size, 0)), np.zeros((size, 0))
         block = np.linalg.qr(np.asarray(start))[0]
         for _ in range(_MAX_BLOCKS):

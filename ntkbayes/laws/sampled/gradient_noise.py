@@ -4,7 +4,7 @@ import jax
 from jaxtyping import PRNGKeyArray
 
 from ntkbayes.laws.problem import Problem
-from ntkbayes.linalg import Draws
+from ntkbayes.linalg import Draws, white_noise
 from ntkbayes.training.objective import TrainedPredictor
 
 
@@ -20,6 +20,6 @@ def gradient_noise(
     Args:
         shape: of the draws, (S, n, C).
     """
-    white = jax.random.normal(key, shape)
+    white = white_noise(key, shape)
     root = problem.objective.curvature(centre.logits).root_matvec
     return factor**0.5 * jax.vmap(root)(white)

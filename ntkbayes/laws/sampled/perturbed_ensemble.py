@@ -18,6 +18,7 @@ from ntkbayes.laws.sampled.network_ensemble import (
     TrainedFunctions,
     TrainedNetworks,
 )
+from ntkbayes.linalg import white_noise
 from ntkbayes.networks import Network, Params
 from ntkbayes.ranges import Range, real_field, whole_field
 from ntkbayes.training.linearised import train
@@ -84,7 +85,7 @@ class PerturbedEnsemble(NetworkEnsemble):
 def _normal_like(key: PRNGKeyArray, params: Params, std: jax.Array) -> Params:
     leaves, structure = jax.tree.flatten(params)
     drawn = [
-        std.astype(leaf.dtype) * jax.random.normal(k, leaf.shape, leaf.dtype)
+        std.astype(leaf.dtype) * white_noise(k, leaf.shape, leaf.dtype)
         for k, leaf in zip(jax.random.split(key, len(leaves)), leaves, strict=True)
     ]
     return jax.tree.unflatten(structure, drawn)

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Int
 
 from ntkbayes.errors import ConfigurationError
 from ntkbayes.likelihood import Likelihood
-from ntkbayes.linalg import gram_of, largest
+from ntkbayes.linalg import gram_of, largest, white_noise
 from ntkbayes.networks import Network, Params
 from ntkbayes.training.linearised import train
 from ntkbayes.training.networks.state import Features, Offset, Targets, logits_of
@@ -39,7 +39,7 @@ def _power_iteration(
     def member(params: Params) -> Float[Array, ""]:
         logits, push = jax.linearize(lambda p: network.apply(p, features), params)
         pull = jax.linear_transpose(push, params)
-        start = jax.random.normal(jax.random.key(0), logits.shape, logits.dtype)
+        start = white_noise(jax.random.key(0), logits.shape, logits.dtype)
 
         def product(_: Int[Array, ""], carry: tuple) -> tuple:
             v, _ = carry
