@@ -78,8 +78,7 @@ class Bernoulli(ClassLikelihood):
 
     def residual(self, targets: Logits, logits: Logits) -> Logits:
         """y − p as y (1 − p) − (1 − y) p, which loses no digits where p is close to 0 or 1."""
-        p, other = _logistic(logits)
-        return targets * other - (1 - targets) * p
+        return targets * jax.nn.sigmoid(-logits) - (1 - targets) * jax.nn.sigmoid(logits)
 
     def curvature(self, targets: Logits, logits: Logits) -> Curvature:
         return StructuredCurvature(_logistic_density(logits), coupled=False)
@@ -222,13 +221,6 @@ class Ordinal(ClassLikelihood):
         lower, upper = self._bounds
         index = targets[:, 0].astype(int)
         return upper[index][:, None] - logits, lower[index][:, None] - logits, index
-
-
-def _logistic(x: Logits) -> tuple[Logits, Logits]:
-    """σ(x) and σ(−x), from one exponential, which `_logistic_density` shares."""
-    tail = jnp.exp(-jnp.abs(x))
-    large, small = 1 / (1 + tail), tail / (1 + tail)
-    return jnp.where(x >= 0, large, small), jnp.where(x >= 0, small, large)
 
 
 def _logistic_density(x: Logits) -> Logits:
