@@ -30,7 +30,7 @@ from ntkbayes.linalg import (
     white_noise,
 )
 from ntkbayes.linalg import matrix as matrix_of
-from ntkbayes.linalg.halves import lower_triangle
+from ntkbayes.linalg.halves import lower_half, lower_triangle, rows_of
 
 
 def rbf(x1, x2, length=1.0):
@@ -186,6 +186,14 @@ def test_a_triangle_by_halves_solves_as_scipy_does(size):
     again = jax.jit(BlockedTriangle.factor)(inverse)  # a half is as good as a matrix
     expected = jnp.sum(jnp.log(scale)) - log_determinant
     np.testing.assert_allclose(again.log_determinant, expected, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("rows", [(0, 1600), (500, 530), (0, 1), (1100, 1600)])
+def test_rows_of_a_half_are_those_of_its_matrix(rows):
+    matrix = np.random.default_rng(0).standard_normal((1600, 1600))
+    matrix += matrix.T
+    half = lower_half(jnp.asarray(matrix))
+    np.testing.assert_array_equal(rows_of(half, *rows), matrix[slice(*rows)])
 
 
 def test_a_triangle_by_halves_can_be_mapped_and_differentiated():
@@ -445,6 +453,33 @@ def test_the_log_determinant_has_the_derivative_of_its_dense_formula(curvature, 
     )(0.0)
     np.testing.assert_allclose(value, dense(0.0), atol=1e-10)
     np.testing.assert_allclose(slope, (dense(1e-5) - dense(-1e-5)) / 2e-5, rtol=1e-7)
+
+
+@pytest.mark.parametrize("curvature", [softmax_curvature, block_curvature])
+def test_the_log_determinant_has_that_derivative_where_the_curvature_alone_moves(curvature):
+    outputs = np.array([[2.0, 0.3, 0.0], [0.3, 1.0, -0.2], [0.0, -0.2, 0.5]])
+    gram = CoupledGram(jnp.asarray(np.kron(GRAM, outputs)), 3)
+    logits, turn = jnp.asarray(LOGITS), jnp.cos(jnp.asarray(LOGITS))
+
+    def dense(t: float) -> float:
+        w = dense_blocks(np.array(curvature(logits + t * turn).blocks))
+        return np.linalg.slogdet(np.eye(21) + w @ np.asarray(gram))[1]
+
+    inverse = gram.curved(curvature(logits))
+    slope = jax.grad(lambda t: inverse.differentiable(gram, curvature(logits + t * turn)))(0.0)
+    np.testing.assert_allclose(slope, (dense(1e-5) - dense(-1e-5)) / 2e-5, rtol=1e-7)
+
+
+@pytest.mark.parametrize("kind", [SharedGram, lambda matrix: CoupledGram(matrix, 1)])
+def test_a_ridge_divides_the_kernel_of_an_inverse(kind):
+    gram, curvature = kind(jnp.asarray(GRAM)), StructuredCurvature(jnp.ones((7, 1)), False)
+    given, divided = gram.curved(curvature, ridge=0.3), (gram / 0.3).curved(curvature)
+    v = jnp.asarray(LOGITS[:, :1])
+    np.testing.assert_allclose(given.matvec(v), divided.matvec(v), rtol=1e-13)
+    exact = np.linalg.solve(GRAM / 0.3 + np.eye(7), v)
+    np.testing.assert_allclose(given.matvec(v), exact, rtol=1e-9, atol=1e-12)
+    determinant = np.linalg.slogdet(GRAM / 0.3 + np.eye(7))[1]
+    np.testing.assert_allclose(given.log_determinant, determinant, rtol=1e-12)
 
 
 def test_a_block_curvature_of_a_kernel_known_by_products_is_refused():

@@ -10,6 +10,7 @@ import ntkbayes as nb
 from ntkbayes import memory
 from ntkbayes.errors import InsufficientMemoryError
 from ntkbayes.training.linearised import EXACT_ROWS
+from ntkbayes.training.operations import Size
 
 PRIOR = nb.NTKPrior(nb.networks.mlp(depth=1), ridge=0.5)
 METHODS = {
@@ -47,7 +48,11 @@ def test_a_law_holds_no_more_than_was_predicted(name):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_matrices_of_laplace_are_a_half_a_class_and_a_few(dtype):
     def matrices(num_outputs):
-        return sum(nb.Laplace(factor_dtype=dtype).matrices(1000, num_outputs).values())
+        return sum(
+            nb.Laplace(factor_dtype=dtype)
+            .matrices(Size(1000, num_outputs, 0, couples=False))
+            .values()
+        )
 
     narrow = 0.5 if dtype == "float32" else 1.0
     assert matrices(20) - matrices(10) == pytest.approx(narrow * 10 / 2)
@@ -57,7 +62,10 @@ def test_matrices_of_laplace_are_a_half_a_class_and_a_few(dtype):
 @pytest.mark.parametrize(("kept", "total"), [(0.5, 7.25), (0.6, 8.3), (1.0, 13.5)])
 def test_matrices_of_a_pruned_laplace_fall_with_the_square_of_what_it_keeps(kept, total):
     method = nb.PrunedLaplace(kept=kept)
-    few, many = (sum(method.matrices(10_000, classes).values()) for classes in (10, 20))
+    few, many = (
+        sum(method.matrices(Size(10_000, classes, 0, couples=False)).values())
+        for classes in (10, 20)
+    )
     assert 2 + few == pytest.approx(total, abs=0.1)  # measured: 6.9 of a half, 12.7 of all
     assert many - few == pytest.approx(10 * kept**2 / 2, abs=0.2)
 
@@ -65,7 +73,11 @@ def test_matrices_of_a_pruned_laplace_fall_with_the_square_of_what_it_keeps(kept
 @pytest.mark.parametrize("num_inits", [2, 1000])
 def test_matrices_of_draws_are_five_whatever_the_number_of_classes(num_inits):
     few, many = (
-        sum(nb.RandomInit(num_inits=num_inits).matrices(10_000, classes).values())
+        sum(
+            nb.RandomInit(num_inits=num_inits)
+            .matrices(Size(10_000, classes, 0, couples=False))
+            .values()
+        )
         for classes in (3, 100)
     )
     assert few == many

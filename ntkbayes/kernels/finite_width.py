@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, Shaped
 from ntkbayes import memory
 from ntkbayes.kernels.base import DrawFunctions, Functions, Kernel, KernelPair
 from ntkbayes.kernels.empirical.ntk import EmpiricalNTK
-from ntkbayes.kernels.jacobian import JacobianBlock, cast, flattened, jacobian_block
+from ntkbayes.kernels.jacobian import JacobianBlock, cast, jacobian_block
 from ntkbayes.linalg import Logits, require_float64, white_noise
 from ntkbayes.memory import NUMBER
 from ntkbayes.networks import Network, Params
@@ -67,12 +67,12 @@ class EmpiricalKernel(Kernel):
     def cross(self, x1: Float[Array, "n1 ..."], x2: Float[Array, "n2 ..."]) -> KernelPair:
         size = self.num_outputs(x1)
         if self.is_formed(math.isqrt(len(x1) * len(x2)) * size):
-            return KernelPair(None, flattened(self.tangent.full(x1, x2)))
+            return KernelPair(None, self.tangent.matrix(x1, x2))
         return KernelPair(None, self._by_products(x1, x2))
 
     def gram(self, x: Float[Array, "n ..."]) -> KernelPair:
         if self.is_formed(len(x) * self.num_outputs(x)):
-            return KernelPair(None, flattened(self.tangent.full(x)))
+            return KernelPair(None, self.tangent.matrix(x))
         return KernelPair(None, self._by_products(x, x))
 
     def _by_products(self, x1: Array, x2: Array) -> JacobianBlock:
@@ -101,7 +101,7 @@ def _fitting_rows() -> int:
     return math.isqrt(memory.total() // (2 * NUMBER * _MATRICES))
 
 
-_MATRICES = 5  # of the Gram's size, that Laplace's posterior takes
+_MATRICES = 4  # of the Gram's size, that the evidence's gradient takes, the most of all
 
 
 def _narrowest(params: Params) -> np.dtype:

@@ -58,8 +58,7 @@ class JacobianBlock(OperatorBlock):
         return scale * in_blocks(moved, v, group).astype(v.dtype)
 
     def dense(self) -> Matrix:
-        full = EmpiricalNTK(self.network, self.params).full(self.x1, self.x2)
-        return self.scale * flattened(full)
+        return self.scale * EmpiricalNTK(self.network, self.params).matrix(self.x1, self.x2)
 
     def gram(self) -> "JacobianGram":
         """The Gram of x1. Its surrogate only guides iterations: the network's own precision will do."""
@@ -109,12 +108,6 @@ class JacobianGram(JacobianBlock, OperatorGram):
     def fast(self, dtype: DTypeLike) -> "JacobianGram":
         narrow = min(np.dtype(dtype), self.own_dtype, key=lambda dtype: dtype.itemsize)
         return self if narrow == self.dtype else dataclasses.replace(self, dtype=narrow)
-
-
-def flattened(full: Float[Array, "n1 n2 classes classes"]) -> Float[Array, "rows columns"]:
-    """Θ as a matrix, with rows and columns ordered by point, then output."""
-    n1, n2, size, _ = full.shape
-    return full.transpose(0, 2, 1, 3).reshape(n1 * size, n2 * size)
 
 
 # --- passes through the network ------------------------------------------------------------------

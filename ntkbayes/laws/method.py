@@ -119,29 +119,24 @@ class Method[LawT: Law](Configured, eqx.Module):
         likelihood = default_likelihood(data) if likelihood is None else likelihood
         num_points, num_outputs = likelihood.encode(data).shape
         who = f"{self.name}, {num_points} points, {num_outputs} outputs"
-        rows, outputs = num_points, num_outputs
+        size, grams = Size(num_points, num_outputs, 0, couples=False), {"K and Θ": 2.0}
         if prior.kernel.num_outputs(jnp.asarray(data.features)) is not None:  # it couples them
-            rows, outputs = num_points * num_outputs, 1
-            if not prior.kernel.is_formed(rows):
+            size, grams = Size(num_points * num_outputs, 1, 0, couples=True), {"Θ": 1.0}
+            if not prior.kernel.is_formed(size.rows):
                 parts = by_products(num_points, num_outputs, self.num_trained)
                 return Memory(f"{who}, by products", num_points, parts)
-        matrices = {"K and Θ": 2.0, **self.matrices(rows, outputs)}
-        share = NUMBER * rows**2 / num_shares()
+        matrices = {**grams, **self.matrices(size)}
+        share = NUMBER * size.rows**2 / num_shares()
         if jax.default_backend() == "cpu":
             share *= jax.local_device_count() if num_shares() > 1 else 1
         parts = {what: count * share for what, count in matrices.items()}
         parts["draws"] = NUMBER * self.num_kept * num_points * num_outputs
         return Memory(who, num_points, parts)
 
-    def matrices(self, rows: int, num_outputs: int) -> dict[str, float]:
+    def matrices(self, size: Size) -> dict[str, float]:
         """How many float64 matrices of the size of Θ(X, X) there are at the peak besides K and Θ, by
-        purpose. By default those of training one predictor.
-
-        Args:
-            rows: of Θ(X, X).
-            num_outputs: C, or 1 where Θ couples the outputs.
-        """
-        return training_matrices(rows, num_outputs)
+        purpose. By default those of training one predictor."""
+        return training_matrices(size)
 
     @property
     def num_trained(self) -> int:

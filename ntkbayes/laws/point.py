@@ -17,6 +17,7 @@ from ntkbayes.ranges import Range, real_field
 from ntkbayes.training.accuracy import TOLERANCE
 from ntkbayes.training.linearised import train
 from ntkbayes.training.matrices import training_matrices
+from ntkbayes.training.operations import Size
 from ntkbayes.training.progress import steps_of
 
 
@@ -61,8 +62,8 @@ class MAP(Method[PointLaw[MAPInfo]]):
     def interpolates(self, prior: NTKPrior) -> bool:
         return super().interpolates(prior) and self.training_time == float("inf")
 
-    def matrices(self, rows: int, num_outputs: int) -> dict[str, float]:
-        return training_matrices(rows, num_outputs, self.factor_dtype)
+    def matrices(self, size: Size) -> dict[str, float]:
+        return training_matrices(size, self.factor_dtype)
 
     def solve(self, problem: Problem, key: PRNGKeyArray | None = None) -> PointLaw[MAPInfo]:
         with steps_of(self.name, shown=self.progress) as watch:

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Bool, DTypeLike, Float, Int
 
 from ntkbayes.linalg import halves
 from ntkbayes.linalg.arrays import Covariances, Draws, Logits, Square
-from ntkbayes.linalg.blocks import Block, CoupledBlock
+from ntkbayes.linalg.blocks import Block, CoupledBlock, Number
 from ntkbayes.linalg.curvature import Curvature, Kept, StructuredCurvature
 from ntkbayes.linalg.devices import by_rows, everywhere, num_shares
 from ntkbayes.linalg.halves import Half, lower_triangle, tabulated
@@ -54,7 +55,7 @@ class CurvedInverse(eqx.Module):
         """kⱼᵀ B kⱼ for the columns kⱼ of each input j of a block (R&W algorithm 3.4)."""
 
     def differentiable(self, gram: "Gram", curvature: Curvature) -> Float[Array, ""]:
-        """log det(I + W P), to be differentiated once in P and W, which are those of this inverse."""
+        """log det(I + W P) of this inverse, to be differentiated once in P and W."""
         return gram.curved(curvature).log_determinant
 
 
@@ -195,9 +196,16 @@ class CoupledInverse(CurvedInverse):
 
     @classmethod
     def build(
-        cls, gram: Square, curvature: Curvature, dtype: DTypeLike | None = None
+        cls,
+        gram: Square,
+        curvature: Curvature,
+        ridge: Number = 1.0,
+        dtype: DTypeLike | None = None,
     ) -> "CoupledInverse":
-        factor = factor_between_roots(gram, curvature, dtype=dtype)
+        """Args:
+        gram: Θ, so that P = gram/ridge needs no memory.
+        """
+        factor = factor_between_roots(gram, curvature, ridge=ridge, dtype=dtype)
         return cls(2 * factor.log_determinant, curvature, factor)
 
     def matvec(self, v: Logits) -> Logits:
@@ -217,26 +225,70 @@ class CoupledInverse(CurvedInverse):
         2N³/3 operations, where differentiating the factor takes several times as many, and memory.
         """
         matrix = gram.every_output(self.curvature.shape[1])
-        fixed = jax.lax.stop_gradient
-        of_matrix, of_roots = fixed(self._slopes(fixed(matrix)))
-        linear = jnp.sum(of_matrix * matrix) + 2 * jnp.sum(of_roots * curvature.root_blocks)
-        return fixed(self.log_determinant) + (linear - fixed(linear))
+        return _log_determinant(matrix, curvature.root_blocks, self)
 
-    def _slopes(self, matrix: Square) -> tuple[Square, Covariances]:
-        """S A⁻¹ Sᵀ, and the blocks of P S A⁻¹ on the diagonal."""
-        blocks = (*self.curvature.shape, len(matrix))
-        inverse = halves.matrix(self.factor.gram_inverse())
-        between = _roots_times(self.curvature, matrix).T.reshape(blocks)
-        of_roots = jnp.einsum("ick,idk->icd", between, inverse.reshape(blocks))
-        half = _times(self.curvature.root_matvec, self.curvature.shape, inverse)
-        return _times(self.curvature.root_matvec, self.curvature.shape, half.T), of_roots
+    def of_roots(self, matrix: Square, inverse: Half) -> Covariances:
+        """The blocks of P S A⁻¹ on the diagonal, by strips of rows.
+
+        Args:
+            matrix, inverse: P and A⁻¹.
+        """
+        num_points, num_outputs = self.curvature.shape
+        step = -(-num_points // _STRIPS)
+        parts: list[Covariances] = []
+        wait = jnp.asarray(0)
+        for first in range(0, num_points, step):
+            rows = _outputs(slice(first, min(first + step, num_points)), num_outputs)
+            size = rows.stop - rows.start
+            left = jax.lax.dynamic_slice_in_dim(matrix, rows.start + wait, size)
+            left = left.reshape(size, num_points, num_outputs)
+            left = jax.vmap(self.curvature.root_transpose_matvec)(left)
+            strip = (-1, num_outputs, len(matrix))
+            right = halves.rows_of(inverse, rows.start, rows.stop)
+            part = jnp.einsum("ick,idk->icd", left.reshape(strip), right.reshape(strip))
+            # So that strips are not all made first: 0, but for NaN, which the result then is.
+            wait = jnp.isnan(part[0, 0, 0]).astype(int)
+            parts.append(part)
+        return jnp.concatenate(parts)
+
+    def of_matrix(self, inverse: Half) -> Square:
+        """S A⁻¹ Sᵀ."""
+        half = _times(self.curvature.root_matvec, self.curvature.shape, halves.matrix(inverse))
+        return _times(self.curvature.root_matvec, self.curvature.shape, half.T)
+
+
+_STRIPS = 16
+
+
+@jax.custom_jvp
+def _log_determinant(
+    matrix: Square, roots: Covariances, inverse: CoupledInverse
+) -> Float[Array, ""]:
+    """log det A as a function of P and of the blocks of S. Its derivative takes memory of P's size only
+    where P has one."""
+    return inverse.log_determinant
+
+
+def _slope(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+    matrix, _, inverse = primals
+    d_matrix, d_roots, _ = tangents
+    whole = inverse.factor.gram_inverse()
+    slope = jnp.zeros_like(inverse.log_determinant)
+    if not isinstance(d_roots, SymbolicZero):
+        slope += 2 * jnp.sum(inverse.of_roots(matrix, whole) * d_roots)
+    if not isinstance(d_matrix, SymbolicZero):
+        slope += jnp.sum(inverse.of_matrix(whole) * d_matrix)
+    return inverse.log_determinant, slope
+
+
+_log_determinant.defjvp(_slope, symbolic_zeros=True)
 
 
 def factor_between_roots(
     gram: Square,
     curvature: Curvature,
     *,
-    ridge: Float[Array, ""] | float = 1.0,
+    ridge: Number = 1.0,
     dtype: DTypeLike | None = None,
 ) -> BlockedTriangle:
     """L of I + Sᵀ P S, with S Sᵀ = W, for a P = gram/ridge of nC × nC."""
@@ -251,6 +303,7 @@ def factor_between_roots(
         between = gram[_outputs(first, num_outputs), _outputs(second, num_outputs)] / ridge
         between = _roots_times(curvature.at(first), between)
         between = _roots_times(curvature.at(second), between.T).T
+        between = between if dtype is None else between.astype(dtype)
         i, j = rows.start - first.start * num_outputs, columns.start - second.start * num_outputs
         return between[i : i + rows.stop - rows.start, j : j + columns.stop - columns.start]
 

@@ -17,6 +17,7 @@ from ntkbayes.linalg.blocks import (
     Block,
     CoupledBlock,
     FormedBlock,
+    Number,
     SharedBlock,
     output_blocks,
 )
@@ -72,11 +73,13 @@ class Gram(Block):
         """
 
     @abc.abstractmethod
-    def curved(self, curvature: Curvature, *, dtype: DTypeLike | None = None) -> CurvedInverse:
-        """B = (P + W⁻¹)⁻¹, with P this Gram.
+    def curved(
+        self, curvature: Curvature, *, ridge: Number = 1.0, dtype: DTypeLike | None = None
+    ) -> CurvedInverse:
+        """B = (P + W⁻¹)⁻¹ for P = Θ/ridge, with Θ this Gram; P of a coupled one is not formed.
 
         Args:
-            dtype: of the factors, by default that of P.
+            dtype: of the factors, by default that of Θ.
 
         Raises:
             ConfigurationError: P is known only by its products, and W is not a `StructuredCurvature`.
@@ -135,10 +138,13 @@ class SharedGram(SharedBlock, FormedGram):
     def diagonal_blocks(self, num_outputs: int) -> Covariances:
         return output_blocks(jnp.diagonal(self.matrix), num_outputs)
 
-    def curved(self, curvature: Curvature, *, dtype: DTypeLike | None = None) -> CurvedInverse:
+    def curved(
+        self, curvature: Curvature, *, ridge: Number = 1.0, dtype: DTypeLike | None = None
+    ) -> CurvedInverse:
         if isinstance(curvature, StructuredCurvature):
-            return _shared_inverse(self.matrix, curvature, dtype)
-        return _coupled_inverse(self.every_output(curvature.shape[1]), curvature, dtype)
+            return _shared_inverse(self.matrix / ridge, curvature, dtype)
+        matrix = self.every_output(curvature.shape[1])
+        return _coupled_inverse(matrix, curvature, ridge, dtype)
 
     def interpolator(self, *, is_flat: bool, num_outputs: int) -> SharedInterpolator:
         return SharedInterpolator(self.factor(_NTK).lower, is_flat, num_outputs)
@@ -169,8 +175,10 @@ class CoupledGram(CoupledBlock, FormedGram):
         blocks = self.matrix.reshape(size, num_outputs, size, num_outputs)
         return jnp.einsum("icid->icd", blocks)
 
-    def curved(self, curvature: Curvature, *, dtype: DTypeLike | None = None) -> CurvedInverse:
-        return _coupled_inverse(self.matrix, curvature, dtype)
+    def curved(
+        self, curvature: Curvature, *, ridge: Number = 1.0, dtype: DTypeLike | None = None
+    ) -> CurvedInverse:
+        return _coupled_inverse(self.matrix, curvature, ridge, dtype)
 
     def interpolator(self, *, is_flat: bool, num_outputs: int) -> CoupledInterpolator:
         return CoupledInterpolator.build(self.factor(_NTK), is_flat, num_outputs)
@@ -245,11 +253,14 @@ class OperatorGram(OperatorBlock, Gram):
             "fewer points, or EmpiricalKernel(..., max_rows=...)"
         )
 
-    def curved(self, curvature: Curvature, *, dtype: DTypeLike | None = None) -> CurvedInverse:
+    def curved(
+        self, curvature: Curvature, *, ridge: Number = 1.0, dtype: DTypeLike | None = None
+    ) -> CurvedInverse:
         if not isinstance(curvature, StructuredCurvature):
             raise _too_large("the likelihood couples its logits in its own way")
-        fast = self.fast(dtype or jnp.float64)
-        return _iterative_inverse(self, fast, self.surrogate, curvature)
+        prior = self / ridge
+        fast = prior.fast(dtype or jnp.float64)
+        return _iterative_inverse(prior, fast, prior.surrogate, curvature)
 
     def interpolator(self, *, is_flat: bool, num_outputs: int) -> Interpolator:
         rows = len(self.surrogate) * num_outputs

@@ -107,6 +107,22 @@ def matrix(half: Half) -> Tile:
     return full
 
 
+def rows_of(half: Half, start: int, stop: int) -> Rows:
+    """Some rows of the symmetric matrix."""
+    if not isinstance(half, Halves):
+        return half[start:stop]
+    k, parts = half.below.shape[1], []
+    if start < k:
+        end = min(stop, k)
+        across = [rows_of(half.top, start, end), half.below[:, start:end].T]
+        parts.append(jnp.concatenate(across, axis=1))
+    if stop > k:
+        begin = max(start, k) - k
+        across = [half.below[begin : stop - k], rows_of(half.bottom, begin, stop - k)]
+        parts.append(jnp.concatenate(across, axis=1))
+    return jnp.concatenate(parts)
+
+
 def lower_triangle(lower: Lower) -> Tile:
     """The stored blocks as one matrix, with zeros above: L, if its diagonal blocks are `Corner`s."""
     size = num_rows(lower)

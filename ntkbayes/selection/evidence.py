@@ -164,20 +164,20 @@ def _evidence(values: Values, objective: Evidence, start: Logits) -> tuple[Array
     likelihood, targets = objective.likelihood, objective.targets
     prior = with_values(objective.prior, values)
     ntk = prior.gram(objective.features).ntk if objective.ntk is None else objective.ntk
-    gram = ntk / prior.ridge
     mean = prior.mean_logits(objective.features, targets.shape[1])
 
     fixed_ntk, ridge, fixed_mean = jax.lax.stop_gradient((ntk, jnp.asarray(prior.ridge), mean))
     training = Objective(likelihood, fixed_ntk, targets, ridge)
     optimum = jax.lax.stop_gradient(Newton().optimum(training, fixed_mean, start))
     mode, logits = optimum.a, optimum.logits
-    fixed_gram = training.prior_gram
-    fixed_inverse = fixed_gram.curved(likelihood.curvature(targets, logits))
+    # With W/ridge in place of W, Θ takes the place of P, which need not be formed.
+    inverse = fixed_ntk.curved(likelihood.curvature(targets, logits) / ridge)
     # At the mode the bracket is 0; its derivative is that of the stationarity a = r(f).
-    wrong = mode - likelihood.residual(targets, mean + gram @ mode)
-    mode = mode - (wrong - fixed_inverse.matvec(fixed_gram @ wrong))
+    wrong = mode - likelihood.residual(targets, mean + ntk @ (mode / prior.ridge))
+    mode = mode - (wrong - inverse.matvec(fixed_ntk @ wrong))
 
-    logits = mean + gram @ mode
-    log_determinant = fixed_inverse.differentiable(gram, likelihood.curvature(targets, logits))
+    logits = mean + ntk @ (mode / prior.ridge)
+    curvature = likelihood.curvature(targets, logits) / jnp.asarray(prior.ridge)
+    log_determinant = inverse.differentiable(ntk, curvature)
     value = laplace_evidence(likelihood, targets, logits, mean, mode, log_determinant)
     return value, (optimum.logit_error, optimum.spread)

@@ -11,37 +11,40 @@ from ntkbayes.kernels.jacobian import PASS_BYTES
 from ntkbayes.linalg import PAIRS, is_paired, num_shares
 from ntkbayes.memory import NUMBER
 from ntkbayes.training import linearised, subspace
+from ntkbayes.training.operations import Size
 
 
-def training_matrices(
-    rows: int, num_outputs: int, factor_dtype: DTypeLike = jnp.float64
-) -> dict[str, float]:
+def training_matrices(size: Size, factor_dtype: DTypeLike = jnp.float64) -> dict[str, float]:
     """Matrices at the peak of `linearised.train`."""
-    if rows <= linearised.EXACT_ROWS:
-        return inverse_matrices(num_outputs)
+    if size.couples or size.rows <= linearised.EXACT_ROWS:
+        return inverse_matrices(size, factor_dtype if size.couples else jnp.float64)
     return {"two factors": np.dtype(factor_dtype).itemsize / NUMBER, "workspace": 1.5}
 
 
 def inverse_matrices(
-    num_outputs: int, factor_dtype: DTypeLike = jnp.float64, *, kept: float = 1.0
+    size: Size, factor_dtype: DTypeLike = jnp.float64, *, kept: float = 1.0
 ) -> dict[str, float]:
     """Matrices of B = (P + W⁻¹)⁻¹: P itself, one half per class and one for their coupling, and the
-    workspace of the build. With a share `kept` of the points per class, a half is kept² of one."""
+    workspace of the build. With a share `kept` of the points per class, a half is kept² of one.
+
+    Of outputs that Θ couples there is one factor, and no P.
+    """
     narrow = np.dtype(factor_dtype).itemsize / NUMBER
-    factors = narrow * (num_outputs * kept**2 + 1) / 2
+    if size.couples:
+        return {"factor": narrow / 2, "workspace": 1.25}
+    factors = narrow * (size.num_outputs * kept**2 + 1) / 2
     workspace = max(1.5, kept * (3 + 2 * narrow))  # at least as much as training
     return {"P": 1.0, "factors": factors, "workspace": workspace}
 
 
-def many_draws_matrices(
-    rows: int, num_outputs: int, num_draws: int, factor_dtype: DTypeLike
-) -> dict[str, float]:
+def many_draws_matrices(size: Size, num_draws: int, factor_dtype: DTypeLike) -> dict[str, float]:
     """Matrices at the peak of drawing many initial functions and training them."""
+    if size.couples:
+        return inverse_matrices(size, factor_dtype)
     kept = 1.0 if num_shares() > 1 else 0.5  # spread factors are not stored as halves
     factor = kept * np.dtype(factor_dtype).itemsize / NUMBER
-    capacitance = PAIRS**2 / 4 if is_paired(rows, num_draws, num_outputs) else 0.0
-    # One output here may stand for several that Θ couples.
-    workspace = 1.75 if num_outputs > 1 else 3.0
+    capacitance = PAIRS**2 / 4 if is_paired(size.rows, num_draws, size.num_outputs) else 0.0
+    workspace = 1.75 if size.num_outputs > 1 else 3.0
     return {
         "factor of the draws": kept,
         "preconditioner": factor + capacitance,

@@ -317,6 +317,22 @@ def test_without_parameters_nothing_moves():
 
 
 @pytest.mark.parametrize("symmetric", [True, False])
+@pytest.mark.parametrize("max_bytes", [2**30, 2**16])
+def test_the_matrix_orders_the_full_form_by_point_then_output(symmetric, max_bytes):
+    ntk, *_ = build("dense")
+    x1, x2 = normal(0, 39, 3), None if symmetric else normal(1, 33, 3)
+    tangent = EmpiricalNTK(ntk.network, ntk.params, max_bytes)
+    matrix, full = quickly(lambda x1, x2: (tangent.matrix(x1, x2), tangent.full(x1, x2)), x1, x2)
+    num_classes = full.shape[-1]
+    rows = full.transpose(0, 2, 1, 3).reshape(39 * num_classes, -1)
+    np.testing.assert_array_equal(matrix, rows)
+    i, c, j, d = 7, 1, 20, 0
+    np.testing.assert_array_equal(
+        matrix[i * num_classes + c, j * num_classes + d], full[i, j, c, d]
+    )
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
 def test_blocks_change_nothing(symmetric):
     """From blocks of everything to single pairs of points, signals held and not."""
     ntk, *_ = build("dense")

@@ -18,6 +18,7 @@ from ntkbayes.kernels import (
     analytic_kernel,
     jacobian,
 )
+from ntkbayes.laws.gaussian import posterior
 from ntkbayes.training.subspace import SubspaceNewton
 
 KEY = jax.random.key(3)
@@ -220,7 +221,7 @@ def test_training_by_products_that_may_take_too_few_steps_says_how_far_it_came()
 
 def test_a_gram_is_formed_by_default_where_half_of_the_memory_holds_its_laws(monkeypatch):
     kernel = EmpiricalKernel(NETWORK, START)
-    monkeypatch.setattr(memory, "total", lambda: 2 * 8 * 5 * 45**2)
+    monkeypatch.setattr(memory, "total", lambda: 2 * 8 * 4 * 45**2)
     assert kernel.is_formed(45)
     assert not kernel.is_formed(46)
 
@@ -259,6 +260,18 @@ def test_draws_are_real_networks_trained_in_the_tangent_space(both_ways):
         np.testing.assert_allclose(DATA.targets - jax.nn.softmax(f), RIDGE * alpha, atol=1e-7)
         expected = NETWORK.apply(initial, jnp.asarray(NEW)) + np.einsum("icjd,jd->ic", cross, alpha)
         np.testing.assert_allclose(at_new, expected, atol=1e-9)
+
+
+@pytest.mark.parametrize("max_rows", [10**6, 0])
+def test_covariances_by_blocks_of_inputs_are_those_of_all_at_once(max_rows, monkeypatch):
+    kernel = EmpiricalKernel(NETWORK, START, max_rows=max_rows)
+    law = nb.Laplace().fit(nb.NTKPrior(kernel, ridge=RIDGE), DATA)
+    new = np.random.default_rng(5).standard_normal((7, NEW.shape[1]))
+    whole = np.asarray(law.covariance(new))
+    columns = 3 * DATA.targets.size  # numbers in the columns of one input
+    monkeypatch.setattr(posterior, "_COLUMN_NUMBERS", (3 if max_rows else 24) * columns)
+    np.testing.assert_allclose(law.covariance(new), whole, rtol=1e-7, atol=1e-9)
+    np.testing.assert_allclose(law.covariance(new[:3]), whole[:3], rtol=1e-7, atol=1e-9)
 
 
 def test_laplace_draws_in_the_tangent_space_have_its_moments():

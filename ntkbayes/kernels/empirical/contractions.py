@@ -53,8 +53,14 @@ class Form:
     def points(self) -> str:
         return "i" if self.left[0] == self.right[0] else "ij"
 
+    @property
+    def spread(self) -> tuple[slice | None, ...]:
+        """The index that makes values of pairs of points broadcast against entries."""
+        return tuple(slice(None) if axis in self.points else None for axis in self.result)
 
-FULL = Form("full", "ic", "jd", "ijcd")
+
+# The order of entries of a matrix, so that no transpose follows a product.
+FULL = Form("full", "ic", "jd", "icjd")
 CLASS_DIAGONAL = Form("class_diagonal", "ic", "jc", "ijc")
 TRACED = Form("traced", "ic", "jc", "ij")
 DIAGONAL = Form("diagonal", "ic", "id", "icd")
@@ -228,7 +234,7 @@ class Grams(Contraction):
         a, delta = left
         b, epsilon = right
         i, j = form.left[0], form.right[0]
-        spread = (..., *[None] * (len(form.result) - len(form.points)))
+        spread = (..., *form.spread)
         if self.layer.positions == self.layer.groups == 1:
             inputs = jnp.einsum(f"{i}k,{j}k->{form.points}", a[:, 0, 0], b[:, 0, 0])
             signals = _inner_products(form, delta[:, :, 0, 0], epsilon[:, :, 0, 0])

@@ -67,7 +67,12 @@ class EmpiricalNTK(Portable, eqx.Module):
         self, x1: Features, x2: Features | None = None
     ) -> Float[Array, "n1 n2 classes classes"]:
         """Θ: entry [i, j, c, d] is ⟨∂f_c(x1_i)/∂θ, ∂f_d(x2_j)/∂θ⟩."""
-        return self._evaluate(FULL, x1, x2)
+        return _full(self, *self._points(x1, x2))
+
+    def matrix(self, x1: Features, x2: Features | None = None) -> Float[Array, "rows columns"]:
+        """Θ as a matrix, rows and columns ordered by point, then output; in half of the memory that
+        `full` and a transpose would take."""
+        return _matrix(self, *self._points(x1, x2))
 
     def class_diagonal(
         self, x1: Features, x2: Features | None = None
@@ -108,7 +113,10 @@ class EmpiricalNTK(Portable, eqx.Module):
         return _Computation(self, forms[form], self._sound(x1), second).plan
 
     def _evaluate(self, form: Form, x1: Features, x2: Features | None) -> Array:
-        return _run(self, form, self._sound(x1), None if x2 is None else self._sound(x2))
+        return _run(self, form, *self._points(x1, x2))
+
+    def _points(self, x1: Features, x2: Features | None) -> tuple[Array, Array | None]:
+        return self._sound(x1), None if x2 is None else self._sound(x2)
 
     def _sound(self, x: Features) -> Array:
         """The features as an array, checked against network and parameters unless traced by JAX."""
@@ -121,6 +129,18 @@ class EmpiricalNTK(Portable, eqx.Module):
 @eqx.filter_jit
 def _run(ntk: EmpiricalNTK, form: Form, x1: Array, x2: Array | None) -> Array:
     return _Computation(ntk, form, x1, x2).run()
+
+
+@eqx.filter_jit
+def _full(ntk: EmpiricalNTK, x1: Array, x2: Array | None) -> Array:
+    return _Computation(ntk, FULL, x1, x2).run().transpose(0, 2, 1, 3)
+
+
+@eqx.filter_jit
+def _matrix(ntk: EmpiricalNTK, x1: Array, x2: Array | None) -> Array:
+    entries = _Computation(ntk, FULL, x1, x2).run()
+    n1, size, n2, _ = entries.shape
+    return entries.reshape(n1 * size, n2 * size)
 
 
 @eqx.filter_jit
@@ -237,8 +257,9 @@ class _Computation:
             done = [a + b for a, b in zip(done, shares, strict=True)] if done else shares
         block = dict(zip(quarters, map(self._normalised, done), strict=True))
         if self.symmetric:
-            block[1, 0] = _mirrored(block[0, 1])
-        halves = [jnp.concatenate([block[i, 0], block[i, 1]], axis=1) for i in (0, 1)]
+            block[1, 0] = self._mirrored(block[0, 1])
+        columns_axis = self.form.result.index("j")
+        halves = [jnp.concatenate([block[i, 0], block[i, 1]], axis=columns_axis) for i in (0, 1)]
         return jnp.concatenate(halves, axis=0)
 
     def keep_halves(
@@ -325,10 +346,9 @@ class _Computation:
             def column(m: Array, result: Array) -> Array:
                 j = jnp.minimum(m * plan.columns, last_column)
                 block = self.contract(left, columns(j))
-                rest = (0,) * (block.ndim - 2)
                 if self.symmetric:
-                    result = jax.lax.dynamic_update_slice(result, _mirrored(block), (j, i, *rest))
-                return jax.lax.dynamic_update_slice(result, block, (i, j, *rest))
+                    result = self._placed(result, self._mirrored(block), j, i)
+                return self._placed(result, block, i, j)
 
             first = k if self.symmetric else 0
             return jax.lax.fori_loop(first, -(-plan.num_columns // plan.columns), column, result)
@@ -338,10 +358,17 @@ class _Computation:
         empty = jnp.zeros(shape, self.dtype)
         return jax.lax.fori_loop(0, -(-plan.num_rows // plan.rows), row, empty)
 
+    def _placed(self, result: Array, block: Array, i: Array, j: Array) -> Array:
+        """The result with a block from point i of x1 and j of x2 on."""
+        first = {"i": i, "j": j}
+        starts = [first.get(axis, 0) for axis in self.form.result]
+        return jax.lax.dynamic_update_slice(result, block, starts)
 
-def _mirrored(block: Array) -> Array:
-    """Θ(x', x) from Θ(x, x')."""
-    return jnp.transpose(block, (1, 0, *reversed(range(2, block.ndim))))
+    def _mirrored(self, block: Array) -> Array:
+        """Θ(x', x) from Θ(x, x')."""
+        left, right, axes = self.form.left, self.form.right, self.form.result
+        turned = axes.translate(str.maketrans(left + right, right + left))
+        return jnp.transpose(block, [axes.index(axis) for axis in turned])
 
 
 def _slice[Tree](tree: Tree, first: Array, size: int) -> Tree:

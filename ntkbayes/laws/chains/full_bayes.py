@@ -70,7 +70,7 @@ class FullBayes(Method[FullBayesLaw[FullBayesInfo]]):
     target_accept: float = real_field("target_accept", 0.9, Range.OPEN_UNIT)
     progress: bool = False
 
-    def matrices(self, rows: int, num_outputs: int) -> dict[str, float]:
+    def matrices(self, size: Size) -> dict[str, float]:
         at_once = self.num_chains if self.progress else _num_threads(self.num_chains)
         return {"kernels of the chains and their gradients": 50.0 * at_once}
 

@@ -56,7 +56,7 @@ class NUTS(ChainMethod):
         with jax.debug_key_reuse(False):  # NumPyro's own transitions use a key twice
             return super().solve(problem, key)
 
-    def matrices(self, rows: int, num_outputs: int) -> dict[str, float]:
+    def matrices(self, size: Size) -> dict[str, float]:
         return {"factor and P": 2.0, "roots": 2.0, "workspace": 5.0}
 
     def steps(self, size: Size) -> tuple[float, float]:

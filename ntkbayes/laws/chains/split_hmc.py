@@ -54,8 +54,8 @@ class SplitHMC(ChainMethod):
 
     name: ClassVar[str] = "split HMC"
 
-    def matrices(self, rows: int, num_outputs: int) -> dict[str, float]:
-        return {"factor and P": 2.0, "roots": 3.0 * num_outputs, "workspace": 3.0}
+    def matrices(self, size: Size) -> dict[str, float]:
+        return {"factor and P": 2.0, "roots": 3.0 * size.num_outputs, "workspace": 3.0}
 
     def steps(self, size: Size) -> tuple[float, float]:
         return 15.0, 1.0

@@ -55,8 +55,8 @@ class DirichletGP(PosteriorMethod[GaussianPosterior[DirichletInfo]]):
     )
     concentration: float = real_field("concentration", 0.01, Range.POSITIVE)
 
-    def matrices(self, rows: int, num_outputs: int) -> dict[str, float]:
-        return inverse_matrices(num_outputs)
+    def matrices(self, size: Size) -> dict[str, float]:
+        return inverse_matrices(size)
 
     def operations(self, size: Size) -> dict[str, float]:
         first = {"kernels": kernels(size), "factors": inverse(size)}

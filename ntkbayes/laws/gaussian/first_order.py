@@ -140,8 +140,8 @@ class FirstOrder(Method[FirstOrderLaw]):
     )
     tolerance: float = real_field("tolerance", TOLERANCE, Range.POSITIVE_FINITE)
 
-    def matrices(self, rows: int, num_outputs: int) -> dict[str, float]:
-        return {"factor of K": 1.0, **inverse_matrices(num_outputs)}
+    def matrices(self, size: Size) -> dict[str, float]:
+        return {"factor of K": 1.0, **inverse_matrices(size)}
 
     def operations(self, size: Size) -> dict[str, float]:
         solves = 6.0 * size.num_outputs + 2

@@ -59,8 +59,8 @@ class Laplace(PosteriorMethod[GaussianPosterior[LaplaceInfo]]):
     factor_dtype: np.dtype = eqx.field(default=np.float64, static=True, converter=factor_dtype)
     progress: bool = False
 
-    def matrices(self, rows: int, num_outputs: int) -> dict[str, float]:
-        return inverse_matrices(num_outputs, self.factor_dtype)
+    def matrices(self, size: Size) -> dict[str, float]:
+        return inverse_matrices(size, self.factor_dtype)
 
     def operations(self, size: Size) -> dict[str, float]:
         factors = {"factors": inverse(size)}
@@ -74,7 +74,9 @@ class Laplace(PosteriorMethod[GaussianPosterior[LaplaceInfo]]):
             mode, curvature = mode_and_curvature(
                 problem, self.tolerance, self.factor_dtype, watch=watch
             )
-        inverse = problem.prior_gram.curved(curvature, dtype=self.factor_dtype)
+        inverse = problem.gram.ntk.curved(
+            curvature, ridge=problem.objective.ridge, dtype=self.factor_dtype
+        )
         weights = problem.ridge * mode.alpha
         given = (likelihood, targets, mode.logits, problem.mean, weights)
         with nan_is_an_answer():

@@ -240,7 +240,7 @@ def _log_ratios(
     return jax.vmap(one)(draws)
 
 
-_COLUMN_NUMBERS = 2**25  # in the columns of B's argument: 256 MiB
+_COLUMN_NUMBERS = 2**23  # in the columns of B's argument, of which there are some copies: 64 MiB
 
 
 def site_covariance(problem: Problem, inverse: CurvedInverse, features: Array) -> Covariances:
@@ -262,14 +262,22 @@ def site_covariance(problem: Problem, inverse: CurvedInverse, features: Array) -
     if len(features) <= step:
         covariance = part(features)
     else:
-        parts = [part(features[i : i + step]) for i in range(0, len(features), step)]
-        covariance = jnp.concatenate(parts)
+        covariance = _by_blocks(part, features, -(-len(features) // step))
     if not isinstance(covariance, jax.core.Tracer) and not np.isfinite(covariance).all():
         raise ConvergenceError(
             "the posterior's covariance was not found: conjugate gradients did not converge. Use a "
             "larger ridge, or a kernel with a larger max_rows, which is formed and factored"
         )
     return covariance
+
+
+def _by_blocks(part: Callable[[Array], Covariances], features: Array, count: int) -> Covariances:
+    """The parts of `count` blocks of one size, of which the last may overlap the one before."""
+    size = -(-len(features) // count)
+    starts = range(0, len(features), size)
+    parts = [part(features[min(i, len(features) - size) :][:size]) for i in starts]
+    parts[-1] = parts[-1][starts[-1] + size - len(features) :]
+    return jnp.concatenate(parts)
 
 
 @eqx.filter_jit

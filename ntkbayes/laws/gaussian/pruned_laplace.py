@@ -217,10 +217,10 @@ class PrunedLaplace(PosteriorMethod[PrunedPosterior]):
     tolerance: float = real_field("tolerance", TOLERANCE, Range.POSITIVE_FINITE)
     factor_dtype: np.dtype = eqx.field(default=np.float64, static=True, converter=factor_dtype)
 
-    def matrices(self, rows: int, num_outputs: int) -> dict[str, float]:
-        blocks = 5 * num_outputs**2 / rows  # (n, C, C) numbers, while the roots are made
+    def matrices(self, size: Size) -> dict[str, float]:
+        blocks = 5 * size.num_outputs**2 / size.rows  # (n, C, C) numbers, while the roots are made
         return {
-            **inverse_matrices(num_outputs, self.factor_dtype, kept=self.kept),
+            **inverse_matrices(size, self.factor_dtype, kept=self.kept),
             "blocks": blocks,
         }
 

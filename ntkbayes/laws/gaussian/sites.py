@@ -104,11 +104,11 @@ class SiteMethod(PosteriorMethod[GaussianPosterior[SiteInfo]]):
         """Whether the sites couple the outputs."""
         return False
 
-    def matrices(self, rows: int, num_outputs: int) -> dict[str, float]:
-        if self.couples(num_outputs):
-            return {"(nC)² matrices": 5.0 * num_outputs**2}
-        columns = {"columns of all points": 3.0 * num_outputs}
-        return {**inverse_matrices(num_outputs), **columns}
+    def matrices(self, size: Size) -> dict[str, float]:
+        if self.couples(size.num_outputs):
+            return {"(nC)² matrices": 5.0 * size.num_outputs**2}
+        columns = {"columns of all points": 3.0 * size.num_outputs}
+        return {**inverse_matrices(size), **columns}
 
     def operations(self, size: Size) -> dict[str, float]:
         whole = size

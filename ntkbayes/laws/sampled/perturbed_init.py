@@ -57,8 +57,8 @@ class PerturbedInit(Method[SampledLaw[TrainingInfo]]):
     factor_dtype: np.dtype = eqx.field(default=np.float64, static=True, converter=factor_dtype)
     progress: bool = False
 
-    def matrices(self, rows: int, num_outputs: int) -> dict[str, float]:
-        return many_draws_matrices(rows, num_outputs, self.num_inits, self.factor_dtype)
+    def matrices(self, size: Size) -> dict[str, float]:
+        return many_draws_matrices(size, self.num_inits, self.factor_dtype)
 
     def operations(self, size: Size) -> dict[str, float]:
         trained = many_trainings(size, self.num_inits)

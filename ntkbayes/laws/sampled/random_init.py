@@ -68,8 +68,8 @@ class RandomInit(Method[SampledLaw[TrainingInfo]]):
     def interpolates(self, prior: NTKPrior) -> bool:
         return super().interpolates(prior) and self.training_time == float("inf")
 
-    def matrices(self, rows: int, num_outputs: int) -> dict[str, float]:
-        return many_draws_matrices(rows, num_outputs, self.num_inits, self.factor_dtype)
+    def matrices(self, size: Size) -> dict[str, float]:
+        return many_draws_matrices(size, self.num_inits, self.factor_dtype)
 
     def operations(self, size: Size) -> dict[str, float]:
         trained = many_trainings(size, self.num_inits)

@@ -75,8 +75,8 @@ class ImportanceCorrected(Method[SampledLaw[ImportanceInfo]]):
                 f"{self.num_resampled} and {self.num_draws}"
             )
 
-    def matrices(self, rows: int, num_outputs: int) -> dict[str, float]:
-        return self.method.matrices(rows, num_outputs)
+    def matrices(self, size: Size) -> dict[str, float]:
+        return self.method.matrices(size)
 
     def operations(self, size: Size) -> dict[str, float]:
         weights = gaussian_predictions(size, 0.0)["predictions"]

@@ -96,8 +96,8 @@ class TemperatureScaled(Method[TemperatureScaledLaw]):
     def interpolates(self, prior: NTKPrior) -> bool:
         return self.method.interpolates(prior)
 
-    def matrices(self, rows: int, num_outputs: int) -> dict[str, float]:
-        return self.method.matrices(rows, num_outputs)
+    def matrices(self, size: Size) -> dict[str, float]:
+        return self.method.matrices(size)
 
     def operations(self, size: Size) -> dict[str, float]:
         fits = self.num_folds + 1
