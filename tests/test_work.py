@@ -20,6 +20,7 @@ from ntkbayes.app.report import page
 from ntkbayes.app.study import Study
 from ntkbayes.errors import ConfigurationError
 from ntkbayes.kernels import EmpiricalKernel
+from ntkbayes.kernels.empirical.plan import operations
 from ntkbayes.work import COMPILATION, Work
 
 PRIOR = nb.NTKPrior(nb.networks.mlp(depth=1), ridge=0.5)
@@ -31,20 +32,20 @@ def labelled(size: int, classes: int = 3) -> nb.Dataset:
     return nb.Dataset(features, np.arange(size) % classes)
 
 
-def operations(method, size, classes=3, num_new=0):
+def total(method, size, classes=3, num_new=0):
     parts = method.work(PRIOR, labelled(size, classes), num_new=num_new).parts
     return sum(parts.values())
 
 
 @pytest.mark.parametrize("name", [name for name in METHODS if name not in NETWORKS])
 def test_work_grows_faster_than_the_points_and_no_faster_than_their_cube(name):
-    small, large = (operations(METHODS[name], size) for size in (2000, 4000))
+    small, large = (total(METHODS[name], size) for size in (2000, 4000))
     assert 2 < large / small <= 8.01
 
 
 @pytest.mark.parametrize("name", [n for n in METHODS if n not in (*NETWORKS, "MAP")])
 def test_predictions_at_new_points_are_work_too(name):
-    assert operations(METHODS[name], 500, num_new=500) > operations(METHODS[name], 500)
+    assert total(METHODS[name], 500, num_new=500) > total(METHODS[name], 500)
 
 
 def test_work_of_real_networks_is_not_predicted():
@@ -58,12 +59,55 @@ def test_work_of_laplace_is_that_of_its_factors_for_many_classes():
     assert twenty.parts["factors"] - ten.parts["factors"] == pytest.approx(2 * 10 * 3000**3)
 
 
-def test_work_of_a_coupled_kernel_is_that_of_all_its_rows():
+def of_network(max_rows):
     network = nb.networks.mlp(depth=1, width=8, num_outputs=3)
     params = network.init(jax.random.key(0), jnp.ones((1, 4)))
-    coupled = nb.NTKPrior(EmpiricalKernel(network, params), ridge=0.5)
-    shared = nb.Laplace().work(PRIOR, labelled(600)).parts["factors"]
-    assert nb.Laplace().work(coupled, labelled(600)).parts["factors"] > 5 * shared
+    return nb.NTKPrior(EmpiricalKernel(network, params, max_rows=max_rows), ridge=0.5)
+
+
+def test_work_of_a_coupled_kernel_is_that_of_all_its_rows():
+    # n³/3 of one factor, at half the speed of products.
+    told = nb.Laplace().work(of_network(None), labelled(600))
+    assert told.parts["factors"] == pytest.approx(2 * 1800**3 / 3)
+
+
+def test_work_of_a_real_networks_gram_is_that_of_its_plan():
+    prior, data = of_network(None), labelled(600)
+    plan = prior.kernel.tangent.plan(jnp.asarray(data.features))
+    told = nb.MAP().work(prior, data).parts["kernels"]
+    assert told == pytest.approx(sum(step.operations for step in plan.steps))  # half, at half speed
+
+
+def test_work_by_products_is_that_of_passes_through_the_network():
+    """Per point, at half the speed of products, with 4 inputs, 8 units and 3 outputs. Of the first layer:
+    its outputs twice, the step in its weights, and what that does. Of the second also the signal to
+    the units, and what their move does."""
+    prior, data = of_network(0), labelled(600)
+    product = 2 * 600 * 2 * (4 * 4 * 8 + 6 * 8 * 3)
+    assert prior.kernel.product_operations(jnp.asarray(data.features)) == product
+    laplace = nb.Laplace().work(prior, data, num_new=10).parts
+    more = nb.Laplace().work(prior, data, num_new=20).parts
+    assert laplace["training"] == 60 * product
+    assert more["variances"] - laplace["variances"] == 10 * 3 * 25 * product
+    draws = nb.RandomInit(num_inits=7).work(prior, data).parts["draws"]
+    assert draws == 7 * laplace["training"]
+
+
+def test_operations_are_those_of_products_convolutions_and_loops():
+    def loop(v, w):
+        return jax.lax.scan(lambda v, _: (v @ w, None), v, length=7)[0]
+
+    v, w = jnp.ones((3, 4)), jnp.ones((4, 4))
+    assert operations(jax.make_jaxpr(loop)(v, w)) == 7 * 2 * 3 * 4 * 4
+    stack = jnp.ones((5, 3, 4)), jnp.ones((5, 4, 2))
+    assert operations(jax.make_jaxpr(jnp.matmul)(*stack)) == 2 * 5 * 3 * 4 * 2
+    images, window = jnp.ones((2, 6, 8, 8)), jnp.ones((10, 3, 5, 5))
+
+    def convolve(images, window):
+        return jax.lax.conv(images[:, :3], window, (1, 1), "SAME")
+
+    expected = 2 * (2 * 10 * 8 * 8) * (3 * 5 * 5)
+    assert operations(jax.make_jaxpr(convolve)(images, window)) == expected
 
 
 def test_seconds_are_operations_by_the_speed_of_products_and_compilation(monkeypatch):

@@ -100,6 +100,15 @@ class Kernel(Configured, Portable, eqx.Module):
         """The number of logits if the kernel fixes it, else None."""
         return None
 
+    def entry_operations(self, x: Float[Array, "n ..."]) -> float:
+        """Operations of an entry of both kernels at x, in those of a large matrix product; by default
+        those of arc cosines of two or three layers."""
+        return 1000.0
+
+    def product_operations(self, x: Float[Array, "n ..."]) -> float:
+        """The same of a product of Θ(x, x) with the logits of one function; 0 where it is formed."""
+        return 0.0
+
     @property
     def initial_functions(self) -> DrawFunctions | None:
         """Draws functions at initialisation without their covariance K; None if it cannot."""

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, Shaped
 from ntkbayes import memory
 from ntkbayes.kernels.base import DrawFunctions, Functions, Kernel, KernelPair
 from ntkbayes.kernels.empirical.ntk import EmpiricalNTK
+from ntkbayes.kernels.empirical.plan import operations
 from ntkbayes.kernels.jacobian import JacobianBlock, cast, jacobian_block
 from ntkbayes.linalg import Logits, require_float64, white_noise
 from ntkbayes.memory import NUMBER
@@ -64,6 +65,19 @@ class EmpiricalKernel(Kernel):
     def is_formed(self, num_rows: int) -> bool:
         return num_rows <= (_fitting_rows() if self.max_rows is None else self.max_rows)
 
+    def entry_operations(self, x: Float[Array, "n ..."]) -> float:
+        is_formed = self.is_formed(len(x) * self.num_outputs(x))
+        plan = self.tangent.plan(x, form="full" if is_formed else "traced")
+        entries = (len(x) * self.num_outputs(x)) ** 2
+        return _SLOWER * sum(step.operations for step in plan.steps) / entries
+
+    def product_operations(self, x: Float[Array, "n ..."]) -> float:
+        if self.is_formed(len(x) * self.num_outputs(x)):
+            return 0.0
+        point = self._by_products(x[:1], x[:1])
+        v = jax.ShapeDtypeStruct((1, 1, point.num_outputs), x.dtype)
+        return _SLOWER * len(x) * operations(jax.make_jaxpr(point.products)(v))
+
     def cross(self, x1: Float[Array, "n1 ..."], x2: Float[Array, "n2 ..."]) -> KernelPair:
         size = self.num_outputs(x1)
         if self.is_formed(math.isqrt(len(x1) * len(x2)) * size):
@@ -94,6 +108,9 @@ class EmpiricalKernel(Kernel):
 
     def _tangent(self, key: PRNGKeyArray, num_draws: int) -> "TangentFunctions":
         return TangentFunctions(self.network, self.params, jax.random.split(key, num_draws))
+
+
+_SLOWER = 2.0  # than a large product: convolutions, and contractions of layers
 
 
 def _fitting_rows() -> int:

@@ -25,6 +25,12 @@ class ReshapedKernel(Kernel):
     def is_formed(self, num_rows: int) -> bool:
         return self.kernel.is_formed(num_rows)
 
+    def entry_operations(self, x: Float[Array, "n d"]) -> float:
+        return self.kernel.entry_operations(self.network.reshape(x))
+
+    def product_operations(self, x: Float[Array, "n d"]) -> float:
+        return self.kernel.product_operations(self.network.reshape(x))
+
     def cross(self, x1: Float[Array, "n1 d"], x2: Float[Array, "n2 d"]) -> KernelPair:
         return self.kernel.cross(self.network.reshape(x1), self.network.reshape(x2))
 

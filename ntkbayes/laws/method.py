@@ -158,7 +158,7 @@ class Method[LawT: Law](Configured, eqx.Module):
     ) -> Work:
         """How long `fit` takes, and `predict` at the training points and at others, on this machine.
 
-        Operators, kernels of real networks and their training are not counted.
+        The training of real networks is not counted.
 
         Args:
             num_new: how many other points.
@@ -167,13 +167,14 @@ class Method[LawT: Law](Configured, eqx.Module):
         likelihood = default_likelihood(data) if likelihood is None else likelihood
         num_points, num_outputs = likelihood.encode(data).shape
         who = f"{self.name}, {num_points} points, {num_outputs} outputs"
-        couples = prior.kernel.num_outputs(jnp.asarray(data.features)) is not None
-        if not couples:
-            size = Size(num_points, num_outputs, num_new, couples)
-        elif prior.kernel.is_formed(num_points * num_outputs):
-            size = Size(num_points * num_outputs, 1, num_new * num_outputs, couples)
-        else:
-            return Work(who, {})
+        kernel, features = prior.kernel, jnp.asarray(data.features)
+        size = Size(num_points, num_outputs, num_new, couples=False)
+        if kernel.num_outputs(features) is not None:  # it couples them
+            size = Size(num_points * num_outputs, 1, num_new * num_outputs, couples=True)
+        size = size._replace(
+            entry=kernel.entry_operations(features),
+            by_products=kernel.product_operations(features),
+        )
         return Work(who, self.operations(size))
 
     def operations(self, size: Size) -> dict[str, float]:

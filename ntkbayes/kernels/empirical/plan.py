@@ -301,7 +301,31 @@ def _doubling(end: int) -> list[int]:
     return [2**k for k in range(end.bit_length()) if 2**k < end] + [end]
 
 
-# --- memory of a program -------------------------------------------------------------------------
+# --- work and memory of a program ----------------------------------------------------------------
+
+
+def operations(program: ClosedJaxpr) -> int:
+    """Additions and multiplications of a program's products; of a loop without a length, in one turn."""
+    return _operations_of(program.jaxpr)
+
+
+def _operations_of(jaxpr: Jaxpr) -> int:
+    total = 0
+    for equation in jaxpr.eqns:
+        inner = sum(map(_operations_of, jaxprs_in_params(equation.params)))
+        total += equation.params.get("length", 1) * inner
+        if equation.primitive.name in _PRODUCTS:
+            total += 2 * aval(equation.outvars[0]).size * _terms(equation)
+    return total
+
+
+def _terms(product: JaxprEqn) -> int:
+    """Terms in an entry of the result."""
+    left, right = (aval(atom).shape for atom in product.invars)
+    numbers = product.params["dimension_numbers"]
+    if product.primitive.name == "dot_general":
+        return math.prod(left[axis] for axis in numbers[0][0])
+    return math.prod(right) // right[numbers.rhs_spec[0]]
 
 
 _PRODUCTS = ("dot_general", "conv_general_dilated")  # XLA may copy operands into another order

@@ -113,7 +113,8 @@ class SiteMethod(PosteriorMethod[GaussianPosterior[SiteInfo]]):
     def operations(self, size: Size) -> dict[str, float]:
         whole = size
         if self.couples(size.num_outputs):
-            whole = Size(size.rows * size.num_outputs, 1, size.num_new * size.num_outputs, True)
+            rows, new = (count * size.num_outputs for count in (size.rows, size.num_new))
+            whole = size._replace(rows=rows, num_outputs=1, num_new=new, couples=True)
         return {
             "kernels": kernels(size),
             "fixed point": _TYPICAL_STEPS * inverse(whole),
