@@ -1,16 +1,19 @@
 """The laws of real networks at their size, as ratios measured in one run.
 
-    python benchmarks/real.py [formed] [products] [--points 1000 1500] [--draws 100 16] [--new 300 30]
+    python benchmarks/real.py [formed] [products] [networks]
+                              [--points 1000 1500 300] [--draws 100 16 100] [--new 300 300 300]
 
 formed    a convolutional network of 71 thousand parameters, digits, its kernel formed: MAP, Laplace with
           variances at new images, random-init draws, the evidence with its gradient in the ridge,
           against one Cholesky of nC × nC by LAPACK
 products  one of a million parameters, its kernel known by products J Jᵀ v: MAP to 1e-3 of the logits'
-          spread, draws, against one gradient of the training loss in float32; variances at few new
-          images
+          spread, and draws, against one gradient of the training loss in float32; then Laplace's
+          variances with its kernel formed, since that fits
+networks  the lines of `formed` for a residual network with batch normalisation, a transformer (both of
+          Flax) and a perceptron of Equinox
 
-Each number option takes a value for `formed` and one for `products`. Seconds are of a second call, but
-for draws and variances, which are called once. Peak memory is that of the process.
+Each number option takes a value per part. Seconds are of a second call, but for the Gram, draws and
+variances, which are called once. Peak memory is that of the process.
 """
 
 import argparse
@@ -23,14 +26,17 @@ import jax
 
 jax.config.update("jax_enable_x64", True)
 
+import equinox as eqx
 import flax.linen as linen
 import jax.numpy as jnp
 import numpy as np
 import scipy.linalg
 
 import ntkbayes as nb
+from ntkbayes.bridges.equinox import from_equinox
 from ntkbayes.bridges.flax import from_linen
 from ntkbayes.kernels import EmpiricalKernel
+from ntkbayes.networks import Network
 from ntkbayes.selection.evidence import Evidence
 
 KEY = jax.random.key(0)
@@ -50,6 +56,42 @@ class Convolutional(linen.Module):
         x = linen.relu(linen.Conv(self.channels[1], (3, 3), strides=2)(x))
         x = linen.relu(linen.Dense(self.hidden)(x.reshape(len(x), -1)))
         return linen.Dense(10)(x)
+
+
+class Residual(linen.Module):
+    """Two residual blocks with batch normalisation, on 8 × 8 images."""
+
+    @linen.compact
+    def __call__(self, x: jax.Array, train: bool = True) -> jax.Array:
+        x = linen.Conv(16, (3, 3))(x.reshape(-1, 8, 8, 1))
+        for _ in range(2):
+            h = x
+            for _ in range(2):
+                h = linen.BatchNorm(use_running_average=not train)(h)
+                h = linen.Conv(16, (3, 3))(linen.relu(h))
+            x = x + h
+        return linen.Dense(10)(jnp.mean(linen.relu(x), axis=(1, 2)))
+
+
+class Transformer(linen.Module):
+    """A block of attention over the rows of 8 × 8 images."""
+
+    @linen.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        x = linen.Dense(32)(x.reshape(-1, 8, 8))
+        x = x + self.param("place", linen.initializers.normal(0.1), (8, 32))
+        h = linen.LayerNorm()(x)
+        x = x + linen.MultiHeadDotProductAttention(num_heads=4)(h, h)
+        x = x + linen.Dense(32)(linen.gelu(linen.Dense(64)(linen.LayerNorm()(x))))
+        return linen.Dense(10)(jnp.mean(x, axis=1))
+
+
+def perceptron(key: jax.Array) -> eqx.Module:
+    return eqx.nn.MLP(64, 10, width_size=256, depth=2, key=key)
+
+
+def evaluated(module: Residual, x: jax.Array) -> jax.Array:
+    return module(x, train=False)
 
 
 NETWORKS = {"formed": Convolutional((32, 64), 50), "products": Convolutional((32, 64), 920)}
@@ -86,16 +128,48 @@ def peak() -> float:
 
 def formed(num_points: int, num_draws: int, num_new: int) -> None:
     train, new = digits(num_points, num_new)
+    told("formed", num_points)
+    unit = cholesky(10 * num_points)
     network = from_linen(NETWORKS["formed"], jnp.zeros((2, 64)))
+    laws("convolutional", network, train, new, num_draws, unit)
+
+
+def networks(num_points: int, num_draws: int, num_new: int) -> None:
+    train, new = digits(num_points, num_new)
+    told("networks", num_points)
+    unit = cholesky(10 * num_points)
+    few = jnp.zeros((2, 64))
+    made = {
+        "residual, batch normalisation": from_linen(Residual(), few, call=evaluated),
+        "transformer": from_linen(Transformer(), few),
+        "Equinox perceptron": from_equinox(perceptron),
+    }
+    for name, network in made.items():
+        laws(name, network, train, new, num_draws, unit)
+
+
+def cholesky(rows: int) -> float:
+    """Seconds of LAPACK's, in place, so that the peak is not its."""
+    root = np.random.default_rng(0).standard_normal((rows, rows // 10))
+    matrix = root @ root.T
+    matrix[np.diag_indices(rows)] += 1
+    given = {"lower": True, "check_finite": False, "overwrite_a": True}
+    unit, _ = timed(lambda: scipy.linalg.cholesky(matrix.T, **given))
+    print(f"one Cholesky of {rows} × {rows} takes {unit:.2f} s")
+    return unit
+
+
+def laws(
+    name: str,
+    network: Network,
+    train: nb.Dataset,
+    new: nb.Dataset,
+    num_draws: int,
+    unit: float,
+) -> None:
     params = network.init(KEY, jnp.asarray(train.features[:2]))
     prior = nb.NTKPrior(EmpiricalKernel(network, params, max_rows=10**6), ridge=RIDGE)
-    rows = 10 * num_points
-    root = np.random.default_rng(0).standard_normal((rows, rows // 10))
-    matrix = root @ root.T + np.eye(rows)
-    unit, _ = timed(lambda: scipy.linalg.cholesky(matrix, lower=True, check_finite=False))
-    del root, matrix
-    told(f"formed: {count(params)} parameters, {num_points} points, 10 classes")
-    print(f"  one Cholesky of {rows} × {rows} takes {unit:.2f} s")
+    print(f"{name}, {count(params)} parameters")
 
     def line(what: str, seconds: float, more: str = "") -> None:
         print(f"  {what:<34}{seconds:8.1f} s{seconds / unit:8.1f} Choleskys  {more}", flush=True)
@@ -107,17 +181,19 @@ def formed(num_points: int, num_draws: int, num_new: int) -> None:
     seconds, law = second(lambda: nb.Laplace().solve(problem, None))
     line("Laplace", seconds, f"log evidence {law.info.log_evidence:.2f} nats")
     seconds, _ = second(lambda: law.variance(new.features))
-    line(f"its variances at {num_new} images", seconds)
+    line(f"its variances at {len(new.features)} images", seconds)
     seconds, law = timed(lambda: nb.RandomInit(num_inits=num_draws).solve(problem, KEY))
     line(f"{num_draws} random-init draws", seconds, f"{law.info.mean_iterations:.0f} steps")
     evidence = Evidence.build(prior, train, None, ("ridge",))
     seconds, _ = second(lambda: evidence.value_and_gradient({"ridge": RIDGE}))
     line("evidence and its gradient", seconds)
+    rows = train.targets.size
     predicted = nb.Laplace().memory(prior, train).total
+    seconds = nb.Laplace().work(prior, train).seconds
     matrices = 8 * rows**2
     print(
-        f"  peak memory: {peak() / matrices:.1f} matrices of {rows} × {rows} with all of Python, "
-        f"Laplace predicted {predicted / matrices:.1f}"
+        f"  peak memory: {peak() / matrices:.1f} matrices of {rows} × {rows} with all of Python; "
+        f"Laplace predicted {predicted / matrices:.1f} and {seconds:.0f} s with its Gram and predictions"
     )
 
 
@@ -136,7 +212,8 @@ def products(num_points: int, num_draws: int, num_new: int) -> None:
         return jax.grad(loss)(params)
 
     unit, _ = second(lambda: gradient(params))
-    told(f"products: {count(params)} parameters, {num_points} points, 10 classes")
+    told("products", num_points)
+    print(f"convolutional, {count(params)} parameters")
     print(f"  one gradient of the training loss takes {unit:.2f} s")
 
     def line(what: str, seconds: float, more: str = "") -> None:
@@ -153,32 +230,45 @@ def products(num_points: int, num_draws: int, num_new: int) -> None:
         draws = nb.RandomInit(num_inits=num_draws, tolerance=1e-3)
         seconds, law = timed(lambda: draws.solve(problem, KEY))
         line(f"{num_draws} random-init draws", seconds, f"{seconds / map_seconds:.1f} MAPs")
+    total, work = method.memory(prior, train).total, method.work(prior, train)
+    print(
+        f"  peak memory: {peak() / 2**30:.1f} GiB with all of Python; "
+        f"MAP predicted {total / 2**30:.1f} GiB and {work.seconds:.0f} s"
+    )
     if num_new:
-        law = nb.Laplace(tolerance=1e-3).solve(problem, None)
+        laplace = nb.Laplace(tolerance=1e-3)
+        formed = nb.NTKPrior(EmpiricalKernel(network, params, max_rows=10**6), ridge=RIDGE)
+        seconds, law = timed(lambda: laplace.fit(formed, train))
+        line("Laplace, its kernel formed", seconds, f"{seconds / map_seconds:.1f} MAPs")
         seconds, _ = timed(lambda: law.variance(new.features))
         line(f"variances at {num_new} images", seconds, f"{seconds / map_seconds:.1f} MAPs")
-    predicted = nb.MAP().memory(prior, train).total / 2**30
-    print(
-        f"  peak memory: {peak() / 2**30:.1f} GiB with all of Python, MAP predicted {predicted:.1f}"
-    )
+        total = laplace.memory(formed, train).total
+        work = laplace.work(formed, train, num_new=num_new)
+        print(
+            f"  peak memory: {peak() / 2**30:.1f} GiB with all of Python; Laplace predicted "
+            f"{total / 2**30:.1f} GiB and {work.seconds:.0f} s with its predictions"
+        )
 
 
 def count(params: Any) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
-def told(what: str) -> None:
-    print(f"\n{what}, ridge {RIDGE}", flush=True)
+def told(part: str, num_points: int) -> None:
+    print(f"\n{part}: {num_points} points, 10 classes, ridge {RIDGE}", flush=True)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("parts", nargs="*", choices=[[], "formed", "products"], default=[])
-    for option, values in (("points", (1000, 1500)), ("draws", (100, 16)), ("new", (300, 30))):
-        parser.add_argument(f"--{option}", nargs=2, type=int, default=values)
+    parser.add_argument(
+        "parts", nargs="*", choices=[[], "formed", "products", "networks"], default=[]
+    )
+    defaults = {"points": (1000, 1500, 300), "draws": (100, 16, 100), "new": (300, 300, 300)}
+    for option, values in defaults.items():
+        parser.add_argument(f"--{option}", nargs=3, type=int, default=values)
     options = parser.parse_args()
-    for i, part in enumerate((formed, products)):
+    for i, part in enumerate((formed, products, networks)):
         if not options.parts or part.__name__ in options.parts:
             part(options.points[i], options.draws[i], options.new[i])

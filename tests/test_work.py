@@ -79,9 +79,9 @@ def test_work_of_a_real_networks_gram_is_that_of_its_plan():
 
 
 def test_work_by_products_is_that_of_passes_through_the_network():
-    """Per point, at half the speed of products, with 4 inputs, 8 units and 3 outputs. Of the first layer:
-    its outputs twice, the step in its weights, and what that does. Of the second also the signal to
-    the units, and what their move does."""
+    """Per point, at half the speed of products, with 4 inputs, 8 units and 3 outputs. Of the first
+    layer: its outputs twice, the step in its weights, and what that does. Of the second also the
+    signal to the units, and what their move does."""
     prior, data = of_network(0), labelled(600)
     product = 2 * 600 * 2 * (4 * 4 * 8 + 6 * 8 * 3)
     assert prior.kernel.product_operations(jnp.asarray(data.features)) == product
