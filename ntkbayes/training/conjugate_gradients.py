@@ -46,6 +46,7 @@ Part = Float[Array, "block n classes"]
 # Energies in nats per point where the preconditioner of one initial function is built anew: classes are
 # no longer all alike, and W is nearly that of the end. Either saves tens of steps.
 _STAGES = (0.3, 1e-3)
+_NARROW_ROWS = 1500  # of Θ: below, to compile for float32 too takes longer than its factors save
 _SLACK = 1.1  # of bounds with f anew above those before: costs less than a step, a restart three
 
 
@@ -63,8 +64,7 @@ class ConjugateGradients(Solver):
             float64, and reaches the same tolerance.
         centre: the trained predictor from the mean of the initial functions. The preconditioner is built
             there, and draws start from it, to first order. Without a centre each initial function is
-            trained alone, with preconditioners in float32 at its start and on the way, and a last one.
-        progress: called with the number of draws after each block of them.
+            progress: called with the number of draws after each block of them.
         watch: called with the error of the logits, about, whenever a preconditioner has served.
         block_numbers: about as many numbers as a block of draws has.
         block_columns: at least as many columns.
@@ -89,9 +89,11 @@ class ConjugateGradients(Solver):
     def _alone(self, objective: Objective, initial: Draws) -> TrainedPredictors:
         """One initial function, with a new preconditioner at each of some stages."""
         a, logits, stages = jnp.zeros_like(initial), initial, []
+        num_rows = initial.size if objective.gram.couples else initial.shape[1]
+        narrow = jnp.float32 if num_rows >= _NARROW_ROWS else self.factor_dtype
         for energy in _STAGES:
             given = objective, initial, a, logits, energy
-            stage = self._stage(*given, jnp.float32)
+            stage = self._stage(*given, narrow)
             if not np.isfinite(stage.optimum.logit_error[0]):  # ill-conditioned: no float32 factor
                 stage = self._stage(*given, self.factor_dtype)
             stages.append(stage)

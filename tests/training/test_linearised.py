@@ -147,8 +147,11 @@ def test_conjugate_gradients_of_many_points_equal_newton(kind, ridge):
     np.testing.assert_allclose(ridge * found.alpha, ridge * exact.alpha, atol=1e-7)
 
 
-def test_a_kernel_without_a_factor_in_float32_is_solved_in_float64():
+@pytest.mark.parametrize("float32_first", [True, False])
+def test_a_kernel_without_a_factor_in_float32_is_solved_in_float64(float32_first, monkeypatch):
     """All inputs coincide: every logit is that of the share of ones."""
+    many = "ntkbayes.training.conjugate_gradients._NARROW_ROWS"
+    monkeypatch.setattr(many, 0 if float32_first else 10**9)
     likelihood, _, targets = many_points("binary")
     ones = SharedGram(jnp.ones((len(targets), len(targets))))
     objective = Objective(likelihood, ones, targets, 1e-7)
@@ -168,6 +171,20 @@ def test_the_error_is_told_of_each_preconditioner_that_has_served():
     assert len(told) == 3
     assert told[0] > told[1] > told[2] > 0
     assert told[2] <= found.logit_error[0]
+
+
+@each_kind
+def test_ways_to_the_optimum_in_float32_and_in_float64_end_there(kind, monkeypatch):
+    likelihood, ntk, targets = many_points(kind)
+    objective = Objective(likelihood, ntk, targets, 0.1)
+    solver = solver_for(objective, tolerance=1e-8)
+    found = []
+    for rows in (0, 10**9):
+        monkeypatch.setattr("ntkbayes.training.conjugate_gradients._NARROW_ROWS", rows)
+        found.append(solver.solve(objective, initials(targets, 1, 2.0)))
+    narrow, wide = found
+    assert max(narrow.residual[0], wide.residual[0]) <= 1e-8
+    np.testing.assert_allclose(0.1 * narrow.alpha, 0.1 * wide.alpha, atol=1e-7)
 
 
 @each_kind
