@@ -60,6 +60,7 @@ from ntkbayes.selection import (
     bridge_evidence,
     cross_validated_nll,
     full_bayes_evidence,
+    lanczos_evidence,
     leave_one_out,
     log_evidence,
     maximise_evidence,

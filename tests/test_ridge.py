@@ -152,13 +152,24 @@ def test_a_ridge_that_fails_is_passed_over_and_the_best_is_kept(monkeypatch):
     assert abs(np.log10(found.ridge / whole.ridge)) < 0.03
 
 
-def test_kernels_known_by_their_products_have_no_evidence_to_choose_by():
+def test_a_kernel_known_by_its_products_has_the_ridge_of_the_formed_one():
+    """Of one logit, where the surrogate is the kernel, so that its determinant is known."""
     network = nb.networks.mlp(depth=1, width=4, num_outputs=1)
-    kernel = nb.kernels.EmpiricalKernel(
-        network, network.init(KEY, jnp.asarray(TRAIN.features)), max_rows=0
+    params = network.init(KEY, jnp.asarray(TRAIN.features))
+    formed, products = (
+        EVIDENCE.choose(
+            nb.NTKPrior(nb.kernels.EmpiricalKernel(network, params, max_rows=rows), ridge=1.0),
+            TRAIN,
+            key=KEY,
+        )
+        for rows in (1000, 0)
     )
-    with pytest.raises(SearchError, match=r"by the evidence: .* as a number: --ridge 0\.1"):
-        EVIDENCE.choose(nb.NTKPrior(kernel, ridge=1.0), TRAIN, key=KEY)
+    assert formed.scores is not None
+    assert abs(np.log10(products.ridge / formed.ridge)) < 0.03
+    shared = [(products.scores[r], formed.scores[r]) for r in formed.scores if r in products.scores]
+    assert len(shared) >= 3
+    for found, exact in shared:
+        np.testing.assert_allclose(found, exact, rtol=1e-4)
 
 
 @pytest.mark.parametrize(

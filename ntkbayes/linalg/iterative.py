@@ -96,6 +96,55 @@ class CurvedSystem(eqx.Module):
         u, image, *_, count = jax.lax.while_loop(unfinished, update, state)
         return Iterated(u, image, count)
 
+    def log_determinants(
+        self, white: tuple[Draws, Draws], within: float, max_products: int
+    ) -> Float[Array, " draws"]:
+        """An estimate of log det A from each of many probes: unbiased, but for quadrature.
+
+        With M = I + Sᵀ P_s S and N rows it is log det M + N εᵀ log(M^-½ A M^-½) ε / ‖ε‖², ε ~ N(0, I).
+        The quadratic form is by Lanczos quadrature, whose tridiagonal matrix has the coefficients of
+        preconditioned conjugate gradients from z = M^½ ε ~ N(0, M) (Gardner et al. 2018).
+
+        Args:
+            white: two arrays of N(0, 1) numbers, from which z = w₁ + Sᵀ P_s^½ w₂.
+            within: of ‖M^-½ r‖ in ‖ε‖ at the end; the error of the quadrature is quadratic in it.
+            max_products: beyond which the estimates are NaN.
+        """
+        values, vectors = jnp.linalg.eigh(self.surrogate)
+        half = SharedBlock(vectors * jnp.sqrt(jnp.maximum(values, 0.0))[None, :])
+        r = white[0] + self.transposed_roots(half @ white[1])
+        y = self.precondition(r)
+        first = inner(r, y)
+        count, none = len(r), jnp.zeros((len(r), max_products))
+
+        def unfinished(state: tuple) -> Array:
+            *_, active, k = state
+            return jnp.any(active) & (k < max_products)
+
+        def update(state: tuple) -> tuple:
+            r, y, p, energy, carried, diagonal, beside, active, k = state
+            product, _ = self.apply(p)
+            step = jnp.where(active, energy / inner(p, product), 1.0)
+            r = jnp.where(active, r - step * product, r)
+            y = self.precondition(r)
+            new = inner(r, y)
+            still = active & (new > within**2 * first)
+            entry = jnp.where(active, 1 / step + carried, 1.0)
+            ratio = jnp.where(still, new / energy, 0.0)
+            diagonal = diagonal.at[:, k].set(entry[:, 0, 0])
+            beside = beside.at[:, k].set((jnp.sqrt(ratio) / step)[:, 0, 0])
+            energy = jnp.where(still, new, 1.0)
+            return r, y, y + ratio * p, energy, ratio / step, diagonal, beside, still, k + 1
+
+        start = (r, y, y, first, jnp.zeros_like(first), none + 1, none, first > 0, 0)
+        *_, diagonal, beside, active, _ = jax.lax.while_loop(unfinished, update, start)
+        below = jax.vmap(lambda v: jnp.diag(v, -1))(beside[:, :-1])
+        tridiagonals = jax.vmap(jnp.diag)(diagonal) + below + below.transpose(0, 2, 1)
+        nodes, vectors = jnp.linalg.eigh(tridiagonals)
+        mean = jnp.sum(vectors[:, 0] ** 2 * jnp.log(nodes), axis=1)
+        estimates = self.inverse.log_determinant + r[0].size * mean
+        return jnp.where(active.reshape(count), jnp.nan, estimates)
+
     def _each[Part](
         self, function: Callable[[Part, Logits], Logits], part: Part, v: Draws
     ) -> Draws:

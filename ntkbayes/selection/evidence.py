@@ -44,7 +44,7 @@ def log_evidence(prior: NTKPrior, data: Dataset, *, likelihood: Likelihood | Non
 
     Raises:
         RidgeError: the ridge is 0.
-        ConfigurationError: the likelihood is tempered.
+        ConfigurationError: the likelihood is tempered, or the kernel is known by its products alone.
         ConvergenceError: the mode was not found.
     """
     return Evidence.build(prior, data, likelihood, ()).value_and_gradient({})[0]
@@ -66,7 +66,7 @@ def evidence_gradient(
 
     Raises:
         UnknownNameError: a hyper-parameter is unknown.
-        ConfigurationError: the prior does not have it.
+        ConfigurationError: the prior does not have it, or its kernel is known by its products alone.
     """
     objective = Evidence.build(prior, data, likelihood, over)
     return objective.value_and_gradient(objective.start)[1]
@@ -101,6 +101,10 @@ class Evidence(eqx.Module):
         prior.require_covariance(features)
         # No hyper-parameter of the kernel changes: one Gram serves all evaluations.
         ntk = prior.gram(features).ntk if {*over} <= {"ridge", "mean"} else None
+        if ntk is not None:
+            ntk.require_formed(
+                "the exact evidence needs the determinant of Θ (nb.lanczos_evidence estimates it)"
+            )
         return cls(prior, likelihood, features, targets, start, ntk)
 
     def with_values(self, values: Mapping[str, Any]) -> NTKPrior:
