@@ -24,8 +24,8 @@ class LaplaceInfo(Info):
     """Of the mode, and the evidence there.
 
     Attributes:
-        log_evidence: log q(y | X), in nats (R&W 3.44); NaN where Θ is known by products alone, which do
-            not give its determinant, and at a temperature other than 1.
+        log_evidence: log q(y | X), in nats (R&W 3.44); NaN at a temperature other than 1, and where Θ is
+            known by products alone, which do not give its determinant: see `nb.lanczos_evidence`.
         residual: of the mode, max |ridge α − r(f)|, in units of probability.
         logit_error: of the mode, at most.
         num_iterations: steps of the solver.
