@@ -13,6 +13,7 @@ import equinox as eqx
 import jax
 from jaxtyping import PRNGKeyArray
 
+from ntkbayes.arguments import random_key
 from ntkbayes.datasets import Dataset
 from ntkbayes.errors import (
     ConfigurationError,
@@ -148,6 +149,7 @@ class RidgeByEvidence(RidgeRule):
         likelihood: Likelihood | None = None,
     ) -> RidgeChoice:
         require_untempered("the evidence, which chooses the ridge,", likelihood)
+        key = random_key(key)
         problem = Laplace().problem(prior.with_ridge(1.0), data, likelihood)
         unit = float(problem.likelihood.scale) ** -2
         scores: dict[float, float] = {}
