@@ -100,7 +100,7 @@ NETWORKS = {"formed": Convolutional((32, 64), 50), "products": Convolutional((32
 def digits(num_points: int, num_new: int) -> tuple[nb.Dataset, nb.Dataset]:
     data = nb.datasets.load("digits")
     order = np.random.default_rng(0).permutation(len(data.labels))
-    parts = order[:num_points], order[num_points : num_points + num_new]
+    parts = order[:num_points], order[num_points:][: max(num_new, 1)]
     train, new = (
         nb.Dataset(data.features[rows] / 8 - 1, data.labels[rows], class_names=range(10))
         for rows in parts
