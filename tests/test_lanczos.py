@@ -4,12 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.linalg
 from oracles import gp_classification as oracle
 
 import ntkbayes as nb
 from ntkbayes.errors import ConfigurationError, ConvergenceError
 from ntkbayes.kernels import EmpiricalKernel
-from ntkbayes.linalg import CurvedSystem, IterativeInverse, OperatorGram
+from ntkbayes.linalg import CoupledGram, CurvedSystem, IterativeInverse, OperatorGram
 from ntkbayes.linalg.curvature import StructuredCurvature
 from ntkbayes.selection import lanczos
 
@@ -87,7 +88,7 @@ class Product(OperatorGram):
         return jnp.diagonal(self.matrix).reshape(-1, 3)
 
     def diagonal_blocks(self, num_outputs):
-        raise NotImplementedError
+        return CoupledGram(self.matrix, num_outputs).diagonal_blocks(num_outputs)
 
     def products(self, v):
         return (v.reshape(len(v), -1) @ self.matrix.T).reshape(v.shape)
@@ -111,10 +112,7 @@ def inverse_of(matrix, logits):
     curvature = StructuredCurvature(jax.nn.softmax(jnp.asarray(logits)), True)
     inverse = Product(jnp.asarray(matrix)).curved(curvature)
     assert isinstance(inverse, IterativeInverse)
-    weights = np.asarray(curvature.blocks)
-    dense = np.zeros((len(matrix), len(matrix)))
-    for i, block in enumerate(weights):
-        dense[3 * i : 3 * i + 3, 3 * i : 3 * i + 3] = block
+    dense = scipy.linalg.block_diag(*np.asarray(curvature.blocks))
     return inverse, np.linalg.slogdet(np.eye(len(matrix)) + dense @ matrix)[1]
 
 

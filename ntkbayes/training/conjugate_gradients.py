@@ -64,7 +64,9 @@ class ConjugateGradients(Solver):
             float64, and reaches the same tolerance.
         centre: the trained predictor from the mean of the initial functions. The preconditioner is built
             there, and draws start from it, to first order. Without a centre each initial function is
-            progress: called with the number of draws after each block of them.
+            trained alone, with preconditioners at its start and on the way (in float32 for many points),
+            and a last one.
+        progress: called with the number of draws after each block of them.
         watch: called with the error of the logits, about, whenever a preconditioner has served.
         block_numbers: about as many numbers as a block of draws has.
         block_columns: at least as many columns.
