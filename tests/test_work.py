@@ -21,6 +21,7 @@ from ntkbayes.app.study import Study
 from ntkbayes.errors import ConfigurationError
 from ntkbayes.kernels import EmpiricalKernel
 from ntkbayes.kernels.empirical.plan import operations
+from ntkbayes.training.operations import Size
 from ntkbayes.work import COMPILATION, Work
 
 PRIOR = nb.NTKPrior(nb.networks.mlp(depth=1), ridge=0.5)
@@ -69,6 +70,14 @@ def test_work_of_a_coupled_kernel_is_that_of_all_its_rows():
     # n³/3 of one factor, at half the speed of products.
     told = nb.Laplace().work(of_network(None), labelled(600))
     assert told.parts["factors"] == pytest.approx(2 * 1800**3 / 3)
+
+
+@pytest.mark.parametrize("method", [nb.Variational(), nb.MeanField()], ids=lambda m: m.name)
+def test_work_of_sites_is_that_of_inverses_whatever_couples_the_outputs(method):
+    of_shared = method.operations(Size(600, 1, 0, couples=False))
+    of_coupled = method.operations(Size(600, 1, 0, couples=True))
+    assert of_shared["fixed point"] == of_coupled["fixed point"]
+    assert of_shared["fixed point"] % (2 * 600**3 * (1 + 1 / 3)) == pytest.approx(0.0)
 
 
 def test_work_of_a_real_networks_gram_is_that_of_its_plan():

@@ -56,7 +56,7 @@ class DirichletGP(PosteriorMethod[GaussianPosterior[DirichletInfo]]):
     concentration: float = real_field("concentration", 0.01, Range.POSITIVE)
 
     def matrices(self, size: Size) -> dict[str, float]:
-        return inverse_matrices(size)
+        return inverse_matrices(size._replace(couples=False))  # P is formed
 
     def operations(self, size: Size) -> dict[str, float]:
         first = {"kernels": kernels(size), "factors": inverse(size)}

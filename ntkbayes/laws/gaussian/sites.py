@@ -108,13 +108,13 @@ class SiteMethod(PosteriorMethod[GaussianPosterior[SiteInfo]]):
         if self.couples(size.num_outputs):
             return {"(nC)² matrices": 5.0 * size.num_outputs**2}
         columns = {"columns of all points": 3.0 * size.num_outputs}
-        return {**inverse_matrices(size), **columns}
+        return {**inverse_matrices(size._replace(couples=False)), **columns}  # P is formed
 
     def operations(self, size: Size) -> dict[str, float]:
-        whole = size
+        whole = size._replace(couples=False)  # the marginals take an inverse, not one factor
         if self.couples(size.num_outputs):
             rows, new = (count * size.num_outputs for count in (size.rows, size.num_new))
-            whole = size._replace(rows=rows, num_outputs=1, num_new=new, couples=True)
+            whole = whole._replace(rows=rows, num_outputs=1, num_new=new)
         return {
             "kernels": kernels(size),
             "fixed point": _TYPICAL_STEPS * inverse(whole),
