@@ -79,18 +79,17 @@ class EmpiricalKernel(Kernel):
         return _SLOWER * len(x) * operations(jax.make_jaxpr(point.products)(v))
 
     def cross(self, x1: Float[Array, "n1 ..."], x2: Float[Array, "n2 ..."]) -> KernelPair:
-        size = self.num_outputs(x1)
-        if self.is_formed(math.isqrt(len(x1) * len(x2)) * size):
-            return KernelPair(None, self.tangent.matrix(x1, x2))
-        return KernelPair(None, self._by_products(x1, x2))
+        may_form = self.is_formed(math.isqrt(len(x1) * len(x2)) * self.num_outputs(x1))
+        return KernelPair(None, self._by_products(x1, x2, may_form=may_form))
 
     def gram(self, x: Float[Array, "n ..."]) -> KernelPair:
         if self.is_formed(len(x) * self.num_outputs(x)):
             return KernelPair(None, self.tangent.matrix(x))
         return KernelPair(None, self._by_products(x, x))
 
-    def _by_products(self, x1: Array, x2: Array) -> JacobianBlock:
-        return jacobian_block(self.network, self.params, x1, x2, self.own_dtype)
+    def _by_products(self, x1: Array, x2: Array, *, may_form: bool = False) -> JacobianBlock:
+        given = (self.network, self.params, x1, x2, self.own_dtype)
+        return jacobian_block(*given, may_form=may_form)
 
     def diagonal(self, x: Float[Array, "n ..."]) -> KernelPair:
         return KernelPair(None, self.tangent.diagonal(x))

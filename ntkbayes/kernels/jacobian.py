@@ -1,4 +1,4 @@
-"""Blocks of an empirical NTK too large to be formed, known by their products J Jᵀ v."""
+"""Blocks of an empirical NTK known by their products J Jᵀ v."""
 
 import dataclasses
 from typing import Any
@@ -28,7 +28,8 @@ class JacobianBlock(OperatorBlock):
     Attributes:
         own_dtype: of the network as its user made it.
         dtype: of the passes through it.
-        point_bytes: temporaries of a pass, per point and function.
+        may_form: whether to form the matrix for products with more than C functions: it takes C passes
+            backwards itself.
     """
 
     network: Network
@@ -38,18 +39,21 @@ class JacobianBlock(OperatorBlock):
     scale: Float[Array, ""]
     own_dtype: np.dtype = eqx.field(static=True)
     dtype: np.dtype = eqx.field(static=True)
-    point_bytes: int = eqx.field(static=True)
+    may_form: bool = eqx.field(static=True)
 
     @property
     def num_outputs(self) -> int:
         return jax.eval_shape(self.network.apply, self.params, self.x2).shape[-1]
 
     def products(self, v: Draws) -> Float[Array, "draws m classes"]:
+        if self.may_form and len(v) > self.num_outputs:
+            return self.formed() @ v
+        point_bytes = _point_bytes(self.network, self.params, self.x2)
         params, scale = cast(self.params, self.dtype), self.scale
         x1, x2 = (cast(x, self.dtype) for x in (self.x1, self.x2))
         step_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(params))
         group = max(1, min(len(v), PASS_BYTES // step_bytes))
-        rows = max(1, PASS_BYTES // (group * self.point_bytes))
+        rows = max(1, PASS_BYTES // (group * point_bytes))
 
         def moved(v: Draws) -> Float[Array, "draws m classes"]:
             steps = _pulled(self.network, params, x2, v.astype(self.dtype), rows)
@@ -66,7 +70,8 @@ class JacobianBlock(OperatorBlock):
         shared = EmpiricalNTK(self.network, coarse).traced(x).astype(self.x1.dtype)
         own = EmpiricalNTK(self.network, self.params).diagonal(self.x1)
         given = (self.network, self.params, self.x1, self.x1, self.scale)
-        return JacobianGram(*given, self.own_dtype, self.dtype, self.point_bytes, shared, own)
+        passes = (self.own_dtype, self.dtype, self.may_form)
+        return JacobianGram(*given, *passes, shared, own)
 
     def __mul__[B](self: B, number: Number) -> B:
         return eqx.tree_at(lambda block: block.scale, self, replace_fn=lambda v: v * number)
@@ -76,11 +81,17 @@ class JacobianBlock(OperatorBlock):
 
 
 def jacobian_block(
-    network: Network, params: Params, x1: Array, x2: Array, own_dtype: np.dtype
+    network: Network,
+    params: Params,
+    x1: Array,
+    x2: Array,
+    own_dtype: np.dtype,
+    *,
+    may_form: bool = False,
 ) -> JacobianBlock:
     """J(x1) J(x2)ᵀ, by passes in float64."""
     given = (network, params, x1, x2, jnp.ones(()), own_dtype, np.dtype(np.float64))
-    return JacobianBlock(*given, _point_bytes(network, params, x2))
+    return JacobianBlock(*given, may_form)
 
 
 class JacobianGram(JacobianBlock, OperatorGram):
@@ -153,7 +164,8 @@ def _pushed(
 
 
 def _point_bytes(network: Network, params: Params, x: Array) -> int:
-    """Temporaries of a backward pass per point: the difference of passes of two points and of one."""
+    """Temporaries of a backward pass of one function in float64, per point: the difference of passes of
+    two points and of one."""
 
     def backward(x: Array) -> Params:
         logits, pull = jax.vjp(lambda params: network.apply(params, x), params)

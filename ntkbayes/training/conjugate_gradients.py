@@ -1,5 +1,6 @@
 """Non-linear conjugate gradients for trained predictors that share one kernel."""
 
+import functools
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -46,6 +47,7 @@ Part = Float[Array, "block n classes"]
 # Energies in nats per point where the preconditioner of one initial function is built anew: classes are
 # no longer all alike, and W is nearly that of the end. Either saves tens of steps.
 _STAGES = (0.3, 1e-3)
+_COUPLED_STAGES = (1e-3,)  # a factor takes longer than the steps that another stage would save
 _NARROW_ROWS = 1500  # of Θ: below, to compile for float32 too takes longer than its factors save
 _SLACK = 1.1  # of bounds with f anew above those before: costs less than a step, a restart three
 
@@ -65,7 +67,7 @@ class ConjugateGradients(Solver):
         centre: the trained predictor from the mean of the initial functions. The preconditioner is built
             there, and draws start from it, to first order. Without a centre each initial function is
             trained alone, with preconditioners at its start and on the way (in float32 for many points),
-            and a last one.
+            and a last one (in float32 for a large coupled Θ, if that reaches the tolerance).
         progress: called with the number of draws after each block of them.
         watch: called with the error of the logits, about, whenever a preconditioner has served.
         block_numbers: about as many numbers as a block of draws has.
@@ -90,37 +92,38 @@ class ConjugateGradients(Solver):
 
     def _alone(self, objective: Objective, initial: Draws) -> TrainedPredictors:
         """One initial function, with a new preconditioner at each of some stages."""
-        a, logits, stages = jnp.zeros_like(initial), initial, []
-        num_rows = initial.size if objective.gram.couples else initial.shape[1]
+        a, f, descents = jnp.zeros_like(initial), initial, []
+        couples = objective.gram.couples
+        num_rows = initial.size if couples else initial.shape[1]
         narrow = jnp.float32 if num_rows >= _NARROW_ROWS else self.factor_dtype
-        for energy in _STAGES:
-            given = objective, initial, a, logits, energy
-            stage = self._stage(*given, narrow)
-            if not np.isfinite(stage.optimum.logit_error[0]):  # ill-conditioned: no float32 factor
-                stage = self._stage(*given, self.factor_dtype)
-            stages.append(stage)
-            a, logits = stage.optimum.a, stage.optimum.logits
-            self.watch(float(stage.optimum.logit_error[0]))
-        steps = objective.preconditioner(logits[0], num_draws=1, dtype=self.factor_dtype)
-        descent = self.restarted(objective, initial, a, logits, steps)
-        self.watch(float(descent.optimum.logit_error[0]))
-        for stage in stages:
-            descent = descent.after(stage)
-        return self._finished(objective, initial, descent.optimum)
 
-    def _stage(
-        self,
-        objective: Objective,
-        initial: Draws,
-        a: Draws,
-        f: Draws,
-        energy: float,
-        dtype: DTypeLike,
-    ) -> "Descent":
-        """Down to an energy in nats per point, with a preconditioner at f."""
-        steps = objective.preconditioner(f[0], num_draws=1, dtype=dtype)
-        goal = Goal(jnp.zeros(1), jnp.asarray(np.full(1, energy * f.shape[1])))
-        return conjugate_gradients(objective, initial, a, f, steps, goal, self.max_iterations)
+        def exact(dtype: DTypeLike) -> Preconditioner:
+            return objective.preconditioner(f[0], num_draws=1, dtype=dtype)
+
+        def towards(energy: float, steps: Preconditioner) -> Descent:
+            """Down to an energy in nats per point."""
+            goal = Goal(jnp.zeros(1), jnp.asarray(np.full(1, energy * f.shape[1])))
+            given = objective, initial, a, f, steps, goal
+            return conjugate_gradients(*given, self.max_iterations)
+
+        for energy in _COUPLED_STAGES if couples else _STAGES:
+            descent = towards(energy, exact(narrow))
+            if not np.isfinite(descent.optimum.logit_error[0]):  # no float32 factor
+                descent = towards(energy, exact(self.factor_dtype))
+            descents.append(descent)
+            a, f = descent.optimum.a, descent.optimum.logits
+            self.watch(float(descent.optimum.logit_error[0]))
+        # A coupled factor also takes longer than the steps that float32 costs.
+        for dtype in dict.fromkeys([narrow if couples else self.factor_dtype, self.factor_dtype]):
+            descent = self.restarted(objective, initial, a, f, exact(dtype))
+            self.watch(float(descent.optimum.logit_error[0]))
+            if np.isfinite(descent.optimum.logit_error[0]):
+                descents.append(descent)
+                a, f = descent.optimum.a, descent.optimum.logits
+            if descent.shortfall(self.tolerance) <= 1:
+                break
+        descent = functools.reduce(lambda earlier, later: later.after(earlier), descents)
+        return self._finished(objective, initial, descent.optimum)
 
     def _from_centre(
         self, objective: Objective, initial: Draws, centre: TrainedPredictor

@@ -12,7 +12,7 @@ _READ = 16.0  # of an entry of a matrix that a product with few columns reads fr
 _NUMBER = 4000.0  # of a logit of a draw: normal deviates, exponentials, scores
 _EXACT_STEPS = 10  # of Newton's method
 _STEPS = 100  # of conjugate gradients from scratch, with two preconditioners
-_COUPLED_STEPS = 20  # the same with three, of outputs that Θ couples
+_COUPLED_STEPS = 40  # the same, of outputs that Θ couples
 _PRODUCTS = 60  # that training takes where Θ is known by them
 _SOLVE = 25  # products for a column of B
 _DRAW_STEPS = 22  # of a draw, from the centre
@@ -67,8 +67,8 @@ def training(size: Size) -> float:
         return _PRODUCTS * size.product(1)
     if size.rows <= linearised.EXACT_ROWS:
         return _EXACT_STEPS * inverse(size)
-    if size.couples:  # two of the factors are in float32
-        return 2 * inverse(size) + _COUPLED_STEPS * 2 * size.product(1)
+    if size.couples:  # two factors in float32
+        return inverse(size) + _COUPLED_STEPS * 2 * size.product(1)
     return 2 * 2 * size.rows**3 / 3 + _STEPS * 2 * size.product(1)
 
 

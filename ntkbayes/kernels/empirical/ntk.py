@@ -350,7 +350,7 @@ class _Computation:
                     result = self._placed(result, self._mirrored(block), j, i)
                 return self._placed(result, block, i, j)
 
-            first = k if self.symmetric else 0
+            first = k * plan.rows // plan.columns if self.symmetric else 0
             return jax.lax.fori_loop(first, -(-plan.num_columns // plan.columns), column, result)
 
         sizes = {"i": plan.num_rows, "j": plan.num_columns}

@@ -264,25 +264,47 @@ class _Blocks:
 
 
 _FEW = 8  # points: below this, recomputing signals beats smaller blocks
+_SYMMETRIC_PARTS = 4  # blocks of rows: more would save less in products than they cost in passes
+_WIDE = 32  # points of a block's columns: below this, products are slow
 
 
 def _choose_blocks(task: Task, needs: _Needs, available: int) -> _Blocks | None:
-    """The largest blocks that fit into the available memory; None if none fit."""
+    """The blocks, of those that fit into the available memory, with the fewest passes through the
+    network, then the largest; None if none fit."""
 
     def fits(blocks: _Blocks) -> bool:
         return blocks.num_bytes(task, needs) <= available
 
     longest = max(task.num_rows, task.num_columns)
 
-    def largest(holds_all: bool, min_points: int) -> _Blocks | None:
+    def chunked(rows: int, columns: int, holds_all: bool, least: int) -> _Blocks | None:
+        through = longest if holds_all else max(rows, columns)
+        sizes = (-(-through // pieces) for pieces in _doubling(through))
+        chunks = (size for size in sizes if size >= min(least, through))
+        blocks = (_Blocks(rows, columns, chunk, False, holds_all) for chunk in chunks)
+        return next(filter(fits, blocks), None)
+
+    def held(least: int) -> _Blocks | None:
         for parts in _doubling(longest):
             rows, columns = -(-task.num_rows // parts), -(-task.num_columns // parts)
-            if min(rows, columns) < min(min_points, task.num_rows, task.num_columns):
+            if min(rows, columns) < min(least, task.num_rows, task.num_columns):
                 break
-            through = longest if holds_all else max(rows, columns)
-            for chunk in (-(-through // pieces) for pieces in _doubling(through)):
-                blocks = _Blocks(rows, columns, chunk, False, holds_all)
-                if chunk >= min(min_points, through) and fits(blocks):
+            if blocks := chunked(rows, columns, True, least):
+                return blocks
+        return None
+
+    def recomputed(least: int) -> _Blocks | None:
+        """The points of a block's columns pass once per block of rows. Rows of a symmetric form have
+        several blocks, which skip what is left of the diagonal."""
+        fewest = _SYMMETRIC_PARTS if task.symmetric else 1
+        for row_parts in _doubling(task.num_rows):
+            if row_parts < min(fewest, task.num_rows):
+                continue
+            for column_parts in _doubling(task.num_columns):
+                rows, columns = -(-task.num_rows // row_parts), -(-task.num_columns // column_parts)
+                if columns < min(least, task.num_columns):
+                    break
+                if blocks := chunked(rows, columns, False, min(least, _FEW)):
                     return blocks
         return None
 
@@ -293,7 +315,7 @@ def _choose_blocks(task: Task, needs: _Needs, available: int) -> _Blocks | None:
     whole = _Blocks(task.num_rows, task.num_columns, longest, at_once=True, holds_all=True)
     if needs.at_once is not None and fits(whole):
         return whole
-    return largest(True, _FEW) or largest(False, 1) or largest(True, 1)
+    return held(_FEW) or recomputed(_WIDE) or recomputed(1) or held(1)
 
 
 def _doubling(end: int) -> list[int]:

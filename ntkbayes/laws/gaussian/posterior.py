@@ -26,6 +26,7 @@ from ntkbayes.laws.method import Method
 from ntkbayes.laws.problem import Problem
 from ntkbayes.likelihood import Likelihood
 from ntkbayes.linalg import (
+    CoupledInverse,
     Covariances,
     Curvature,
     CurvedInverse,
@@ -240,7 +241,9 @@ def _log_ratios(
     return jax.vmap(one)(draws)
 
 
-_COLUMN_NUMBERS = 2**23  # in the columns of B's argument, of which there are some copies: 64 MiB
+# In the columns of B's argument, of which there are some copies: 64 MiB, or more beside large factors.
+_COLUMN_NUMBERS = 2**23
+_COLUMN_SHARE = 0.3
 
 
 def site_covariance(problem: Problem, inverse: CurvedInverse, features: Array) -> Covariances:
@@ -250,9 +253,16 @@ def site_covariance(problem: Problem, inverse: CurvedInverse, features: Array) -
     Raises:
         ConvergenceError: conjugate gradients did not converge (while JAX is tracing: NaN).
     """
+    rows = problem.targets.size
     columns = 1 if isinstance(inverse, SharedInverse) else problem.num_outputs
-    numbers = _COLUMN_NUMBERS // (8 if isinstance(inverse, IterativeInverse) else 1)
-    step = max(1, numbers // (problem.targets.size * columns))
+    match inverse:
+        case CoupledInverse():
+            numbers = max(_COLUMN_NUMBERS, int(_COLUMN_SHARE * rows**2))
+        case IterativeInverse():
+            numbers = _COLUMN_NUMBERS // 8
+        case _:
+            numbers = _COLUMN_NUMBERS
+    step = max(1, numbers // (rows * columns))
 
     def part(inputs: Array) -> Covariances:
         cross = problem.prior.cross(inputs, problem.features).ntk.formed()
