@@ -18,6 +18,7 @@ from ntkbayes.kernels.jacobian import JacobianBlock, cast, jacobian_block
 from ntkbayes.linalg import Logits, require_float64, white_noise
 from ntkbayes.memory import NUMBER
 from ntkbayes.networks import Network, Params
+from ntkbayes.networks.programs import channels_last
 from ntkbayes.ranges import Number, whole
 
 
@@ -173,7 +174,9 @@ def _map_keys(
     """function(key), one key at a time. Keys are reused on purpose, so that a function is the same
     wherever it is evaluated, and passed as numbers, since `jax_debug_key_reuse` would object."""
     kind = jax.random.key_impl(keys)
-    return jax.lax.map(
-        lambda numbers: function(jax.random.wrap_key_data(numbers, impl=kind)),
-        jax.random.key_data(keys),
-    )
+
+    @channels_last
+    def at(numbers: Shaped[Array, "..."]) -> Logits:
+        return function(jax.random.wrap_key_data(numbers, impl=kind))
+
+    return jax.lax.map(at, jax.random.key_data(keys))

@@ -15,6 +15,7 @@ from ntkbayes.kernels.empirical.plan import peak_bytes
 from ntkbayes.linalg import Covariances, Draws, Matrix, OperatorBlock, OperatorGram, Square
 from ntkbayes.linalg.blocks import Number
 from ntkbayes.networks import Network, Params
+from ntkbayes.networks.programs import channels_last
 
 PASS_BYTES = 2**28  # of a pass through the network, and of the parameters' steps: each at most
 
@@ -127,6 +128,7 @@ class JacobianGram(JacobianBlock, OperatorGram):
 def _pulled(network: Network, params: Params, x: Array, v: Draws, rows: int) -> Params:
     """J(x)ᵀ v of each function: a step in the parameters, stacked."""
 
+    @channels_last
     def at(x: Array, v: Draws) -> Params:
         _, pull = jax.vjp(lambda params: network.apply(params, x), params)
         return jax.vmap(lambda one: pull(one)[0])(v)
@@ -156,6 +158,7 @@ def _pushed(
 ) -> Float[Array, "draws m classes"]:
     """J(x) times each of the steps."""
 
+    @channels_last
     def at(x: Array) -> Float[Array, "m draws classes"]:
         _, push = jax.linearize(lambda params: network.apply(params, x), params)
         return jnp.moveaxis(jax.vmap(push)(steps), 0, 1)

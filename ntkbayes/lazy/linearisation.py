@@ -19,6 +19,7 @@ from ntkbayes.kernels.empirical.ntk import EmpiricalNTK
 from ntkbayes.lazy.points import Points
 from ntkbayes.likelihood import Likelihood
 from ntkbayes.networks import Network, Params
+from ntkbayes.networks.programs import channels_last
 from ntkbayes.training.networks import Anchor, Trainer
 
 Blocks = Float[Array, "seeds n1 n2 classes classes"]
@@ -131,6 +132,9 @@ def _tangent_along(
     network: Network, params: Params, x: Float[Array, "n ..."]
 ) -> Float[Array, "seeds n classes"]:
     """J(x; θ0) θ0 of each network."""
-    return jax.lax.map(
-        lambda theta: jax.jvp(lambda p: network.apply(p, x), (theta,), (theta,))[1], params
-    )
+
+    @channels_last
+    def along(theta: Params) -> Float[Array, "n classes"]:
+        return jax.jvp(lambda p: network.apply(p, x), (theta,), (theta,))[1]
+
+    return jax.lax.map(along, params)

@@ -353,6 +353,18 @@ def test_blocks_change_nothing(symmetric):
     assert {plan[1:] for plan in seen} == {(True, True), (False, True), (False, False)}
 
 
+def test_points_that_are_not_held_pass_once_where_those_on_the_other_side_are():
+    ntk, *_ = build("dense")
+    x1, x2 = normal(0, 40, 3), normal(1, 330, 3)
+    tangent = EmpiricalNTK(ntk.network, ntk.params, 150_000)
+    plan = tangent.plan(x1, x2)
+    assert (plan.at_once, plan.holds_all) == (False, False)
+    assert plan.rows == len(x1)
+    assert plan.num_bytes <= plan.max_bytes
+    bounded, whole = quickly(lambda x1, x2: (tangent.full(x1, x2), ntk.full(x1, x2)), x1, x2)
+    assert_close(bounded, whole)
+
+
 @pytest.mark.parametrize("form", ["full", "traced", "diagonal"])
 def test_memory_stays_below_the_bound_where_jacobians_need_ten_times_as_much(form):
     network = networks.mlp(depth=2, width=256, num_outputs=4)

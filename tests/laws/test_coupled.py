@@ -18,6 +18,7 @@ from ntkbayes.kernels import (
     analytic_kernel,
     jacobian,
 )
+from ntkbayes.kernels.empirical.ntk import EmpiricalNTK
 from ntkbayes.laws.gaussian import posterior
 from ntkbayes.training.subspace import SubspaceNewton
 
@@ -270,8 +271,29 @@ def test_covariances_by_blocks_of_inputs_are_those_of_all_at_once(max_rows, monk
     whole = np.asarray(law.covariance(new))
     columns = 3 * DATA.targets.size  # numbers in the columns of one input
     monkeypatch.setattr(posterior, "_COLUMN_NUMBERS", (3 if max_rows else 24) * columns)
+    monkeypatch.setattr(posterior, "_COLUMN_SHARE", 0.0)
     np.testing.assert_allclose(law.covariance(new), whole, rtol=1e-7, atol=1e-9)
     np.testing.assert_allclose(law.covariance(new[:3]), whole[:3], rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize("num_functions", [1, 3, 4])
+def test_a_few_functions_at_new_inputs_need_no_cross_kernel(num_functions, monkeypatch):
+    formed, form = [], EmpiricalNTK.matrix
+
+    def matrix(self, x1, x2=None):
+        formed.append(x2 is not None)
+        return form(self, x1, x2)
+
+    monkeypatch.setattr(EmpiricalNTK, "matrix", matrix)
+    kernel = EmpiricalKernel(NETWORK, START, max_rows=10**6)
+    law = nb.MAP().fit(nb.NTKPrior(kernel, ridge=RIDGE), DATA)
+    alpha = law.alpha[None] * jnp.arange(1.0, 1 + num_functions)[:, None, None]
+    with jax.disable_jit():
+        found = law.trained(jnp.asarray(NEW), alpha)
+    assert any(formed) == (num_functions > 3)
+    cross = form(kernel.tangent, NEW, DATA.features)
+    expected = np.einsum("mn,sn->sm", cross, alpha.reshape(num_functions, -1))
+    np.testing.assert_allclose(found.reshape(num_functions, -1), expected, rtol=1e-12, atol=1e-12)
 
 
 def test_laplace_draws_in_the_tangent_space_have_its_moments():

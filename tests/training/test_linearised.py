@@ -18,7 +18,7 @@ from ntkbayes.errors import (
     RidgeError,
 )
 from ntkbayes.likelihood import Bernoulli, Categorical, Normal
-from ntkbayes.linalg import SharedGram
+from ntkbayes.linalg import CoupledGram, SharedGram
 from ntkbayes.training.conjugate_gradients import ConjugateGradients
 from ntkbayes.training.flow import GradientFlow
 from ntkbayes.training.linearised import EXACT_ROWS, solver_for, train
@@ -185,6 +185,40 @@ def test_ways_to_the_optimum_in_float32_and_in_float64_end_there(kind, monkeypat
     narrow, wide = found
     assert max(narrow.residual[0], wide.residual[0]) <= 1e-8
     np.testing.assert_allclose(0.1 * narrow.alpha, 0.1 * wide.alpha, atol=1e-7)
+
+
+def coupled(ntk, size):
+    """A kernel that mixes the outputs, more so from point to point."""
+    rng = np.random.default_rng(0)
+    mixing = rng.standard_normal((size, size))
+    own = rng.standard_normal((len(ntk.matrix) * size, 3))
+    matrix = np.kron(ntk.matrix, mixing @ mixing.T + np.eye(size)) + own @ own.T
+    return CoupledGram(jnp.asarray(matrix), size)
+
+
+@each_kind
+@pytest.mark.parametrize("ridge", [1e-9, 1e-3, 1.0])
+def test_a_large_coupled_kernel_has_the_optimum_of_newton_with_factors_in_float32(
+    kind, ridge, monkeypatch
+):
+    """Where those do not reach the tolerance, one in float64 does."""
+    monkeypatch.setattr("ntkbayes.training.conjugate_gradients._NARROW_ROWS", 0)
+    likelihood, ntk, targets = many_points(kind)
+    objective = Objective(likelihood, coupled(ntk, targets.shape[1]), targets, ridge)
+    used, build = [], Objective.preconditioner
+
+    def preconditioner(self, f, *, num_draws, dtype):
+        used.append(np.dtype(dtype))
+        return build(self, f, num_draws=num_draws, dtype=dtype)
+
+    monkeypatch.setattr(Objective, "preconditioner", preconditioner)
+    initial = initials(targets, 1, 2.0)
+    found = solver_for(objective).solve(objective, initial)
+    assert used[0] == np.float32
+    assert (np.float64 in used) == (ridge < 1e-6)
+    exact = Newton(1e-10).solve(objective, initial)
+    moved = np.asarray(objective.gram @ found.alpha), np.asarray(objective.gram @ exact.alpha)
+    assert np.abs(moved[0] - moved[1]).max() <= float(found.logit_error[0] + exact.logit_error[0])
 
 
 @each_kind

@@ -7,19 +7,13 @@ a weight, K inputs and O outputs.
 import itertools
 import math
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core import JaxprEqn, Literal, Var
+from jax.extend.core import JaxprEqn
 from jaxtyping import Array, Float
 
-Atom = Var | Literal
-
-
-def aval(atom: Atom) -> Any:
-    """The abstract value: `shape`, `size` and `dtype`."""
-    return atom.aval
+from ntkbayes.networks.programs import aval
 
 
 def arrange_inputs(equation: JaxprEqn, a: Array, side: int) -> Float[Array, "groups t inputs"]:

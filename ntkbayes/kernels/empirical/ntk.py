@@ -21,7 +21,6 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ntkbayes.errors import UnknownNameError
-from ntkbayes.kernels.empirical.arrangement import aval
 from ntkbayes.kernels.empirical.contractions import (
     CLASS_DIAGONAL,
     DIAGONAL,
@@ -36,6 +35,7 @@ from ntkbayes.kernels.empirical.plan import Linear, Plan, Task, choose, make_pla
 from ntkbayes.kernels.empirical.structure import Structure, find_structure
 from ntkbayes.linalg import Portable
 from ntkbayes.networks import Network, Params, require_sound
+from ntkbayes.networks.programs import aval, channels_last
 
 Features = Array | np.ndarray
 
@@ -221,7 +221,7 @@ class _Computation:
         def keep(x: Array) -> list[Kept]:
             return [way.keep(one) for way, one in zip(self.ways, self.find(x), strict=True)]
 
-        return jax.vmap(keep)(points)
+        return channels_last(jax.vmap(keep))(points)
 
     def keep_all(self, points: Array) -> list[Kept]:
         """The same for many points, in chunks."""
@@ -236,7 +236,7 @@ class _Computation:
                 for way, one in zip(self.ways, self.find(x), strict=True)
             ]
 
-        return jax.vmap(smaller)(points)
+        return channels_last(jax.vmap(smaller))(points)
 
     # --- all at once ---
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Var, jaxprs_in_params
 
 from ntkbayes.errors import ConfigurationError
-from ntkbayes.kernels.empirical.arrangement import Atom, aval
 from ntkbayes.kernels.empirical.contractions import (
     Contraction,
     Form,
@@ -18,6 +17,7 @@ from ntkbayes.kernels.empirical.contractions import (
     choices,
 )
 from ntkbayes.kernels.empirical.structure import Layer, Structure
+from ntkbayes.networks.programs import Atom, aval
 
 
 @dataclass(frozen=True)

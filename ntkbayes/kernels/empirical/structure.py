@@ -24,11 +24,10 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
 from jaxtyping import Array, Float
 
-from ntkbayes.kernels.empirical.arrangement import Atom, arrange_inputs, arrange_signals, aval
+from ntkbayes.kernels.empirical.arrangement import arrange_inputs, arrange_signals
+from ntkbayes.networks.programs import Atom, aval, bind, inlined, write
 
 Scales = tuple[tuple[str, Atom], ...]  # multiplications and divisions by scalars
-
-_CALLS = {"jit": "jaxpr", "pjit": "jaxpr", "closed_call": "call_jaxpr", "remat2": "jaxpr"}
 
 
 @dataclass(frozen=True)
@@ -122,7 +121,7 @@ class Structure:
             return atom.val if isinstance(atom, Literal) else values[atom]
 
         for equation in jaxpr.eqns:
-            _write(values, equation, _bind(equation, [read(atom) for atom in equation.invars]))
+            write(values, equation, bind(equation, [read(atom) for atom in equation.invars]))
             for layer, delta in zip(self.layers, deltas, strict=True):
                 if layer.tap in equation.outvars:
                     values[layer.tap] += delta
@@ -135,7 +134,7 @@ def find_structure(
     x: jax.ShapeDtypeStruct,
 ) -> Structure:
     """The layers of a function of parameters and one point."""
-    program = _inline(jax.make_jaxpr(function)(list(leaves), x))
+    program = inlined(jax.make_jaxpr(function)(list(leaves), x))
     graph = _Graph.build(program.jaxpr, len(leaves))
     layers: list[Layer] = []
     for equation in program.jaxpr.eqns:
@@ -148,43 +147,6 @@ def find_structure(
     influence = graph.influence_of(program.jaxpr.outvars[0])
     loose = [i for i in range(len(leaves)) if influence >> i & 1 and i not in in_layers]
     return Structure(program, tuple(layers), tuple(loose))
-
-
-# --- programs ------------------------------------------------------------------------------------
-
-
-def _bind(equation: JaxprEqn, values: Sequence[Any]) -> Any:
-    return equation.primitive.bind(*values, **equation.primitive.get_bind_params(equation.params))
-
-
-def _write(values: dict[Var, Any], equation: JaxprEqn, results: Any) -> None:
-    results = results if equation.primitive.multiple_results else [results]
-    values |= dict(zip(equation.outvars, results, strict=True))
-
-
-def _inline(program: ClosedJaxpr) -> ClosedJaxpr:
-    """The program with nested calls inlined."""
-
-    def run(jaxpr: Jaxpr, consts: Sequence[Any], arguments: Sequence[Any]) -> list[Any]:
-        values: dict[Var, Any] = dict(zip(jaxpr.constvars, consts, strict=True))
-        values |= dict(zip(jaxpr.invars, arguments, strict=True))
-
-        def read(atom: Atom) -> Any:
-            return atom.val if isinstance(atom, Literal) else values[atom]
-
-        for equation in jaxpr.eqns:
-            operands = [read(atom) for atom in equation.invars]
-            body = equation.params.get(_CALLS.get(equation.primitive.name, ""))
-            if body is None:
-                _write(values, equation, _bind(equation, operands))
-            elif isinstance(body, ClosedJaxpr):
-                _write(values, equation, run(body.jaxpr, body.consts, operands))
-            else:
-                _write(values, equation, run(body, (), operands))
-        return [read(atom) for atom in jaxpr.outvars]
-
-    avals = [jax.ShapeDtypeStruct(aval(v).shape, aval(v).dtype) for v in program.jaxpr.invars]
-    return jax.make_jaxpr(lambda *xs: run(program.jaxpr, program.consts, xs))(*avals)
 
 
 @dataclass(frozen=True)
@@ -373,7 +335,7 @@ def _follow(path: Sequence[JaxprEqn], value: Array) -> Array:
     """The value after the rearrangements of a path, in its own precision."""
     for equation in path:
         if equation.primitive.name != "convert_element_type":
-            value = _bind(equation, [value])
+            value = bind(equation, [value])
     return value
 
 

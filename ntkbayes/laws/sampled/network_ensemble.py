@@ -16,6 +16,7 @@ from ntkbayes.laws.law import SampledLaw
 from ntkbayes.laws.method import Method
 from ntkbayes.laws.problem import Problem
 from ntkbayes.networks import Network, Params, require_sound
+from ntkbayes.networks.programs import channels_last
 from ntkbayes.priors.paths import FunctionPath
 from ntkbayes.priors.prior import NTKPrior
 from ntkbayes.training.networks import Anchor, Descent, TrainingState, logits_of
@@ -57,6 +58,7 @@ class TrainedFunctions(Functions):
         def apply(params: Params) -> Float[Array, "n classes"]:
             return self.network.apply(params, x)
 
+        @channels_last
         def member(given: tuple) -> Float[Array, "n classes"]:
             params, initial, direction = given
             if initial is None:

@@ -11,6 +11,7 @@ from ntkbayes.errors import ConfigurationError
 from ntkbayes.likelihood import Likelihood
 from ntkbayes.linalg import gram_of, largest, white_noise
 from ntkbayes.networks import Network, Params
+from ntkbayes.networks.programs import channels_last
 from ntkbayes.training.linearised import train
 from ntkbayes.training.networks.state import Features, Offset, Targets, logits_of
 from ntkbayes.training.objective import Objective
@@ -41,9 +42,13 @@ def _power_iteration(
         pull = jax.linear_transpose(push, params)
         start = white_noise(jax.random.key(0), logits.shape, logits.dtype)
 
+        @channels_last
+        def moved_by(v: Float[Array, "n classes"]) -> Float[Array, "n classes"]:
+            return push(pull(v)[0])
+
         def product(_: Int[Array, ""], carry: tuple) -> tuple:
             v, _ = carry
-            moved = push(pull(v / jnp.linalg.norm(v))[0])
+            moved = moved_by(v / jnp.linalg.norm(v))
             return moved, jnp.linalg.norm(moved)
 
         zero = jnp.zeros((), logits.dtype)

@@ -26,6 +26,7 @@ from ntkbayes.errors import ConfigurationError, DivergenceError, StorageError
 from ntkbayes.likelihood import Likelihood
 from ntkbayes.linalg import nan_is_an_answer
 from ntkbayes.networks import Network, Params, require_sound
+from ntkbayes.networks.programs import channels_last
 from ntkbayes.training.networks.checkpoints import (
     digest_of_arrays,
     digest_of_program,
@@ -319,7 +320,7 @@ def _advance(
         def member(p: Params, p0: Params, o: Array, e: Array) -> tuple[Array, Params]:
             return jax.value_and_grad(lambda p: _loss(trainer, weight, p, p0, o, e, x, y))(p)
 
-        return jax.vmap(member)(state.params, state.initial, offset, noise)
+        return channels_last(jax.vmap(member))(state.params, state.initial, offset, noise)
 
     def update(carry: tuple) -> tuple:
         state, _, done = carry
