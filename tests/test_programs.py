@@ -5,8 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
+from jax.extend.core import jaxprs_in_params
 
-from ntkbayes.networks.programs import channels_last, inlined
+from ntkbayes import networks
+from ntkbayes.kernels import EmpiricalKernel, EmpiricalNTK, jacobian
+from ntkbayes.likelihood import Categorical
+from ntkbayes.networks.programs import channels_last
+from ntkbayes.training.networks.trainer import Trainer, _advance
 
 KEY = jax.random.key(0)
 
@@ -56,30 +61,52 @@ def test_convolutions_and_their_derivatives_stay_the_same(case):
     )
 
 
-def test_convolutions_within_a_loop_all_have_their_channels_last():
-    x, w = jax.random.normal(KEY, (3, 2, 8, 8, 1)), jax.random.normal(KEY, (3, 3, 1, 4))
+def convolutions(jaxpr):
+    """Layouts of the convolutions of a program, and of the programs within it."""
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "conv_general_dilated":
+            yield equation.params["dimension_numbers"]
+        for inner in jaxprs_in_params(equation.params):
+            yield from convolutions(inner)
 
-    @channels_last
-    def slope(x, w):
-        same = {"layout": ("NHWC", "HWIO", "NHWC"), "window_strides": (1, 1)}
-        return jax.grad(lambda w: jnp.sum(jax.nn.relu(convolve(x, w, **same))))(w)
 
-    def loop(x, w):
-        return lax.map(lambda part: slope(part, w), x)
+CNN = networks.cnn(channels=(3, 4), num_outputs=2)
+TRAINER = Trainer(CNN, Categorical(), ridge=0.1, step_size=0.1)
+IMAGES = jax.random.normal(KEY, (6, 4, 4, 1))
 
-    (body,) = [
-        equation.params["jaxpr"]
-        for equation in inlined(jax.make_jaxpr(loop)(x, w)).jaxpr.eqns
-        if equation.primitive.name == "scan"
-    ]
-    layouts = [
-        equation.params["dimension_numbers"]
-        for equation in body.jaxpr.eqns
-        if equation.primitive.name == "conv_general_dilated"
-    ]
-    assert len(layouts) == 2
-    assert {layout.lhs_spec for layout in layouts} == {(0, 3, 1, 2)}
-    assert {layout.rhs_spec for layout in layouts} == {(3, 2, 0, 1)}
+
+def slopes(params):
+    return jax.grad(lambda params: jnp.sum(CNN.apply(params, IMAGES) ** 2))(params)
+
+
+def steps(params):
+    stacked = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), params)
+    targets = jnp.eye(2)[jnp.arange(6) % 2]
+    state = TRAINER.start(stacked, targets)
+    return _advance(TRAINER, jnp.asarray(3), state, IMAGES, targets)[0].params
+
+
+def products(params):
+    block = EmpiricalKernel(CNN, params, max_rows=0).cross(IMAGES, IMAGES).ntk
+    return block @ jnp.ones((3, 6, 2))
+
+
+def kernels(params):
+    return EmpiricalNTK(CNN, params, max_bytes=30_000).full(IMAGES)
+
+
+@pytest.mark.parametrize("work", [steps, products, kernels])
+def test_what_goes_through_networks_in_loops_has_the_channels_of_convolutions_last(
+    work, monkeypatch
+):
+    monkeypatch.setattr(jacobian, "PASS_BYTES", 1000)
+    params = CNN.init(KEY, IMAGES)
+    program, plain = (jax.make_jaxpr(part)(params).jaxpr for part in (work, slopes))
+    found = [(layout.lhs_spec, layout.rhs_spec) for layout in convolutions(program)]
+    last = ((0, 3, 1, 2), (3, 2, 0, 1))
+    assert len(found) >= 2
+    assert set(found) == {last}
+    assert any((layout.lhs_spec, layout.rhs_spec) != last for layout in convolutions(plain))
 
 
 def test_programs_without_convolutions_keep_their_numbers():
