@@ -61,7 +61,10 @@ class EmpiricalKernel(Kernel):
         return EmpiricalNTK(self.network, self.params)
 
     def num_outputs(self, x: Float[Array, "n ..."]) -> int:
-        return jax.eval_shape(self.network.apply, self.params, x).shape[-1]
+        def apply(params: Params, x: Array) -> Array:  # a bound method is compared by its arrays
+            return self.network.apply(params, x)
+
+        return jax.eval_shape(apply, self.params, x).shape[-1]
 
     def is_formed(self, num_rows: int) -> bool:
         return num_rows <= (_fitting_rows() if self.max_rows is None else self.max_rows)

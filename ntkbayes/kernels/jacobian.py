@@ -44,7 +44,10 @@ class JacobianBlock(OperatorBlock):
 
     @property
     def num_outputs(self) -> int:
-        return jax.eval_shape(self.network.apply, self.params, self.x2).shape[-1]
+        def apply(params: Params, x: Array) -> Array:  # a bound method is compared by its arrays
+            return self.network.apply(params, x)
+
+        return jax.eval_shape(apply, self.params, self.x2).shape[-1]
 
     def products(self, v: Draws) -> Float[Array, "draws m classes"]:
         if self.may_form and len(v) > self.num_outputs:
