@@ -14,7 +14,7 @@ from ntkbayes import memory
 from ntkbayes.kernels.base import DrawFunctions, Functions, Kernel, KernelPair
 from ntkbayes.kernels.empirical.ntk import EmpiricalNTK
 from ntkbayes.kernels.empirical.plan import operations
-from ntkbayes.kernels.jacobian import JacobianBlock, cast, jacobian_block
+from ntkbayes.kernels.jacobian import JacobianBlock, cast, outputs_of
 from ntkbayes.linalg import Logits, require_float64, white_noise
 from ntkbayes.memory import NUMBER
 from ntkbayes.networks import Network, Params
@@ -61,10 +61,7 @@ class EmpiricalKernel(Kernel):
         return EmpiricalNTK(self.network, self.params)
 
     def num_outputs(self, x: Float[Array, "n ..."]) -> int:
-        def apply(params: Params, x: Array) -> Array:  # a bound method is compared by its arrays
-            return self.network.apply(params, x)
-
-        return jax.eval_shape(apply, self.params, x).shape[-1]
+        return outputs_of(self.network, self.params, x)
 
     def is_formed(self, num_rows: int) -> bool:
         return num_rows <= (_fitting_rows() if self.max_rows is None else self.max_rows)
@@ -92,8 +89,8 @@ class EmpiricalKernel(Kernel):
         return KernelPair(None, self._by_products(x, x))
 
     def _by_products(self, x1: Array, x2: Array, *, may_form: bool = False) -> JacobianBlock:
-        given = (self.network, self.params, x1, x2, self.own_dtype)
-        return jacobian_block(*given, may_form=may_form)
+        given = (self.network, self.params, x1, x2, jnp.ones(()))
+        return JacobianBlock(*given, self.own_dtype, np.dtype(np.float64), may_form)
 
     def diagonal(self, x: Float[Array, "n ..."]) -> KernelPair:
         return KernelPair(None, self.tangent.diagonal(x))

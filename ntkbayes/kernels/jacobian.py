@@ -12,7 +12,16 @@ from jaxtyping import Array, DTypeLike, Float
 from ntkbayes.kernels.base import in_blocks
 from ntkbayes.kernels.empirical.ntk import EmpiricalNTK
 from ntkbayes.kernels.empirical.plan import peak_bytes
-from ntkbayes.linalg import Covariances, Draws, Matrix, OperatorBlock, OperatorGram, Square
+from ntkbayes.linalg import (
+    CoupledGram,
+    Covariances,
+    Draws,
+    Gram,
+    Matrix,
+    OperatorBlock,
+    OperatorGram,
+    Square,
+)
 from ntkbayes.linalg.blocks import Number
 from ntkbayes.networks import Network, Params
 from ntkbayes.networks.programs import channels_last
@@ -44,10 +53,7 @@ class JacobianBlock(OperatorBlock):
 
     @property
     def num_outputs(self) -> int:
-        def apply(params: Params, x: Array) -> Array:  # a bound method is compared by its arrays
-            return self.network.apply(params, x)
-
-        return jax.eval_shape(apply, self.params, self.x2).shape[-1]
+        return outputs_of(self.network, self.params, self.x2)
 
     def products(self, v: Draws) -> Float[Array, "draws m classes"]:
         if self.may_form and len(v) > self.num_outputs:
@@ -68,14 +74,17 @@ class JacobianBlock(OperatorBlock):
     def dense(self) -> Matrix:
         return self.scale * EmpiricalNTK(self.network, self.params).matrix(self.x1, self.x2)
 
-    def gram(self) -> "JacobianGram":
-        """The Gram of x1. Its surrogate only guides iterations: the network's own precision will do."""
+    def gram(self) -> Gram:
+        """The Gram of x1, formed if it may be. Else with a surrogate, which only guides iterations: the
+        network's own precision will do for it."""
+        if self.may_form:
+            matrix = EmpiricalNTK(self.network, self.params).matrix(self.x1)
+            return CoupledGram(self.scale * matrix, self.num_outputs)
         coarse, x = cast((self.params, self.x1), self.own_dtype)
         shared = EmpiricalNTK(self.network, coarse).traced(x).astype(self.x1.dtype)
         own = EmpiricalNTK(self.network, self.params).diagonal(self.x1)
         given = (self.network, self.params, self.x1, self.x1, self.scale)
-        passes = (self.own_dtype, self.dtype, self.may_form)
-        return JacobianGram(*given, *passes, shared, own)
+        return JacobianGram(*given, self.own_dtype, self.dtype, False, shared, own)
 
     def __mul__[B](self: B, number: Number) -> B:
         return eqx.tree_at(lambda block: block.scale, self, replace_fn=lambda v: v * number)
@@ -84,18 +93,13 @@ class JacobianBlock(OperatorBlock):
         return eqx.tree_at(lambda block: block.scale, self, replace_fn=lambda v: v / number)
 
 
-def jacobian_block(
-    network: Network,
-    params: Params,
-    x1: Array,
-    x2: Array,
-    own_dtype: np.dtype,
-    *,
-    may_form: bool = False,
-) -> JacobianBlock:
-    """J(x1) J(x2)ᵀ, by passes in float64."""
-    given = (network, params, x1, x2, jnp.ones(()), own_dtype, np.dtype(np.float64))
-    return JacobianBlock(*given, may_form)
+def outputs_of(network: Network, params: Params, x: Float[Array, "n ..."]) -> int:
+    """C."""
+
+    def apply(params: Params, x: Array) -> Array:  # JAX compares bound methods by their arrays
+        return network.apply(params, x)
+
+    return jax.eval_shape(apply, params, x).shape[-1]
 
 
 class JacobianGram(JacobianBlock, OperatorGram):

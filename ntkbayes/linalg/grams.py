@@ -206,7 +206,7 @@ class OperatorBlock(Block):
         """C."""
 
     @abc.abstractmethod
-    def gram(self) -> "OperatorGram":
+    def gram(self) -> Gram:
         """The Gram of the inputs on the left, for a block whose inputs on the right are the same."""
 
     @abc.abstractmethod

@@ -1,5 +1,7 @@
 """Laws whose kernel couples the outputs: that of a finite network, formed or known by products."""
 
+from typing import ClassVar
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,6 +22,7 @@ from ntkbayes.kernels import (
 )
 from ntkbayes.kernels.empirical.ntk import EmpiricalNTK
 from ntkbayes.laws.gaussian import posterior
+from ntkbayes.linalg import CoupledGram
 from ntkbayes.training.subspace import SubspaceNewton
 
 KEY = jax.random.key(3)
@@ -274,6 +277,24 @@ def test_covariances_by_blocks_of_inputs_are_those_of_all_at_once(max_rows, monk
     monkeypatch.setattr(posterior, "_COLUMN_SHARE", 0.0)
     np.testing.assert_allclose(law.covariance(new), whole, rtol=1e-7, atol=1e-9)
     np.testing.assert_allclose(law.covariance(new[:3]), whole[:3], rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize("max_rows", [10**6, 0])
+def test_the_gram_of_a_kernel_that_wraps_a_networks_is_formed_where_that_is(max_rows):
+    class Wrapped(Kernel):
+        kernel: Kernel
+        compiled: ClassVar[bool] = False
+
+        def cross(self, x1, x2):
+            return self.kernel.cross(x1, x2)
+
+        def diagonal(self, x):
+            return self.kernel.diagonal(x)
+
+    own = EmpiricalKernel(NETWORK, START, max_rows=max_rows)
+    grams = [nb.NTKPrior(k, ridge=RIDGE).gram(DATA.features).ntk for k in (own, Wrapped(own))]
+    assert [isinstance(gram, CoupledGram) for gram in grams] == [max_rows > 0] * 2
+    np.testing.assert_allclose(*grams, rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("num_functions", [1, 3, 4])
