@@ -21,10 +21,14 @@ def require_float64() -> None:
 
 
 def require_float64_values(what: str, values: Any) -> None:
-    """Raises PrecisionError if one of the values, arrays or numbers, is narrower than float64."""
-    narrow = (leaf.dtype for leaf in jax.tree.leaves(values) if 0 < _bits(leaf) < 64)
-    for dtype in narrow:
-        raise PrecisionError(_too_narrow(what, dtype, 64))
+    """Raises PrecisionError if one of the values is narrower than float64.
+
+    They are arrays, numbers, or a tree of these; a block with a dtype computes in that, whatever it
+    holds: the running statistics within a network may be float32.
+    """
+    for value in jax.tree.leaves(values, is_leaf=lambda value: hasattr(value, "dtype")):
+        if 0 < _bits(value) < 64:
+            raise PrecisionError(_too_narrow(what, value.dtype, 64))
 
 
 def require_precision(what: str, function: Callable[..., Any], *arguments: Any) -> None:

@@ -4,14 +4,18 @@ import importlib
 import sys
 
 import jax
+import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen, nnx
 
+import ntkbayes as nb
 from ntkbayes.bridges.flax import from_linen, from_nnx
 from ntkbayes.errors import ConfigurationError, MissingDependencyError
-from ntkbayes.networks import require_sound
+from ntkbayes.kernels import EmpiricalKernel
+from ntkbayes.likelihood import Categorical
+from ntkbayes.networks import require_sound, reshaped
 
 IMAGES = 3 + 2 * jax.random.normal(jax.random.key(1), (4, 3, 3, 1), jnp.float32)
 X = IMAGES.reshape(4, 9)
@@ -116,6 +120,22 @@ def test_networks_are_jitted_mapped_over_parameters_and_differentiated(network):
     readout = [(g, p) for g, p in zip(*map(jax.tree.leaves, (gradient, one)), strict=True)][-2:]
     inner = sum(float((g * p).sum()) for g, p in readout)
     np.testing.assert_allclose(inner, float(mapped[0].sum()), rtol=1e-4)
+
+
+def test_laplace_of_a_network_with_running_statistics_is_that_of_its_jacobian(network):
+    network = reshaped(network, (3, 3, 1))
+    params = jax.tree.map(lambda leaf: leaf.astype(float), network.init(jax.random.key(0), X))
+    data = nb.Dataset(np.asarray(X, float), np.arange(len(X)) % 2)
+    prior = nb.NTKPrior(EmpiricalKernel(network, params), ridge=0.5)
+    law = nb.Laplace().fit(prior, data, likelihood=Categorical())
+    flat, unravel = jax.flatten_util.ravel_pytree(params)
+    jacobian = np.asarray(jax.jacrev(lambda v: network.apply(unravel(v), X.astype(float)))(flat))
+    p = np.asarray(jax.nn.softmax(law.mean(data.features)))
+    precision = 0.5 * np.eye(len(flat))
+    for j, q in zip(jacobian, p, strict=True):
+        precision += j.T @ (np.diag(q) - np.outer(q, q)) @ j
+    expected = np.einsum("mcp,pq,mdq->mcd", jacobian, np.linalg.inv(precision), jacobian)
+    np.testing.assert_allclose(law.covariance(data.features), expected, atol=1e-8)
 
 
 # --- training mode -------------------------------------------------------------------------------
