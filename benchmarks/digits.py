@@ -53,7 +53,7 @@ def main() -> None:
             arrays |= {f"{name}_y": data.labels for name, data in sets.items()}
             save_arrays(options.export / f"split{split}.npz", arrays)
         tables.append(scores(laws(sets["train"], split, options.networks), sets))
-    print(summary(tables))
+        told(f"means over {len(tables)} of {options.splits} splits\n{summary(tables)}")
 
 
 def images(split: int, num_points: int, num_new: int) -> dict[str, nb.Dataset]:

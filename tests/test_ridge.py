@@ -1,11 +1,14 @@
 """The ridge is chosen on the training points alone, once, and told."""
 
+import dataclasses
 import json
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import ntkbayes as nb
 from ntkbayes import storage
@@ -22,6 +25,8 @@ from ntkbayes.errors import (
 )
 from ntkbayes.laws import Method
 from ntkbayes.selection import RidgeChoice
+from ntkbayes.selection import ridge as ridge_rules
+from ntkbayes.selection.ridge import _climb
 
 KEY = jax.random.key(0)
 PRIOR = nb.NTKPrior(nb.networks.mlp(depth=1), ridge=0.1)
@@ -73,14 +78,42 @@ def test_the_evidences_ridge_is_that_of_the_search_with_gradients(smoothing):
         assert found.scores[ridge] == pytest.approx(nb.log_evidence(PRIOR.with_ridge(ridge), data))
 
 
-def test_the_evidence_costs_a_dozen_fits_of_laplace_and_no_compilation_per_ridge(
-    monkeypatch, programs
-):
+def test_the_evidence_costs_ten_fits_of_laplace_and_no_compilation_per_ridge(monkeypatch, programs):
     EVIDENCE.choose(PRIOR, TRAIN, key=KEY)
     fits = count_fits(monkeypatch, nb.Laplace)
     assert programs(lambda: EVIDENCE.choose(PRIOR, noisy(1), key=KEY)) == []
-    assert len(fits) <= 13
+    assert len(fits) <= 10
     assert len(set(fits)) == len(fits)
+
+
+@given(
+    place=st.floats(-4.5, 4.5),
+    width=st.floats(0.4, 3.0),
+    skew=st.floats(-0.6, 0.6),
+    ends=st.tuples(st.floats(-4, -0.5), st.floats(0.5, 4)),
+)
+def test_few_calls_find_the_maximum_of_a_function_with_one(place, width, skew, ends):
+    def score(x):
+        z = (x - place) / width
+        return -np.log(np.cosh(z)) + skew * np.tanh(z) * (1 - np.tanh(z) ** 2)
+
+    tried = {}
+    _climb(lambda x: tried.setdefault(x, score(x)), *ends)
+    grid = np.linspace(*ends, 4001)
+    assert score(max(tried, key=tried.get)) > np.max(score(grid)) - 1e-3
+    assert len(tried) <= 13
+    assert all(ends[0] <= x <= ends[1] for x in tried)
+
+
+@both_rules
+def test_a_bar_tells_the_ridges_tried_and_the_best(rule, capsys, monkeypatch):
+    quiet = rule.choose(PRIOR, TRAIN, key=KEY)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(ridge_rules, "DELAY", 0)
+    assert dataclasses.replace(rule, progress=True).choose(PRIOR, TRAIN, key=KEY) == quiet
+    told = capsys.readouterr().err
+    assert f"{len(quiet.scores)}" in told
+    assert f"best {quiet.ridge:g}" in told
 
 
 @both_rules

@@ -191,7 +191,7 @@ class Study(Configured):
             fitted_to = train.smooth(self.smoothing) if self.smoothing else train
             chosen = self._likelihood(fitted_to)
             ridge_key = key_of(fit_key, "ridge of the prior")
-            choice = self._choice(chosen, fitted_to, into, ridge_key, announce)
+            choice = self._choice(chosen, fitted_to, into, ridge_key, progress, announce)
             prior = chosen.prior.with_ridge(choice.ridge)
             settings = {
                 **shared,
@@ -375,6 +375,7 @@ class Study(Configured):
         train: Dataset,
         into: LawFolder,
         key: PRNGKeyArray,
+        progress: bool,
         announce: Announce,
     ) -> RidgeChoice:
         """The ridge: that of the folder, if one was chosen there already."""
@@ -383,7 +384,8 @@ class Study(Configured):
         if (choice := ridges.recorded(into)) is not None:
             return choice
         with announce(f"ridge ({self.ridge.name})"):
-            choice = self.ridge.choose(chosen.prior, train, key=key, likelihood=chosen.likelihood)
+            rule = _with_bar(self.ridge) if progress else self.ridge
+            choice = rule.choose(chosen.prior, train, key=key, likelihood=chosen.likelihood)
         ridges.record(into, self.ridge, choice)
         return choice
 
@@ -411,12 +413,18 @@ class Study(Configured):
             return evaluated(law, name, fitted_to, test, draw_key, took, compiling)
 
         for name, method in self.methods.items():
-            if progress and hasattr(method, "progress"):
-                method = dataclasses.replace(method, progress=True)  # type: ignore[call-arg]
+            method = _with_bar(method) if progress else method
             yield name, lambda name=name, method=method: law_job(name, method)  # type: ignore[misc]
         for name, baseline in self._baselines.items():
             key = key_of(fit_key, name)
             yield name, lambda fit=baseline, key=key: LawRecord(fit(train, test, key=key))  # type: ignore[misc]
+
+
+def _with_bar[Thing: Method | RidgeRule](thing: Thing) -> Thing:
+    """The same with its progress shown, where it has some."""
+    if not hasattr(thing, "progress"):
+        return thing
+    return dataclasses.replace(thing, progress=True)  # type: ignore[call-arg]
 
 
 _CALL = "Study(data=data, prior=prior, methods=methods)"

@@ -7,6 +7,7 @@ from ntkbayes.arguments import random_key
 from ntkbayes.datasets import Dataset
 from ntkbayes.laws import Method
 from ntkbayes.laws.method import require_method
+from ntkbayes.laws.problem import Problem
 from ntkbayes.laws.wrappers.held_out import held_out_logits, log_score
 from ntkbayes.likelihood import Likelihood
 from ntkbayes.priors.prior import NTKPrior
@@ -37,6 +38,11 @@ def cross_validated_nll(
     require_method("cross_validated_nll(method, prior, data, key=key)", "method", method)
     key = random_key(key)
     problem = method.problem(prior, data, likelihood)
+    return held_out_nll(method, problem, key=key, num_folds=num_folds)
+
+
+def held_out_nll(method: Method, problem: Problem, *, key: PRNGKeyArray, num_folds: int) -> float:
+    """`cross_validated_nll` of a problem whose kernel is known."""
     held_out = held_out_logits(method, problem, key, num_folds)
     terms = [log_score(problem.likelihood, y, draws) for y, draws in held_out]
     return -float(jnp.mean(jnp.concatenate(terms)))

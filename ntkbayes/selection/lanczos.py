@@ -21,6 +21,7 @@ from ntkbayes.likelihood.base import require_untempered
 from ntkbayes.linalg import IterativeInverse, white_noise
 from ntkbayes.ranges import whole
 from ntkbayes.selection.estimate import EvidenceEstimate
+from ntkbayes.training.progress import DELAY
 
 _BLOCK = 8  # probes that share passes through the network
 _WITHIN = 1e-3  # of the residual: the quadrature's error is its square
@@ -62,7 +63,7 @@ def lanczos_evidence(
     shape, found = problem.targets.shape, []
     starts = range(0, num_probes, _BLOCK)
     keys = jax.random.split(random_key(key), len(starts))
-    with tqdm(total=num_probes, desc="evidence", disable=not progress, delay=2) as bar:
+    with tqdm(total=num_probes, desc="evidence", disable=not progress, delay=DELAY) as bar:
         for start, block_key in zip(starts, keys, strict=True):
             size = min(_BLOCK, num_probes - start)
             noise = white_noise(block_key, (2, size, *shape))

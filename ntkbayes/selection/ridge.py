@@ -5,13 +5,15 @@ import dataclasses
 import itertools
 import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
 from jaxtyping import PRNGKeyArray
+from tqdm.auto import tqdm
 
 from ntkbayes.arguments import random_key
 from ntkbayes.datasets import Dataset
@@ -30,9 +32,10 @@ from ntkbayes.likelihood.base import require_untempered
 from ntkbayes.priors.hyperparameters import RANGES
 from ntkbayes.priors.prior import NTKPrior
 from ntkbayes.ranges import Range, real, whole_field
-from ntkbayes.selection.cross_validation import cross_validated_nll
+from ntkbayes.selection.cross_validation import held_out_nll
 from ntkbayes.selection.lanczos import lanczos_evidence
 from ntkbayes.selection.scan import scan
+from ntkbayes.training.progress import DELAY
 
 
 @dataclass(frozen=True)
@@ -111,21 +114,22 @@ class GivenRidge(RidgeRule):
 
 
 class RidgeByEvidence(RidgeRule):
-    """The ridge that maximises the log evidence of the training points, by about ten fits of Laplace.
+    """The ridge that maximises the log evidence of the training points, by six to ten fits of Laplace.
     `choose` refuses a tempered likelihood, which has no evidence.
 
     Ridges are in units of 1/scale², with the likelihood's `scale` of a logit: the noise of real targets,
     whose unit thus does not matter, and otherwise 1.
 
-    Climbs from a ridge of 1 by decades, then searches between the neighbours of the best (Brent). The
-    result has three digits, which is as many as matter, so that the same number, given by hand, is the
-    same study. A ridge at which Laplace fails is passed over, with a warning. At an end of `within` it
-    warns: the data ask for a narrower prior still, as where features say nothing, or for a wider one.
-    Where the kernel is known by products alone the evidence is that of `lanczos_evidence`, with the
-    same probes for all ridges.
+    Climbs from a ridge of 1 by decades, then to the maximum of a cubic spline through the evidence in
+    log ridge, until that stays within 2 %. The result has three digits, which is as many as matter, so
+    that the same number, given by hand, is the same study. A ridge at which Laplace fails is passed
+    over, with a warning. At an end of `within` it warns: the data ask for a narrower prior still, as
+    where features say nothing, or for a wider one. Where the kernel is known by products alone the
+    evidence is that of `lanczos_evidence`, with the same probes for all ridges.
 
     Args:
         within: the smallest and the largest ridge.
+        progress: count the fits and show the best ridge, after two seconds.
 
     Raises:
         ConfigurationError: `within` is not a range of positive numbers.
@@ -135,6 +139,7 @@ class RidgeByEvidence(RidgeRule):
     within: tuple[float, float] = eqx.field(
         default=RANGES["ridge"], converter=lambda ends: _increasing("within", ends)
     )
+    progress: bool = False
 
     @property
     def methods(self) -> tuple[Method, ...]:
@@ -165,9 +170,11 @@ class RidgeByEvidence(RidgeRule):
                     scores[ridge] = found.log_evidence
                 except (ConvergenceError, NotPositiveDefiniteError) as error:
                     scores[ridge], failures[ridge] = -math.inf, error
+                told(scores)
             return scores[ridge]
 
-        _climb(evidence, math.log10(self.within[0]), math.log10(self.within[-1]))
+        with _fits(self.name, shown=self.progress) as told:
+            _climb(evidence, math.log10(self.within[0]), math.log10(self.within[-1]))
         best = max(scores, key=lambda ridge: scores[ridge])
         if len(failures) == len(scores):
             raise _unchosen(f"by the evidence: at a ridge of {best:g} {failures[best]}")
@@ -203,6 +210,7 @@ class RidgeByCrossValidation(RidgeRule):
         method: whose predictions are scored.
         ridges: the grid.
         num_folds: as for `cross_validated_nll`.
+        progress: count the ridges and show the best one, after two seconds.
 
     Raises:
         ConfigurationError: the grid is not of increasing positive numbers.
@@ -215,6 +223,7 @@ class RidgeByCrossValidation(RidgeRule):
         converter=lambda ridges: _increasing("ridges", ridges),
     )
     num_folds: int = whole_field("num_folds", 5, at_least=2)
+    progress: bool = False
 
     @property
     def methods(self) -> tuple[Method, ...]:
@@ -228,15 +237,23 @@ class RidgeByCrossValidation(RidgeRule):
         key: PRNGKeyArray,
         likelihood: Likelihood | None = None,
     ) -> RidgeChoice:
-        def score(prior: NTKPrior, data: Dataset) -> float:
-            return -cross_validated_nll(
-                self.method, prior, data, key=key, num_folds=self.num_folds, likelihood=likelihood
-            )
+        problem = self.method.problem(prior.with_ridge(1.0), data, likelihood)
+        unit = float(problem.likelihood.scale) ** -2
+        ridges = [float(f"{unit * ridge:.3g}") for ridge in self.ridges]
+        scores: dict[Hashable, float] = {}
 
-        scale = 1.0 if likelihood is None else float(likelihood.scale)
-        ridges = [float(f"{ridge / scale**2:.3g}") for ridge in self.ridges]
+        def score(prior: NTKPrior, data: Dataset) -> float:
+            tried = dataclasses.replace(problem, prior=prior)
+            return -held_out_nll(self.method, tried, key=key, num_folds=self.num_folds)
+
+        def tell(ridge: Hashable, value: float) -> None:
+            scores[ridge] = value
+            told(scores)
+
+        priors: dict[Hashable, NTKPrior] = {r: prior.with_ridge(r) for r in ridges}
         try:
-            found = scan({r: prior.with_ridge(r) for r in ridges}, data, score=score)
+            with _fits(self.name, shown=self.progress, total=len(ridges)) as told:
+                found = scan(priors, data, score=score, progress=tell)
         except (ConvergenceError, NotPositiveDefiniteError, DataError) as error:
             raise _unchosen(f"by cross-validation: {error}") from error
         best = float(found.prior.ridge)
@@ -248,18 +265,65 @@ class RidgeByCrossValidation(RidgeRule):
         return RidgeChoice(best, reason, {r: found.scores[r] for r in ridges})
 
 
+@contextmanager
+def _fits(
+    name: str, *, shown: bool, total: int | None = None
+) -> Iterator[Callable[[Mapping[Any, float]], None]]:
+    """A function to be called with the scores so far after each ridge; it counts and shows them."""
+    with tqdm(
+        desc=f"ridge ({name})", total=total, unit=" ridges", delay=DELAY, disable=not shown
+    ) as bar:
+
+        def told(scores: Mapping[Any, float]) -> None:
+            best = max(scores, key=lambda ridge: scores[ridge])
+            bar.set_postfix_str(f"best {best:g}", refresh=False)
+            bar.update()
+
+        yield told
+
+
+_NEAR = 0.01  # decades
+_MOST = 8  # refinements
+
+
 def _climb(score: Callable[[float], float], low: float, high: float) -> None:
-    """Call a function of one number where its maximum may be: by steps of 1, then between neighbours."""
-    from scipy.optimize import minimize_scalar
+    """Call a function of one number where its maximum may be: by steps of 1, then at the maximum of a
+    spline through what is known, until that is near a place where it was called."""
+    from scipy.interpolate import CubicSpline
+
+    known: dict[float, float] = {}
+
+    def at(place: float) -> float:
+        known[place] = score(place)
+        return known[place]
 
     best = min(max(0.0, low), high)
     for step in (-1.0, 1.0):
-        while score(beside := min(max(best + step, low), high)) > score(best):
+        while at(beside := min(max(best + step, low), high)) > at(best):
             best = beside
-    bracket = max(best - 1, low), min(best + 1, high)
-    minimize_scalar(
-        lambda place: -score(place), bounds=bracket, method="bounded", options={"xatol": 0.02}
-    )
+    for refinement in range(_MOST):
+        finite = sorted(place for place, value in known.items() if math.isfinite(value))
+        if not finite:
+            return
+        best = max(finite, key=lambda place: known[place])
+        others = [place for place in (*known, low, high) if abs(place - best) > _NEAR]
+        left = max((place for place in others if place < best), default=best)
+        right = min((place for place in others if place > best), default=best)
+        peak = best
+        if len(finite) > 2:
+            spline = CubicSpline(finite, [known[place] for place in finite])
+            level = spline.derivative().roots(extrapolate=False)
+            peak = max([best, *level[(left < level) & (level < right)]], key=spline)
+        if any(abs(peak - place) < _NEAR for place in known):
+            ends = sorted({left, right} - {best}, key=lambda place: known.get(place, -math.inf))
+            if not ends:
+                return
+            failed = known.get(ends[0]) == -math.inf
+            if refinement > 1 and not failed and min(abs(end - best) for end in ends) < 0.15:
+                return
+            # What is known is too far away to tell, or a failure: nearer to it, then.
+            peak = (best + ends[0]) / 2 if failed else best + 0.1 * (ends[-1] - best)
+        at(peak)
 
 
 def _unchosen(why: str) -> SearchError:
