@@ -1,6 +1,7 @@
 """A network as a function of some of its parameters."""
 
 import jax
+import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -41,7 +42,71 @@ def test_the_kernel_of_the_last_layer_is_the_conjugate_kernel():
     kernel = EmpiricalKernel(last, last.of(PARAMS))
     left, right = features(PARAMS, NEW), features(PARAMS, X)
     by_hand = np.kron(left @ right.T + 1, np.eye(3))
-    np.testing.assert_allclose(kernel.cross(NEW, X).ntk, by_hand, atol=1e-12)
+    block = nb.NTKPrior(kernel, ridge=1.0).cross(NEW, X).ntk
+    np.testing.assert_allclose(block.every_output(3), by_hand, atol=1e-12)
+
+
+def scaled(params, x):
+    return function(params, x) / 3 + x[:, :1]
+
+
+def pooled(params, x):
+    parts = jnp.stack([x, 2 * x], axis=1) @ params["body"]["weight"]
+    return jnp.mean(jnp.tanh(parts) @ params["head"]["weight"], axis=1)
+
+
+def bent(params, x):
+    return jnp.tanh(function(params, x))
+
+
+def by_feature(params, x):
+    return function(params, x) * x
+
+
+@pytest.mark.parametrize(
+    ("apply", "over", "is_shared"),
+    [
+        (function, "head", True),
+        (function, "head/weight", True),
+        (scaled, "head", True),
+        (function, "body", False),
+        (function, "head/bias", False),
+        (function, "*/weight", False),
+        (bent, "head", False),
+        (by_feature, "head", False),
+        (pooled, "head/weight", False),
+    ],
+)
+def test_outputs_share_the_kernel_of_a_readout_and_of_nothing_else(apply, over, is_shared):
+    network = from_functions(initial, apply)
+    prior = nb.linearise(network, PARAMS, ridge=0.5, over=over)
+    chosen = part(network, PARAMS, over)
+    flat, unravel = jax.flatten_util.ravel_pytree(chosen.of(PARAMS))
+    left, right = (
+        jax.jacrev(lambda v, x=x: chosen.apply(unravel(v), x))(flat).reshape(-1, len(flat))
+        for x in (NEW, X)
+    )
+    cross, gram = prior.cross(NEW, X).ntk, prior.gram(X).ntk
+    assert gram.couples is not is_shared
+    np.testing.assert_allclose(cross.every_output(3), left @ right.T, atol=1e-12)
+    np.testing.assert_allclose(gram.every_output(3), right @ right.T, atol=1e-12)
+    own = np.asarray(left @ left.T).reshape(4, 3, 4, 3)[range(4), :, range(4)]
+    diagonal = np.asarray(prior.diagonal(NEW).ntk)
+    diagonal = diagonal[:, None, None] * np.eye(3) if is_shared else diagonal
+    np.testing.assert_allclose(diagonal, own, atol=1e-12)
+
+
+def test_a_readout_whose_products_are_asked_for_has_the_laws_of_the_shared_kernel():
+    shared, products = (
+        nb.Laplace(tolerance=1e-9).fit(
+            nb.linearise(NETWORK, PARAMS, ridge=0.5, over="head", max_rows=rows), DATA
+        )
+        for rows in (None, 0)
+    )
+    assert shared.problem.gram.ntk.couples is False
+    assert products.problem.gram.ntk.couples is True
+    np.testing.assert_allclose(shared.mean(NEW), products.mean(NEW), atol=1e-7)
+    np.testing.assert_allclose(shared.covariance(NEW), products.covariance(NEW), atol=1e-6)
 
 
 def test_last_layer_laplace_is_that_of_a_linear_model_on_the_features():

@@ -100,6 +100,11 @@ class Kernel(Configured, Portable, eqx.Module):
         """The number of logits if the kernel fixes it, else None."""
         return None
 
+    def couples(self, x: Float[Array, "n ..."]) -> bool:
+        """Whether Θ has a block of numbers per pair of inputs, rather than one number; by default where
+        the kernel fixes the number of logits."""
+        return self.num_outputs(x) is not None
+
     def entry_operations(self, x: Float[Array, "n ..."]) -> float:
         """Operations of an entry of both kernels at x, in those of a large matrix product; by default
         those of arc cosines of two or three layers."""

@@ -23,8 +23,9 @@ from ntkbayes.ranges import Number, whole
 
 
 class EmpiricalKernel(Kernel):
-    """Θ(x, x') = J(x; θ) J(x'; θ)ᵀ, the kernel of the network linearised at θ. It couples the outputs.
-    Computed in float64, even for parameters in lower precision.
+    """Θ(x, x') = J(x; θ) J(x'; θ)ᵀ, the kernel of the network linearised at θ. It couples the outputs,
+    unless θ is the readout alone: then Θ = ⟨a(x), a(x')⟩ I, with the readout's inputs a, is one number
+    per pair of inputs. Computed in float64, even for parameters in lower precision.
 
     Initial functions are those of the network itself, at random initialisations. Their covariance K is
     unknown, so methods that need it (`FirstOrder`) refuse.
@@ -35,7 +36,7 @@ class EmpiricalKernel(Kernel):
         max_rows: Gram matrices of up to this many rows, n · C, are formed; larger ones are known only by
             their products J Jᵀ. By default as many as half of the machine's memory allows. Products take
             less memory, and for MAP and a few draws of a large network less time; a Laplace posterior's
-            variances take far longer with them.
+            variances take far longer with them. The n rows of a readout are formed unless it is below C.
 
     Raises:
         PrecisionError: JAX is not in float64, or, on evaluation, the network computes in less.
@@ -66,24 +67,35 @@ class EmpiricalKernel(Kernel):
     def is_formed(self, num_rows: int) -> bool:
         return num_rows <= (_fitting_rows() if self.max_rows is None else self.max_rows)
 
+    def couples(self, x: Float[Array, "n ..."]) -> bool:
+        # A readout is one weight, perhaps with a bias: others need not be traced.
+        few = len(jax.tree.leaves(self.params)) <= 2 and self.is_formed(self.num_outputs(x))
+        return not (few and self.tangent.is_readout(x))
+
     def entry_operations(self, x: Float[Array, "n ..."]) -> float:
-        is_formed = self.is_formed(len(x) * self.num_outputs(x))
-        plan = self.tangent.plan(x, form="full" if is_formed else "traced")
-        entries = (len(x) * self.num_outputs(x)) ** 2
-        return _SLOWER * sum(step.operations for step in plan.steps) / entries
+        rows, form = len(x), "traced"
+        if self.couples(x):
+            rows *= self.num_outputs(x)
+            form = "full" if self.is_formed(rows) else "traced"
+        plan = self.tangent.plan(x, form=form)
+        return _SLOWER * sum(step.operations for step in plan.steps) / rows**2
 
     def product_operations(self, x: Float[Array, "n ..."]) -> float:
-        if self.is_formed(len(x) * self.num_outputs(x)):
+        if not self.couples(x) or self.is_formed(len(x) * self.num_outputs(x)):
             return 0.0
         point = self._by_products(x[:1], x[:1])
         v = jax.ShapeDtypeStruct((1, 1, point.num_outputs), x.dtype)
         return _SLOWER * len(x) * operations(jax.make_jaxpr(point.products)(v))
 
     def cross(self, x1: Float[Array, "n1 ..."], x2: Float[Array, "n2 ..."]) -> KernelPair:
+        if not self.couples(x1):
+            return KernelPair(None, self.tangent.traced(x1, x2))
         may_form = self.is_formed(math.isqrt(len(x1) * len(x2)) * self.num_outputs(x1))
         return KernelPair(None, self._by_products(x1, x2, may_form=may_form))
 
     def gram(self, x: Float[Array, "n ..."]) -> KernelPair:
+        if not self.couples(x):
+            return KernelPair(None, self.tangent.traced(x))
         if self.is_formed(len(x) * self.num_outputs(x)):
             return KernelPair(None, self.tangent.matrix(x))
         return KernelPair(None, self._by_products(x, x))
@@ -93,7 +105,8 @@ class EmpiricalKernel(Kernel):
         return JacobianBlock(*given, self.own_dtype, np.dtype(np.float64), may_form)
 
     def diagonal(self, x: Float[Array, "n ..."]) -> KernelPair:
-        return KernelPair(None, self.tangent.diagonal(x))
+        own = self.tangent.diagonal(x)
+        return KernelPair(None, own if self.couples(x) else own[:, 0, 0])
 
     @property
     def initial_functions(self) -> DrawFunctions:

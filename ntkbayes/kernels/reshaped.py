@@ -22,6 +22,9 @@ class ReshapedKernel(Kernel):
     def num_outputs(self, x: Float[Array, "n d"]) -> int | None:
         return self.kernel.num_outputs(self.network.reshape(x))
 
+    def couples(self, x: Float[Array, "n d"]) -> bool:
+        return self.kernel.couples(self.network.reshape(x))
+
     def is_formed(self, num_rows: int) -> bool:
         return self.kernel.is_formed(num_rows)
 

@@ -120,7 +120,7 @@ class Method[LawT: Law](Configured, eqx.Module):
         num_points, num_outputs = likelihood.encode(data).shape
         who = f"{self.name}, {num_points} points, {num_outputs} outputs"
         size, grams = Size(num_points, num_outputs, 0, couples=False), {"K and Θ": 2.0}
-        if prior.kernel.num_outputs(jnp.asarray(data.features)) is not None:  # it couples them
+        if prior.kernel.couples(jnp.asarray(data.features)):
             size, grams = Size(num_points * num_outputs, 1, 0, couples=True), {"Θ": 1.0}
             if not prior.kernel.is_formed(size.rows):
                 parts = by_products(num_points, num_outputs, self.num_trained)
@@ -169,7 +169,7 @@ class Method[LawT: Law](Configured, eqx.Module):
         who = f"{self.name}, {num_points} points, {num_outputs} outputs"
         kernel, features = prior.kernel, jnp.asarray(data.features)
         size = Size(num_points, num_outputs, num_new, couples=False)
-        if kernel.num_outputs(features) is not None:  # it couples them
+        if kernel.couples(features):
             size = Size(num_points * num_outputs, 1, num_new * num_outputs, couples=True)
         size = size._replace(
             entry=kernel.entry_operations(features),

@@ -50,8 +50,8 @@ def part(network: Network, params: Params, over: str | Sequence[str]) -> Partial
     """The network as a function of the parameters that `over` names, the others frozen at `params`.
 
     Args:
-        over: paths of parameters, such as "params/Dense_1/kernel", or of all below one,
-            "params/Dense_1", or patterns, "*/bias".
+        over: paths of parameters, such as "Dense_1/kernel", or of all below one,
+            "Dense_1", or patterns, "*/bias".
 
     Raises:
         UnknownNameError: a path or pattern matches no parameter.

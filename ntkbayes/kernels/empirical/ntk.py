@@ -112,6 +112,10 @@ class EmpiricalNTK(Portable, eqx.Module):
         second = None if x2 is None else self._sound(x2)
         return _Computation(self, forms[form], self._sound(x1), second).plan
 
+    def is_readout(self, x: Features) -> bool:
+        """Whether the parameters are those of the readout alone, so that Θ(x, x') is a multiple of I."""
+        return _structure(self, jnp.asarray(x)).is_readout
+
     def _evaluate(self, form: Form, x1: Features, x2: Features | None) -> Array:
         return _run(self, form, *self._points(x1, x2))
 
@@ -153,22 +157,28 @@ def _product(ntk: EmpiricalNTK, x1: Array, x2: Array, v: Array) -> Array:
     return jax.jvp(at(x1), (ntk.params,), (step,))[1]
 
 
+def _structure(ntk: EmpiricalNTK, x: Array) -> Structure:
+    """Of the network at one point."""
+    leaves, tree = jax.tree.flatten(ntk.params)
+
+    def logits(leaves: list[Array], x: Array) -> Float[Array, " classes"]:
+        return ntk.network.apply(jax.tree.unflatten(tree, leaves), x[None])[0]
+
+    return find_structure(logits, [_like(jnp.asarray(leaf)) for leaf in leaves], _like_one(x))
+
+
 class _Computation:
     """One form of Θ between given points: structure, plan and run, within one JAX trace."""
 
     def __init__(self, ntk: EmpiricalNTK, form: Form, x1: Array, x2: Array | None):
-        paths, tree = jax.tree_util.tree_flatten_with_path(ntk.params)
+        paths, _ = jax.tree_util.tree_flatten_with_path(ntk.params)
         names = [jax.tree_util.keystr(path) or "θ" for path, _ in paths]
         self.leaves = [jnp.asarray(leaf) for _, leaf in paths]
-
-        def logits(leaves: list[Array], x: Array) -> Float[Array, " classes"]:
-            return ntk.network.apply(jax.tree.unflatten(tree, leaves), x[None])[0]
-
         self.x1, self.x2 = x1, x1 if x2 is None else x2
         self.symmetric = x2 is None
         self.form = form
-        point = jax.ShapeDtypeStruct(x1.shape[1:], x1.dtype)
-        self.structure: Structure = find_structure(logits, [_like(v) for v in self.leaves], point)
+        self.structure = _structure(ntk, x1)
+        point = _like_one(x1)
         (output,) = self.structure.program.out_avals
         self.num_classes, self.dtype = output.shape[0], output.dtype
         task = Task(
@@ -399,6 +409,10 @@ def _in_chunks[Result](function: Callable[[Array], Result], x: Array, size: int)
 
 def _like(value: Array) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(value.shape, value.dtype)
+
+
+def _like_one(points: Array) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(points.shape[1:], points.dtype)
 
 
 def _like_many(point: jax.ShapeDtypeStruct, number: int) -> jax.ShapeDtypeStruct:

@@ -103,11 +103,14 @@ class Structure:
         program: (*leaves, x) ↦ logits (C,), without nested calls.
         layers: the linear layers.
         loose: leaves outside of layers that influence the logits.
+        is_readout: whether the logits are the outputs of one layer at one position, rearranged, times a
+            scalar s and plus what has no parameters. Then Θ(x, x') = s s' ⟨a, a'⟩ I.
     """
 
     program: ClosedJaxpr
     layers: tuple[Layer, ...]
     loose: tuple[int, ...]
+    is_readout: bool
 
     def tapped(
         self, leaves: Sequence[Array], x: Array, deltas: Sequence[Array]
@@ -146,7 +149,8 @@ def find_structure(
     in_layers = {leaf for layer in layers for leaf in layer.leaves}
     influence = graph.influence_of(program.jaxpr.outvars[0])
     loose = [i for i in range(len(leaves)) if influence >> i & 1 and i not in in_layers]
-    return Structure(program, tuple(layers), tuple(loose))
+    is_readout = not loose and len(layers) == 1 and _reads_out(graph, layers[0], program.jaxpr)
+    return Structure(program, tuple(layers), tuple(loose), is_readout)
 
 
 @dataclass(frozen=True)
@@ -315,6 +319,26 @@ def _with_bias(graph: _Graph, layer: Layer) -> Layer | None:
         inputs=layer.inputs + 1,
     )
     return biased if _is_one_row(biased, way) else None
+
+
+def _reads_out(graph: _Graph, layer: Layer, program: Jaxpr) -> bool:
+    """Whether the program returns the outputs of a layer at one position, each once, times a scalar and
+    plus what has no parameters."""
+    value: Var = layer.tap
+    while graph.uses[value] == 1 and value in graph.users:
+        user = graph.users[value]
+        split = graph.split_scale(user)
+        is_scaled = split is not None and split[0] is value
+        is_shifted = user.primitive.name in ("add", "sub") and not any(
+            graph.influence_of(other) for other in user.invars if other is not value
+        )
+        (result,) = user.outvars
+        if not (
+            is_scaled or _moves(user) or (is_shifted and aval(result).size == aval(value).size)
+        ):
+            return False
+        value = result
+    return value is program.outvars[0] and (layer.groups, layer.positions) == (1, 1)
 
 
 def _is_one_row(layer: Layer, way: list[JaxprEqn]) -> bool:
