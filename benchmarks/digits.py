@@ -98,7 +98,7 @@ def laws(train: nb.Dataset, split: int, num_networks: int) -> dict[str, nb.Law]:
         found[f"Laplace, {name}"] = nb.Laplace().fit(prior, train)
         rules: dict[str, nb.RidgeRule] = {
             "evidence": nb.RidgeByEvidence(),
-            "cv": nb.RidgeByCrossValidation(nb.Laplace(), (0.1, 1, 10, 100), num_folds=2),
+            "cv": nb.RidgeByCrossValidation(nb.Laplace(), (0.1, 1, 10, 100, 1000), num_folds=2),
         }
         for rule_name, rule in rules.items():
             chosen = rule.choose(prior, train, key=key)
@@ -119,6 +119,7 @@ def scores(found: dict[str, nb.Law], sets: dict[str, nb.Dataset]) -> pd.DataFram
         told(f"  predictions, {where}")
         predictions = {name: nb.predict(law, sets[where], key=key) for name, law in found.items()}
         for name, one in predictions.items():
+            assert isinstance(one, nb.ClassPredictions)
             p = np.asarray(one.probabilities)
             entropies[name, where] = -np.sum(p * np.log(np.maximum(p, 1e-300)), axis=1)
         if where != "shuffled":

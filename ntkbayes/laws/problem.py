@@ -174,3 +174,9 @@ class Problem(Summarised, Portable, eqx.Module):
     def tangent_process(self) -> Process:
         """The Bayesian prior less its mean, GP(0, Θ/ridge)."""
         return paths.tangent_process(self.prior, self.features, self.gram, self.num_outputs)
+
+    @property
+    def conditioned_process(self) -> Process:
+        """The same by the factor of P."""
+        given = self.prior, self.features, self.gram, self.num_outputs
+        return paths.conditioned_tangent_process(*given)

@@ -11,7 +11,7 @@ from scipy.optimize import minimize
 
 import ntkbayes as nb
 from ntkbayes import memory
-from ntkbayes.errors import ConfigurationError, ConvergenceError
+from ntkbayes.errors import ConfigurationError, ConvergenceError, NotPositiveDefiniteError
 from ntkbayes.kernels import (
     EmpiricalKernel,
     Kernel,
@@ -23,6 +23,7 @@ from ntkbayes.kernels import (
 from ntkbayes.kernels.empirical.ntk import EmpiricalNTK
 from ntkbayes.laws.gaussian import posterior
 from ntkbayes.linalg import CoupledGram
+from ntkbayes.priors.paths import FunctionProcess, TangentProcess
 from ntkbayes.training.subspace import SubspaceNewton
 
 KEY = jax.random.key(3)
@@ -145,6 +146,37 @@ def test_laplace_at_a_trained_network_is_its_gauss_newton_laplace_in_weight_spac
 
 
 # --- formed, and known by products ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("width", [12, 2], ids=["regular", "fewer parameters than logits"])
+@pytest.mark.parametrize("num_draws", [80, 5000], ids=["by functions", "by the factor"])
+def test_draws_have_the_posteriors_moments_however_they_are_drawn(width, num_draws):
+    network = nb.networks.mlp(depth=1, activation="erf", bias_std=0.5, width=width, num_outputs=3)
+    prior = nb.linearise(network, network.init(KEY, jnp.asarray(DATA.features)), ridge=RIDGE)
+    law = nb.Laplace().fit(prior, DATA)
+    process = law.process_for(num_draws)
+    assert isinstance(process, FunctionProcess if num_draws == 80 else TangentProcess)
+    draws = np.asarray(law.sample(KEY, NEW, num_draws)).reshape(num_draws, -1)
+    mean, covariance = np.asarray(law.mean(NEW)).ravel(), np.asarray(law.joint_covariance(NEW))
+    variance = np.diag(covariance)
+    off = (draws.mean(axis=0) - mean) / np.sqrt(variance / num_draws)
+    assert np.abs(off).max() < 4.5
+    error = np.sqrt((np.outer(variance, variance) + covariance**2) / num_draws)
+    assert (np.abs(np.cov(draws.T) - covariance) / error).max() < 5
+
+
+def test_a_factor_that_does_not_exist_leaves_the_draws_to_functions(monkeypatch):
+    law = nb.Laplace().fit(nb.linearise(NETWORK, START, ridge=RIDGE), DATA)
+    assert isinstance(law.process_for(1000), TangentProcess)
+    few = law.sample(KEY, NEW, 5)
+
+    def fail(self, what="the matrix"):
+        raise NotPositiveDefiniteError(what)
+
+    monkeypatch.setattr(CoupledGram, "factor", fail)
+    law = nb.Laplace().fit(nb.linearise(NETWORK, START, ridge=RIDGE), DATA)
+    assert isinstance(law.process_for(1000), FunctionProcess)
+    np.testing.assert_array_equal(law.sample(KEY, NEW, 5), few)
 
 
 @pytest.fixture(scope="module", params=["MAP", "Laplace", "random init"])

@@ -44,9 +44,14 @@ class GaussianLaw(PathwiseLaw[InfoT]):
     def process(self) -> Process:
         """The law of g."""
 
+    def process_for(self, num_draws: int) -> Process:
+        """The law of g, as suits that many draws."""
+        return self.process
+
     def paths(self, key: PRNGKeyArray, num_draws: int | None) -> Paths:
         path_key, noise_key = jax.random.split(key)
-        g = self.process.draw(path_key, num_draws or self.default_draws)
+        num_draws = num_draws or self.default_draws
+        g = self.process_for(num_draws).draw(path_key, num_draws)
         return Paths(g, self.alpha[None] + self.response(noise_key, g.values))
 
     @abc.abstractmethod

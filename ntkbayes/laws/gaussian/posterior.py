@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ntkbayes.errors import ConvergenceError
+from ntkbayes.errors import ConvergenceError, NotPositiveDefiniteError
 from ntkbayes.laws.gaussian.gaussian_law import GaussianLaw, solve_columns
 from ntkbayes.laws.info import Info, InfoT
 from ntkbayes.laws.law import Inputs
@@ -26,6 +26,7 @@ from ntkbayes.laws.method import Method
 from ntkbayes.laws.problem import Problem
 from ntkbayes.likelihood import Likelihood
 from ntkbayes.linalg import (
+    CoupledGram,
     CoupledInverse,
     Covariances,
     Curvature,
@@ -45,7 +46,8 @@ from ntkbayes.training.linearised import train
 from ntkbayes.training.objective import TrainedPredictor, silent
 
 # By the identity of laws: an attribute that is no field would change a law's tree, and so recompile.
-_PROCESSES: dict[int, Process] = {}
+_PROCESSES: dict[tuple[int, str], Process] = {}
+_FEW_DRAWS = 100  # of functions, which take as long as a factor of 10⁴ rows for a small network
 
 
 class SiteInfo(Info):
@@ -115,19 +117,33 @@ class SitePosterior(GaussianLaw[InfoT]):
     @property
     def process(self) -> Process:
         """GP(0, Θ/ridge), computed lazily; only sampling needs its factor."""
-        if id(self) not in _PROCESSES:
-            _PROCESSES[id(self)] = self._process()
-            weakref.finalize(self, _PROCESSES.pop, id(self)).atexit = False
-        return _PROCESSES[id(self)]
+        return self._kept("as the kernel draws it", lambda: self.problem.tangent_process)
 
-    def _process(self) -> Process:
+    def process_for(self, num_draws: int) -> Process:
+        """`process`; many draws of a network's formed kernel by its factor, where it has one, since each
+        of its functions takes a pass of all points."""
+        problem = self.problem
+        if num_draws <= _FEW_DRAWS or not isinstance(problem.gram.ntk, CoupledGram):
+            return self.process
+        try:
+            return self._kept("by the factor", lambda: problem.conditioned_process)
+        except NotPositiveDefiniteError:
+            return self.process
+
+    def _kept(self, how: str, make: Callable[[], Process]) -> Process:
+        if (key := (id(self), how)) not in _PROCESSES:
+            _PROCESSES[key] = self._outliving_the_trace(make)
+            weakref.finalize(self, _PROCESSES.pop, key).atexit = False
+        return _PROCESSES[key]
+
+    def _outliving_the_trace(self, make: Callable[[], Process]) -> Process:
         is_tracing, is_traced = (
             isinstance(v, jax.core.Tracer) for v in (jnp.zeros(()), self.alpha)
         )
         if is_traced or not is_tracing or num_shares() > 1:  # a mesh needs its own trace
-            return self.problem.tangent_process
-        with jax.ensure_compile_time_eval():  # what is kept outlives the trace
-            return self.problem.tangent_process
+            return make()
+        with jax.ensure_compile_time_eval():
+            return make()
 
     def response(self, key: PRNGKeyArray, g: Draws) -> Draws:
         noise = white_noise(key, g.shape)
