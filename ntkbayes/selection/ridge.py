@@ -294,7 +294,8 @@ def _climb(score: Callable[[float], float], low: float, high: float) -> None:
     known: dict[float, float] = {}
 
     def at(place: float) -> float:
-        known[place] = score(place)
+        if place not in known:
+            known[place] = score(place)
         return known[place]
 
     best = min(max(0.0, low), high)
