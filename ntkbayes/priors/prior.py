@@ -1,6 +1,8 @@
 """The prior over logit functions that a network and a ridge define."""
 
-from collections.abc import Callable, Sequence
+import hashlib
+import weakref
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import equinox as eqx
@@ -26,6 +28,7 @@ from ntkbayes.linalg import (
     Portable,
     block_of,
     gram_of,
+    num_shares,
     require_float64,
     require_float64_values,
     require_precision,
@@ -86,11 +89,19 @@ class NTKPrior(Configured, Portable, eqx.Module):
         return NTKPrior(self.kernel, ridge=ridge, mean=self.mean)
 
     def gram(self, x: Features) -> KernelPair:
-        """K and Θ between all inputs, each a `Gram`; K is None if it is not known."""
+        """K and Θ between all inputs, each a `Gram`; K is None if it is not known.
+
+        Of a kernel that is not compiled, as that of a real network, they are evaluated once for all
+        laws of it at the same inputs, while one of those laws exists.
+        """
         require_float64()
         x, kernel = _as_float64(x), self.kernel.traced()
-        pair = _cross(kernel, x, x) if kernel.compiled else kernel.gram(x)
-        return _exact(pair).map(lambda values: gram_of(values, len(x)))
+
+        def evaluate() -> KernelPair:
+            pair = _cross(kernel, x, x) if kernel.compiled else kernel.gram(x)
+            return _exact(pair).map(lambda values: gram_of(values, len(x)))
+
+        return evaluate() if kernel.compiled else _shared(self.kernel, x, evaluate)
 
     def cross(
         self, x1: Shaped[Array | np.ndarray, "n1 ..."], x2: Shaped[Array | np.ndarray, "n2 ..."]
@@ -244,6 +255,29 @@ class LinearisedMean(eqx.Module):
             return apply(self.params)
         value, tangent = jax.jvp(apply, (self.params,), (self.step,))
         return value + tangent
+
+
+# By the identity of kernels, and only while somebody holds the Grams.
+_GRAMS: dict[int, dict[Hashable, KernelPair]] = {}
+
+
+def _shared(kernel: Kernel, x: Array, evaluate: Callable[[], KernelPair]) -> KernelPair:
+    """The Grams of a kernel at x: those that a law holds already, or else evaluated."""
+    if isinstance(x, jax.core.Tracer):
+        return evaluate()
+    if id(kernel) not in _GRAMS:
+        _GRAMS[id(kernel)] = {}
+        weakref.finalize(kernel, _GRAMS.pop, id(kernel)).atexit = False
+    known = _GRAMS[id(kernel)]
+    points = num_shares(), x.shape, hashlib.sha256(np.asarray(x)).digest()
+    if points in known:
+        held = known[points].map(lambda reference: reference())
+        if held.count(None) == known[points].count(None):
+            return held
+    pair = evaluate()
+    if not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(pair)):
+        known[points] = pair.map(weakref.ref)
+    return pair
 
 
 _BLOCK_NUMBERS = 2**19  # pairs of inputs at a time; temporaries are some dozens of these

@@ -1,5 +1,7 @@
 """Laws whose kernel couples the outputs: that of a finite network, formed or known by products."""
 
+import gc
+import weakref
 from typing import ClassVar
 
 import jax
@@ -146,6 +148,32 @@ def test_laplace_at_a_trained_network_is_its_gauss_newton_laplace_in_weight_spac
 
 
 # --- formed, and known by products ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("max_rows", [None, 0], ids=["formed", "by products"])
+def test_the_kernel_of_a_network_is_evaluated_once_for_the_laws_that_exist(max_rows):
+    prior = nb.NTKPrior(EmpiricalKernel(NETWORK, START, max_rows=max_rows), ridge=RIDGE)
+    law = nb.MAP().fit(prior, DATA)
+    wider = nb.Laplace().fit(prior.with_ridge(2.0), DATA)
+    assert wider.problem.gram.ntk is law.problem.gram.ntk
+    assert prior.gram(NEW).ntk is not law.problem.gram.ntk
+    other = nb.NTKPrior(EmpiricalKernel(NETWORK, START, max_rows=max_rows), ridge=RIDGE)
+    assert other.gram(DATA.features).ntk is not law.problem.gram.ntk
+    alone = nb.Laplace().fit(other, DATA)
+    expected = nb.Laplace().fit(other.with_ridge(2.0), DATA)
+    del alone
+    np.testing.assert_allclose(wider.mean(NEW), expected.mean(NEW), atol=1e-12)
+    held = weakref.ref(law.problem.gram.ntk)
+    del law, wider
+    gc.collect()
+    assert held() is None
+
+
+def test_a_kernel_evaluated_within_a_program_is_not_kept_for_later():
+    prior = nb.NTKPrior(EmpiricalKernel(NETWORK, START), ridge=RIDGE)
+    inside = jax.jit(lambda v: prior.gram(DATA.features).ntk @ v)(jnp.asarray(DATA.targets))
+    outside = prior.gram(DATA.features).ntk @ jnp.asarray(DATA.targets)
+    np.testing.assert_allclose(inside, outside, rtol=1e-12)
 
 
 @pytest.mark.parametrize("width", [12, 2], ids=["regular", "fewer parameters than logits"])
