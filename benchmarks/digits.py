@@ -13,7 +13,6 @@ shuffled pixels. A corrupted image has one of three corruptions.
 """
 
 import argparse
-import dataclasses
 import time
 from pathlib import Path
 
@@ -94,10 +93,9 @@ def laws(train: nb.Dataset, split: int, num_networks: int) -> dict[str, nb.Law]:
     for name, over in (("all weights", None), ("last layer", "Dense_1")):
         prior = nb.linearise(network, first, ridge=RIDGE, anchor=anchor, over=over)
         told(f"split {split}, {name}")
-        problem = nb.Laplace().problem(prior, train, None)  # one kernel for all
         if over is None:
-            found["MAP"] = nb.MAP().solve(problem, None)
-        found[f"Laplace, {name}"] = nb.Laplace().solve(problem, None)
+            found["MAP"] = nb.MAP().fit(prior, train)
+        found[f"Laplace, {name}"] = nb.Laplace().fit(prior, train)
         rules: dict[str, nb.RidgeRule] = {
             "evidence": nb.RidgeByEvidence(),
             "cv": nb.RidgeByCrossValidation(nb.Laplace(), (0.1, 1, 10, 100, 1000), num_folds=2),
@@ -105,12 +103,12 @@ def laws(train: nb.Dataset, split: int, num_networks: int) -> dict[str, nb.Law]:
         for rule_name, rule in rules.items():
             chosen = rule.choose(prior, train, key=key)
             told(f"  ridge by {rule_name}: {chosen.ridge:.3g}")
-            at_ridge = dataclasses.replace(problem, prior=prior.with_ridge(chosen.ridge))
-            found[f"Laplace, {name}, {rule_name}"] = nb.Laplace().solve(at_ridge, None)
+            found[f"Laplace, {name}, {rule_name}"] = nb.Laplace().fit(
+                prior.with_ridge(chosen.ridge), train
+            )
     told(f"split {split}, laws over initialisations")
-    problem = nb.RandomInit(num_inits=100).problem(start, train, None)
-    found["random init"] = nb.RandomInit(num_inits=100).solve(problem, fit_key)
-    found["perturbed init"] = nb.PerturbedInit(num_inits=100).solve(problem, fit_key)
+    found["random init"] = nb.RandomInit(num_inits=100).fit(start, train, key=fit_key)
+    found["perturbed init"] = nb.PerturbedInit(num_inits=100).fit(start, train, key=fit_key)
     return found
 
 

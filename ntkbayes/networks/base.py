@@ -199,7 +199,7 @@ def _require_float_params(params: Params) -> None:
                 f"{name} is {dtype}, not an array of floats; convert it, or hold it fixed outside "
                 "the parameters"
             )
-        if not bool(jnp.isfinite(leaf).all()):
+        if not np.isfinite(np.asarray(leaf)).all():
             raise ConfigurationError(
                 f"{name} contains NaN or infinity; initialise again, or go back to an earlier "
                 "checkpoint"

@@ -309,7 +309,7 @@ def _mean(value: object) -> Float[Array, "..."]:
         raise ConfigurationError(
             f"the mean must be a number, one per logit, or a function of the features; got {value!r}"
         )
-    if not isinstance(mean, jax.core.Tracer) and not bool(jnp.isfinite(mean).all()):
+    if not isinstance(mean, jax.core.Tracer) and not np.isfinite(mean).all():
         raise ConfigurationError(f"the mean must be finite; got {value!r}")
     return mean
 
