@@ -269,7 +269,7 @@ def _shared(kernel: Kernel, x: Array, evaluate: Callable[[], KernelPair]) -> Ker
         _GRAMS[id(kernel)] = {}
         weakref.finalize(kernel, _GRAMS.pop, id(kernel)).atexit = False
     known = _GRAMS[id(kernel)]
-    points = num_shares(), x.shape, hashlib.sha256(np.asarray(x)).digest()
+    points = num_shares(), x.shape, hashlib.sha256(np.asarray(x).tobytes()).digest()
     if points in known:
         held = known[points].map(lambda reference: reference())
         if held.count(None) == known[points].count(None):

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import equinox as eqx
 import jax
@@ -170,7 +170,7 @@ class RidgeByEvidence(RidgeRule):
                     scores[ridge] = found.log_evidence
                 except (ConvergenceError, NotPositiveDefiniteError) as error:
                     scores[ridge], failures[ridge] = -math.inf, error
-                told(scores)
+                told(ridge, scores[ridge])
             return scores[ridge]
 
         with _fits(self.name, shown=self.progress) as told:
@@ -240,20 +240,16 @@ class RidgeByCrossValidation(RidgeRule):
         problem = self.method.problem(prior.with_ridge(1.0), data, likelihood)
         unit = float(problem.likelihood.scale) ** -2
         ridges = [float(f"{unit * ridge:.3g}") for ridge in self.ridges]
-        scores: dict[Hashable, float] = {}
 
         def score(prior: NTKPrior, data: Dataset) -> float:
             tried = dataclasses.replace(problem, prior=prior)
             return -held_out_nll(self.method, tried, key=key, num_folds=self.num_folds)
 
-        def tell(ridge: Hashable, value: float) -> None:
-            scores[ridge] = value
-            told(scores)
-
-        priors: dict[Hashable, NTKPrior] = {r: prior.with_ridge(r) for r in ridges}
         try:
             with _fits(self.name, shown=self.progress, total=len(ridges)) as told:
-                found = scan(priors, data, score=score, progress=tell)
+                found = scan(
+                    {r: prior.with_ridge(r) for r in ridges}, data, score=score, progress=told
+                )
         except (ConvergenceError, NotPositiveDefiniteError, DataError) as error:
             raise _unchosen(f"by cross-validation: {error}") from error
         best = float(found.prior.ridge)
@@ -268,15 +264,18 @@ class RidgeByCrossValidation(RidgeRule):
 @contextmanager
 def _fits(
     name: str, *, shown: bool, total: int | None = None
-) -> Iterator[Callable[[Mapping[Any, float]], None]]:
-    """A function to be called with the scores so far after each ridge; it counts and shows them."""
+) -> Iterator[Callable[[Hashable, float], None]]:
+    """A function to be called with each ridge and its score; it counts them and shows the best."""
+    best: tuple[float, Hashable] = (-math.inf, None)
     with tqdm(
         desc=f"ridge ({name})", total=total, unit=" ridges", delay=DELAY, disable=not shown
     ) as bar:
 
-        def told(scores: Mapping[Any, float]) -> None:
-            best = max(scores, key=lambda ridge: scores[ridge])
-            bar.set_postfix_str(f"best {best:g}", refresh=False)
+        def told(ridge: Hashable, score: float) -> None:
+            nonlocal best
+            if score > best[0]:
+                best = score, ridge
+                bar.set_postfix_str(f"best {ridge:g}", refresh=False)
             bar.update()
 
         yield told

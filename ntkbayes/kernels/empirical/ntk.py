@@ -171,7 +171,7 @@ class _Computation:
     """One form of Θ between given points: structure, plan and run, within one JAX trace."""
 
     def __init__(self, ntk: EmpiricalNTK, form: Form, x1: Array, x2: Array | None):
-        paths, _ = jax.tree_util.tree_flatten_with_path(ntk.params)
+        paths = jax.tree_util.tree_leaves_with_path(ntk.params)
         names = [jax.tree_util.keystr(path) or "θ" for path, _ in paths]
         self.leaves = [jnp.asarray(leaf) for _, leaf in paths]
         self.x1, self.x2 = x1, x1 if x2 is None else x2
