@@ -307,7 +307,7 @@ def _statistics(
     """
     weights = np.exp(log_weights)
     if isinstance(held_out, ClassPredictions):
-        mean = np.einsum("s,snk->nk", weights, held_out.probability_draws[draws])
+        mean = np.tensordot(weights, held_out.probability_draws[draws], axes=1)
         weighted = dataclasses.replace(
             held_out,
             point_probabilities=mean / mean.sum(axis=1, keepdims=True),

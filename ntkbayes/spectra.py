@@ -229,7 +229,7 @@ class Basis:
     ) -> tuple[Float[np.ndarray, " groups"], Float[np.ndarray, " groups"]]:
         """Of projected draws (S, n, C), with errors by blocks of draws."""
         if len(self.vectors) == centred.shape[1]:
-            along = np.einsum("nj,snc->sjc", self.vectors, centred)
+            along = self.vectors.T @ centred
         else:
             along = (centred.reshape(len(centred), -1) @ self.vectors)[:, :, None]
         seen = self._seen(problem)
@@ -248,11 +248,9 @@ class Basis:
         blocks = covariance.reshape(n * size, n, size)
         half = project(blocks).reshape(n * size, n * size).T.reshape(n * size, n, size)
         whole = np.asarray(project(half)).reshape(n, size, n, size)
-        if len(self.vectors) == n:
-            diagonal = np.einsum("nj,ncmc,mj->j", self.vectors, whole, self.vectors) / size
-        else:
-            flat = whole.reshape(n * size, n * size)
-            diagonal = np.einsum("nj,nm,mj->j", self.vectors, flat, self.vectors)
+        is_of_points = len(self.vectors) == n
+        flat = np.einsum("ncmc->nm", whole) / size if is_of_points else whole.reshape(n * size, -1)
+        diagonal = np.sum(self.vectors * (flat @ self.vectors), axis=0)
         diagonal = diagonal / self._seen(problem)
         return np.array([diagonal[group].mean() for group in self.groups])
 

@@ -14,11 +14,27 @@ import contextlib
 import numpy as np
 
 import ntkbayes as nb
+from ntkbayes.kernels import EmpiricalKernel
 from ntkbayes.linalg import over_devices
+from ntkbayes.networks import from_functions
 
 NUM_POINTS = 272  # more than Newton's method trains, and a multiple of 16
 NEW = np.random.default_rng(1).standard_normal((16, 4))
 KEY = jax.random.key(0)
+
+
+SIZES: list[int] = []
+"""Of the passes through the network, in points."""
+
+
+def initial(key, x):
+    first, last = jax.random.split(key)
+    return jax.random.normal(first, (4, 20)), jax.random.normal(last, (20, 3)) / 4
+
+
+def function(params, x):
+    SIZES.append(len(x))
+    return jax.numpy.tanh(x @ params[0]) @ params[1]
 
 
 def bytes_of(array: jax.Array) -> list[int]:
@@ -46,6 +62,10 @@ def main() -> None:
             "kernel_bytes": bytes_of(point.problem.gram.ntk.dense()),
             "factor_bytes": bytes_of(inits.g.process.factor.lower),
         }
+        network = from_functions(initial, function)
+        kernel = EmpiricalKernel(network, initial(KEY, NEW), max_rows=10)
+        by_products = nb.MAP().fit(nb.NTKPrior(kernel, ridge=0.1), data)
+        found |= {"by_products": by_products.mean(NEW), "sizes": sorted(set(SIZES))}
         if PROCESSES == 1:  # the rest is made of the same pieces
             perturbed = nb.PerturbedInit(num_inits=3).fit(prior, data, key=KEY)
             found |= {

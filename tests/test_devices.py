@@ -45,7 +45,7 @@ def alone(tmp_path_factory):
 
 
 def assert_same(found: dict, expected: dict) -> None:
-    for name in found.keys() - {"kernel_bytes", "factor_bytes"}:
+    for name in found.keys() - {"kernel_bytes", "factor_bytes", "sizes"}:
         scale = np.abs(expected[name]).max()
         np.testing.assert_allclose(found[name], expected[name], atol=1e-6 * scale, err_msg=name)
 
@@ -59,6 +59,7 @@ def test_eight_devices_give_what_one_does_and_hold_their_share(alone, tmp_path):
     for name in ("kernel_bytes", "factor_bytes"):
         assert found[name].shape == (8,)
         np.testing.assert_array_equal(found[name], alone[name][0] / 8)
+    assert 272 // 8 in set(found["sizes"]) - set(alone["sizes"])  # passes of each device's points
 
 
 def test_two_processes_give_what_one_does(alone, tmp_path):
@@ -73,7 +74,7 @@ def test_two_processes_give_what_one_does(alone, tmp_path):
         ended(process)
     for out in outs:
         found = dict(np.load(out))
-        assert {"alpha", "mean", "evidence", "covariance", "inits"} < found.keys()
+        assert {"alpha", "mean", "evidence", "covariance", "inits", "by_products"} < found.keys()
         assert_same(found, alone)
         np.testing.assert_array_equal(found["kernel_bytes"], [alone["kernel_bytes"][0] / 2])
 

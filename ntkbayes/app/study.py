@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 from jaxtyping import PRNGKeyArray
+from threadpoolctl import threadpool_limits
 
 from ntkbayes import datasets, ranges
 from ntkbayes.app import budget, report, ridges
@@ -176,7 +177,7 @@ class Study(Configured):
             "features": train.num_features,
             **self.identity(),
         }
-        with LawFolder(folder) as into:
+        with _blas_threads(train.num_points), LawFolder(folder) as into:
             into.claim(shared)
             asked = self.laws()
             into.expect(asked)
@@ -418,6 +419,16 @@ class Study(Configured):
         for name, baseline in self._baselines.items():
             key = key_of(fit_key, name)
             yield name, lambda fit=baseline, key=key: LawRecord(fit(train, test, key=key))  # type: ignore[misc]
+
+
+_FEW_POINTS = 500
+"""Two threads of BLAS factor and solve matrices of so many rows no faster than one."""
+
+
+def _blas_threads(num_points: int) -> threadpool_limits:
+    """One thread of BLAS for few points: beside another process several wait for each other, and
+    scikit-learn's classifier then takes a hundred times as long."""
+    return threadpool_limits(1 if num_points <= _FEW_POINTS else None, user_api="blas")
 
 
 def _with_bar[Thing: Method | RidgeRule](thing: Thing) -> Thing:

@@ -9,10 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, DTypeLike, Float
 
+from ntkbayes.attached import Attached
 from ntkbayes.kernels.base import in_blocks
 from ntkbayes.kernels.empirical.ntk import EmpiricalNTK
 from ntkbayes.kernels.empirical.plan import peak_bytes
 from ntkbayes.linalg import (
+    Block,
+    CoupledBlock,
     CoupledGram,
     Covariances,
     Draws,
@@ -21,11 +24,15 @@ from ntkbayes.linalg import (
     OperatorBlock,
     OperatorGram,
     Square,
+    everywhere,
+    row_by_row,
+    summed_over_rows,
 )
 from ntkbayes.linalg.blocks import Number
 from ntkbayes.networks import Network, Params
 from ntkbayes.networks.programs import channels_last
 
+_FORMED = Attached[CoupledBlock]()  # of a block, which several laws share
 PASS_BYTES = 2**28  # of a pass through the network, and of the parameters' steps: each at most
 
 
@@ -34,6 +41,7 @@ class JacobianBlock(OperatorBlock):
 
     Many functions share the passes through the network. Points go through it in blocks, and functions
     in groups, so that temporaries stay within half a GiB, or what a single point and function need.
+    Within `over_devices`, each device takes its share of the points.
 
     Attributes:
         own_dtype: of the network as its user made it.
@@ -55,9 +63,22 @@ class JacobianBlock(OperatorBlock):
     def num_outputs(self) -> int:
         return outputs_of(self.network, self.params, self.x2)
 
+    def for_functions(self, count: int) -> Block:
+        return self.formed() if self.may_form and count > self.num_outputs else self
+
+    def formed(self) -> CoupledBlock:
+        kept = _FORMED.of(self)
+        if "whole" in kept:
+            return kept["whole"]
+        whole = super().formed()
+        if not isinstance(whole.matrix, jax.core.Tracer):
+            kept["whole"] = whole
+        return whole
+
     def products(self, v: Draws) -> Float[Array, "draws m classes"]:
-        if self.may_form and len(v) > self.num_outputs:
-            return self.formed() @ v
+        block = self.for_functions(len(v))
+        if block is not self:
+            return block @ v
         point_bytes = _point_bytes(self.network, self.params, self.x2)
         params, scale = cast(self.params, self.dtype), self.scale
         x1, x2 = (cast(x, self.dtype) for x in (self.x1, self.x2))
@@ -65,9 +86,15 @@ class JacobianBlock(OperatorBlock):
         group = max(1, min(len(v), PASS_BYTES // step_bytes))
         rows = max(1, PASS_BYTES // (group * point_bytes))
 
-        def moved(v: Draws) -> Float[Array, "draws m classes"]:
-            steps = _pulled(self.network, params, x2, v.astype(self.dtype), rows)
+        def pulled(x2: Array, v: Draws) -> Params:
+            return _pulled(self.network, params, x2, v, rows)
+
+        def pushed(x1: Array, steps: Params) -> Float[Array, "m draws classes"]:
             return _pushed(self.network, params, x1, steps, rows)
+
+        def moved(v: Draws) -> Float[Array, "draws m classes"]:
+            steps = summed_over_rows(pulled)(x2, v.astype(self.dtype))
+            return everywhere(jnp.moveaxis(row_by_row(pushed)(x1, steps), 1, 0))
 
         return scale * in_blocks(moved, v, group).astype(v.dtype)
 
@@ -162,7 +189,7 @@ def _pulled(network: Network, params: Params, x: Array, v: Draws, rows: int) -> 
 
 def _pushed(
     network: Network, params: Params, x: Array, steps: Params, rows: int
-) -> Float[Array, "draws m classes"]:
+) -> Float[Array, "m draws classes"]:
     """J(x) times each of the steps."""
 
     @channels_last
@@ -170,7 +197,7 @@ def _pushed(
         _, push = jax.linearize(lambda params: network.apply(params, x), params)
         return jnp.moveaxis(jax.vmap(push)(steps), 0, 1)
 
-    return jnp.moveaxis(in_blocks(at, x, rows), 0, 1)
+    return in_blocks(at, x, rows)
 
 
 def _point_bytes(network: Network, params: Params, x: Array) -> int:

@@ -26,6 +26,7 @@ pickle keeps them in float64.
 """
 
 import abc
+import math
 from typing import Any, ClassVar, Generic, NamedTuple
 
 import equinox as eqx
@@ -225,7 +226,8 @@ class PathwiseLaw(Law[InfoT]):
         prior = self.problem.prior
         cross = prior.cross(features, self.problem.features)
         mean = prior.mean_logits(features, self.problem.num_outputs)
-        return _shifted(mean, cross.ntk, alpha)
+        num_functions = math.prod(alpha.shape[:-2])
+        return _shifted(mean, cross.ntk.for_functions(num_functions), alpha)
 
 
 class PointLaw(PathwiseLaw[InfoT]):

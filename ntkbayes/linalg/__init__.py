@@ -21,7 +21,14 @@ from ntkbayes.linalg.curvature import (
     symmetric_roots,
 )
 from ntkbayes.linalg.curved import CoupledInverse, CurvedInverse, SharedInverse
-from ntkbayes.linalg.devices import by_rows, everywhere, num_shares, over_devices, row_by_row
+from ntkbayes.linalg.devices import (
+    by_rows,
+    everywhere,
+    num_shares,
+    over_devices,
+    row_by_row,
+    summed_over_rows,
+)
 from ntkbayes.linalg.grams import (
     CoupledGram,
     Gram,
@@ -113,6 +120,7 @@ __all__ = [
     "require_precision",
     "require_shares",
     "row_by_row",
+    "summed_over_rows",
     "symmetric_roots",
     "tabulated",
     "triangle",

@@ -58,6 +58,10 @@ class Block(eqx.Module):
     def formed(self) -> "FormedBlock":
         """The block as a `FormedBlock`."""
 
+    def for_functions(self, count: int) -> "Block":
+        """The block in the form that takes products with so many functions soonest."""
+        return self
+
     def __array__(self, dtype: np.dtype | None = None, copy: bool | None = None) -> np.ndarray:
         return np.asarray(self.dense(), dtype=dtype)
 

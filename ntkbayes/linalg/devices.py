@@ -46,19 +46,40 @@ def by_rows(block: Shaped[Array, "rows ..."]) -> Shaped[Array, "rows ..."]:
 
 
 def row_by_row(
-    function: Callable[[Float[Array, "rows ..."], Float[Array, "n ..."]], Any],
-) -> Callable[[Float[Array, "rows ..."], Float[Array, "n ..."]], Any]:
+    function: Callable[[Float[Array, "rows ..."], Any], Any],
+) -> Callable[[Float[Array, "rows ..."], Any], Any]:
     """A function whose result has one row per row of its first argument, with the rows computed and
     stored where they are spread."""
 
-    def spread(x1: Float[Array, "rows ..."], x2: Float[Array, "n ..."]) -> Any:
+    def spread(x: Float[Array, "rows ..."], other: Any) -> Any:
         shares = num_shares()
-        if shares == 1 or len(x1) % shares:
-            return function(x1, x2)
+        if shares == 1 or len(x) % shares:
+            return function(x, other)
         specs = (PartitionSpec(AXIS), PartitionSpec())
         return jax.shard_map(
             function, in_specs=specs, out_specs=PartitionSpec(AXIS), check_vma=False
-        )(x1, x2)
+        )(x, other)
+
+    return spread
+
+
+def summed_over_rows(
+    function: Callable[[Float[Array, "rows ..."], Float[Array, "draws rows classes"]], Any],
+) -> Callable[[Float[Array, "rows ..."], Float[Array, "draws rows classes"]], Any]:
+    """A function that is a sum over the points that its arguments belong to, with the terms of each
+    share of them computed on its device; the sum is on every device."""
+
+    def spread(x: Float[Array, "rows ..."], v: Float[Array, "draws rows classes"]) -> Any:
+        shares = num_shares()
+        if shares == 1 or len(x) % shares:
+            return function(x, v)
+        specs = (PartitionSpec(AXIS), PartitionSpec(None, AXIS))
+        return jax.shard_map(
+            lambda x, v: jax.lax.psum(function(x, v), AXIS),
+            in_specs=specs,
+            out_specs=PartitionSpec(),
+            check_vma=False,
+        )(x, v)
 
     return spread
 

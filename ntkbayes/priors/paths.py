@@ -77,7 +77,8 @@ class GaussianProcess(Process):
     def cross(self, features: Inputs) -> FormedBlock:
         """Between X and the inputs: the transpose of what a law evaluates for its mean, so that one
         compiled program serves both."""
-        return self.covariance(self.prior.cross(features, self.features)).formed().T
+        pair = self.prior.cross(features, self.features)
+        return self.covariance(pair.map(lambda block: block.formed())).T
 
     def draw(self, key: PRNGKeyArray, num_draws: int) -> "ConditionedPath":
         shape = (num_draws, self.features.shape[0], self.num_outputs)

@@ -2,7 +2,7 @@
 
 import hashlib
 import weakref
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import equinox as eqx
@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, Shaped
 
 from ntkbayes import ranges
 from ntkbayes.arguments import random_key, require
+from ntkbayes.attached import Attached
 from ntkbayes.display import Configured
 from ntkbayes.errors import ConfigurationError, RidgeError
 from ntkbayes.kernels import (
@@ -101,16 +102,23 @@ class NTKPrior(Configured, Portable, eqx.Module):
             pair = _cross(kernel, x, x) if kernel.compiled else kernel.gram(x)
             return _exact(pair).map(lambda values: gram_of(values, len(x)))
 
-        return evaluate() if kernel.compiled else _shared(self.kernel, x, evaluate)
+        return evaluate() if kernel.compiled else _shared(self.kernel, (x,), evaluate)
 
     def cross(
         self, x1: Shaped[Array | np.ndarray, "n1 ..."], x2: Shaped[Array | np.ndarray, "n2 ..."]
     ) -> KernelPair:
-        """K and Θ between two sets of inputs, each a `Block`; K is None if it is not known."""
+        """K and Θ between two sets of inputs, each a `Block`; K is None if it is not known.
+
+        Shared as the Gram is; the last ones are kept for the next law, as long as they are small.
+        """
         require_float64()
         x1, x2, kernel = _as_float64(x1), _as_float64(x2), self.kernel.traced()
-        pair = _cross(kernel, x1, x2) if kernel.compiled else kernel.cross(x1, x2)
-        return _exact(pair).map(lambda values: block_of(values, len(x1), len(x2)))
+
+        def evaluate() -> KernelPair:
+            pair = _cross(kernel, x1, x2) if kernel.compiled else kernel.cross(x1, x2)
+            return _exact(pair).map(lambda values: block_of(values, len(x1), len(x2)))
+
+        return evaluate() if kernel.compiled else _shared(self.kernel, (x1, x2), evaluate)
 
     def diagonal(self, x: Features) -> KernelPair:
         """K and Θ between each input and itself, (n,) or (n, C, C)."""
@@ -257,27 +265,39 @@ class LinearisedMean(eqx.Module):
         return value + tangent
 
 
-# By the identity of kernels, and only while somebody holds the Grams.
-_GRAMS: dict[int, dict[Hashable, KernelPair]] = {}
+_BLOCKS = Attached[KernelPair]()  # of a kernel, by the inputs: weak references
+_RECENT = Attached[KernelPair]()  # the last Gram and the last cross-covariance of a kernel
+_RECENT_NUMBERS = 2**25  # in each, at most: 256 MiB
 
 
-def _shared(kernel: Kernel, x: Array, evaluate: Callable[[], KernelPair]) -> KernelPair:
-    """The Grams of a kernel at x: those that a law holds already, or else evaluated."""
-    if isinstance(x, jax.core.Tracer):
+def _shared(
+    kernel: Kernel, inputs: tuple[Array, ...], evaluate: Callable[[], KernelPair]
+) -> KernelPair:
+    """The blocks of a kernel at these inputs: those that exist already, or else evaluated."""
+    if any(isinstance(x, jax.core.Tracer) for x in inputs):
         return evaluate()
-    if id(kernel) not in _GRAMS:
-        _GRAMS[id(kernel)] = {}
-        weakref.finalize(kernel, _GRAMS.pop, id(kernel)).atexit = False
-    known = _GRAMS[id(kernel)]
-    points = num_shares(), x.shape, hashlib.sha256(np.asarray(x).tobytes()).digest()
-    if points in known:
-        held = known[points].map(lambda reference: reference())
-        if held.count(None) == known[points].count(None):
-            return held
-    pair = evaluate()
-    if not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(pair)):
-        known[points] = pair.map(weakref.ref)
+    known, recent = _BLOCKS.of(kernel), _RECENT.of(kernel)
+    digests = (hashlib.sha256(np.asarray(x).tobytes()).digest() for x in inputs)
+    place = num_shares(), *zip((x.shape for x in inputs), digests, strict=True)
+    pair = _held(known[place]) if place in known else None
+    if pair is None:
+        recent.pop(len(inputs), None)  # not beside the new one
+        pair = evaluate()
+        if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(pair)):
+            return pair
+        for gone in [other for other in known if _held(known[other]) is None]:
+            del known[gone]
+        known[place] = pair.map(weakref.ref)
+    outputs = pair.ntk.num_outputs if pair.ntk.couples else 1
+    if len(inputs[0]) * len(inputs[-1]) * outputs**2 <= _RECENT_NUMBERS:
+        recent[len(inputs)] = pair
     return pair
+
+
+def _held(references: KernelPair) -> KernelPair | None:
+    """What a pair of weak references refers to; None if any of it is gone."""
+    pair = references.map(lambda reference: reference())
+    return pair if pair.count(None) == references.count(None) else None
 
 
 _BLOCK_NUMBERS = 2**19  # pairs of inputs at a time; temporaries are some dozens of these

@@ -9,7 +9,6 @@ sites alone.
 """
 
 import abc
-import weakref
 from collections.abc import Callable
 
 import equinox as eqx
@@ -18,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ntkbayes.attached import Attached
 from ntkbayes.errors import ConvergenceError, NotPositiveDefiniteError
 from ntkbayes.laws.gaussian.gaussian_law import GaussianLaw, solve_columns
 from ntkbayes.laws.info import Info, InfoT
@@ -45,8 +45,7 @@ from ntkbayes.priors.paths import Process
 from ntkbayes.training.linearised import train
 from ntkbayes.training.objective import TrainedPredictor, silent
 
-# By the identity of laws: an attribute that is no field would change a law's tree, and so recompile.
-_PROCESSES: dict[tuple[int, str], Process] = {}
+_PROCESSES = Attached[Process]()  # of a law
 _FEW_DRAWS = 100  # of functions, which take as long as a factor of 10⁴ rows for a small network
 
 
@@ -131,10 +130,10 @@ class SitePosterior(GaussianLaw[InfoT]):
             return self.process
 
     def _kept(self, how: str, make: Callable[[], Process]) -> Process:
-        if (key := (id(self), how)) not in _PROCESSES:
-            _PROCESSES[key] = self._outliving_the_trace(make)
-            weakref.finalize(self, _PROCESSES.pop, key).atexit = False
-        return _PROCESSES[key]
+        kept = _PROCESSES.of(self)
+        if how not in kept:
+            kept[how] = self._outliving_the_trace(make)
+        return kept[how]
 
     def _outliving_the_trace(self, make: Callable[[], Process]) -> Process:
         is_tracing, is_traced = (
