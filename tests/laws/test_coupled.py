@@ -26,6 +26,7 @@ from ntkbayes.kernels.empirical.ntk import EmpiricalNTK
 from ntkbayes.laws.gaussian import posterior
 from ntkbayes.linalg import CoupledGram
 from ntkbayes.priors.paths import FunctionProcess, TangentProcess
+from ntkbayes.priors.prior import _BLOCKS
 from ntkbayes.training.subspace import SubspaceNewton
 
 KEY = jax.random.key(3)
@@ -151,7 +152,8 @@ def test_laplace_at_a_trained_network_is_its_gauss_newton_laplace_in_weight_spac
 
 
 @pytest.mark.parametrize("max_rows", [None, 0], ids=["formed", "by products"])
-def test_the_kernel_of_a_network_is_evaluated_once_for_the_laws_that_exist(max_rows):
+def test_the_kernel_of_a_network_is_evaluated_once_for_the_laws_that_exist(max_rows, monkeypatch):
+    monkeypatch.setattr("ntkbayes.priors.prior._RECENT_NUMBERS", 0)
     prior = nb.NTKPrior(EmpiricalKernel(NETWORK, START, max_rows=max_rows), ridge=RIDGE)
     law = nb.MAP().fit(prior, DATA)
     wider = nb.Laplace().fit(prior.with_ridge(2.0), DATA)
@@ -167,6 +169,34 @@ def test_the_kernel_of_a_network_is_evaluated_once_for_the_laws_that_exist(max_r
     del law, wider
     gc.collect()
     assert held() is None
+
+
+@pytest.mark.parametrize("numbers", [2**25, 0], ids=["small", "large"])
+def test_laws_form_the_kernel_to_new_points_once_and_predict_the_same(numbers, monkeypatch):
+    monkeypatch.setattr("ntkbayes.priors.prior._RECENT_NUMBERS", numbers)
+    formed = []
+    matrix = EmpiricalNTK.matrix
+
+    def counted(ntk, x1, x2=None):
+        formed.append(x2 is not None)
+        return matrix(ntk, x1, x2)
+
+    monkeypatch.setattr(EmpiricalNTK, "matrix", counted)
+    kernels = [EmpiricalKernel(NETWORK, START) for _ in range(3)]
+    methods = [nb.Laplace(), nb.RandomInit(num_inits=20)]
+    new = nb.Dataset(NEW, np.arange(len(NEW)) % 3, class_names=DATA.class_names)
+
+    def predictions(method, kernel):
+        law = method.fit(nb.NTKPrior(kernel, ridge=RIDGE), DATA, key=jax.random.key(0))
+        return nb.predict(law, new, key=jax.random.key(1), num_draws=20)
+
+    together = [predictions(method, kernels[0]) for method in methods]
+    assert sum(formed) == 1 if numbers else sum(formed) > 1
+    assert len(_BLOCKS.of(kernels[0])) <= 3  # what is gone is forgotten
+    for one, method, kernel in zip(together, methods, kernels[1:], strict=True):
+        alone = predictions(method, kernel)
+        for name in ("logits", "mean", "variance"):
+            np.testing.assert_array_equal(getattr(one, name), getattr(alone, name), err_msg=name)
 
 
 def test_a_kernel_evaluated_within_a_program_is_not_kept_for_later():
