@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int, PRNGKeyArray
 
@@ -321,7 +320,7 @@ def _statistics(
     assert held_out.logits is not None
     likelihood = law.problem.likelihood
     logits, target_draws = held_out.logits[draws], held_out.target_draws[draws]
-    terms = np.asarray(log_densities(likelihood, likelihood.encode(test), jnp.asarray(logits)))
+    terms = np.asarray(log_densities(likelihood, likelihood.encode(test), jax.device_put(logits)))
     log_predictive = np.logaddexp.reduce(log_weights[:, None] + terms, axis=0)
     # Distributions have no weights: draws are repeated as often as these say (systematic resampling).
     places = (np.arange(_COPIES * len(weights)) + 0.5) / (_COPIES * len(weights))

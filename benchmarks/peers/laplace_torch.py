@@ -20,6 +20,8 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 DECAY = 0.1  # of the summed loss
+SETS = ("test", "corrupted", "shuffled")
+BATCH = 50  # images whose Jacobians are in memory at once
 
 
 def main() -> None:
@@ -39,7 +41,7 @@ def scores(path: Path) -> pd.DataFrame:
     arrays = np.load(path)
     x = {
         name: torch.tensor(arrays[f"{name}_x"], dtype=torch.float32).reshape(-1, 1, 8, 8)
-        for name in ("train", "test", "corrupted", "shuffled")
+        for name in ("train", *SETS)
     }
     y = {name: torch.tensor(arrays[f"{name}_y"], dtype=torch.long) for name in x}
     model = trained(x["train"], y["train"])
@@ -55,7 +57,7 @@ def scores(path: Path) -> pd.DataFrame:
     rows = {}
     for name, probabilities in predict.items():
         with torch.no_grad():
-            p = {k: probabilities(v).numpy().astype(float) for k, v in x.items()}
+            p = {k: in_batches(probabilities, x[k]).numpy().astype(float) for k in SETS}
         row: dict[str, float] = {}
         for where in ("test", "corrupted"):
             row |= {f"{k}, {where}": v for k, v in scored(p[where], y[where].numpy()).items()}
@@ -65,6 +67,10 @@ def scores(path: Path) -> pd.DataFrame:
         outside = np.repeat([0, 1], [len(entropies[0]), len(entropies[1])])
         rows[name] = {**row, "AUROC": roc_auc_score(outside, np.concatenate(entropies))}
     return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def in_batches(probabilities, x: torch.Tensor) -> torch.Tensor:
+    return torch.cat([probabilities(part) for part in x.split(BATCH)])
 
 
 def trained(x: torch.Tensor, y: torch.Tensor) -> nn.Module:

@@ -35,7 +35,7 @@ class MLPKernel(Kernel):
         return self._propagate(GaussianPair.alike(norm))
 
     def traced(self) -> "MLPKernel":
-        return jax.tree.map(lambda v: jnp.asarray(v) if isinstance(v, float) else v, self)
+        return jax.tree.map(lambda v: jax.device_put(v) if isinstance(v, float) else v, self)
 
     def _propagate(self, pair: GaussianPair) -> KernelPair:
         """The recursion above, elementwise over pairs of inputs."""

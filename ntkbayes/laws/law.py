@@ -195,39 +195,42 @@ class PathwiseLaw(Law[InfoT]):
         self, key: PRNGKeyArray, features: Inputs, num_draws: int | None = None
     ) -> Float[Array, "draws m classes"]:
         key, features = random_key(key), self.problem.read(features)
-        logits, g, new_key = self._drawn(key, features, num_draws)
-        return logits if g is None else logits + g.at(new_key, features)
+        g, alpha, new_key = self._drawn(key, num_draws)
+        return self.trained(features, alpha, None if g is None else g.at(new_key, features))
 
     def sample_marginals(
         self, key: PRNGKeyArray, features: Inputs, num_draws: int | None = None
     ) -> Float[Array, "draws m classes"]:
         key, features = random_key(key), self.problem.read(features)
-        logits, g, new_key = self._drawn(key, features, num_draws)
+        g, alpha, new_key = self._drawn(key, num_draws)
         if g is None:
-            return logits
+            return self.trained(features, alpha)
         means, left = g.given(features)
-        noise = white_noise(new_key, (logits.shape[0], logits.shape[2]))
-        return logits + means + jnp.einsum("mcd,sd->smc", symmetric_roots(left), noise)
+        noise = white_noise(new_key, (alpha.shape[0], alpha.shape[2]))
+        rest = jnp.einsum("mcd,sd->smc", symmetric_roots(left), noise)
+        return self.trained(features, alpha, means) + rest
 
     def _drawn(
-        self, key: PRNGKeyArray, features: Float[Array, "m ..."], num_draws: int | None
-    ) -> tuple[Float[Array, "draws m classes"], Path | None, PRNGKeyArray]:
-        """All of each draw but g, then g, and a key for what g leaves open."""
+        self, key: PRNGKeyArray, num_draws: int | None
+    ) -> tuple[Path | None, Float[Array, "draws n classes"], PRNGKeyArray]:
+        """g and α of each draw, and a key for what g leaves open."""
         if num_draws is not None:
             whole("the number of draws", num_draws)
         path_key, new_key = jax.random.split(key)
-        g, alpha = self.paths(path_key, num_draws)
-        return self.trained(features, alpha), g, new_key
+        return *self.paths(path_key, num_draws), new_key
 
     def trained(
-        self, features: Float[Array, "m ..."], alpha: Float[Array, "*draws n classes"]
+        self,
+        features: Float[Array, "m ..."],
+        alpha: Float[Array, "*draws n classes"],
+        g: Float[Array, "*draws m classes"] | None = None,
     ) -> Float[Array, "*draws m classes"]:
-        """mean(x) + Θ(x, X) α: all of a draw but g, at inputs that have been read."""
+        """g(x) + mean(x) + Θ(x, X) α, by default without g, at inputs that have been read."""
         prior = self.problem.prior
         cross = prior.cross(features, self.problem.features)
         mean = prior.mean_logits(features, self.problem.num_outputs)
         num_functions = math.prod(alpha.shape[:-2])
-        return _shifted(mean, cross.ntk.for_functions(num_functions), alpha)
+        return _shifted(mean, cross.ntk.for_functions(num_functions), alpha, g)
 
 
 class PointLaw(PathwiseLaw[InfoT]):
@@ -253,7 +256,7 @@ class PointLaw(PathwiseLaw[InfoT]):
 
     def covariance(self, features: Inputs) -> Array:
         size = self.problem.num_outputs
-        return jnp.zeros((len(self.problem.read(features)), size, size))
+        return jax.device_put(np.zeros((len(self.problem.read(features)), size, size)))
 
     def joint_covariance(self, features: Inputs) -> Array:
         rows = len(self.problem.read(features)) * self.problem.num_outputs
@@ -295,13 +298,13 @@ class SampledLaw(PathwiseLaw[InfoT]):
     def joint_covariance(self, features: Inputs) -> Array:
         features = self.problem.read(features)
         means, left = self.g.jointly_given(features)
-        return joint_scatter(self.trained(features, self.alpha) + means) + left
+        return joint_scatter(self.trained(features, self.alpha, means)) + left
 
     def _given(self, features: Inputs) -> tuple[Draws, Float[Array, "m classes classes"]]:
         """Mean of f at the inputs given each draw, and the covariance left to g."""
         features = self.problem.read(features)
         means, left = self.g.given(features)
-        return self.trained(features, self.alpha) + means, left
+        return self.trained(features, self.alpha, means), left
 
 
 def drawn_in_words(kind: Kind, num_draws: int, num_chains: int) -> str:
@@ -358,7 +361,11 @@ def joint_scatter(draws: Draws) -> Float[Array, "rows rows"]:
 
 @eqx.filter_jit
 def _shifted(
-    mean: Float[Array, "m classes"], block: Block, alpha: Float[Array, "*draws n classes"]
+    mean: Float[Array, "m classes"],
+    block: Block,
+    alpha: Float[Array, "*draws n classes"],
+    g: Float[Array, "*draws m classes"] | None,
 ) -> Float[Array, "*draws m classes"]:
     trained = block @ alpha
-    return jnp.broadcast_to(mean, trained.shape) + trained
+    trained = jnp.broadcast_to(mean, trained.shape) + trained
+    return trained if g is None else trained + g

@@ -10,7 +10,6 @@ from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray
 
 from ntkbayes.arguments import random_key, require
@@ -120,7 +119,7 @@ class Method[LawT: Law](Configured, eqx.Module):
         num_points, num_outputs = likelihood.encode(data).shape
         who = f"{self.name}, {num_points} points, {num_outputs} outputs"
         size, grams = Size(num_points, num_outputs, 0, couples=False), {"K and Θ": 2.0}
-        if prior.kernel.couples(jnp.asarray(data.features)):
+        if prior.kernel.couples(jax.device_put(data.features)):
             size, grams = Size(num_points * num_outputs, 1, 0, couples=True), {"Θ": 1.0}
             if not prior.kernel.is_formed(size.rows):
                 parts = by_products(num_points, num_outputs, self.num_trained)
@@ -167,7 +166,7 @@ class Method[LawT: Law](Configured, eqx.Module):
         likelihood = default_likelihood(data) if likelihood is None else likelihood
         num_points, num_outputs = likelihood.encode(data).shape
         who = f"{self.name}, {num_points} points, {num_outputs} outputs"
-        kernel, features = prior.kernel, jnp.asarray(data.features)
+        kernel, features = prior.kernel, jax.device_put(data.features)
         size = Size(num_points, num_outputs, num_new, couples=False)
         if kernel.couples(features):
             size = Size(num_points * num_outputs, 1, num_new * num_outputs, couples=True)

@@ -6,7 +6,6 @@ from typing import Any
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
@@ -66,7 +65,7 @@ class Problem(Summarised, Portable, eqx.Module):
         if likelihood is None:
             likelihood = default_likelihood(data)
         targets = likelihood.encode(data)
-        features = jnp.asarray(data.check_features(data))
+        features = jax.device_put(data.check_features(data))
         size = targets.shape[1]
         known = prior.kernel.num_outputs(features)
         if known not in (None, size):
@@ -149,7 +148,7 @@ class Problem(Summarised, Portable, eqx.Module):
         """
         if isinstance(inputs, jax.core.Tracer):
             return self.columns.require_width(inputs)
-        return jnp.asarray(read_inputs(self.columns, inputs))
+        return jax.device_put(read_inputs(self.columns, inputs))
 
     @property
     def prior_gram(self) -> Gram:

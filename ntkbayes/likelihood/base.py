@@ -243,7 +243,7 @@ class ClassLikelihood(Likelihood):
     def encode(self, data: Dataset) -> Logits:
         if data.class_names is None:
             raise DataError("the data have real targets, not classes; use a Normal likelihood")
-        return self.encode_classes(jnp.asarray(data.targets))
+        return self.encode_classes(jax.device_put(data.targets))
 
     def of_classes(self) -> "ClassLikelihood":
         return self

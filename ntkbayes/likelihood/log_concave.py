@@ -117,7 +117,7 @@ class LogConcave(Likelihood):
                 "columns of targets; give one column per logit (or two classes for one logit)"
             )
         self._require_log_concave(targets)
-        return jnp.asarray(targets)
+        return jax.device_put(targets)
 
     def log_density(self, targets: Logits, logits: Logits) -> PerPoint:
         return jax.vmap(self.density)(targets, logits)

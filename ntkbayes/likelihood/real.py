@@ -27,7 +27,7 @@ class Normal(Likelihood):
     def encode(self, data: Dataset) -> Logits:
         if data.class_names is not None:
             raise DataError("a Normal likelihood takes real targets; make them with Dataset.real")
-        return jnp.asarray(data.targets)
+        return jax.device_put(data.targets)
 
     def log_density(self, targets: Logits, logits: Logits) -> PerPoint:
         return jnp.sum(jax.scipy.stats.norm.logpdf(targets, logits, self.noise_std), axis=1)
@@ -84,7 +84,7 @@ class Poisson(Likelihood):
                 f"counts must be non-negative integers; point {wrong[0]} has {counts[wrong[0], 0]}"
                 " (without ridge, repeated points count as one with the mean of their targets)"
             )
-        return jnp.asarray(counts)
+        return jax.device_put(counts)
 
     def log_density(self, targets: Logits, logits: Logits) -> PerPoint:
         return (targets * logits - jnp.exp(logits) - gammaln(targets + 1))[:, 0]

@@ -7,16 +7,16 @@ from typing import ClassVar
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
+from scipy.special import logsumexp
 
 from ntkbayes.arguments import random_key
 from ntkbayes.datasets import Dataset
 from ntkbayes.display import few
 from ntkbayes.errors import ConfigurationError
 from ntkbayes.laws.kind import BASELINE, Kind
-from ntkbayes.laws.wrappers.held_out import expected_log, log_densities, log_mean
+from ntkbayes.laws.wrappers.held_out import expected_log, log_densities
 from ntkbayes.likelihood import Bernoulli, Categorical, ClassLikelihood, Ordinal
 from ntkbayes.linalg import require_float64
 from ntkbayes.predictions.predictions import Predictions, digest_of_points
@@ -68,7 +68,7 @@ class ClassPredictions(Predictions):
             return self.point_probabilities[None]
         assert self.likelihood is not None
         require_float64()
-        return np.asarray(class_probabilities(self.likelihood, jnp.asarray(self.logits)))
+        return np.asarray(class_probabilities(self.likelihood, jax.device_put(self.logits)))
 
     @cached_property
     def probabilities(self) -> Probabilities:
@@ -84,8 +84,8 @@ class ClassPredictions(Predictions):
             return np.asarray(expected_log(self.targets, self.log_probability_draws[0]))[None]
         assert self.likelihood is not None
         require_float64()
-        targets = self.likelihood.encode_classes(jnp.asarray(self.targets))
-        return np.asarray(log_densities(self.likelihood, targets, jnp.asarray(self.logits)))
+        targets = self.likelihood.encode_classes(jax.device_put(self.targets))
+        return np.asarray(log_densities(self.likelihood, targets, jax.device_put(self.logits)))
 
     @cached_property
     def log_probability_draws(self) -> Float[np.ndarray, "draws n classes"]:
@@ -95,13 +95,15 @@ class ClassPredictions(Predictions):
                 return np.log(self.probability_draws)
         assert self.likelihood is not None
         require_float64()
-        return np.asarray(_log_probabilities(self.likelihood, jnp.asarray(self.logits)))
+        return np.asarray(_log_probabilities(self.likelihood, jax.device_put(self.logits)))
 
     @cached_property
     def pointwise_elpd(self) -> Float[np.ndarray, " n"]:
         """log of the predictive density of each point, in nats: Σ_c y_c log p̄_c with p̄ the mean
         prediction. Minus its NLL, but accurate where a probability is too small for a float."""
-        return np.asarray(expected_log(self.targets, log_mean(self.log_probability_draws)))
+        draws = self.log_probability_draws
+        log_means = logsumexp(draws, axis=0) - np.log(len(draws))
+        return np.asarray(expected_log(self.targets, log_means))
 
     @cached_property
     def uncertainty(self) -> calibration.Uncertainty:

@@ -124,7 +124,7 @@ def predictions_from_logits(
     data = targets if isinstance(targets, Dataset) else _unknown_points(targets, likelihood)
     likelihood = default_likelihood(data) if likelihood is None else likelihood.untempered
     encoded = likelihood.encode(data)
-    draws = jnp.asarray(_finite_members(logits, encoded.shape, type(likelihood).__name__))
+    draws = jax.device_put(_finite_members(logits, encoded.shape, type(likelihood).__name__))
     known: dict[str, Any] = {}
     if data is targets:
         known = {

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import equinox as eqx
-import jax.numpy as jnp
+import jax
 import numpy as np
 from jaxtyping import Float, PRNGKeyArray, Shaped
 
@@ -179,7 +179,7 @@ class Predictions(Summarised, abc.ABC):
         if self.likelihood is None or not self.likelihood.is_flat:
             return self.logits
         require_float64()
-        return np.asarray(_projected(self.likelihood, jnp.asarray(self.logits)))
+        return np.asarray(_projected(self.likelihood, jax.device_put(self.logits)))
 
 
 _projected = eqx.filter_jit(lambda likelihood, logits: likelihood.project(logits))

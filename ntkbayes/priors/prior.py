@@ -143,7 +143,10 @@ class NTKPrior(Configured, Portable, eqx.Module):
         shape = (x.shape[0], num_outputs)
         value = self.mean(x) if callable(self.mean) else self.mean
         require_float64_values("the prior's mean", value)
+        is_known = not callable(self.mean) and not isinstance(value, jax.core.Tracer)
         try:
+            if is_known:  # in NumPy, which compiles nothing for these shapes
+                return jax.device_put(np.broadcast_to(np.asarray(value, dtype=float), shape))
             return jnp.broadcast_to(jnp.asarray(value, dtype=float), shape)
         except ValueError:
             raise ConfigurationError(

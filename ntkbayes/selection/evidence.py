@@ -97,7 +97,7 @@ class Evidence(eqx.Module):
         likelihood = default_likelihood(data) if likelihood is None else likelihood
         start = {name: value_of(prior, name) for name in over}
         targets = likelihood.encode(data)
-        features = jnp.asarray(data.check_features(data))
+        features = jax.device_put(data.check_features(data))
         prior.require_covariance(features)
         # No hyper-parameter of the kernel changes: one Gram serves all evaluations.
         ntk = prior.gram(features).ntk if {*over} <= {"ridge", "mean"} else None

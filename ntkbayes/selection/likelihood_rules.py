@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import equinox as eqx
-import jax.numpy as jnp
+import jax
 import numpy as np
 from jaxtyping import Float
 
@@ -155,7 +155,7 @@ class _Spectrum(eqx.Module):
 
     @classmethod
     def of(cls, prior: NTKPrior, data: Dataset, targets: Float[np.ndarray, "n m"]) -> "_Spectrum":
-        features = jnp.asarray(data.check_features(data))
+        features = jax.device_put(data.check_features(data))
         prior.require_covariance(features)
         ntk = prior.gram(features).ntk
         ntk.require_formed("the noise chosen by the evidence")

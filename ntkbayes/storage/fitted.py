@@ -212,10 +212,10 @@ class _Reader:
             case "enum":
                 return _found(parts[0], enum.Enum)[parts[1]]
             case "key":
-                return jax.random.wrap_key_data(jnp.asarray(self.array(parts[1])), impl=parts[0])
+                return jax.random.wrap_key_data(jax.device_put(self.array(parts[1])), impl=parts[0])
             case "jax":
                 if parts["name"] not in self._on_device:
-                    self._on_device[parts["name"]] = jnp.asarray(self.array(parts))
+                    self._on_device[parts["name"]] = jax.device_put(self.array(parts))
                 return self._on_device[parts["name"]]
             case "numpy":
                 return self.array(parts)

@@ -64,13 +64,13 @@ class FirstOrderLaw(GaussianLaw[FirstOrderInfo]):
         return 1.0 if isinstance(self.inverse, Interpolator) else 1 / self.problem.prior.ridge
 
     def response(self, key: PRNGKeyArray, g: Draws) -> Draws:
-        return _matvecs(self.inverse, -jnp.asarray(self._scale), g)
+        return _response(self.inverse, jax.device_put(self._scale), g)
 
     def covariance(self, features: Inputs) -> Array:
         features = self.problem.read(features)
         pair = self.problem.prior.cross(features, self.problem.features)
         variance = self.problem.prior.diagonal(features).nngp
-        arguments = (self.inverse, jnp.asarray(self._scale), self.process.factor.lower)
+        arguments = (self.inverse, jax.device_put(self._scale), self.process.factor.lower)
         return _first_order_covariance(*arguments, pair, variance, self.problem.num_outputs)
 
     def joint_covariance(self, features: Inputs) -> Array:
@@ -87,10 +87,10 @@ class FirstOrderLaw(GaussianLaw[FirstOrderInfo]):
 
 
 @eqx.filter_jit
-def _matvecs(
+def _response(
     inverse: SharedInverse | SharedInterpolator, scale: Float[Array, ""], g: Draws
 ) -> Draws:
-    return scale * inverse.products(g)
+    return -scale * inverse.products(g)
 
 
 @eqx.filter_jit
