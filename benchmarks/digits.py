@@ -9,7 +9,8 @@ the ridge of the training, of most evidence and of cross-validation; beside them
 the random-init and perturbed-init laws of the network linearised where it starts. Scores are means over
 splits with their standard errors; AUROC is that of the entropy between test images and images with
 shuffled pixels. A corrupted image has one of three corruptions.
-`--export` writes each split's images, for `benchmarks/peers/laplace_torch.py`.
+`--export` writes each split's images, for `benchmarks/peers/laplace_torch.py`, and its scores: a run
+that was interrupted goes on at the first split without.
 """
 
 import argparse
@@ -46,13 +47,19 @@ def main() -> None:
     options = parser.parse_args()
     tables = []
     for split in range(options.splits):
+        scored = options.export and options.export / f"split{split}.csv"
+        if scored and scored.exists():
+            tables.append(pd.read_csv(scored, index_col=0))
+            continue
         sets = images(split, options.points, options.new)
-        if options.export is not None:
+        if options.export:
             options.export.mkdir(parents=True, exist_ok=True)
             arrays = {f"{name}_x": data.features for name, data in sets.items()}
             arrays |= {f"{name}_y": data.labels for name, data in sets.items()}
             save_arrays(options.export / f"split{split}.npz", arrays)
         tables.append(scores(laws(sets["train"], split, options.networks), sets))
+        if scored:
+            tables[-1].to_csv(scored)
         told(f"means over {len(tables)} of {options.splits} splits\n{summary(tables)}")
 
 

@@ -8,7 +8,6 @@ from importlib.metadata import requires, version
 from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # threads of several workers wait for each other
 os.environ["NTKBAYES_CACHE_DIR"] = "off"  # the user's own; tests that want a cache have their own
 # Most of the tests' time is compilation of programs that run once: without the compiler's
 # optimisations it takes half as long.

@@ -16,7 +16,7 @@ from ntkbayes.errors import ConfigurationError
 from ntkbayes.kernels import KernelPair
 from ntkbayes.likelihood import ClassLikelihood, Likelihood, default_likelihood
 from ntkbayes.likelihood.base import require_likelihood
-from ntkbayes.linalg import Gram, Logits, Portable, require_shares
+from ntkbayes.linalg import FormedGram, Gram, Logits, Portable, num_shares, require_shares
 from ntkbayes.priors import paths
 from ntkbayes.priors.paths import Process
 from ntkbayes.priors.prior import NTKPrior, require_prior
@@ -85,7 +85,11 @@ class Problem(Summarised, Portable, eqx.Module):
         """The problem of some of the training points."""
         features, targets, mean = (v[points] for v in (self.features, self.targets, self.mean))
         require_shares(len(features))
-        gram = self.prior.gram(features)
+        chosen = np.arange(len(self.targets))[points]
+        if isinstance(self.gram.ntk, FormedGram) and num_shares() == 1:
+            gram = self.gram.map(lambda whole: whole.among(chosen))
+        else:
+            gram = self.prior.gram(features)
         names, columns = self.class_names, self.columns
         return Problem(self.prior, self.likelihood, features, targets, mean, gram, names, columns)
 

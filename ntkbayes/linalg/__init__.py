@@ -31,6 +31,7 @@ from ntkbayes.linalg.devices import (
 )
 from ntkbayes.linalg.grams import (
     CoupledGram,
+    FormedGram,
     Gram,
     OperatorBlock,
     OperatorGram,
@@ -78,6 +79,7 @@ __all__ = [
     "CurvedSystem",
     "Draws",
     "FormedBlock",
+    "FormedGram",
     "Gram",
     "Half",
     "Interpolator",

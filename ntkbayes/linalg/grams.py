@@ -9,7 +9,8 @@ from typing import ClassVar
 
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, DTypeLike, Float
+import numpy as np
+from jaxtyping import Array, DTypeLike, Float, Int
 
 from ntkbayes.errors import ConfigurationError
 from ntkbayes.linalg.arrays import Covariances, Draws, Matrix, Square
@@ -118,6 +119,10 @@ class Gram(Block):
 class FormedGram(FormedBlock, Gram):
     """A Gram known by its matrix."""
 
+    @abc.abstractmethod
+    def among(self, points: Int[np.ndarray, " k"]) -> "FormedGram":
+        """The Gram of some of the inputs."""
+
     def largest_eigenvalue(self) -> float:
         return float(jnp.linalg.eigvalsh(self.matrix)[-1])
 
@@ -130,6 +135,9 @@ class FormedGram(FormedBlock, Gram):
 
 class SharedGram(SharedBlock, FormedGram):
     """matrix ⊗ I_C: O(n²) memory for any number of outputs."""
+
+    def among(self, points: Int[np.ndarray, " k"]) -> "SharedGram":
+        return SharedGram(self.matrix[points][:, points])
 
     @property
     def variances(self) -> Float[Array, "n 1"]:
@@ -165,6 +173,10 @@ class SharedGram(SharedBlock, FormedGram):
 
 class CoupledGram(CoupledBlock, FormedGram):
     """A Gram that couples the outputs, as its (nC, nC) matrix."""
+
+    def among(self, points: Int[np.ndarray, " k"]) -> "CoupledGram":
+        rows = (self.num_outputs * points[:, None] + np.arange(self.num_outputs)).ravel()
+        return CoupledGram(self.matrix[rows][:, rows], self.num_outputs)
 
     @property
     def variances(self) -> Float[Array, "n classes"]:

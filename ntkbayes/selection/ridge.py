@@ -27,6 +27,7 @@ from ntkbayes.errors import (
     SearchError,
 )
 from ntkbayes.laws import MAP, Laplace, Method
+from ntkbayes.laws.wrappers.held_out import blocks_of_folds
 from ntkbayes.likelihood import Likelihood
 from ntkbayes.likelihood.base import require_untempered
 from ntkbayes.priors.hyperparameters import RANGES
@@ -247,9 +248,11 @@ class RidgeByCrossValidation(RidgeRule):
 
         try:
             with _fits(self.name, shown=self.progress, total=len(ridges)) as told:
+                held = blocks_of_folds(problem, random_key(key), self.num_folds)
                 found = scan(
                     {r: prior.with_ridge(r) for r in ridges}, data, score=score, progress=told
                 )
+                del held
         except (ConvergenceError, NotPositiveDefiniteError, DataError) as error:
             raise _unchosen(f"by cross-validation: {error}") from error
         best = float(found.prior.ridge)
