@@ -288,8 +288,8 @@ def _shared(
         pair = evaluate()
         if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(pair)):
             return pair
-        for gone in [other for other in known if _held(known[other]) is None]:
-            del known[gone]
+        for gone in [other for other, held in list(known.items()) if _held(held) is None]:
+            known.pop(gone, None)
         known[place] = pair.map(weakref.ref)
     outputs = pair.ntk.num_outputs if pair.ntk.couples else 1
     if len(inputs[0]) * len(inputs[-1]) * outputs**2 <= _RECENT_NUMBERS:
