@@ -248,6 +248,7 @@ class RidgeByCrossValidation(RidgeRule):
 
         try:
             with _fits(self.name, shown=self.progress, total=len(ridges)) as told:
+                # Held by a name: every ridge finds them.
                 held = blocks_of_folds(problem, random_key(key), self.num_folds)
                 found = scan(
                     {r: prior.with_ridge(r) for r in ridges}, data, score=score, progress=told

@@ -36,8 +36,7 @@ def held_out_logits(
         ConfigurationError: there are fewer than 2 folds, or more than points.
         DataError: a class has one point, so that the law of the other folds would lack it.
     """
-    fold_key, fit_key, draw_key = jax.random.split(key, 3)
-    fold = folds(problem, fold_key, num_folds)
+    fold, fit_key, draw_key = _dealt(problem, key, num_folds)
     for k in range(num_folds):
         law: Law = method.solve(problem.take(fold != k), jax.random.fold_in(fit_key, k))
         held = problem.features[fold == k]
@@ -50,9 +49,17 @@ def blocks_of_folds(problem: Problem, key: PRNGKeyArray, num_folds: int) -> list
     prior, x = problem.prior, problem.features
     if prior.kernel.compiled:
         return []
-    fold = folds(problem, jax.random.split(key, 3)[0], num_folds)
+    fold, _, _ = _dealt(problem, key, num_folds)
     crosses = [prior.cross(x[fold == k], x[fold != k]) for k in range(num_folds)]
     return [*crosses, *(prior.gram(x[fold == k]) for k in range(num_folds))]
+
+
+def _dealt(
+    problem: Problem, key: PRNGKeyArray, num_folds: int
+) -> tuple[Int[np.ndarray, " n"], PRNGKeyArray, PRNGKeyArray]:
+    """A fold for each point, and keys for the fits and the draws."""
+    fold_key, fit_key, draw_key = jax.random.split(key, 3)
+    return folds(problem, fold_key, num_folds), fit_key, draw_key
 
 
 def folds(problem: Problem, key: PRNGKeyArray, num_folds: int) -> Int[np.ndarray, " n"]:
