@@ -35,6 +35,11 @@ from ntkbayes.scores.detection import separation
 RIDGE = 0.1
 CORRUPTIONS = ("gaussian_noise", "rotation", "occlusion")
 SEVERITY = 3
+# Of each Laplace posterior: the part of the network, and the ridges that cross-validation tries.
+PARTS = {
+    "all weights": (None, (0.1, 1.0, 10.0, 100.0, 1000.0)),
+    "last layer": ("Dense_1", (1.0, 10.0, 100.0, 1e3, 1e4)),
+}
 
 
 def main() -> None:
@@ -97,7 +102,7 @@ def laws(train: nb.Dataset, split: int, num_networks: int) -> dict[str, nb.Law]:
     init_key = jax.random.split(jax.random.clone(fit_key), 3)[1]
     anchor = network.init(jax.random.split(init_key, num_networks)[0], jnp.zeros((2, 64)))
     found: dict[str, nb.Law] = {"deep ensemble": ensemble}
-    for name, over in (("all weights", None), ("last layer", "Dense_1")):
+    for name, (over, ridges) in PARTS.items():
         prior = nb.linearise(network, first, ridge=RIDGE, anchor=anchor, over=over)
         told(f"split {split}, {name}")
         if over is None:
@@ -105,7 +110,7 @@ def laws(train: nb.Dataset, split: int, num_networks: int) -> dict[str, nb.Law]:
         found[f"Laplace, {name}"] = nb.Laplace().fit(prior, train)
         rules: dict[str, nb.RidgeRule] = {
             "evidence": nb.RidgeByEvidence(),
-            "cv": nb.RidgeByCrossValidation(nb.Laplace(), (0.1, 1, 10, 100, 1000), num_folds=2),
+            "cv": nb.RidgeByCrossValidation(nb.Laplace(), ridges, num_folds=2),
         }
         for rule_name, rule in rules.items():
             chosen = rule.choose(prior, train, key=key)
