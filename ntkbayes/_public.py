@@ -61,6 +61,7 @@ from ntkbayes.selection import (
     cross_validated_nll,
     full_bayes_evidence,
     lanczos_evidence,
+    lanczos_evidence_slope,
     leave_one_out,
     log_evidence,
     maximise_evidence,

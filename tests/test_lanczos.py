@@ -62,6 +62,34 @@ def test_of_a_formed_kernel_it_is_exact(laws):
     assert (found.log_evidence, found.error) == (laws[0].info.log_evidence, 0.0)
 
 
+def test_the_slope_is_the_formed_kernels_within_its_error_which_is_its_scatter(laws):
+    exact = nb.selection.evidence_gradient(prior(1000), DATA, over=("ridge",))["ridge"]
+    found = [
+        nb.lanczos_evidence_slope(laws[1], key=key, num_probes=8)
+        for key in jax.random.split(KEY, 40)
+    ]
+    slopes, errors = np.array(found).T
+    scatter = slopes.std(ddof=1)
+    assert 0 < scatter < abs(exact)
+    assert abs(slopes.mean() - exact) < 4 * scatter / np.sqrt(40)
+    assert abs(np.sqrt(np.mean(errors**2)) / scatter - 1) < 4 / np.sqrt(80)
+
+
+def test_of_a_formed_kernel_the_slope_is_the_exact_gradient(laws):
+    exact = nb.selection.evidence_gradient(prior(1000), DATA, over=("ridge",))["ridge"]
+    slope, error = nb.lanczos_evidence_slope(laws[0], key=KEY)
+    np.testing.assert_allclose(slope, exact, rtol=1e-9)
+    assert error == 0
+
+
+def test_the_slope_changes_sign_at_the_ridge_of_most_evidence():
+    best = nb.RidgeByEvidence().choose(prior(1000), DATA, key=KEY).ridge
+    for factor, sign in ((0.3, 1), (3.0, -1)):
+        law = nb.Laplace().fit(prior(0, factor * best), DATA)
+        slope, error = nb.lanczos_evidence_slope(law, key=KEY, num_probes=64)
+        assert sign * slope > 4 * error
+
+
 def test_a_ridge_chosen_by_it_is_that_of_the_formed_kernel():
     """Over a decade either way the evidence falls by many times its error."""
     ridges = (0.003, 0.03, 0.3, 3.0, 30.0)
@@ -129,14 +157,46 @@ def test_determinants_average_to_that_of_numpy_and_are_exact_where_the_surrogate
     assert abs(found.mean() - determinant) < 4 * found.std() / np.sqrt(400)
 
 
+def test_slopes_of_the_determinant_average_to_its_difference_and_are_exact_where_the_surrogate_is():
+    rng = np.random.default_rng(1)
+    root, logits = rng.standard_normal((30, 30)), rng.standard_normal((10, 3))
+    direction, step = rng.standard_normal((10, 3)), 1e-4
+    shared = np.kron(root[:10, :10] @ root[:10, :10].T, np.eye(3))
+    noise = jax.random.normal(KEY, (2, 400, 10, 3))
+
+    def found(matrix):
+        """By probes, and by differences of the dense determinant."""
+        inverse, _ = inverse_of(matrix, logits)
+        change = jax.jvp(
+            lambda f: StructuredCurvature(jax.nn.softmax(f), True),
+            (jnp.asarray(logits),),
+            (jnp.asarray(direction),),
+        )[1]
+        ends = [
+            inverse_of(matrix * np.exp(-by), logits + by * direction)[1] for by in (step, -step)
+        ]
+        return lanczos._slopes(inverse, noise, change), (ends[0] - ends[1]) / (2 * step)
+
+    slopes, difference = found(shared)
+    np.testing.assert_allclose(slopes, difference, rtol=1e-6)
+    slopes, difference = found(shared + 0.3 * root @ root.T)
+    slopes = np.asarray(slopes)
+    assert slopes.std() > 0.1
+    assert abs(slopes.mean() - difference) < 4 * slopes.std() / np.sqrt(400)
+
+
 def test_too_few_products_are_no_answer(laws, monkeypatch):
     system = laws[1].inverse.system
     assert isinstance(system, CurvedSystem)
     noise = jax.random.normal(KEY, (2, 4, *DATA.targets.shape))
-    assert np.isnan(system.log_determinants((noise[0], noise[1]), 1e-3, 2)).all()
-    monkeypatch.setattr(lanczos, "_log_determinants", lambda *given: jnp.full(8, jnp.nan))
-    with pytest.raises(ConvergenceError, match="too few for 16 of 16 probes; use a larger ridge"):
-        nb.lanczos_evidence(laws[1], key=KEY)
+    assert np.isnan(system.probe((noise[0], noise[1]), 1e-3, 2).log_determinants).all()
+    for name, call in (
+        ("_log_determinants", nb.lanczos_evidence),
+        ("_slopes", nb.lanczos_evidence_slope),
+    ):
+        monkeypatch.setattr(lanczos, name, lambda *given: jnp.full(8, jnp.nan))
+        with pytest.raises(ConvergenceError, match="too few for 16 of 16 probes; use a larger"):
+            call(laws[1], key=KEY)
 
 
 def test_the_exact_evidence_without_a_matrix_is_refused_with_what_to_use_instead():
@@ -146,11 +206,12 @@ def test_the_exact_evidence_without_a_matrix_is_refused_with_what_to_use_instead
 
 
 def test_other_laws_and_tempered_likelihoods_are_refused(laws):
-    with pytest.raises(ConfigurationError, match=r"Laplace's; the law is of kind 'MAP'"):
-        nb.lanczos_evidence(nb.MAP().fit(prior(1000), DATA), key=KEY)
     tempered = nb.likelihood.Tempered(nb.likelihood.Categorical(), 2.0)
     law = nb.Laplace().fit(prior(1000), DATA, likelihood=tempered)
-    with pytest.raises(ConfigurationError, match="tempered"):
-        nb.lanczos_evidence(law, key=KEY)
-    with pytest.raises(ConfigurationError, match="num_probes"):
-        nb.lanczos_evidence(laws[0], key=KEY, num_probes=2)
+    for call in (nb.lanczos_evidence, nb.lanczos_evidence_slope):
+        with pytest.raises(ConfigurationError, match=r"Laplace's; the law is of kind 'MAP'"):
+            call(nb.MAP().fit(prior(1000), DATA), key=KEY)
+        with pytest.raises(ConfigurationError, match="tempered"):
+            call(law, key=KEY)
+        with pytest.raises(ConfigurationError, match="num_probes"):
+            call(laws[0], key=KEY, num_probes=2)

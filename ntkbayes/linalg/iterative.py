@@ -30,6 +30,26 @@ class Iterated(NamedTuple):
     num_products: Int[Array, ""]
 
 
+class Probes(NamedTuple):
+    """Random z ~ N(0, M), with M = I + Sᵀ P_s S the preconditioner of A, and what each says of A.
+
+    Attributes:
+        is_solved: whether the products sufficed.
+        log_determinants: unbiased estimates of log det A; NaN where they did not.
+        u: A⁻¹ z.
+        image: P S u.
+        y: M⁻¹ z.
+        y_image: P S y.
+    """
+
+    is_solved: Bool[Array, " draws"]
+    log_determinants: Float[Array, " draws"]
+    u: Draws
+    image: Draws
+    y: Draws
+    y_image: Draws
+
+
 class CurvedSystem(eqx.Module):
     """A, with its preconditioner.
 
@@ -96,25 +116,24 @@ class CurvedSystem(eqx.Module):
         u, image, *_, count = jax.lax.while_loop(unfinished, update, state)
         return Iterated(u, image, count)
 
-    def log_determinants(
-        self, white: tuple[Draws, Draws], within: float, max_products: int
-    ) -> Float[Array, " draws"]:
-        """An estimate of log det A from each of many probes: unbiased, but for quadrature.
+    def probe(self, white: tuple[Draws, Draws], within: float, max_products: int) -> Probes:
+        """Conjugate gradients on A u = z for random z, and with them estimates of log det A.
 
-        With M = I + Sᵀ P_s S and N rows it is log det M + N εᵀ log(M^-½ A M^-½) ε / ‖ε‖², ε ~ N(0, I).
-        The quadratic form is by Lanczos quadrature, whose tridiagonal matrix has the coefficients of
-        preconditioned conjugate gradients from z = M^½ ε ~ N(0, M) (Gardner et al. 2018).
+        With N rows log det M + N εᵀ log(M^-½ A M^-½) ε / ‖ε‖² is unbiased, ε ~ N(0, I). The quadratic
+        form is by Lanczos quadrature, whose tridiagonal matrix has the coefficients of preconditioned
+        conjugate gradients from z = M^½ ε ~ N(0, M) (Gardner et al. 2018).
 
         Args:
             white: two arrays of N(0, 1) numbers, from which z = w₁ + Sᵀ P_s^½ w₂.
-            within: of ‖M^-½ r‖ in ‖ε‖ at the end; the error of the quadrature is quadratic in it.
+            within: of ‖M^-½ r‖ in ‖ε‖ at the end, in which the error of the quadrature is quadratic,
+                that of u linear.
             max_products: beyond which the estimates are NaN.
         """
         values, vectors = jnp.linalg.eigh(self.surrogate)
         half = SharedBlock(vectors * jnp.sqrt(jnp.maximum(values, 0.0))[None, :])
         r = white[0] + self.transposed_roots(half @ white[1])
         y = self.precondition(r)
-        first = inner(r, y)
+        begin, first = y, inner(r, y)
         count, none = len(r), jnp.zeros((len(r), max_products))
 
         def unfinished(state: tuple) -> Array:
@@ -122,10 +141,14 @@ class CurvedSystem(eqx.Module):
             return jnp.any(active) & (k < max_products)
 
         def update(state: tuple) -> tuple:
-            r, y, p, energy, carried, diagonal, beside, active, k = state
-            product, _ = self.apply(p)
+            u, image, y_image, r, y, p, energy, carried, diagonal, beside, active, k = state
+            product, moved = self.apply(p)
             step = jnp.where(active, energy / inner(p, product), 1.0)
-            r = jnp.where(active, r - step * product, r)
+            u, image, r = (
+                jnp.where(active, v + step * w, v)
+                for v, w in ((u, p), (image, moved), (r, -product))
+            )
+            y_image = jnp.where(k == 0, moved, y_image)
             y = self.precondition(r)
             new = inner(r, y)
             still = active & (new > within**2 * first)
@@ -134,16 +157,50 @@ class CurvedSystem(eqx.Module):
             diagonal = diagonal.at[:, k].set(entry[:, 0, 0])
             beside = beside.at[:, k].set((jnp.sqrt(ratio) / step)[:, 0, 0])
             energy = jnp.where(still, new, 1.0)
-            return r, y, y + ratio * p, energy, ratio / step, diagonal, beside, still, k + 1
+            p, carried = y + ratio * p, ratio / step
+            return u, image, y_image, r, y, p, energy, carried, diagonal, beside, still, k + 1
 
-        start = (r, y, y, first, jnp.zeros_like(first), none + 1, none, first > 0, 0)
-        *_, diagonal, beside, active, _ = jax.lax.while_loop(unfinished, update, start)
+        zero = jnp.zeros_like(r)
+        solved, found = (zero, zero, zero), (none + 1, none)
+        start = (*solved, r, y, y, first, jnp.zeros_like(first), *found, first > 0, 0)
+        end = jax.lax.while_loop(unfinished, update, start)
+        (u, image, y_image), (diagonal, beside, active, _) = end[:3], end[-4:]
         below = jax.vmap(lambda v: jnp.diag(v, -1))(beside[:, :-1])
         tridiagonals = jax.vmap(jnp.diag)(diagonal) + below + below.transpose(0, 2, 1)
         nodes, vectors = jnp.linalg.eigh(tridiagonals)
         mean = jnp.sum(vectors[:, 0] ** 2 * jnp.log(nodes), axis=1)
         estimates = self.inverse.log_determinant + r[0].size * mean
-        return jnp.where(active.reshape(count), jnp.nan, estimates)
+        is_solved = ~active.reshape(count)
+        estimates = jnp.where(is_solved, estimates, jnp.nan)
+        return Probes(is_solved, estimates, u, image, begin, y_image)
+
+    def slopes(self, probes: Probes, change: Curvature) -> Float[Array, " draws"]:
+        """An unbiased estimate from each probe of the derivative of log det A along dP = −P and a dW:
+        that is P's with respect to the log of the ridge.
+
+        uᵀ dA y averages to tr A⁻¹ dA, as yᵀ dM y does to tr M⁻¹ dM, which is known: their difference
+        is random only as far as A is not M.
+
+        Args:
+            change: dW.
+        """
+        u, image, y, y_image = probes[2:]
+        curvature = self.curvature
+
+        def change_of_roots(v: Logits) -> Logits:
+            return jax.jvp(lambda w: w.root_matvec(v), (curvature,), (change,))[1]
+
+        def log_determinant(scale: Float[Array, ""], curvature: Curvature) -> Float[Array, ""]:
+            assert isinstance(curvature, StructuredCurvature)
+            return SharedInverse.build(self.surrogate / scale, curvature).log_determinant
+
+        du, dy, roots = jax.vmap(change_of_roots)(u), jax.vmap(change_of_roots)(y), self.roots(y)
+        moved = SharedBlock(self.surrogate) @ roots
+        of_a = inner(du, y_image) + inner(image, dy - roots)
+        of_m = inner(moved, 2 * dy - roots)
+        one = jnp.ones((), self.surrogate.dtype)
+        known = jax.jvp(log_determinant, (one, curvature), (one, change))[1]
+        return known + (of_a - of_m)[:, 0, 0]
 
     def _each[Part](
         self, function: Callable[[Part, Logits], Logits], part: Part, v: Draws

@@ -5,7 +5,7 @@ from ntkbayes.selection.cross_validation import cross_validated_nll
 from ntkbayes.selection.estimate import EvidenceEstimate
 from ntkbayes.selection.evidence import evidence_gradient, log_evidence
 from ntkbayes.selection.full_bayes import full_bayes_evidence
-from ntkbayes.selection.lanczos import lanczos_evidence
+from ntkbayes.selection.lanczos import lanczos_evidence, lanczos_evidence_slope
 from ntkbayes.selection.leave_one_out import leave_one_out
 from ntkbayes.selection.likelihood_rules import (
     LikelihoodChoice,
@@ -44,6 +44,7 @@ __all__ = [
     "evidence_gradient",
     "full_bayes_evidence",
     "lanczos_evidence",
+    "lanczos_evidence_slope",
     "leave_one_out",
     "log_evidence",
     "maximise_evidence",
