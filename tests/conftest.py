@@ -8,8 +8,8 @@ from importlib.metadata import requires, version
 from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# Before NumPy is imported. The threads of OpenBLAS wait for each other: beside another worker the factors
-# of many small matrices took seven to twenty times as long with two as with one.
+# Before NumPy is imported. The threads of OpenBLAS wait for each other: beside another worker, factors
+# of many small matrices take seven to twenty times as long with two as with one.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ["NTKBAYES_CACHE_DIR"] = "off"  # the user's own; tests that want a cache have their own
 # Most of the tests' time is compilation of programs that run once: without the compiler's
