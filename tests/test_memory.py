@@ -2,6 +2,7 @@
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from oracles import gp_classification as oracle
@@ -9,6 +10,7 @@ from oracles import gp_classification as oracle
 import ntkbayes as nb
 from ntkbayes import memory
 from ntkbayes.errors import InsufficientMemoryError
+from ntkbayes.kernels import EmpiricalKernel
 from ntkbayes.training.linearised import EXACT_ROWS
 from ntkbayes.training.operations import Size
 
@@ -88,6 +90,32 @@ def test_matrices_of_draws_are_five_whatever_the_number_of_classes(num_inits):
 def test_prediction_grows_as_the_square_of_the_points(data):
     totals = [nb.MAP().memory(PRIOR, data.take(np.arange(size))).total for size in (40, 80)]
     assert totals[1] == pytest.approx(4 * totals[0])
+
+
+NETWORK = nb.networks.mlp(depth=2, width=64, num_outputs=3)
+
+
+@pytest.mark.parametrize(
+    ("max_rows", "form"), [(None, "full"), (0, "traced")], ids=["formed", "by products"]
+)
+def test_a_real_networks_memory_has_room_for_its_passes(data, max_rows, form):
+    """What the kernel's own plan says that evaluating it takes, Θ aside."""
+    features = jnp.asarray(data.features)
+    params = NETWORK.init(jax.random.key(0), features)
+    kernel = EmpiricalKernel(NETWORK, params, max_rows=max_rows)
+    needed = kernel.tangent.plan(features, form=form).num_bytes
+    found = nb.MAP().memory(nb.NTKPrior(kernel, ridge=0.5), data)
+    assert needed > 0
+    assert found.total >= needed + (8 * 270**2 if form == "full" else 0)
+
+
+def test_of_passes_and_factors_the_larger_counts(monkeypatch, data):
+    def total(scratch):
+        monkeypatch.setattr(type(PRIOR.kernel), "scratch", lambda kernel, x: scratch)
+        return nb.MAP().memory(PRIOR, data).total
+
+    assert total(1e3) == total(0.0)
+    assert total(1e9) == pytest.approx(1e9 + 2 * 8 * 90**2)  # beside K and Θ
 
 
 def test_too_little_memory_is_refused_with_advice(data, monkeypatch):

@@ -114,6 +114,11 @@ class Kernel(Configured, Portable, eqx.Module):
         """The same of a product of Θ(x, x) with the logits of one function; 0 where it is formed."""
         return 0.0
 
+    def scratch(self, x: Float[Array, "n ..."]) -> float:
+        """Bytes of temporary arrays while a Gram at x is evaluated, where they are more than blocks of
+        its rows."""
+        return 0.0
+
     @property
     def initial_functions(self) -> DrawFunctions | None:
         """Draws functions at initialisation without their covariance K; None if it cannot."""

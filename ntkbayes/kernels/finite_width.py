@@ -11,15 +11,18 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, Shaped
 
 from ntkbayes import memory
+from ntkbayes.attached import Attached
 from ntkbayes.kernels.base import DrawFunctions, Functions, Kernel, KernelPair
 from ntkbayes.kernels.empirical.ntk import EmpiricalNTK
-from ntkbayes.kernels.empirical.plan import operations
+from ntkbayes.kernels.empirical.plan import Plan, operations
 from ntkbayes.kernels.jacobian import JacobianBlock, cast, outputs_of
 from ntkbayes.linalg import Logits, require_float64, white_noise
 from ntkbayes.memory import NUMBER
 from ntkbayes.networks import Network, Params
 from ntkbayes.networks.programs import channels_last
 from ntkbayes.ranges import Number, whole
+
+_PLANS = Attached[Plan]()  # of a kernel, by the shape of its inputs
 
 
 class EmpiricalKernel(Kernel):
@@ -73,12 +76,26 @@ class EmpiricalKernel(Kernel):
         return not (few and self.tangent.is_readout(x))
 
     def entry_operations(self, x: Float[Array, "n ..."]) -> float:
-        rows, form = len(x), "traced"
-        if self.couples(x):
-            rows *= self.num_outputs(x)
-            form = "full" if self.is_formed(rows) else "traced"
-        plan = self.tangent.plan(x, form=form)
-        return _SLOWER * sum(step.operations for step in plan.steps) / rows**2
+        rows = len(x) * (self.num_outputs(x) if self.couples(x) else 1)
+        return _SLOWER * sum(step.operations for step in self._plan(x).steps) / rows**2
+
+    def scratch(self, x: Float[Array, "n ..."]) -> float:
+        """Of Θ, or of the surrogate where it is known by products."""
+        return float(self._plan(x).num_bytes)
+
+    def _plan(self, x: Float[Array, "n ..."]) -> Plan:
+        """How Θ is evaluated, or the surrogate."""
+        plans, at = _PLANS.of(self), (x.shape, x.dtype)
+        if at not in plans:
+            tangent, form = self.tangent, "traced"
+            if self.couples(x):
+                if self.is_formed(len(x) * self.num_outputs(x)):
+                    form = "full"
+                else:
+                    params, x = cast((self.params, x), self.own_dtype)
+                    tangent = EmpiricalNTK(self.network, params)
+            plans[at] = tangent.plan(x, form=form)
+        return plans[at]
 
     def product_operations(self, x: Float[Array, "n ..."]) -> float:
         if not self.couples(x) or self.is_formed(len(x) * self.num_outputs(x)):

@@ -34,6 +34,9 @@ class ReshapedKernel(Kernel):
     def product_operations(self, x: Float[Array, "n d"]) -> float:
         return self.kernel.product_operations(self.network.reshape(x))
 
+    def scratch(self, x: Float[Array, "n d"]) -> float:
+        return self.kernel.scratch(self.network.reshape(x))
+
     def cross(self, x1: Float[Array, "n1 d"], x2: Float[Array, "n2 d"]) -> KernelPair:
         return self.kernel.cross(self.network.reshape(x1), self.network.reshape(x2))
 

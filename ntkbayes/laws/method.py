@@ -118,18 +118,22 @@ class Method[LawT: Law](Configured, eqx.Module):
         likelihood = default_likelihood(data) if likelihood is None else likelihood
         num_points, num_outputs = likelihood.encode(data).shape
         who = f"{self.name}, {num_points} points, {num_outputs} outputs"
+        kernel, features = prior.kernel, jax.device_put(data.features)
+        scratch = kernel.scratch(features)
         size, grams = Size(num_points, num_outputs, 0, couples=False), {"K and Θ": 2.0}
-        if prior.kernel.couples(jax.device_put(data.features)):
+        if kernel.couples(features):
             size, grams = Size(num_points * num_outputs, 1, 0, couples=True), {"Θ": 1.0}
-            if not prior.kernel.is_formed(size.rows):
-                parts = by_products(num_points, num_outputs, self.num_trained)
+            if not kernel.is_formed(size.rows):
+                parts = by_products(num_points, num_outputs, self.num_trained, scratch)
                 return Memory(f"{who}, by products", num_points, parts)
-        matrices = {**grams, **self.matrices(size)}
         share = NUMBER * size.rows**2 / num_shares()
         if jax.default_backend() == "cpu":
             share *= jax.local_device_count() if num_shares() > 1 else 1
-        parts = {what: count * share for what, count in matrices.items()}
+        parts = {what: count * share for what, count in self.matrices(size).items()}
         parts["draws"] = NUMBER * self.num_kept * num_points * num_outputs
+        # Of the network's passes and what the fit makes of Θ later, the larger.
+        parts["passes through the network"] = max(0.0, scratch - sum(parts.values()))
+        parts = {**{what: count * share for what, count in grams.items()}, **parts}
         return Memory(who, num_points, parts)
 
     def matrices(self, size: Size) -> dict[str, float]:

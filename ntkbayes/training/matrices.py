@@ -52,14 +52,20 @@ def many_draws_matrices(size: Size, num_draws: int, factor_dtype: DTypeLike) -> 
     }
 
 
-def by_products(num_points: int, num_outputs: int, num_trained: int) -> dict[str, float]:
-    """Bytes at the peak of training by products, with few columns of other inputs."""
+def by_products(
+    num_points: int, num_outputs: int, num_trained: int, scratch: float
+) -> dict[str, float]:
+    """Bytes at the peak of training by products, with few columns of other inputs.
+
+    Args:
+        scratch: temporary bytes while the surrogate is evaluated; a pass of products takes them later.
+    """
     functions = min(num_trained, subspace.BLOCK)
     logits = NUMBER * num_points * num_outputs
     return {
         "surrogate and its factors": 5.0 * NUMBER * num_points**2,
         "directions": 2.0 * logits * max(128, _DIRECTIONS * functions),
-        "passes through the network": 2.0 * PASS_BYTES,
+        "passes through the network": max(scratch, 2.0 * PASS_BYTES),
         "draws": 10.0 * logits * num_trained,
     }
 

@@ -405,13 +405,13 @@ def test_as_the_ridge_goes_to_zero_theory_2_becomes_theory_3_at_a_linear_rate(ki
     initial = initials(targets, 1, 1.0)[0]
     limit = train(Objective(likelihood, ntk, targets, 0.0), initial).logits
     # A ridge is small where it is small against Θ's eigenvalues times the curvature.
-    ridges = [1e-4, 1e-5, 1e-6]
+    ridges = [1e-4, 1e-5, 1e-6]  # at the last one float64 reaches about 1e-9 of a logit
     gaps = [
         float(
             jnp.max(
                 jnp.abs(
                     train(
-                        Objective(likelihood, ntk, targets, ridge), initial, tolerance=1e-9
+                        Objective(likelihood, ntk, targets, ridge), initial, tolerance=1e-8
                     ).logits
                     - limit
                 )
