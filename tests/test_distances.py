@@ -117,6 +117,31 @@ def test_energy_coefficient_does_not_lose_digits_far_from_the_origin():
     assert far == pytest.approx(near, rel=1e-6)
 
 
+def test_a_logit_that_does_not_vary_makes_the_ratio_zero_infinite_or_none():
+    vary, other = normal(0, points=3), normal(1, points=3)
+    still = vary.copy()
+    still[:, 1, 0] = 0.3
+    assert variance_ratio(still, other) == Distance(0.0, 0.0)
+    for a, b, value in ((other, still, np.inf), (still, still, np.nan)):
+        found = variance_ratio(a, b)
+        np.testing.assert_array_equal([found.value, found.error], [value, np.nan])
+    one = still.copy()
+    one[0, 1, 0] = 1.0  # but for one draw
+    for a, b in ((one, other), (other, one)):
+        found = variance_ratio(a, b)
+        assert 0 < found.value < np.inf
+        assert not found.error < 0.5 * found.value
+
+
+def test_the_variance_ratio_of_two_draws_has_no_error():
+    few, many = normal(0, points=3, size=2), normal(1, points=3)
+    for a, b in ((few, many), (many, few)):
+        found = variance_ratio(a, b)
+        expected = np.exp(np.mean(np.log(a.var(axis=0)) - np.log(b.var(axis=0))))
+        assert found.value == pytest.approx(expected)
+        assert np.isnan(found.error)
+
+
 # --- equal laws ----------------------------------------------------------------------------------
 
 

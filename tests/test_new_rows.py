@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
@@ -165,6 +166,22 @@ def test_a_fit_that_is_too_large_is_not_kept_and_that_is_told(folder, tmp_path, 
     monkeypatch.setattr(storage.fits, "LARGEST", 1000)
     assert "MiB, more than" in storage.keep_fit(law, tmp_path / "map.nc")
     assert not os.listdir(tmp_path)
+
+
+def test_a_law_of_real_networks_which_holds_keys_is_kept(tmp_path):
+    iris = nb.datasets.load("iris").subset(jax.random.key(0), 12)
+    network, features = nb.networks.mlp(depth=1, width=4, num_outputs=3), jnp.asarray(iris.features)
+    kernel = nb.kernels.EmpiricalKernel(network, network.init(jax.random.key(1), features))
+    prior = nb.NTKPrior(kernel, ridge=3.0)
+    methods = {
+        "random init": nb.RandomInit(num_inits=3),
+        "ensemble": nb.FiniteEnsemble(network, 2, tolerance=1.0),
+    }
+    Study(iris, prior, methods=methods, baselines=False).run(tmp_path)
+    for name in methods:
+        law = nb.load_law(storage.fits_in(tmp_path)[name])
+        told = nb.load(tmp_path).predictions[name]
+        np.testing.assert_allclose(law.mean(jnp.asarray(told.features)), told.mean, rtol=1e-9)
 
 
 def test_named_data_are_predicted_by_the_names_of_their_columns(tmp_path):

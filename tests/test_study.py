@@ -539,7 +539,7 @@ def test_model_file_runs_and_every_law_of_it_beats_the_base_rate(name, tmp_path)
     assert list(model.methods) == LAWS[name]
     sizes = {"num_inits": 20, "num_samples": 20, "num_warmup": 50, "num_chains": 2}
     if name == "hierarchical":  # each gradient is through a Cholesky factor
-        sizes = {"num_samples": 10, "num_warmup": 20, "num_chains": 1}
+        sizes = {"num_samples": 40, "num_warmup": 60, "num_chains": 1}
     small = {
         law: dataclasses.replace(method, **{k: v for k, v in sizes.items() if hasattr(method, k)})
         for law, method in model.methods.items()

@@ -39,18 +39,22 @@ def total_variation(probabilities_a: Sample, probabilities_b: Sample) -> Distanc
 def variance_ratio(logits_a: Sample, logits_b: Sample) -> Distance:
     """Geometric mean over points and logits of Var_a / Var_b.
 
-    Below 1, law a is the more confident one; 0 if it is a point, infinite if only law b is, NaN if
-    both are. Logit draws (S, n, C).
+    Below 1, law a is the more confident one; 0 if a logit of it does not vary, infinite if one of law b
+    does not, NaN if both have such. The error takes three draws of each, and is NaN with fewer. Logit
+    draws (S, n, C).
     """
 
     def between(a: Sample, b: Sample) -> float:
-        return float(np.exp(np.mean(np.log(a.var(axis=0)) - np.log(b.var(axis=0)))))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return float(np.exp(np.mean(np.log(_variances(a)) - np.log(_variances(b)))))
 
-    if _is_point(logits_b):
-        return Distance(np.nan if _is_point(logits_a) else np.inf, np.nan)
-    if _is_point(logits_a):
+    value = between(logits_a, logits_b)
+    if value == 0:
         return Distance(0.0, 0.0)
-    return _jackknife(between, logits_a, logits_b)
+    if not np.isfinite(value) or min(len(logits_a), len(logits_b)) < 3:
+        return Distance(value, np.nan)
+    with np.errstate(invalid="ignore"):  # of logits that vary by one draw alone
+        return _jackknife(between, logits_a, logits_b)
 
 
 def log_variance(logits: Sample) -> Distance:
@@ -62,8 +66,10 @@ def log_variance(logits: Sample) -> Distance:
     return Distance(of(logits), float(over_blocks(lambda draws: np.asarray(of(draws)), logits)))
 
 
-def _is_point(draws: Sample) -> bool:
-    return bool(np.max(np.ptp(draws, axis=0)) <= 1e-9 * max(1.0, float(np.max(np.abs(draws)))))
+def _variances(draws: Sample) -> Float[np.ndarray, "n classes"]:
+    """Var of each logit, 0 where it varies by round-off."""
+    is_still = np.ptp(draws, axis=0) <= 1e-9 * max(1.0, float(np.max(np.abs(draws))))
+    return np.where(is_still, 0.0, draws.var(axis=0))
 
 
 def energy_coefficient(logits_a: Sample, logits_b: Sample, *, max_draws: int = 1000) -> Distance:

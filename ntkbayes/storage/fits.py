@@ -6,9 +6,9 @@ laws/NAME.law       see `storage.fitted`
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
-import numpy as np
 
 from ntkbayes.errors import ConfigurationError, StorageError, UnknownNameError
 from ntkbayes.files import read_json
@@ -30,7 +30,7 @@ def keep_fit(law: Law, path: Path) -> str:
     Raises:
         StorageError: the disk is full, or the folder cannot be written to.
     """
-    size = sum({id(each): np.asarray(each).nbytes for each in _arrays(law)}.values())
+    size = sum({id(each): each.nbytes for each in _arrays(law)}.values())
     if size > LARGEST:
         return f"it takes {size / 2**20:.0f} MiB, more than {LARGEST / 2**20:.0f}"
     try:
@@ -110,5 +110,6 @@ def _letters(name: str) -> str:
     return "".join(filter(str.isalnum, name.casefold()))
 
 
-def _arrays(law: Law) -> list[object]:
+def _arrays(law: Law) -> list[Any]:
+    """Of numbers, and of keys, which are no numbers to NumPy."""
     return [each for each in jax.tree.leaves(law) if hasattr(each, "nbytes")]

@@ -130,7 +130,8 @@ class NetworkEnsemble(Method[TrainedNetworks[FiniteEnsembleInfo]]):
         """
         params = start.params
         features, targets = (v.astype(self.dtype) for v in (problem.features, problem.targets))
-        initial = start(features) - logits_of(self.network, params, features)
+        own = logits_of(self.network, params, features).astype(jnp.float64)
+        initial = start(features) - own
         offset = (problem.mean[None] + initial).astype(self.dtype)
         descent = Descent(
             self.network,
