@@ -70,7 +70,8 @@ class FiniteEnsemble(NetworkEnsemble):
         """A method whose law is that of networks which are trained already, however that was done.
 
         Args:
-            network: of all members.
+            network: of all members, with what is no parameter, such as batch statistics: members with
+                their own come by their logits, `Predictions.of`.
             members: the parameters of each.
 
         Raises:
