@@ -132,8 +132,10 @@ class ConjugateGradients(Solver):
         steps = objective.preconditioner(centre.logits, num_draws=size, dtype=self.factor_dtype)
         curvature = objective.curvature(centre.logits)
         given = centre.initial, centre.alpha, centre.logits
-        wide = max(self.block_numbers // initial[0].size, self.block_columns // initial.shape[2])
-        block = max(1, min(size, wide))
+        # Of a coupled Θ a draw is one column; with so many rows, a quarter as many are as quick.
+        columns = 4 if objective.gram.couples else initial.shape[2]
+        wide = max(1, self.block_numbers // initial[0].size, self.block_columns // columns)
+        block = -(-size // -(-size // wide))
         for begin in range(0, size, block):
             part, a, f = _started(
                 objective, steps, curvature, given, initial, jnp.asarray(begin), block
