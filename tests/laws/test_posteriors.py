@@ -493,6 +493,24 @@ def test_too_few_iterations_are_an_error_that_names_them(method):
         short.fit(PRIOR, BINARY)
 
 
+@pytest.mark.parametrize(("ridge", "temperature"), [(0.174, 0.01), (0.03, 0.1)])
+def test_cold_sites_far_from_laplaces_are_found(ridge, temperature):
+    """At the optimum each weight is the mean residual, here by draws (Opper & Archambeau 2009)."""
+    iris = nb.datasets.load("iris").subset(jax.random.key(2), 60)
+    train, _ = iris.split(jax.random.key(0), test_share=0.5)
+    network = nb.networks.mlp(depth=2, activation="relu", weight_std=1.5, bias_std=0.1)
+    prior = nb.NTKPrior(network, ridge=ridge)
+    law = nb.MeanField().fit(prior, train, likelihood=Categorical().tempered(temperature))
+    std = np.sqrt(np.asarray(law.variance(train)))
+    noise = np.random.default_rng(0).standard_normal((4000, *std.shape))
+    draws = special.softmax(np.asarray(law.logits) + std * noise, axis=2)
+    expected = (train.targets - draws.mean(axis=0)) / temperature
+    error = draws.std(axis=0) / np.sqrt(4000) / temperature
+    # The law's own average is over fewer points, which it chose once.
+    assert np.abs(ridge * np.asarray(law.alpha) - expected).max() < 0.02 / temperature
+    assert np.mean(error) < 0.005 / temperature
+
+
 class _Broken(nb.MeanField):
     def rule(self, likelihood, targets, posterior):
         return jax.tree.map(lambda v: v * jnp.nan, super().rule(likelihood, targets, posterior))

@@ -40,7 +40,7 @@ from ntkbayes.training.linearised import train
 from ntkbayes.training.matrices import inverse_matrices
 from ntkbayes.training.operations import Size, gaussian_predictions, inverse, kernels
 
-_SMALLEST_STEP = 1 / 8  # which is taken even if it makes the sites move more
+_SMALLEST_STEP = 1 / 64  # which is taken even if it makes the sites move more
 _VANISHING_STEP = 1e-4
 
 
@@ -145,7 +145,7 @@ class SiteMethod(PosteriorMethod[GaussianPosterior[SiteInfo]]):
     def _iterate(self, problem: Problem, gram: Gram) -> tuple[Posterior, float, int]:
         """From Laplace's sites, by Anderson's mixing of the last few steps (Walker & Ni 2011). Where
         that makes the sites move more, a plain step is taken instead, halved until it does not or is
-        an eighth, and mixing begins anew with steps as short."""
+        a 64th, and mixing begins anew with steps as short."""
         given = (self, problem.likelihood, gram, problem.targets, problem.mean)
         sites, history, step, count = self._start(problem), Mixing(), 1.0, 0
         now = _assess(*given, sites)
