@@ -1,5 +1,6 @@
 """The command line: what a new user types, right or wrong."""
 
+import gc
 import io
 import json
 import os
@@ -20,7 +21,7 @@ from rich.table import Table
 
 from ntkbayes import datasets, storage
 from ntkbayes.app import cli
-from ntkbayes.app.cli import main, terminal
+from ntkbayes.app.cli import interruption, main, terminal
 from ntkbayes.app.methods import METHODS, default_methods
 from ntkbayes.laws import MAP, Laplace
 from ntkbayes.selection import RidgeByEvidence, RidgeChoice
@@ -291,6 +292,30 @@ def test_ctrl_c_exits_130_and_says_how_to_go_on(compare, birds, monkeypatch):
     done = compare(birds)
     assert done.code == 130
     assert done.err.splitlines()[-1] == STOPPED
+
+
+def test_ctrl_c_within_a_callback_of_the_garbage_collector_is_not_lost(capsys):
+    presses = [KeyboardInterrupt]
+
+    def callback(phase, info):
+        if presses:
+            raise presses.pop()
+
+    def work():
+        with interruption.interruptible():
+            gc.collect()
+            time.sleep(30)
+
+    gc.callbacks.append(callback)
+    try:
+        with pytest.raises(SystemExit) as end:
+            work()
+    finally:
+        gc.callbacks.remove(callback)
+    assert end.value.code == 130
+    told = capsys.readouterr().err
+    assert "Traceback" not in told
+    assert told.splitlines() == [STOPPED]
 
 
 @pytest.mark.parametrize("delay", [0, 10])  # while Python runs, and while compiled code does

@@ -1,12 +1,15 @@
 """Ctrl-C: from the first moment, and whatever runs, one line and exit code 130."""
 
+import _thread
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
+from typing import Any
 
 STOPPED = "stopped; the same command resumes from what is already finished"
 CODE = 130
@@ -33,6 +36,7 @@ def interruptible() -> Iterator[None]:
     ends_at_once = signal.getsignal(signal.SIGINT) is _end
     if ends_at_once:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    ignored, sys.unraisablehook = sys.unraisablehook, _raised_again
     try:
         yield
     except KeyboardInterrupt:
@@ -41,8 +45,18 @@ def interruptible() -> Iterator[None]:
         say(STOPPED)
         raise SystemExit(CODE) from None
     finally:
+        sys.unraisablehook = ignored
         if ends_at_once:
             signal.signal(signal.SIGINT, _end)
+
+
+def _raised_again(unraisable: Any) -> None:
+    """Ctrl-C within a callback of the garbage collector, as JAX has one, would be reported there and
+    lost: it is raised again once that is over."""
+    if unraisable.exc_type is KeyboardInterrupt:
+        threading.Timer(0.1, _thread.interrupt_main).start()
+    else:
+        sys.__unraisablehook__(unraisable)
 
 
 @contextmanager
