@@ -303,10 +303,11 @@ def test_ctrl_c_within_a_callback_of_the_garbage_collector_is_not_lost(capsys):
 
     def work():
         with interruption.interruptible():
+            gc.callbacks.append(callback)  # no collection meets it before
             gc.collect()
             time.sleep(30)
+            pytest.fail("the key press was lost")
 
-    gc.callbacks.append(callback)
     try:
         with pytest.raises(SystemExit) as end:
             work()

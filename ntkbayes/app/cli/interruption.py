@@ -1,6 +1,5 @@
 """Ctrl-C: from the first moment, and whatever runs, one line and exit code 130."""
 
-import _thread
 import os
 import signal
 import sys
@@ -54,7 +53,7 @@ def _raised_again(unraisable: Any) -> None:
     """Ctrl-C within a callback of the garbage collector, as JAX has one, would be reported there and
     lost: it is raised again once that is over."""
     if unraisable.exc_type is KeyboardInterrupt:
-        threading.Timer(0.1, _thread.interrupt_main).start()
+        threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
     else:
         sys.__unraisablehook__(unraisable)
 
