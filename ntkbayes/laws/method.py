@@ -129,12 +129,14 @@ class Method[LawT: Law](Configured, eqx.Module):
         share = NUMBER * size.rows**2 / num_shares()
         if jax.default_backend() == "cpu":
             share *= jax.local_device_count() if num_shares() > 1 else 1
-        parts = {what: count * share for what, count in self.matrices(size).items()}
-        parts["draws"] = NUMBER * self.num_kept * num_points * num_outputs
-        # Of the network's passes and what the fit makes of Θ later, the larger.
-        parts["passes through the network"] = max(0.0, scratch - sum(parts.values()))
-        parts = {**{what: count * share for what, count in grams.items()}, **parts}
-        return Memory(who, num_points, parts)
+        held, later = (
+            {what: count * share for what, count in matrices.items()}
+            for matrices in (grams, self.matrices(size))
+        )
+        later["draws"] = NUMBER * self.num_kept * num_points * num_outputs
+        # Of the network's passes, which are over by then, only what is more than that counts.
+        passes = {"passes through the network": max(0.0, scratch - sum(later.values()))}
+        return Memory(who, num_points, {**held, **later, **passes})
 
     def matrices(self, size: Size) -> dict[str, float]:
         """How many float64 matrices of the size of Θ(X, X) there are at the peak besides K and Θ, by

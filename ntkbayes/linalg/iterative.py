@@ -184,7 +184,7 @@ class CurvedSystem(eqx.Module):
         Args:
             change: dW.
         """
-        u, image, y, y_image = probes[2:]
+        _, _, u, image, y, y_image = probes
         curvature = self.curvature
 
         def change_of_roots(v: Logits) -> Logits:

@@ -35,7 +35,17 @@ def interruptible() -> Iterator[None]:
     ends_at_once = signal.getsignal(signal.SIGINT) is _end
     if ends_at_once:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    ignored, sys.unraisablehook = sys.unraisablehook, _raised_again
+    report = sys.unraisablehook
+
+    def raised_again(unraisable: Any) -> None:
+        """Ctrl-C within a callback of the garbage collector, as JAX has one, would be reported there
+        and lost: it is raised again once that is over."""
+        if unraisable.exc_type is KeyboardInterrupt:
+            threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
+        else:
+            report(unraisable)
+
+    sys.unraisablehook = raised_again
     try:
         yield
     except KeyboardInterrupt:
@@ -44,18 +54,9 @@ def interruptible() -> Iterator[None]:
         say(STOPPED)
         raise SystemExit(CODE) from None
     finally:
-        sys.unraisablehook = ignored
+        sys.unraisablehook = report
         if ends_at_once:
             signal.signal(signal.SIGINT, _end)
-
-
-def _raised_again(unraisable: Any) -> None:
-    """Ctrl-C within a callback of the garbage collector, as JAX has one, would be reported there and
-    lost: it is raised again once that is over."""
-    if unraisable.exc_type is KeyboardInterrupt:
-        threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
-    else:
-        sys.__unraisablehook__(unraisable)
 
 
 @contextmanager
