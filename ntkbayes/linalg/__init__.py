@@ -29,6 +29,7 @@ from ntkbayes.linalg.devices import (
     row_by_row,
     summed_over_rows,
 )
+from ntkbayes.linalg.frugal import frugal_jit
 from ntkbayes.linalg.grams import (
     CoupledGram,
     FormedGram,
@@ -108,6 +109,7 @@ __all__ = [
     "cholesky",
     "everywhere",
     "factor_dtype",
+    "frugal_jit",
     "gram_of",
     "inner",
     "is_paired",

@@ -13,6 +13,7 @@ from ntkbayes.linalg import halves
 from ntkbayes.linalg.arrays import Square
 from ntkbayes.linalg.blocks import Block, FormedBlock
 from ntkbayes.linalg.devices import everywhere, num_shares
+from ntkbayes.linalg.frugal import frugal_jit
 from ntkbayes.linalg.norms import nan_is_an_answer
 from ntkbayes.linalg.sharded import ShardedTriangle
 
@@ -172,7 +173,7 @@ def _is_finite(matrix: Square | halves.Lower | ShardedTriangle) -> Bool[Array, "
     return jnp.all(jnp.stack([jnp.all(jnp.isfinite(block)) for block in jax.tree.leaves(matrix)]))
 
 
-@jax.jit
+@frugal_jit
 def _attempt(gram: Square, jitter: Float[Array, ""]) -> tuple[halves.Corners, Bool[Array, ""]]:
     """The factor of gram + jitter · I, and whether it is finite."""
     half = halves.factor(halves.lower_half(gram, shift=jitter), halves.Corner)

@@ -7,7 +7,6 @@ its products. Each kind of Gram has its own solvers, so no caller asks for the k
 import abc
 from typing import ClassVar
 
-import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, DTypeLike, Float, Int
@@ -26,6 +25,7 @@ from ntkbayes.linalg.cholesky import CholeskyFactor, cholesky
 from ntkbayes.linalg.curvature import Curvature, StructuredCurvature
 from ntkbayes.linalg.curved import CoupledInverse, CurvedInverse, SharedInverse
 from ntkbayes.linalg.devices import num_shares
+from ntkbayes.linalg.frugal import frugal_jit
 from ntkbayes.linalg.interpolators import CoupledInterpolator, Interpolator, SharedInterpolator
 from ntkbayes.linalg.iterative import IterativeInverse
 from ntkbayes.linalg.norms import nan_is_an_answer
@@ -310,9 +310,9 @@ def _too_large(why: str) -> ConfigurationError:
     )
 
 
-_shared_inverse = nan_is_an_answer()(eqx.filter_jit(SharedInverse.build))  # see `is_finite`
-_coupled_inverse = nan_is_an_answer()(eqx.filter_jit(CoupledInverse.build))
-_iterative_inverse = nan_is_an_answer()(eqx.filter_jit(IterativeInverse.build))
+_shared_inverse = nan_is_an_answer()(frugal_jit(SharedInverse.build))  # see `is_finite`
+_coupled_inverse = nan_is_an_answer()(frugal_jit(CoupledInverse.build))
+_iterative_inverse = nan_is_an_answer()(frugal_jit(IterativeInverse.build))
 
 
 # --- from a kernel's values ----------------------------------------------------------------------

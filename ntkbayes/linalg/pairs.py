@@ -8,6 +8,7 @@ from jaxtyping import Array, DTypeLike, Float, Int
 from ntkbayes.linalg.arrays import Square
 from ntkbayes.linalg.curvature import Curvature
 from ntkbayes.linalg.devices import num_shares
+from ntkbayes.linalg.frugal import frugal_jit
 from ntkbayes.linalg.halves import Half, matrix, tabulated
 from ntkbayes.linalg.preconditioners import (
     Preconditioner,
@@ -118,12 +119,12 @@ def _in_float32(factor: Triangle) -> Triangle:
     return jax.tree.map(lambda block: block.astype(jnp.float32), factor)
 
 
-_gram_inverse = eqx.filter_jit(BlockedTriangle.gram_inverse)
+_gram_inverse = frugal_jit(BlockedTriangle.gram_inverse)
 _matrix = eqx.filter_jit(matrix)
-_blocked_triangle = eqx.filter_jit(BlockedTriangle.factor)
+_blocked_triangle = frugal_jit(BlockedTriangle.factor)
 
 
-@eqx.filter_jit
+@frugal_jit
 def _correction(weights: Float[Array, " n"], pairs: CurvedPairs, inverse: Square) -> Half:
     """Rᵀ G R."""
     scaled = pairs.directions / jnp.sqrt(weights[pairs.points])[:, None]

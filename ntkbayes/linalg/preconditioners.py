@@ -15,6 +15,7 @@ from ntkbayes.linalg.arrays import Draws, Square
 from ntkbayes.linalg.blocks import Block, CoupledBlock
 from ntkbayes.linalg.curvature import Curvature
 from ntkbayes.linalg.curved import factor_between_roots
+from ntkbayes.linalg.frugal import frugal_jit
 from ntkbayes.linalg.sharded import Triangle, triangle
 from ntkbayes.linalg.triangular import BlockedTriangle
 
@@ -80,7 +81,7 @@ def _reach(dtype: DTypeLike) -> float:
     return 1e-4 if dtype == jnp.float32 else 0.0
 
 
-@eqx.filter_jit
+@frugal_jit
 def _factor(
     ntk: Square, ridge: Float[Array, ""], weights: Float[Array, " n"], dtype: DTypeLike
 ) -> Triangle:
@@ -121,7 +122,7 @@ class CoupledPreconditioner(Preconditioner):
 _SMALLEST = 1e-6  # eigenvalue of W, as a share of the largest: a larger floor costs steps
 
 
-@eqx.filter_jit
+@frugal_jit
 def _coupled_factor(
     ntk: Square, ridge: Float[Array, ""], curvature: Curvature, dtype: DTypeLike
 ) -> BlockedTriangle:

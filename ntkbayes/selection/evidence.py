@@ -23,7 +23,7 @@ from ntkbayes.errors import ConvergenceError
 from ntkbayes.laws.gaussian.laplace import laplace_evidence
 from ntkbayes.likelihood import Likelihood, default_likelihood
 from ntkbayes.likelihood.base import require_untempered
-from ntkbayes.linalg import Gram, Logits, require_float64
+from ntkbayes.linalg import Gram, Logits, frugal_jit, require_float64
 from ntkbayes.priors.hyperparameters import value_of, with_values
 from ntkbayes.priors.prior import NTKPrior, require_prior
 from ntkbayes.training.accuracy import TOLERANCE, is_accurate
@@ -152,7 +152,7 @@ class Evidence(eqx.Module):
 Accuracy = tuple[Float[Array, ""], Float[Array, ""]]
 
 
-@eqx.filter_jit
+@frugal_jit
 def _value_and_gradient(
     values: Values, objective: Evidence, start: Logits
 ) -> tuple[tuple[Float[Array, ""], Accuracy], Values]:

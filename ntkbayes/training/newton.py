@@ -3,7 +3,6 @@
 import dataclasses
 from typing import NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,6 +13,7 @@ from ntkbayes.linalg import (
     CurvedInverse,
     Draws,
     Logits,
+    frugal_jit,
     inner,
     largest,
     nan_is_an_answer,
@@ -99,7 +99,7 @@ class _Point(NamedTuple):
 
 
 @nan_is_an_answer()
-@eqx.filter_jit
+@frugal_jit
 def _optimum(solver: Newton, objective: Objective, initial: Logits, start: Logits) -> Optimum:
     """Newton's method, continued from larger ridges where round-off would swamp its first steps.
 

@@ -8,7 +8,7 @@ from oracles import gp_classification as oracle
 
 import ntkbayes as nb
 from ntkbayes.laws import Problem
-from ntkbayes.laws.chains import nuts
+from ntkbayes.laws.chains import nuts, threads
 from ntkbayes.laws.chains.nuts import NUTS
 from ntkbayes.laws.chains.sampler import laplace_mode
 from ntkbayes.likelihood import Bernoulli
@@ -86,3 +86,39 @@ def test_the_mean_of_a_points_logits_keeps_its_prior():
     assert abs(means.mean()) < 4 / np.sqrt(count)
     assert abs((means**2).mean() - 1) < 4 * np.sqrt(2 / count)
     assert abs((means[:, 1:] * means[:, :-1]).mean()) < 4 / np.sqrt(count)
+
+
+# --- chains in threads ---------------------------------------------------------------------------
+
+
+def few_draws(seed=0):
+    rng = np.random.default_rng(seed)
+    data = nb.Dataset(rng.standard_normal((23, 2)), np.arange(23) % 3, class_names=range(3))
+    method = NUTS(num_samples=8, num_warmup=60, num_chains=3)
+    with pytest.warns(nb.errors.ConvergenceWarning):
+        law = method.fit(nb.NTKPrior(NETWORK, ridge=0.5), data, key=KEY)
+    return np.asarray(law.sample(KEY, data.features, 24))
+
+
+def test_chains_in_threads_are_those_in_step(monkeypatch):
+    apart = few_draws()
+    monkeypatch.setattr(nuts.NUTSSampler, "apart", lambda self, state: [state])
+    np.testing.assert_allclose(few_draws(), apart, rtol=1e-7, atol=1e-7)
+
+
+def test_chains_do_not_depend_on_the_number_of_threads(monkeypatch):
+    several = few_draws()
+    monkeypatch.setattr(threads, "cpu_count", lambda: 1)
+    np.testing.assert_array_equal(few_draws(), several)
+
+
+def test_chains_have_the_precision_of_the_thread_that_asks_for_them():
+    everywhere = few_draws()
+    jax.config.update("jax_enable_x64", False)
+    try:
+        with jax.enable_x64(True):
+            here = few_draws()
+    finally:
+        jax.config.update("jax_enable_x64", True)
+    assert here.dtype == np.float64
+    np.testing.assert_array_equal(here, everywhere)

@@ -1,14 +1,11 @@
 """Hyperparameters as part of the posterior: scales, ridge and latent function, sampled together."""
 
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
-from joblib import cpu_count
-from threadpoolctl import threadpool_limits
 
 from ntkbayes.errors import ConfigurationError
 from ntkbayes.laws.chains.hierarchical import (
@@ -20,6 +17,7 @@ from ntkbayes.laws.chains.hierarchical import (
 from ntkbayes.laws.chains.mixing import MixingInfo
 from ntkbayes.laws.chains.numpyro_model import NumPyroModel, require_support
 from ntkbayes.laws.chains.nuts import tree_depth
+from ntkbayes.laws.chains.threads import chain_threads, num_threads
 from ntkbayes.laws.kind import Kind
 from ntkbayes.laws.method import Method
 from ntkbayes.laws.problem import Problem
@@ -71,7 +69,7 @@ class FullBayes(Method[FullBayesLaw[FullBayesInfo]]):
     progress: bool = False
 
     def matrices(self, size: Size) -> dict[str, float]:
-        at_once = self.num_chains if self.progress else _num_threads(self.num_chains)
+        at_once = self.num_chains if self.progress else num_threads(self.num_chains)
         return {"kernels of the chains and their gradients": 50.0 * at_once}
 
     def operations(self, size: Size) -> dict[str, float]:
@@ -143,24 +141,17 @@ class FullBayes(Method[FullBayesLaw[FullBayesInfo]]):
 
 
 def _in_threads(chain: Callable) -> Callable:
-    """One program for all chains, run in threads: in step each would wait at every draw for the longest
-    trajectory of all."""
+    """One program for all chains, run in threads."""
 
     def run(given: tuple) -> Any:
         num_chains = len(jax.tree.leaves(given)[0])
         parts = [jax.tree.map(lambda value, i=i: value[i], given) for i in range(num_chains)]
         program = jax.jit(chain).lower(parts[0]).compile()
-        num_threads = _num_threads(num_chains)
-        own = max(1, cpu_count() // num_threads)  # or factors' threads compete for cores
-        with threadpool_limits(own, user_api="blas"), ThreadPoolExecutor(num_threads) as threads:
-            done = list(threads.map(lambda part: jax.block_until_ready(program(part)), parts))
+        with chain_threads(num_chains) as each:
+            done = each(program, [(part,) for part in parts])
         return jax.tree.map(lambda *values: jnp.stack(values), *done)
 
     return run
-
-
-def _num_threads(num_chains: int) -> int:
-    return min(num_chains, cpu_count())
 
 
 def _started(model: NumPyroModel, key: PRNGKeyArray, num_chains: int) -> dict[str, Array]:

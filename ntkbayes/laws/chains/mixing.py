@@ -7,9 +7,11 @@ Where they do not exist they are NaN, and the warning says why.
 import math
 import warnings
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from jaxtyping import Float, Int
+from joblib import cpu_count
 from numpy.typing import ArrayLike
 
 from ntkbayes.errors import ConvergenceWarning
@@ -24,7 +26,7 @@ FEWEST_DRAWS = 10
 
 _TAIL = (0.05, 0.95)
 _NUM_ASSESSED = 16
-_BLOCK = 2**22  # numbers screened at once: 32 MiB
+_BLOCK = 2**19  # numbers that a thread screens at once: 4 MiB
 
 Sequences = Float[np.ndarray, "chains samples quantities"]
 
@@ -110,8 +112,14 @@ def _worst(draws: Sequences) -> tuple[float, float, float]:
     from arviz_stats.base import array_stats
 
     step = max(1, _BLOCK // (draws.shape[0] * draws.shape[1]))
-    blocks = [_screened(draws[:, :, i : i + step]) for i in range(0, draws.shape[2], step)]
-    rhat, bulk, tail = (draws[:, :, _largest(np.concatenate(s))] for s in zip(*blocks, strict=True))
+    blocks = [draws[:, :, i : i + step] for i in range(0, draws.shape[2], step)]
+    with ThreadPoolExecutor(
+        cpu_count()
+    ) as threads:  # NumPy and SciPy sort and transform in parallel
+        screened = list(threads.map(_screened, blocks))
+    rhat, bulk, tail = (
+        draws[:, :, _largest(np.concatenate(s))] for s in zip(*screened, strict=True)
+    )
     axes = {"chain_axis": 0, "draw_axis": 1}
     return (
         float(np.max(array_stats.rhat(rhat, **axes))),

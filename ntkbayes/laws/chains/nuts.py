@@ -42,7 +42,7 @@ class NUTS(ChainMethod):
     Args:
         num_samples: draws kept per chain.
         num_warmup: draws per chain discarded while the step size adapts.
-        num_chains: chains, run side by side.
+        num_chains: chains, run in as many threads as there are cores.
         target_accept: acceptance probability that the step size aims at.
         progress: show a progress bar, over warm-up and samples.
         max_tree_depth: a trajectory takes at most 2^max_tree_depth steps.
@@ -161,15 +161,24 @@ class NUTSSampler(Sampler):
         with jax.numpy_dtype_promotion("standard"):  # NumPyro's
             return jax.vmap(begin)(position, jax.random.split(key, len(noise)))
 
+    def apart(self, state: Any) -> list[Any]:
+        """Each chain for itself, but where an accelerator moves all in the time of one."""
+        if jax.default_backend() != "cpu":
+            return [state]
+        num_chains = len(state.z)
+        return [jax.tree.map(lambda v, i=i: v[i], state) for i in range(num_chains)]
+
     def move(self, state: Any) -> Any:
+        if _in_step(state):
+            return jax.vmap(self.move)(state)
         begin, move = self._transitions()
         with jax.numpy_dtype_promotion("standard"):
             # NumPyro's `move` needs the settings; the value is unused, and the key as good as new.
-            jax.vmap(begin)(state.z, jax.random.clone(state.rng_key))
-            return jax.vmap(move)(state)
+            begin(state.z, jax.random.clone(state.rng_key))
+            return move(state)
 
     def seen(self, state: Any) -> Chains:
-        return Chains(
+        chains = Chains(
             state.z,
             state.diverging,
             state.num_steps,
@@ -178,6 +187,7 @@ class NUTSSampler(Sampler):
             state.potential_energy,
             state.energy,
         )
+        return chains if _in_step(state) else jax.tree.map(lambda v: v[None], chains)
 
     def whitened(self, positions: Positions, key: PRNGKeyArray) -> Whitened:
         """z = ẑ + T ξ H, and the prior's white noise in directions that H leaves out."""
@@ -186,3 +196,8 @@ class NUTSSampler(Sampler):
         unseen = noise - noise @ target.directions.T @ target.directions
         moved = target.root @ positions @ target.directions
         return target.mode[None, None] + moved + unseen
+
+
+def _in_step(state: Any) -> bool:
+    """Whether it is the state of several chains."""
+    return bool(state.potential_energy.ndim)

@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, Shaped
 from tqdm.auto import tqdm
 
 from ntkbayes.laws.chains.mixing import MixingInfo, judged
+from ntkbayes.laws.chains.threads import chain_threads
 from ntkbayes.laws.kind import EXACT_POSTERIOR, Kind
 from ntkbayes.laws.law import SampledLaw
 from ntkbayes.laws.method import Method
@@ -114,13 +115,17 @@ class Sampler(eqx.Module):
     def start(self, noise: Draws, key: PRNGKeyArray) -> Any:
         """The state of all chains, begun at the Laplace posterior's draws made of white noise."""
 
+    def apart(self, state: Any) -> list[Any]:
+        """The same in parts that move on without each other: one, where chains share anything."""
+        return [state]
+
     @abc.abstractmethod
     def move(self, state: Any) -> Any:
-        """All chains one draw on. The state knows when warm-up ends."""
+        """The chains of a part one draw on. The state knows when warm-up ends."""
 
     @abc.abstractmethod
     def seen(self, state: Any) -> Chains:
-        """What is kept of a state, with the chains as leading axis."""
+        """What is kept of a part: arrays with its chains as leading axis."""
 
     @abc.abstractmethod
     def whitened(self, positions: Positions, key: PRNGKeyArray) -> Whitened:
@@ -206,16 +211,25 @@ class ChainMethod(Method[ChainLaw]):
 
     def _run(self, sampler: Sampler, state: Any) -> Chains:
         """The chains after warm-up, a chunk of draws at a time: Ctrl-C stops between chunks."""
-        parts, done, total = [], 0, self.num_warmup + self.num_samples
-        with tqdm(total=total, desc=self.name, disable=not self.progress) as bar:
+        parts = sampler.apart(state)
+        lowered = _advance.lower(sampler, parts[0], jnp.asarray(_CHUNK))  # type: ignore[attr-defined]
+        advance = lowered.compile()
+        kept: list[Chains] = []
+        done, total = 0, self.num_warmup + self.num_samples
+        with (
+            tqdm(total=total, desc=self.name, disable=not self.progress) as bar,
+            chain_threads(len(parts)) as each,
+        ):
             while done < total:
                 count = min(_CHUNK, total - done)
-                state, chunk = _advance(sampler, state, np.asarray(count))
+                moved = each(advance, [(sampler, part, jnp.asarray(count)) for part in parts])
+                parts = [part for part, _ in moved]
                 first = max(0, self.num_warmup - done)
-                parts.append(Chains(*(np.asarray(v)[first:count] for v in chunk)))
+                chunks = zip(*(chunk for _, chunk in moved), strict=True)
+                kept.append(Chains(*(np.concatenate(v, axis=1)[first:count] for v in chunks)))
                 done += count
                 bar.update(count)
-        return Chains(*(np.concatenate(v).swapaxes(0, 1) for v in zip(*parts, strict=True)))
+        return Chains(*(np.concatenate(v).swapaxes(0, 1) for v in zip(*kept, strict=True)))
 
     def _diagnose(
         self, problem: Problem, factor: CholeskyFactor, whitened: Array, chains: Chains
@@ -295,10 +309,8 @@ _whitened = eqx.filter_jit(lambda sampler, *given: sampler.whitened(*given))
 
 
 @eqx.filter_jit
-def _advance(
-    sampler: Sampler, state: Any, count: Int[np.ndarray, ""] | Int[Array, ""]
-) -> tuple[Any, Chains]:
-    """`count` more draws of every chain, in arrays of _CHUNK draws. Warm-up and sampling are the same
+def _advance(sampler: Sampler, state: Any, count: Int[Array, ""]) -> tuple[Any, Chains]:
+    """`count` more draws of a part's chains, in arrays of _CHUNK draws. Warm-up and sampling are one
     program, which knows by the state's own count when to stop adapting."""
 
     def draw(i: Array, carry: tuple[Any, Chains]) -> tuple[Any, Chains]:

@@ -1,0 +1,30 @@
+"""Chains that share nothing, in threads: in step each would wait at every draw for the longest
+trajectory of all."""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import jax
+from joblib import cpu_count
+from threadpoolctl import threadpool_limits
+
+
+def num_threads(num_chains: int) -> int:
+    """As many as there are cores, but no more than chains."""
+    return min(num_chains, cpu_count())
+
+
+@contextmanager
+def chain_threads(num_chains: int) -> Iterator[Callable[[Callable, Sequence[tuple]], list[Any]]]:
+    """A function that calls one program with the arguments of each chain, and waits for all.
+
+    The program has to be compiled already: JAX's settings, such as float64, may be those of one thread.
+    """
+    threads = num_threads(num_chains)
+    own = max(1, cpu_count() // threads)  # or factors' threads compete for cores
+    with threadpool_limits(own, user_api="blas"), ThreadPoolExecutor(threads) as pool:
+        yield lambda program, given: list(
+            pool.map(lambda part: jax.block_until_ready(program(*part)), given)
+        )
