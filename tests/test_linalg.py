@@ -22,6 +22,8 @@ from ntkbayes.linalg import (
     block_of,
     categorical,
     cholesky,
+    frugal,
+    frugal_jit,
     gram_of,
     largest,
     output_blocks,
@@ -583,3 +585,30 @@ def test_values_between_points_are_shared_and_values_between_outputs_coupled():
         block = block_of(jnp.asarray(matrix[:, : matrix.shape[1] // 7]), 7, 1)
         assert block.couples == (kind is CoupledGram)
         np.testing.assert_allclose(block @ jnp.asarray(v[:1]), GRAM[:, :1] @ v[:1], atol=1e-12)
+
+
+# --- memory of programs ---------------------------------------------------------------------------
+
+
+def test_a_frugal_program_of_a_factor_needs_less_memory_than_jax_would_take():
+    gram = jax.ShapeDtypeStruct((4000, 4000), float)
+
+    def temporary(options):
+        program = jax.jit(BlockedTriangle.factor, compiler_options=options).lower(gram).compile()
+        return program.memory_analysis().temp_size_in_bytes / (8 * 4000**2)
+
+    assert temporary(frugal._LEAST_MEMORY) < 0.8 * temporary(None)
+
+
+def test_a_frugal_program_is_the_function_also_within_another_program():
+    @frugal_jit
+    def root(matrix, *, shift):
+        return BlockedTriangle.factor(matrix, shift=shift).log_determinant
+
+    def of_scale(scale):
+        return root(scale * jnp.eye(5), shift=0.5)
+
+    expected = 5 * np.log(2.5) / 2
+    for found in (of_scale(2.0), jax.jit(of_scale)(2.0), jax.vmap(of_scale)(jnp.full(1, 2.0))):
+        np.testing.assert_allclose(found, expected, rtol=1e-12)
+    np.testing.assert_allclose(jax.grad(of_scale)(2.0), 1.0, rtol=1e-12)

@@ -187,7 +187,7 @@ class CoupledInverse(CurvedInverse):
     """B = S (L Lᵀ)⁻¹ Sᵀ for a dense P of N × N, N = nC, that couples the outputs, with S Sᵀ = W and
     L Lᵀ = I + Sᵀ P S.
 
-    N³/3 operations, and N² per column; stores a lower half of N × N, with another during the build.
+    N³/3 operations, and N² per column; stores a lower half of N × N, and during the build as much again.
     """
 
     log_determinant: Float[Array, ""]

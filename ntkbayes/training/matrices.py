@@ -31,7 +31,7 @@ def inverse_matrices(
     """
     narrow = np.dtype(factor_dtype).itemsize / NUMBER
     if size.couples:
-        return {"factor": narrow / 2, "workspace": 1.25}
+        return {"factor": narrow / 2, "workspace": 0.75}
     factors = narrow * (size.num_outputs * kept**2 + 1) / 2
     workspace = max(1.5, kept * (3 + 2 * narrow))  # at least as much as training
     return {"P": 1.0, "factors": factors, "workspace": workspace}

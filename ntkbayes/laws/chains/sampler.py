@@ -5,6 +5,7 @@ sampler is compiled once for all problems of a shape.
 """
 
 import abc
+import time
 from typing import Any, ClassVar, NamedTuple
 
 import equinox as eqx
@@ -210,18 +211,18 @@ class ChainMethod(Method[ChainLaw]):
         return {name: jnp.asarray(value).reshape(-1) for name, value in by_name.items()}
 
     def _run(self, sampler: Sampler, state: Any) -> Chains:
-        """The chains after warm-up, a chunk of draws at a time: Ctrl-C stops between chunks."""
+        """The chains after warm-up, about a second of draws at a time: Ctrl-C stops between them."""
         parts = sampler.apart(state)
         lowered = _advance.lower(sampler, parts[0], jnp.asarray(_CHUNK))  # type: ignore[attr-defined]
         advance = lowered.compile()
         kept: list[Chains] = []
-        done, total = 0, self.num_warmup + self.num_samples
+        done, total, pace = 0, self.num_warmup + self.num_samples, _FIRST
         with (
             tqdm(total=total, desc=self.name, disable=not self.progress) as bar,
             chain_threads(len(parts)) as each,
         ):
             while done < total:
-                count = min(_CHUNK, total - done)
+                count, begin = min(pace, total - done), time.perf_counter()
                 moved = each(advance, [(sampler, part, jnp.asarray(count)) for part in parts])
                 parts = [part for part, _ in moved]
                 first = max(0, self.num_warmup - done)
@@ -229,6 +230,7 @@ class ChainMethod(Method[ChainLaw]):
                 kept.append(Chains(*(np.concatenate(v, axis=1)[first:count] for v in chunks)))
                 done += count
                 bar.update(count)
+                pace = min(_CHUNK, 1 + int(count / (time.perf_counter() - begin)))
         return Chains(*(np.concatenate(v).swapaxes(0, 1) for v in zip(*kept, strict=True)))
 
     def _diagnose(
@@ -302,7 +304,8 @@ def _root(precision: Square) -> tuple[Square, Float[Array, " rows"]]:
 
 # --- compiled once for all problems of a shape ----------------------------------------------------
 
-_CHUNK = 50  # draws per compiled call
+_CHUNK = 50  # draws per compiled call, at most
+_FIRST = 5
 
 _start = eqx.filter_jit(lambda sampler, noise, key: sampler.start(noise, key))
 _whitened = eqx.filter_jit(lambda sampler, *given: sampler.whitened(*given))
