@@ -5,6 +5,7 @@ import jax
 import numpy as np
 import pytest
 from oracles import gp_classification as oracle
+from threadpoolctl import threadpool_info, threadpool_limits
 
 import ntkbayes as nb
 from ntkbayes.laws import Problem
@@ -122,3 +123,12 @@ def test_chains_have_the_precision_of_the_thread_that_asks_for_them():
         jax.config.update("jax_enable_x64", True)
     assert here.dtype == np.float64
     np.testing.assert_array_equal(here, everywhere)
+
+
+def test_threads_of_chains_leave_blas_no_more_threads_than_it_had():
+    def blas_threads():
+        return {one["num_threads"] for one in threadpool_info() if one["user_api"] == "blas"}
+
+    with threadpool_limits(1, user_api="blas"), threads.chain_threads(1) as each:
+        assert blas_threads() == {1}
+        assert each(lambda value: value + 1, [(1,), (2,)]) == [2, 3]

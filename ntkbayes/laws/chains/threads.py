@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 from joblib import cpu_count
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 
 def num_threads(num_chains: int) -> int:
@@ -24,7 +24,9 @@ def chain_threads(num_chains: int) -> Iterator[Callable[[Callable, Sequence[tupl
     """
     threads = num_threads(num_chains)
     own = max(1, cpu_count() // threads)  # or factors' threads compete for cores
-    with threadpool_limits(own, user_api="blas"), ThreadPoolExecutor(threads) as pool:
+    blas = ThreadpoolController().select(user_api="blas")
+    own = min([own, *(library.num_threads for library in blas.lib_controllers)])
+    with blas.limit(limits=own), ThreadPoolExecutor(threads) as pool:
         yield lambda program, given: list(
             pool.map(lambda part: jax.block_until_ready(program(*part)), given)
         )
