@@ -132,6 +132,11 @@ class FormedGram(FormedBlock, Gram):
     def factor(self, what: str = "the Gram matrix") -> CholeskyFactor:
         return cholesky(self.matrix, what=what)
 
+    def _given(self, ridge: Number, dtype: DTypeLike | None) -> tuple[Float[Array, ""], np.dtype]:
+        """What `curved` was given, in one form, which is one program."""
+        own = self.matrix.dtype
+        return jnp.asarray(ridge, own), np.dtype(own if dtype is None else dtype)
+
 
 class SharedGram(SharedBlock, FormedGram):
     """matrix ⊗ I_C: O(n²) memory for any number of outputs."""
@@ -149,10 +154,10 @@ class SharedGram(SharedBlock, FormedGram):
     def curved(
         self, curvature: Curvature, *, ridge: Number = 1.0, dtype: DTypeLike | None = None
     ) -> CurvedInverse:
+        given = self._given(ridge, dtype)
         if isinstance(curvature, StructuredCurvature):
-            return _shared_inverse(self.matrix / ridge, curvature, dtype)
-        matrix = self.every_output(curvature.shape[1])
-        return _coupled_inverse(matrix, curvature, ridge, dtype)
+            return _shared_inverse(self.matrix, curvature, *given)
+        return _coupled_inverse(self.every_output(curvature.shape[1]), curvature, *given)
 
     def interpolator(self, *, is_flat: bool, num_outputs: int) -> SharedInterpolator:
         return SharedInterpolator(self.factor(_NTK).lower, is_flat, num_outputs)
@@ -190,7 +195,8 @@ class CoupledGram(CoupledBlock, FormedGram):
     def curved(
         self, curvature: Curvature, *, ridge: Number = 1.0, dtype: DTypeLike | None = None
     ) -> CurvedInverse:
-        return _coupled_inverse(self.matrix, curvature, ridge, dtype)
+        given = self._given(ridge, dtype)
+        return _coupled_inverse(self.matrix, curvature, *given)
 
     def interpolator(self, *, is_flat: bool, num_outputs: int) -> CoupledInterpolator:
         return CoupledInterpolator.build(self.factor(_NTK), is_flat, num_outputs)
@@ -310,7 +316,14 @@ def _too_large(why: str) -> ConfigurationError:
     )
 
 
-_shared_inverse = nan_is_an_answer()(frugal_jit(SharedInverse.build))  # see `is_finite`
+@nan_is_an_answer()  # see `is_finite`
+@frugal_jit
+def _shared_inverse(
+    ntk: Square, curvature: StructuredCurvature, ridge: Float[Array, ""], dtype: DTypeLike
+) -> SharedInverse:
+    return SharedInverse.build(ntk / ridge, curvature, dtype)
+
+
 _coupled_inverse = nan_is_an_answer()(frugal_jit(CoupledInverse.build))
 _iterative_inverse = nan_is_an_answer()(frugal_jit(IterativeInverse.build))
 

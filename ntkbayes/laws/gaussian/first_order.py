@@ -169,7 +169,7 @@ class FirstOrder(Method[FirstOrderLaw]):
                     f"the first-order law does not take {type(likelihood.untempered).__name__}, which "
                     "couples its logits in a way of its own; use RandomInit"
                 )
-            inverse = problem.prior_gram.curved(curvature)
+            inverse = problem.gram.ntk.curved(curvature, ridge=ridge)
         else:
             inverse = problem.objective.interpolator()
         assert isinstance(inverse, SharedInverse | SharedInterpolator)
