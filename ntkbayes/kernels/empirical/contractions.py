@@ -266,4 +266,10 @@ def choices(layer: Layer) -> tuple[Grams | Gradients, ...]:
 def _inner_products(
     form: Form, left: Float[Array, "n1 classes p"], right: Float[Array, "n2 classes p"]
 ) -> Array:
+    # In two forms XLA would copy both sides, or the right one, to bring classes into its order.
+    if form is TRACED:
+        return left.reshape(len(left), -1) @ right.reshape(len(right), -1).T
+    if form is CLASS_DIAGONAL:
+        each = jax.lax.map(lambda c: left[:, c] @ right[:, c].T, jnp.arange(left.shape[1]))
+        return jnp.moveaxis(each, 0, -1)
     return jnp.einsum(f"{form.left}p,{form.right}p->{form.result}", left, right)

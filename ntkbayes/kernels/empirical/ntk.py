@@ -33,7 +33,7 @@ from ntkbayes.kernels.empirical.contractions import (
 )
 from ntkbayes.kernels.empirical.plan import Linear, Plan, Task, choose, make_plan, peak_bytes
 from ntkbayes.kernels.empirical.structure import Structure, find_structure
-from ntkbayes.linalg import Portable
+from ntkbayes.linalg import Portable, frugal_jit
 from ntkbayes.networks import Network, Params, require_sound
 from ntkbayes.networks.programs import aval, channels_last
 
@@ -130,17 +130,17 @@ class EmpiricalNTK(Portable, eqx.Module):
         return points
 
 
-@eqx.filter_jit
+@frugal_jit
 def _run(ntk: EmpiricalNTK, form: Form, x1: Array, x2: Array | None) -> Array:
     return _Computation(ntk, form, x1, x2).run()
 
 
-@eqx.filter_jit
+@frugal_jit
 def _full(ntk: EmpiricalNTK, x1: Array, x2: Array | None) -> Array:
     return _Computation(ntk, FULL, x1, x2).run().transpose(0, 2, 1, 3)
 
 
-@eqx.filter_jit
+@frugal_jit
 def _matrix(ntk: EmpiricalNTK, x1: Array, x2: Array | None) -> Array:
     entries = _Computation(ntk, FULL, x1, x2).run()
     n1, size, n2, _ = entries.shape
