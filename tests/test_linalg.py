@@ -612,3 +612,7 @@ def test_a_frugal_program_is_the_function_also_within_another_program():
     for found in (of_scale(2.0), jax.jit(of_scale)(2.0), jax.vmap(of_scale)(jnp.full(1, 2.0))):
         np.testing.assert_allclose(found, expected, rtol=1e-12)
     np.testing.assert_allclose(jax.grad(of_scale)(2.0), 1.0, rtol=1e-12)
+    constant = jax.jit(lambda shift: shift + of_scale(2.0))  # no argument of the factor is traced
+    np.testing.assert_allclose(constant(1.0), 1 + expected, rtol=1e-12)
+    steps = jax.lax.scan(lambda total, _: (total + of_scale(2.0), None), 0.0, length=2)
+    np.testing.assert_allclose(steps[0], 2 * expected, rtol=1e-12)

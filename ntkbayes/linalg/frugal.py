@@ -6,22 +6,25 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 
 
 def frugal_jit[**P, R](function: Callable[P, R]) -> Callable[P, R]:
     """`eqx.filter_jit`, with operations in the order that needs least memory.
 
     By default XLA on CPUs begins early whatever does not wait for the rest: of a factor by halves, the
-    copies of all blocks. Either order takes the same time. Under a JAX trace, where the outer program
-    has the order, the function itself.
+    copies of all blocks. Either order takes the same time. Within another program the order is that
+    program's.
     """
-    compiled: Any = eqx.filter_jit(function, compiler_options=_LEAST_MEMORY)  # type: ignore[call-overload]
+    nested = eqx.filter_jit(function)
+    alone: Any = eqx.filter_jit(function, compiler_options=_LEAST_MEMORY)  # type: ignore[call-overload]
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        leaves = jax.tree.leaves((args, kwargs))
-        is_traced = any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
-        return (function if is_traced else compiled)(*args, **kwargs)
+        # Where JAX traces a program, also what depends on no argument is traced.
+        seen = (jnp.zeros(()), *jax.tree.leaves((args, kwargs)))
+        is_traced = any(isinstance(leaf, jax.core.Tracer) for leaf in seen)
+        return (nested if is_traced else alone)(*args, **kwargs)
 
     return call
 

@@ -113,9 +113,7 @@ def _worst(draws: Sequences) -> tuple[float, float, float]:
 
     step = max(1, _BLOCK // (draws.shape[0] * draws.shape[1]))
     blocks = [draws[:, :, i : i + step] for i in range(0, draws.shape[2], step)]
-    with ThreadPoolExecutor(
-        cpu_count()
-    ) as threads:  # NumPy and SciPy sort and transform in parallel
+    with ThreadPoolExecutor(cpu_count()) as threads:
         screened = list(threads.map(_screened, blocks))
     rhat, bulk, tail = (
         draws[:, :, _largest(np.concatenate(s))] for s in zip(*screened, strict=True)
