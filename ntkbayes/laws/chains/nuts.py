@@ -24,7 +24,7 @@ from ntkbayes.laws.chains.sampler import (
 )
 from ntkbayes.laws.problem import Problem
 from ntkbayes.likelihood import Likelihood
-from ntkbayes.linalg import Draws, FormedBlock, Logits, white_noise
+from ntkbayes.linalg import Draws, FormedBlock, Logits, num_shares, white_noise
 from ntkbayes.ranges import Range, real_field, whole_field
 from ntkbayes.training.operations import Size
 
@@ -162,8 +162,9 @@ class NUTSSampler(Sampler):
             return jax.vmap(begin)(position, jax.random.split(key, len(noise)))
 
     def apart(self, state: Any) -> list[Any]:
-        """Each chain for itself, but where an accelerator moves all in the time of one."""
-        if jax.default_backend() != "cpu":
+        """Each chain for itself; not where an accelerator moves all in the time of one, nor where
+        devices share the products, and would wait for one another."""
+        if jax.default_backend() != "cpu" or num_shares() > 1:
             return [state]
         num_chains = len(state.z)
         return [jax.tree.map(lambda v, i=i: v[i], state) for i in range(num_chains)]
