@@ -10,21 +10,22 @@ import jax.numpy as jnp
 
 
 def frugal_jit[**P, R](function: Callable[P, R]) -> Callable[P, R]:
-    """`eqx.filter_jit`, with operations in the order that needs least memory.
+    """`eqx.filter_jit`, on CPUs with operations in the order that needs least memory.
 
-    By default XLA on CPUs begins early whatever does not wait for the rest: of a factor by halves, the
+    By default XLA begins early there whatever does not wait for the rest: of a factor by halves, the
     copies of all blocks. Either order takes the same time. Within another program the order is that
     program's.
     """
-    nested = eqx.filter_jit(function)
-    alone: Any = eqx.filter_jit(function, compiler_options=_LEAST_MEMORY)  # type: ignore[call-overload]
+    plain = eqx.filter_jit(function)
+    frugal: Any = eqx.filter_jit(function, compiler_options=_LEAST_MEMORY)  # type: ignore[call-overload]
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
         # Where JAX traces a program, also what depends on no argument is traced.
         seen = (jnp.zeros(()), *jax.tree.leaves((args, kwargs)))
         is_traced = any(isinstance(leaf, jax.core.Tracer) for leaf in seen)
-        return (nested if is_traced else alone)(*args, **kwargs)
+        is_plain = is_traced or jax.default_backend() != "cpu"
+        return (plain if is_plain else frugal)(*args, **kwargs)
 
     return call
 
