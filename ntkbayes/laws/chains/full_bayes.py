@@ -17,7 +17,7 @@ from ntkbayes.laws.chains.hierarchical import (
 from ntkbayes.laws.chains.mixing import MixingInfo
 from ntkbayes.laws.chains.numpyro_model import NumPyroModel, require_support
 from ntkbayes.laws.chains.nuts import tree_depth
-from ntkbayes.laws.chains.threads import chain_threads, num_threads
+from ntkbayes.laws.chains.threads import chain_threads, each_chain, num_threads
 from ntkbayes.laws.kind import Kind
 from ntkbayes.laws.method import Method
 from ntkbayes.laws.problem import Problem
@@ -144,10 +144,9 @@ def _in_threads(chain: Callable) -> Callable:
     """One program for all chains, run in threads."""
 
     def run(given: tuple) -> Any:
-        num_chains = len(jax.tree.leaves(given)[0])
-        parts = [jax.tree.map(lambda value, i=i: value[i], given) for i in range(num_chains)]
+        parts = each_chain(given)
         program = jax.jit(chain).lower(parts[0]).compile()
-        with chain_threads(num_chains) as each:
+        with chain_threads(len(parts)) as each:
             done = each(program, [(part,) for part in parts])
         return jax.tree.map(lambda *values: jnp.stack(values), *done)
 

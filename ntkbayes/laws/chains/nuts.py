@@ -22,6 +22,7 @@ from ntkbayes.laws.chains.sampler import (
     seen_directions,
     shared_weights,
 )
+from ntkbayes.laws.chains.threads import each_chain
 from ntkbayes.laws.problem import Problem
 from ntkbayes.likelihood import Likelihood
 from ntkbayes.linalg import Draws, FormedBlock, Logits, num_shares, white_noise
@@ -166,8 +167,7 @@ class NUTSSampler(Sampler):
         devices share the products, and would wait for one another."""
         if jax.default_backend() != "cpu" or num_shares() > 1:
             return [state]
-        num_chains = len(state.z)
-        return [jax.tree.map(lambda v, i=i: v[i], state) for i in range(num_chains)]
+        return each_chain(state)
 
     def move(self, state: Any) -> Any:
         if _in_step(state):

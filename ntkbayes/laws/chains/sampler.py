@@ -305,7 +305,7 @@ def _root(precision: Square) -> tuple[Square, Float[Array, " rows"]]:
 # --- compiled once for all problems of a shape ----------------------------------------------------
 
 _CHUNK = 50  # draws per compiled call, at most
-_FIRST = 5
+_FIRST = 5  # of the first call, which tells how long they take
 
 _start = eqx.filter_jit(lambda sampler, noise, key: sampler.start(noise, key))
 _whitened = eqx.filter_jit(lambda sampler, *given: sampler.whitened(*given))

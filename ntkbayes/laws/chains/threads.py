@@ -16,6 +16,12 @@ def num_threads(num_chains: int) -> int:
     return min(num_chains, cpu_count())
 
 
+def each_chain(state: Any) -> list[Any]:
+    """The parts of a state whose arrays have the chains as leading axis."""
+    num_chains = len(jax.tree.leaves(state)[0])
+    return [jax.tree.map(lambda v, i=i: v[i], state) for i in range(num_chains)]
+
+
 @contextmanager
 def chain_threads(num_chains: int) -> Iterator[Callable[[Callable, Sequence[tuple]], list[Any]]]:
     """A function that calls one program with the arguments of each chain, and waits for all.
