@@ -13,11 +13,11 @@ networks  the lines of `formed` for a residual network with batch normalisation,
           Flax) and a perceptron of Equinox
 
 Each number option takes a value per part. Seconds are of a second call, but for the Gram, draws and
-variances, which are called once. Peak memory is that of the process.
+variances, which are called once. Peak memory is beyond what the process takes before the Gram, whose
+matrix every law holds.
 """
 
 import argparse
-import resource
 import time
 from collections.abc import Callable
 from typing import Any
@@ -31,6 +31,7 @@ import flax.linen as linen
 import jax.numpy as jnp
 import numpy as np
 import scipy.linalg
+from process_memory import forget_peak, held, peak
 
 import ntkbayes as nb
 from ntkbayes.bridges.equinox import from_equinox
@@ -121,11 +122,6 @@ def second(work: Callable[[], Any]) -> tuple[float, Any]:
     return timed(work)
 
 
-def peak() -> float:
-    """Bytes, of the process until now."""
-    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-
 def formed(num_points: int, num_draws: int, num_new: int) -> None:
     train, new = digits(num_points, num_new)
     told("formed", num_points)
@@ -169,10 +165,20 @@ def laws(
 ) -> None:
     params = network.init(KEY, jnp.asarray(train.features[:2]))
     prior = nb.NTKPrior(EmpiricalKernel(network, params, max_rows=10**6), ridge=RIDGE)
+    rows = train.targets.size
+    before = held()
+    forget_peak()
     print(f"{name}, {count(params)} parameters")
 
     def line(what: str, seconds: float, more: str = "") -> None:
-        print(f"  {what:<34}{seconds:8.1f} s{seconds / unit:8.1f} Choleskys  {more}", flush=True)
+        matrices = (peak() - before) / (8 * rows**2)
+        print(
+            f"  {what:<34}{seconds:8.1f} s{seconds / unit:8.1f} Choleskys"
+            f"{matrices:8.1f} matrices at its peak  {more}",
+            flush=True,
+        )
+        held()
+        forget_peak()
 
     seconds, problem = timed(lambda: nb.MAP().problem(prior, train, None))
     line("Gram, compiled for it", seconds)
@@ -182,22 +188,24 @@ def laws(
     line("Laplace", seconds, f"log evidence {law.info.log_evidence:.2f} nats")
     seconds, _ = timed(lambda: law.variance(new.features))  # again, it would find their kernel
     line(f"its variances at {len(new.features)} images", seconds)
+    del law
     seconds, law = timed(lambda: nb.RandomInit(num_inits=num_draws).solve(problem, KEY))
     line(f"{num_draws} random-init draws", seconds, f"{law.info.mean_iterations:.0f} steps")
+    del law, problem
     evidence = Evidence.build(prior, train, None, ("ridge",))
     seconds, _ = second(lambda: evidence.value_and_gradient({"ridge": RIDGE}))
     line("evidence and its gradient", seconds)
-    rows = train.targets.size
     predicted = nb.Laplace().memory(prior, train).total
     seconds = nb.Laplace().work(prior, train).seconds
-    matrices = 8 * rows**2
     print(
-        f"  peak memory: {peak() / matrices:.1f} matrices of {rows} × {rows} with all of Python; "
-        f"Laplace predicted {predicted / matrices:.1f} and {seconds:.0f} s with its Gram and predictions"
+        f"  Laplace predicted {predicted / (8 * rows**2):.1f} matrices of {rows} × {rows}, and "
+        f"{seconds:.0f} s with its Gram and predictions"
     )
 
 
 def products(num_points: int, num_draws: int, num_new: int) -> None:
+    held()
+    forget_peak()
     train, new = digits(num_points, num_new)
     network = from_linen(NETWORKS["products"], jnp.zeros((2, 64)))
     params = network.init(KEY, jnp.asarray(train.features[:2]))

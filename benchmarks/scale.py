@@ -15,16 +15,12 @@ of a second call, without compilation; `large` also prints those of the first.
 """
 
 import argparse
-import ctypes
-import gc
 import json
-import resource
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -33,6 +29,7 @@ jax.config.update("jax_enable_x64", True)
 
 import jax.numpy as jnp
 import numpy as np
+from process_memory import forget_peak, held, peak
 
 import ntkbayes as nb
 from ntkbayes.laws import Problem
@@ -72,19 +69,11 @@ def seconds(work: Callable[[], Any], repeats: int = 3) -> float:
 
 
 def seconds_and_peak(work: Callable[[], Any]) -> tuple[float, float]:
-    """Seconds and peak memory (MiB, results included) of a second call, as Linux counts the
-    process's pages."""
-
-    def pages(name: str) -> float:
-        status = Path("/proc/self/status").read_text()
-        return int(status.split(name + ":")[1].split()[0]) / 1024
-
+    """Seconds and peak memory (MiB, results included) of a second call."""
     once(work)
-    gc.collect()
-    ctypes.CDLL(None).malloc_trim(0)  # return freed memory, or the peak would not show it
-    Path("/proc/self/clear_refs").write_text("5")  # resets the peak
-    held = pages("VmRSS")
-    return once(work), pages("VmHWM") - held
+    before = held()
+    forget_peak()
+    return once(work), (peak() - before) / 2**20
 
 
 def arrays(law: Any) -> list[jax.Array]:
@@ -178,7 +167,7 @@ def job(name: str, num_points: int, dtype: str) -> None:
         "random init": nb.RandomInit(num_inits=100, tolerance=1e-4, factor_dtype=precision),
     }
     method = methods.get(name)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak()
     record: dict[str, Any] = {}
     work: Callable[[], Any]
     work = build = partial(Problem.build, PRIOR, train, None)
@@ -193,9 +182,8 @@ def job(name: str, num_points: int, dtype: str) -> None:
         jax.block_until_ready(matrix)  # or forming it would count in the reference's time
         work = partial(jnp.linalg.cholesky if name == "Cholesky" else lambda m: m @ m, matrix)
     record["first"] = once(work)
-    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     # before a second call, which reuses what this one left
-    record["peak"] = (after - before) * 1024
+    record["peak"] = peak() - before
     record["seconds"] = once(work)
     print(json.dumps(record))
 

@@ -244,7 +244,7 @@ class CoupledInverse(CurvedInverse):
             left = left.reshape(size, num_points, num_outputs)
             left = jax.vmap(self.curvature.root_transpose_matvec)(left)
             strip = (-1, num_outputs, len(matrix))
-            right = halves.rows_of(inverse, rows.start, rows.stop)
+            right = halves.rows_of(inverse, rows.start, rows.stop, wait)
             part = jnp.einsum("ick,idk->icd", left.reshape(strip), right.reshape(strip))
             # So that strips are not all made first: 0, but for NaN, which the result then is.
             wait = jnp.isnan(part[0, 0, 0]).astype(int)

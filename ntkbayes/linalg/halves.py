@@ -14,8 +14,9 @@ from collections.abc import Callable, Iterator
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.lax import dynamic_slice_in_dim
 from jax.scipy.linalg import solve_triangular
-from jaxtyping import Array, DTypeLike, Float
+from jaxtyping import Array, DTypeLike, Float, Int
 
 Tile = Float[Array, "*stack _ _"]
 Columns = Float[Array, "n columns"]
@@ -107,19 +108,25 @@ def matrix(half: Half) -> Tile:
     return full
 
 
-def rows_of(half: Half, start: int, stop: int) -> Rows:
-    """Some rows of the symmetric matrix."""
+def rows_of(half: Half, start: int, stop: int, wait: Int[Array, ""] | int = 0) -> Rows:
+    """Some rows of the symmetric matrix.
+
+    Args:
+        wait: 0, once the rows may be copied.
+    """
     if not isinstance(half, Halves):
-        return half[start:stop]
+        return dynamic_slice_in_dim(half, start + wait, stop - start)
     k, parts = half.below.shape[1], []
     if start < k:
-        end = min(stop, k)
-        across = [rows_of(half.top, start, end), half.below[:, start:end].T]
-        parts.append(jnp.concatenate(across, axis=1))
+        size = min(stop, k) - start
+        below = dynamic_slice_in_dim(half.below, start + wait, size, axis=1)
+        parts.append(
+            jnp.concatenate([rows_of(half.top, start, start + size, wait), below.T], axis=1)
+        )
     if stop > k:
-        begin = max(start, k) - k
-        across = [half.below[begin : stop - k], rows_of(half.bottom, begin, stop - k)]
-        parts.append(jnp.concatenate(across, axis=1))
+        begin, end = max(start, k) - k, stop - k
+        below = dynamic_slice_in_dim(half.below, begin + wait, end - begin)
+        parts.append(jnp.concatenate([below, rows_of(half.bottom, begin, end, wait)], axis=1))
     return jnp.concatenate(parts)
 
 
@@ -224,7 +231,9 @@ def _solve_rows(lower: Lower, v: Rows) -> Rows:
         return v @ lower.T
     k = lower.below.shape[1]
     first = _solve_rows(lower.top, v[:, :k])
-    second = _solve_rows(lower.bottom, v[:, k:] - first @ lower.below.T)
+    # Of few rows, XLA would copy a transposed block.
+    moved = jnp.einsum("ik,jk->ij", first, lower.below)
+    second = _solve_rows(lower.bottom, v[:, k:] - moved)
     return jnp.concatenate([first, second], axis=1)
 
 

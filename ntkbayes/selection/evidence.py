@@ -23,13 +23,13 @@ from ntkbayes.errors import ConvergenceError
 from ntkbayes.laws.gaussian.laplace import laplace_evidence
 from ntkbayes.likelihood import Likelihood, default_likelihood
 from ntkbayes.likelihood.base import require_untempered
-from ntkbayes.linalg import Gram, Logits, frugal_jit, require_float64
+from ntkbayes.linalg import Gram, Logits, frugal_jit, nan_is_an_answer, require_float64
 from ntkbayes.priors.hyperparameters import value_of, with_values
 from ntkbayes.priors.prior import NTKPrior, require_prior
 from ntkbayes.training.accuracy import TOLERANCE, is_accurate
 from ntkbayes.training.linearised import EXACT_ROWS, train
 from ntkbayes.training.newton import Newton
-from ntkbayes.training.objective import Objective
+from ntkbayes.training.objective import Objective, Optimum
 
 Values = dict[str, Float[Array, "..."]]
 
@@ -112,9 +112,11 @@ class Evidence(eqx.Module):
 
     def value_and_gradient(self, values: Mapping[str, Any]) -> tuple[float, dict[str, np.ndarray]]:
         arrays = {name: jnp.asarray(value) for name, value in values.items()}
-        (value, (error, spread)), gradient = _value_and_gradient(
-            arrays, dataclasses.replace(self, prior=self.prior.traced()), self._near_mode(arrays)
+        mode = self._mode(arrays)
+        value, gradient = _value_and_gradient(
+            arrays, dataclasses.replace(self, prior=self.prior.traced()), mode.a, mode.logits
         )
+        error, spread = mode.logit_error, mode.spread
         if not (
             bool(is_accurate(self.likelihood, error, spread, TOLERANCE))
             and math.isfinite(float(value))
@@ -134,46 +136,44 @@ class Evidence(eqx.Module):
                 )
         return float(value), slopes
 
-    def _near_mode(self, values: Values) -> Logits:
-        """The a from which Newton's method finds the mode. Of many points, where one Gram serves all
-        evaluations, the mode itself by conjugate gradients, which take fewer factors.
+    def _mode(self, values: Values) -> Optimum:
+        """f̂, by Newton's method. Of many points, where one Gram serves all evaluations, that starts from
+        the mode by conjugate gradients, which take fewer factors.
 
         Raises:
-            ConvergenceError: they do not find it.
+            ConvergenceError: those do not find it.
         """
-        if self.ntk is None or self.targets.size <= EXACT_ROWS:
-            return jnp.zeros_like(self.targets)
-        prior = self.with_values(values)
-        objective = Objective(self.likelihood, self.ntk, self.targets, prior.ridge)
+        prior, size = self.with_values(values), self.targets.size
+        ntk = prior.gram(self.features).ntk if self.ntk is None else self.ntk
+        objective = Objective(self.likelihood, ntk, self.targets, prior.ridge)
         mean = prior.mean_logits(self.features, self.targets.shape[1])
-        return objective.ridge * train(objective, mean).alpha
+        if self.ntk is None or size <= EXACT_ROWS:
+            return Newton().optimum(objective, mean)
+        return Newton().optimum(objective, mean, objective.ridge * train(objective, mean).alpha)
 
 
-Accuracy = tuple[Float[Array, ""], Float[Array, ""]]
-
-
+@nan_is_an_answer()  # without a mode
 @frugal_jit
 def _value_and_gradient(
-    values: Values, objective: Evidence, start: Logits
-) -> tuple[tuple[Float[Array, ""], Accuracy], Values]:
-    return jax.value_and_grad(_evidence, has_aux=True)(values, objective, start)
+    values: Values, objective: Evidence, mode: Logits, logits: Logits
+) -> tuple[Float[Array, ""], Values]:
+    return jax.value_and_grad(_evidence)(values, objective, mode, logits)
 
 
-def _evidence(values: Values, objective: Evidence, start: Logits) -> tuple[Array, Accuracy]:
-    """The log evidence, and error and spread of the mode's logits.
+def _evidence(
+    values: Values, objective: Evidence, mode: Logits, logits: Logits
+) -> Float[Array, ""]:
+    """The log evidence.
 
     Args:
-        start: the first a.
+        mode, logits: a and f̂.
     """
     likelihood, targets = objective.likelihood, objective.targets
     prior = with_values(objective.prior, values)
     ntk = prior.gram(objective.features).ntk if objective.ntk is None else objective.ntk
     mean = prior.mean_logits(objective.features, targets.shape[1])
 
-    fixed_ntk, ridge, fixed_mean = jax.lax.stop_gradient((ntk, jnp.asarray(prior.ridge), mean))
-    training = Objective(likelihood, fixed_ntk, targets, ridge)
-    optimum = jax.lax.stop_gradient(Newton().optimum(training, fixed_mean, start))
-    mode, logits = optimum.a, optimum.logits
+    fixed_ntk, ridge = jax.lax.stop_gradient((ntk, jnp.asarray(prior.ridge)))
     # With W/ridge in place of W, Θ takes the place of P, which need not be formed.
     inverse = fixed_ntk.curved(likelihood.curvature(targets, logits) / ridge)
     # At the mode the bracket is 0; its derivative is that of the stationarity a = r(f).
@@ -183,5 +183,4 @@ def _evidence(values: Values, objective: Evidence, start: Logits) -> tuple[Array
     logits = mean + ntk @ (mode / prior.ridge)
     curvature = likelihood.curvature(targets, logits) / jnp.asarray(prior.ridge)
     log_determinant = inverse.differentiable(ntk, curvature)
-    value = laplace_evidence(likelihood, targets, logits, mean, mode, log_determinant)
-    return value, (optimum.logit_error, optimum.spread)
+    return laplace_evidence(likelihood, targets, logits, mean, mode, log_determinant)

@@ -137,8 +137,7 @@ def _from_nearby(solver: Newton, objective: Objective, initial: Logits, start: O
     tolerance times the logits' spread, with a margin that costs at most one more factor, or when new
     factors do not halve the error either.
     """
-    gram = objective.prior_gram
-    prior = gram.variances
+    prior = objective.prior_product
 
     def descend(inverse: CurvedInverse, curvature: Curvature, a: Logits) -> tuple:
         """The last point, the sizes of the first step and of the last but one, and the next a."""
@@ -149,11 +148,11 @@ def _from_nearby(solver: Newton, objective: Objective, initial: Logits, start: O
 
         def advance(state: tuple) -> tuple:
             last, first, _, a, count = state
-            f = initial + gram @ a
+            f = objective.logits(initial, a)
             residual = objective.residual(f)
             gradient = a - residual
-            da = -(gradient - inverse.matvec(gram @ gradient))
-            df = gram @ da
+            da = -(gradient - inverse.matvec(prior(gradient)))
+            df = prior(da)
             # a and f − f0 = P a move together, so the slope of ½ aᵀ(f − f0) is aᵀ df.
             slopes = Slopes(inner(gradient, df), inner(a, df), inner(da, df))
             t, _, _ = line_search(objective, f, residual, curvature, df, slopes)
@@ -174,9 +173,11 @@ def _from_nearby(solver: Newton, objective: Objective, initial: Logits, start: O
 
     def update(state: tuple) -> tuple:
         best, a, num_stale, count = state
-        curvature = objective.curvature(initial + gram @ a)
-        here, first, before, a = descend(gram.curved(curvature), curvature, a)
-        error = 2 * (before + here.size) + largest(round_off(prior, initial, here.a, here.f))
+        curvature = objective.curvature(objective.logits(initial, a))
+        inverse = objective.gram.curved(curvature, ridge=objective.ridge)
+        here, first, before, a = descend(inverse, curvature, a)
+        lost = round_off(objective.prior_variances, initial, here.a, here.f)
+        error = 2 * (before + here.size) + largest(lost)
         size = largest(here.gradient)
         new = Optimum(here.a, here.f, size, error, spread_of(here.f, initial), count + 1)
         # Where W hardly changes along the step, a new factor squares the error, down to round-off.

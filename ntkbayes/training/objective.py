@@ -59,11 +59,6 @@ class Objective(eqx.Module):
         self.ridge = jnp.asarray(ridge, dtype=float)
 
     @property
-    def prior_gram(self) -> Gram:
-        """P = Θ/ridge."""
-        return self.gram / self.ridge
-
-    @property
     def prior_variances(self) -> Float[Array, "n outputs"]:
         """The diagonal of P, as `Gram.variances`."""
         return self.gram.variances / self.ridge
@@ -71,8 +66,14 @@ class Objective(eqx.Module):
     def logits(
         self, initial: Float[Array, "*draws n classes"], a: Float[Array, "*draws n classes"]
     ) -> Float[Array, "*draws n classes"]:
-        """f = f0 + P a, without forming P."""
-        return initial + self.gram @ (a / self.ridge)
+        """f = f0 + P a."""
+        return initial + self.prior_product(a)
+
+    def prior_product(
+        self, v: Float[Array, "*draws n classes"]
+    ) -> Float[Array, "*draws n classes"]:
+        """P v, without forming P."""
+        return self.gram @ (v / self.ridge)
 
     def residual(self, f: Logits) -> Logits:
         """r(f)."""
