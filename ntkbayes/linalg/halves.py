@@ -231,9 +231,7 @@ def _solve_rows(lower: Lower, v: Rows) -> Rows:
         return v @ lower.T
     k = lower.below.shape[1]
     first = _solve_rows(lower.top, v[:, :k])
-    # Of few rows, XLA would copy a transposed block.
-    moved = jnp.einsum("ik,jk->ij", first, lower.below)
-    second = _solve_rows(lower.bottom, v[:, k:] - moved)
+    second = _solve_rows(lower.bottom, v[:, k:] - _across(first, lower.below))
     return jnp.concatenate([first, second], axis=1)
 
 
@@ -250,11 +248,16 @@ def _solve_rows_transposed(lower: Half, v: Rows) -> Rows:
 def _plus(half: Half, v: Float[Array, "n m"], sign: int) -> Half:
     """half ± v vᵀ: m n² operations."""
     if not isinstance(half, Halves):
-        return half + sign * (v @ v.T)
+        return half + sign * _across(v, v)
     k = half.below.shape[1]
     first, second = v[:k], v[k:]
-    below = half.below + sign * (second @ first.T)
+    below = half.below + sign * _across(second, first)
     return Halves(_plus(half.top, first, sign), below, _plus(half.bottom, second, sign))
+
+
+def _across(a: Rows, b: Rows) -> Tile:
+    """A Bᵀ, without a transposed copy of B, which XLA may make of `b.T`."""
+    return jnp.einsum("ik,jk->ij", a, b)
 
 
 def _turned(v: Tile) -> Tile:

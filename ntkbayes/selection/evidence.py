@@ -8,6 +8,7 @@ whose derivative equals that of the mode by the implicit function theorem (by ha
 
 import dataclasses
 import math
+import operator
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,7 +24,14 @@ from ntkbayes.errors import ConvergenceError
 from ntkbayes.laws.gaussian.laplace import laplace_evidence
 from ntkbayes.likelihood import Likelihood, default_likelihood
 from ntkbayes.likelihood.base import require_untempered
-from ntkbayes.linalg import Gram, Logits, frugal_jit, nan_is_an_answer, require_float64
+from ntkbayes.linalg import (
+    CurvedInverse,
+    Gram,
+    Logits,
+    frugal_jit,
+    nan_is_an_answer,
+    require_float64,
+)
 from ntkbayes.priors.hyperparameters import value_of, with_values
 from ntkbayes.priors.prior import NTKPrior, require_prior
 from ntkbayes.training.accuracy import TOLERANCE, is_accurate
@@ -112,9 +120,9 @@ class Evidence(eqx.Module):
 
     def value_and_gradient(self, values: Mapping[str, Any]) -> tuple[float, dict[str, np.ndarray]]:
         arrays = {name: jnp.asarray(value) for name, value in values.items()}
-        mode = self._mode(arrays)
+        mode, inverse = self._mode(arrays)
         value, gradient = _value_and_gradient(
-            arrays, dataclasses.replace(self, prior=self.prior.traced()), mode.a, mode.logits
+            arrays, dataclasses.replace(self, prior=self.prior.traced()), mode.a, inverse
         )
         error, spread = mode.logit_error, mode.spread
         if not (
@@ -136,49 +144,53 @@ class Evidence(eqx.Module):
                 )
         return float(value), slopes
 
-    def _mode(self, values: Values) -> Optimum:
-        """f̂, by Newton's method. Of many points, where one Gram serves all evaluations, that starts from
-        the mode by conjugate gradients, which take fewer factors.
+    def _mode(self, values: Values) -> tuple[Optimum, CurvedInverse]:
+        """The mode by Newton's method, and (Θ + (W/ridge)⁻¹)⁻¹ there. Of many points, where one Gram
+        serves all evaluations, it starts from the mode by conjugate gradients, which take fewer factors.
 
         Raises:
             ConvergenceError: those do not find it.
         """
-        prior, size = self.with_values(values), self.targets.size
+        prior = self.with_values(values).traced()
         ntk = prior.gram(self.features).ntk if self.ntk is None else self.ntk
         objective = Objective(self.likelihood, ntk, self.targets, prior.ridge)
         mean = prior.mean_logits(self.features, self.targets.shape[1])
-        if self.ntk is None or size <= EXACT_ROWS:
-            return Newton().optimum(objective, mean)
-        return Newton().optimum(objective, mean, objective.ridge * train(objective, mean).alpha)
+        start = None
+        if self.ntk is not None and self.targets.size > EXACT_ROWS:
+            start = objective.ridge * train(objective, mean).alpha
+        mode = Newton().optimum(objective, mean, start)
+        return mode, ntk.curved(_divided(objective.curvature(mode.logits), objective.ridge))
+
+
+_divided = jax.jit(operator.truediv)
 
 
 @nan_is_an_answer()  # without a mode
 @frugal_jit
 def _value_and_gradient(
-    values: Values, objective: Evidence, mode: Logits, logits: Logits
+    values: Values, objective: Evidence, mode: Logits, inverse: CurvedInverse
 ) -> tuple[Float[Array, ""], Values]:
-    return jax.value_and_grad(_evidence)(values, objective, mode, logits)
+    return jax.value_and_grad(_evidence)(values, objective, mode, inverse)
 
 
 def _evidence(
-    values: Values, objective: Evidence, mode: Logits, logits: Logits
+    values: Values, objective: Evidence, mode: Logits, inverse: CurvedInverse
 ) -> Float[Array, ""]:
     """The log evidence.
 
     Args:
-        mode, logits: a and f̂.
+        mode: a.
+        inverse: (Θ + (W/ridge)⁻¹)⁻¹ at the mode. With W/ridge in place of W, Θ takes the place of P,
+            which need not be formed.
     """
     likelihood, targets = objective.likelihood, objective.targets
     prior = with_values(objective.prior, values)
     ntk = prior.gram(objective.features).ntk if objective.ntk is None else objective.ntk
     mean = prior.mean_logits(objective.features, targets.shape[1])
 
-    fixed_ntk, ridge = jax.lax.stop_gradient((ntk, jnp.asarray(prior.ridge)))
-    # With W/ridge in place of W, Θ takes the place of P, which need not be formed.
-    inverse = fixed_ntk.curved(likelihood.curvature(targets, logits) / ridge)
     # At the mode the bracket is 0; its derivative is that of the stationarity a = r(f).
     wrong = mode - likelihood.residual(targets, mean + ntk @ (mode / prior.ridge))
-    mode = mode - (wrong - inverse.matvec(fixed_ntk @ wrong))
+    mode = mode - (wrong - inverse.matvec(jax.lax.stop_gradient(ntk) @ wrong))
 
     logits = mean + ntk @ (mode / prior.ridge)
     curvature = likelihood.curvature(targets, logits) / jnp.asarray(prior.ridge)
