@@ -233,14 +233,14 @@ def test_conditional_equals_dense_conditioning():
     new = RNG.standard_normal((4, 2))
     gram, cross, own = rbf(POINTS, POINTS) + 0.1 * np.eye(7), rbf(POINTS, new), rbf(new, new)
     factor = cholesky(jnp.asarray(gram))
-    conditional = Conditional.build(factor, *(SharedBlock(jnp.asarray(k)) for k in (cross, own)))
+    conditional = Conditional.build(factor, *(SharedBlock(jnp.asarray(k)) for k in (cross.T, own)))
     values = RNG.standard_normal((7, 2))
     white = factor.whiten(jnp.asarray(values))
     np.testing.assert_allclose(
         conditional.projection @ white, cross.T @ np.linalg.solve(gram, values), atol=1e-10
     )
     np.testing.assert_allclose(
-        conditional.root.matrix @ conditional.root.matrix.T,
+        conditional.root.lower @ conditional.root.lower.T,
         own - cross.T @ np.linalg.solve(gram, cross),
         atol=1e-10,
     )
@@ -251,7 +251,7 @@ def test_conditional_at_the_points_known_is_certain():
     gram = SharedBlock(jnp.asarray(GRAM))
     conditional = Conditional.build(factor, gram, gram)
     np.testing.assert_allclose(conditional.projection, factor.lower, atol=1e-9)
-    assert float(jnp.max(jnp.abs(conditional.root.matrix))) < 1e-5
+    assert float(jnp.max(jnp.abs(conditional.root.lower))) < 1e-5
 
 
 # --- curvature -----------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from ntkbayes.linalg.blocks import (
     SharedBlock,
     output_blocks,
 )
-from ntkbayes.linalg.cholesky import CholeskyFactor, Conditional, cholesky
+from ntkbayes.linalg.cholesky import CholeskyFactor, Conditional, cholesky, whitened_cross
 from ntkbayes.linalg.curvature import (
     BlockCurvature,
     Curvature,
@@ -130,4 +130,5 @@ __all__ = [
     "triangle",
     "uniform",
     "white_noise",
+    "whitened_cross",
 ]

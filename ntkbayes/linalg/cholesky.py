@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float
 from ntkbayes.errors import NotPositiveDefiniteError
 from ntkbayes.linalg import halves
 from ntkbayes.linalg.arrays import Square
-from ntkbayes.linalg.blocks import Block, FormedBlock
+from ntkbayes.linalg.blocks import FormedBlock, Number
 from ntkbayes.linalg.devices import everywhere, num_shares
 from ntkbayes.linalg.frugal import frugal_jit
 from ntkbayes.linalg.norms import nan_is_an_answer
@@ -109,18 +109,12 @@ def cholesky(gram: Square, *, what: str = "the Gram matrix") -> CholeskyFactor:
     """
     if isinstance(gram, jax.core.Tracer):
         return _traced(gram)
-    size = gram.shape[0]
-    scale = float(_mean_diagonal(gram)) if size else 1.0
-    if not np.isfinite(scale) or scale < 0:
-        raise NotPositiveDefiniteError(f"{what} has a mean diagonal of {scale}")
-    scale = scale or 1.0
     relative = _first_jitter(gram)
-    is_spread = num_shares() > 1 and size % num_shares() == 0
+    is_spread = num_shares() > 1 and len(gram) % num_shares() == 0
+    attempt = _attempt_spread if is_spread else _attempt
     while True:
-        jitter = jnp.asarray(relative * scale, gram.dtype)
-        attempt = _attempt_spread if is_spread else _attempt
         with nan_is_an_answer():
-            factor, is_finite = attempt(gram, jitter)
+            factor, jitter, is_finite = attempt(gram, jnp.asarray(relative, gram.dtype))
         if bool(is_finite):
             if isinstance(factor, ShardedTriangle):
                 return ShardedFactor(triangle=factor, jitter=jitter)
@@ -128,6 +122,9 @@ def cholesky(gram: Square, *, what: str = "the Gram matrix") -> CholeskyFactor:
         relative *= 10
         if relative > _MAX_JITTER:
             break
+    scale = float(_scale(gram))
+    if not np.isfinite(scale) or scale < 0:
+        raise NotPositiveDefiniteError(f"{what} has a mean diagonal of {scale}")
     if not bool(_is_finite(gram)):
         raise NotPositiveDefiniteError(f"{what} contains NaN or infinity")
     smallest = float(jnp.linalg.eigvalsh(gram)[0])
@@ -146,25 +143,25 @@ def _first_jitter(gram: Square) -> float:
 
 def _traced(gram: Square) -> HalvedFactor:
     """The same jitter ladder as one program."""
-    scale = _mean_diagonal(gram)
-    scale = jnp.where(scale == 0, 1.0, scale)
 
     def climb(state: tuple) -> tuple:
-        relative, _, _ = state
-        return 10 * relative, *_attempt(gram, 10 * relative * scale)
+        relative, *_ = state
+        return 10 * relative, *_attempt(gram, 10 * relative)
 
     def failed(state: tuple) -> Bool[Array, ""]:
-        relative, _, is_finite = state
+        relative, *_, is_finite = state
         return ~is_finite & (10 * relative <= _MAX_JITTER)
 
     first = jnp.asarray(_first_jitter(gram), gram.dtype)
-    state = (first, *_attempt(gram, first * scale))
-    relative, half, is_finite = jax.lax.while_loop(failed, climb, state)
+    _, half, jitter, is_finite = jax.lax.while_loop(failed, climb, (first, *_attempt(gram, first)))
     half = jax.tree.map(lambda block: jnp.where(is_finite, block, jnp.nan), half)
-    return HalvedFactor(half=half, jitter=relative * scale)
+    return HalvedFactor(half=half, jitter=jitter)
 
 
-_mean_diagonal = jax.jit(lambda gram: jnp.mean(jnp.diagonal(gram)))
+def _scale(gram: Square) -> Float[Array, ""]:
+    """The mean diagonal, of which jitter is a part; 1 where that is 0."""
+    mean = jnp.sum(jnp.diagonal(gram)) / max(len(gram), 1)
+    return jnp.where(mean == 0, 1.0, mean)
 
 
 @jax.jit
@@ -174,60 +171,72 @@ def _is_finite(matrix: Square | halves.Lower | ShardedTriangle) -> Bool[Array, "
 
 
 @frugal_jit
-def _attempt(gram: Square, jitter: Float[Array, ""]) -> tuple[halves.Corners, Bool[Array, ""]]:
-    """The factor of gram + jitter · I, and whether it is finite."""
+def _attempt(
+    gram: Square, relative: Float[Array, ""]
+) -> tuple[halves.Corners, Float[Array, ""], Bool[Array, ""]]:
+    """The factor of gram + jitter · I, the jitter, and whether the factor is finite.
+
+    Args:
+        relative: the jitter as a part of the mean diagonal.
+    """
+    jitter = relative * _scale(gram)
     half = halves.factor(halves.lower_half(gram, shift=jitter), halves.Corner)
-    return half, _is_finite(half)
+    return half, jitter, _is_finite(half)
 
 
 @eqx.filter_jit
 def _attempt_spread(
-    gram: Square, jitter: Float[Array, ""]
-) -> tuple[ShardedTriangle, Bool[Array, ""]]:
+    gram: Square, relative: Float[Array, ""]
+) -> tuple[ShardedTriangle, Float[Array, ""], Bool[Array, ""]]:
     """The same, spread over devices."""
+    jitter = relative * _scale(gram)
     factor = ShardedTriangle.factor(gram, shift=jitter)
-    return factor, _is_finite(factor)
+    return factor, jitter, _is_finite(factor)
 
 
 class Conditional(eqx.Module):
     """A centred GP path at new inputs, given its whitened values z at old ones, where the path is L z.
 
-    At the new inputs it is N(projection z, root rootᵀ): exact conditioning (R&W 2.19). Rows and columns
-    are points, or (point, output) pairs, as in the blocks it is built from.
+    At the new inputs it is N(projection z, left) with left = root rootᵀ: exact conditioning (R&W 2.19).
+    Rows and columns are points, or (point, output) pairs, as in the blocks it is built from.
     """
 
     projection: FormedBlock
-    root: FormedBlock
+    root: CholeskyFactor
 
+    @eqx.filter_jit
     def draw(
         self, whitened: Float[Array, "draws n classes"], noise: Float[Array, "draws m classes"]
     ) -> Float[Array, "draws m classes"]:
         """The path at the new inputs, from white noise there."""
-        return _draw(self, whitened, noise)
+        return self.projection @ whitened + self.root.colour(noise)
 
     @classmethod
-    def build(cls, factor: CholeskyFactor, cross: Block, gram: Block) -> "Conditional":
-        """From the factor at the old inputs, the cross-covariance, and the Gram of the new inputs."""
-        between, own = cross.formed(), gram.formed()
-        projection = between.like(factor.whiten(between.matrix)).T
-        remainder = _remainder(projection.matrix, own.matrix)
-        return cls(
-            projection, own.like(cholesky(remainder, what="the conditional covariance").lower)
-        )
+    def build(
+        cls, factor: CholeskyFactor, cross: FormedBlock, gram: FormedBlock, divisor: Number = 1.0
+    ) -> "Conditional":
+        """From the factor at the old inputs, the covariance cross/divisor between new ones and old, and
+        gram/divisor between the new."""
+        projection, left = _conditioned(factor, cross, gram, jnp.asarray(divisor))
+        return cls(projection, cholesky(left, what="the conditional covariance"))
 
 
-@jax.jit
-def _draw(
-    conditional: Conditional,
-    whitened: Float[Array, "draws n classes"],
-    noise: Float[Array, "draws m classes"],
-) -> Float[Array, "draws m classes"]:
-    return conditional.projection @ whitened + conditional.root @ noise
+def whitened_cross(
+    factor: CholeskyFactor, cross: FormedBlock, divisor: Float[Array, ""]
+) -> FormedBlock:
+    """L⁻¹ cov(X, x), for the covariance cross/divisor between inputs x and X, with L the factor at X."""
+    between = (cross / divisor).T
+    return between.like(factor.whiten(between.matrix))
 
 
-@jax.jit
-def _remainder(projection: Float[Array, "m n"], gram: Float[Array, "m m"]) -> Float[Array, "m m"]:
-    """The conditional covariance, plus the round-off that cancellation may have cost."""
-    covariance = gram - projection @ projection.T
-    round_off = 1e-11 * jnp.mean(jnp.diagonal(gram))
-    return (covariance + covariance.T) / 2 + round_off * jnp.eye(len(gram), dtype=gram.dtype)
+@eqx.filter_jit
+def _conditioned(
+    factor: CholeskyFactor, cross: FormedBlock, gram: FormedBlock, divisor: Float[Array, ""]
+) -> tuple[FormedBlock, Square]:
+    """The projection, and the covariance left, plus the round-off that cancellation may have cost."""
+    projection = whitened_cross(factor, cross, divisor).T
+    own = gram.matrix / divisor
+    covariance = own - projection.matrix @ projection.matrix.T
+    round_off = 1e-11 * jnp.mean(jnp.diagonal(own))
+    covariance = (covariance + covariance.T) / 2
+    return projection, covariance + round_off * jnp.eye(len(own), dtype=own.dtype)

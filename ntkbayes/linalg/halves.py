@@ -255,7 +255,7 @@ def _plus(half: Half, v: Float[Array, "n m"], sign: int) -> Half:
     return Halves(_plus(half.top, first, sign), below, _plus(half.bottom, second, sign))
 
 
-def _across(a: Rows, b: Rows) -> Tile:
+def _across(a: Float[Array, "n k"], b: Float[Array, "m k"]) -> Float[Array, "n m"]:
     """A Bᵀ, without a transposed copy of B, which XLA may make of `b.T`."""
     return jnp.einsum("ik,jk->ij", a, b)
 

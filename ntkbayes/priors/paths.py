@@ -13,6 +13,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ntkbayes.kernels import DrawFunctions, Functions, KernelPair
@@ -23,6 +24,7 @@ from ntkbayes.linalg import (
     FormedBlock,
     output_blocks,
     white_noise,
+    whitened_cross,
 )
 from ntkbayes.priors.prior import NTKPrior
 
@@ -70,15 +72,19 @@ class GaussianProcess(Process):
     factor: CholeskyFactor
     num_outputs: int = eqx.field(static=True)
 
+    @property
     @abc.abstractmethod
-    def covariance(self, pair: KernelPair) -> Any:
-        """The covariance of g out of K and Θ, be they blocks or diagonals."""
+    def divisor(self) -> Float[Array, ""]:
+        """By which K or Θ is divided."""
+
+    @abc.abstractmethod
+    def kernel_of(self, pair: KernelPair) -> Any:
+        """K or Θ, be they blocks or diagonals."""
 
     def cross(self, features: Inputs) -> FormedBlock:
-        """Between X and the inputs: the transpose of what a law evaluates for its mean, so that one
-        compiled program serves both."""
-        pair = self.prior.cross(features, self.features)
-        return self.covariance(pair.map(lambda block: block.formed())).T
+        """K or Θ between the inputs and X: what a law evaluates for its mean, so that one compiled
+        program serves both."""
+        return self.kernel_of(self.prior.cross(features, self.features)).formed()
 
     def draw(self, key: PRNGKeyArray, num_draws: int) -> "ConditionedPath":
         shape = (num_draws, self.features.shape[0], self.num_outputs)
@@ -92,7 +98,11 @@ class GaussianProcess(Process):
 class InitialProcess(GaussianProcess):
     """GP(0, K): the function at initialisation."""
 
-    def covariance(self, pair: KernelPair) -> Any:
+    @property
+    def divisor(self) -> Float[Array, ""]:
+        return jnp.ones(())
+
+    def kernel_of(self, pair: KernelPair) -> Any:
         return pair.nngp
 
 
@@ -101,15 +111,20 @@ class ScaledInitialProcess(InitialProcess):
 
     scale: Float[Array, ""]
 
-    def covariance(self, pair: KernelPair) -> Any:
-        return pair.nngp / self.scale**-2
+    @property
+    def divisor(self) -> Float[Array, ""]:
+        return self.scale**-2
 
 
 class TangentProcess(GaussianProcess):
     """GP(0, Θ/ridge): the Bayesian prior."""
 
-    def covariance(self, pair: KernelPair) -> Any:
-        return pair.ntk / self.prior.ridge
+    @property
+    def divisor(self) -> Float[Array, ""]:
+        return jnp.asarray(self.prior.ridge)
+
+    def kernel_of(self, pair: KernelPair) -> Any:
+        return pair.ntk
 
 
 class ConditionedPath(Path):
@@ -121,55 +136,80 @@ class ConditionedPath(Path):
 
     def at(self, key: PRNGKeyArray, features: Inputs) -> Draws:
         process = self.process
-        cross, gram = process.cross(features), process.prior.gram(features)
-        conditional = Conditional.build(process.factor, cross, process.covariance(gram))
+        if same_inputs(features, process.features):
+            return self.values
+        gram = process.kernel_of(process.prior.gram(features)).formed()
+        conditional = Conditional.build(
+            process.factor, process.cross(features), gram, process.divisor
+        )
         shape = (len(self.whitened), features.shape[0], process.num_outputs)
         return conditional.draw(self.whitened, white_noise(key, shape))
 
     def given(self, features: Inputs) -> tuple[Draws, Float[Array, "m classes classes"]]:
-        process = self.process
+        process, size = self.process, self.process.num_outputs
+        if same_inputs(features, process.features):
+            return self.values, jnp.zeros((len(features), size, size))
+        variance = process.kernel_of(process.prior.diagonal(features))
         cross = process.cross(features)
-        projection = cross.like(process.factor.whiten(cross.matrix))
-        variance = process.covariance(process.prior.diagonal(features))
-        return _given(projection, variance, self.whitened)
+        return _given(process.factor, cross, variance, process.divisor, self.whitened)
 
     def jointly_given(self, features: Inputs) -> tuple[Draws, Float[Array, "rows rows"]]:
         process = self.process
+        if same_inputs(features, process.features):
+            rows = len(features) * process.num_outputs
+            return self.values, jnp.zeros((rows, rows))
+        gram = process.kernel_of(process.prior.gram(features)).formed()
         cross = process.cross(features)
-        projection = cross.like(process.factor.whiten(cross.matrix))
-        prior = process.covariance(process.prior.gram(features)).formed()
-        return _jointly_given(projection, prior, self.whitened)
+        return _jointly_given(process.factor, cross, gram, process.divisor, self.whitened)
 
     def chosen(self, draws: Int[Array, " chosen"]) -> "ConditionedPath":
         values, whitened = (jnp.take(v, draws, axis=0) for v in (self.values, self.whitened))
         return ConditionedPath(values, self.process, whitened)
 
 
-@jax.jit
+@eqx.filter_jit
 def _given(
-    projection: FormedBlock,
+    factor: CholeskyFactor,
+    cross: FormedBlock,
     variance: Float[Array, " m"] | Float[Array, "m classes classes"],
+    divisor: Float[Array, ""],
     whitened: Draws,
 ) -> tuple[Float[Array, "draws m classes"], Float[Array, "m classes classes"]]:
     """Means at new inputs, and the covariance at each that is left of the prior's.
 
     Args:
-        projection: L⁻¹ cov(X, x).
-        variance: the prior's, as a kernel gives it.
+        cross, variance: K or Θ between the inputs and X, and at each input.
     """
     size = whitened.shape[2]
-    left = output_blocks(variance, size) - projection.column_products(size)
+    projection = whitened_cross(factor, cross, divisor)
+    left = output_blocks(variance / divisor, size) - projection.column_products(size)
     negative = jnp.minimum(jnp.diagonal(left, axis1=1, axis2=2), 0.0)  # round-off
     return projection.T @ whitened, left - jax.vmap(jnp.diag)(negative)
 
 
-@jax.jit
+@eqx.filter_jit
 def _jointly_given(
-    projection: FormedBlock, prior: FormedBlock, whitened: Draws
+    factor: CholeskyFactor,
+    cross: FormedBlock,
+    gram: FormedBlock,
+    divisor: Float[Array, ""],
+    whitened: Draws,
 ) -> tuple[Float[Array, "draws m classes"], Float[Array, "rows rows"]]:
-    left = prior.matrix - projection.matrix.T @ projection.matrix
-    covariance = prior.like((left + left.T) / 2).every_output(whitened.shape[2])
+    projection = whitened_cross(factor, cross, divisor)
+    left = gram.matrix / divisor - projection.matrix.T @ projection.matrix
+    covariance = gram.like((left + left.T) / 2).every_output(whitened.shape[2])
     return projection.T @ whitened, covariance
+
+
+def same_inputs(features: Inputs, others: Float[Array, "n ..."]) -> bool:
+    """Whether they are known to be the same, in the same order."""
+    if features is others:
+        return True
+    if features.shape != others.shape or any(
+        isinstance(given, jax.core.Tracer) for given in (features, others)
+    ):
+        return False
+    return np.array_equal(features, others)
 
 
 # --- known as functions ----------------------------------------------------------------------------
