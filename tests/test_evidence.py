@@ -21,8 +21,10 @@ from ntkbayes.errors import (
 )
 from ntkbayes.laws import Problem
 from ntkbayes.laws.wrappers.held_out import folds
+from ntkbayes.likelihood import Categorical
+from ntkbayes.linalg import CoupledGram, CoupledInverse, frugal
 from ntkbayes.priors.hyperparameters import value_of, with_values
-from ntkbayes.selection import evidence_gradient
+from ntkbayes.selection import evidence, evidence_gradient
 
 KEY = jax.random.key(2)
 EVERY = ("weight_std", "bias_std", "ridge", "mean")
@@ -377,3 +379,25 @@ def test_folds_outside_their_range_are_refused(num_folds):
 def test_leave_one_out_of_a_law_that_has_none_is_refused():
     with pytest.raises(ConfigurationError, match="needs a Gaussian posterior, not PointLaw"):
         nb.leave_one_out(nb.MAP().fit(prior_of(2), data_of(2)))
+
+
+def test_the_gradient_in_the_ridge_of_a_network_takes_less_memory_than_three_matrices():
+    num_points, num_outputs = 400, 10
+    matrix = jnp.zeros((4000, 4000))
+    targets = jnp.zeros((num_points, num_outputs))
+    shapes = jax.eval_shape(
+        lambda: CoupledInverse.build(matrix, Categorical().curvature(targets, targets))
+    )
+    inverse = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    prior = nb.NTKPrior(nb.networks.mlp(), ridge=0.1).traced()
+    features = jnp.zeros((num_points, 2))
+
+    def value_and_gradient(ridge, matrix, inverse):
+        ntk = CoupledGram(matrix, num_outputs)
+        objective = evidence.Evidence(prior, Categorical(), features, targets, {}, ntk)
+        return jax.value_and_grad(evidence._evidence)(ridge, objective, targets, inverse)
+
+    program = jax.jit(value_and_gradient, compiler_options=frugal._LEAST_MEMORY)
+    given = {"ridge": jnp.asarray(0.1)}, matrix, inverse
+    memory = program.lower(*given).compile().memory_analysis()
+    assert memory.temp_size_in_bytes + memory.argument_size_in_bytes < 2.9 * matrix.nbytes

@@ -616,3 +616,10 @@ def test_a_frugal_program_is_the_function_also_within_another_program():
     np.testing.assert_allclose(constant(1.0), 1 + expected, rtol=1e-12)
     steps = jax.lax.scan(lambda total, _: (total + of_scale(2.0), None), 0.0, length=2)
     np.testing.assert_allclose(steps[0], 2 * expected, rtol=1e-12)
+
+
+def test_a_solve_of_one_row_copies_no_block_of_the_factor():
+    lower = jax.eval_shape(BlockedTriangle.factor, jax.ShapeDtypeStruct((4000, 4000), float))
+    row = jax.ShapeDtypeStruct((1, 4000), float)
+    program = jax.jit(BlockedTriangle.solve_gram_rows).lower(lower, row).compile()
+    assert program.memory_analysis().temp_size_in_bytes < 0.01 * (8 * 4000**2)

@@ -23,6 +23,7 @@ from ntkbayes.predictions import (
     replicates,
     surface,
 )
+from ntkbayes.predictions.pointwise import class_probabilities, log_probabilities
 
 PRIOR = nb.NTKPrior(
     nb.networks.mlp(depth=1, activation="relu", weight_std=1.5, bias_std=0.5), ridge=0.5
@@ -548,3 +549,18 @@ def test_moments_give_the_probabilities_that_a_laplace_law_samples(laws, predict
     plugged = by_hand(found.mean)
     better = np.abs(shortcut - found.probabilities) - np.abs(plugged - found.probabilities)
     assert better.mean() < 0
+
+
+def test_class_probabilities_of_any_number_of_draws_and_points_are_softmax_by_one_program(programs):
+    rng = np.random.default_rng(0)
+    likelihood = Categorical()
+    def compared(num_draws, num_points):
+        logits = rng.standard_normal((num_draws, num_points, 7))
+        found = class_probabilities(likelihood, logits)
+        np.testing.assert_allclose(found, special.softmax(logits, axis=2), rtol=1e-14)
+        found = log_probabilities(likelihood, logits)
+        np.testing.assert_allclose(found, special.log_softmax(logits, axis=2), rtol=1e-13)
+
+    assert len(programs(lambda: compared(1, 1))) == 2
+    for sizes in ((3, 0), (2, 40_000), (1, 16384), (1000, 17)):
+        assert programs(lambda sizes=sizes: compared(*sizes)) == []

@@ -8,6 +8,7 @@ import pytest
 import ntkbayes as nb
 from ntkbayes.errors import ConfigurationError, PrecisionError, RidgeError
 from ntkbayes.kernels import FunctionKernel, analytic_kernel
+from ntkbayes.priors.paths import initial_process, tangent_process
 
 NETWORK = nb.networks.mlp()
 X = np.asarray(jax.random.normal(jax.random.key(0), (4, 3)))
@@ -107,3 +108,39 @@ def test_an_anchor_of_another_structure_is_named():
         ConfigurationError, match=r"anchor\[1\]\[0\] is absent, but should be of shape"
     ):
         nb.linearise(network, params, ridge=1.0, anchor=params[:1])
+
+
+@pytest.mark.parametrize("process", ["initial", "scaled", "tangent"])
+def test_a_path_at_the_training_inputs_is_its_values_and_elsewhere_the_conditional(process):
+    prior, scale = nb.NTKPrior(NETWORK, ridge=0.3), 2.0
+    x, new = jnp.asarray(X), jnp.asarray(X[:3] + 0.5)
+    gram = prior.gram(x)
+    of = {
+        "initial": (initial_process(prior, x, gram, 2), lambda pair: pair.nngp),
+        "scaled": (initial_process(prior, x, gram, 2, scale), lambda pair: scale**2 * pair.nngp),
+        "tangent": (tangent_process(prior, x, gram, 2), lambda pair: pair.ntk / prior.ridge),
+    }
+    drawn, covariance = of[process]
+    path = drawn.draw(jax.random.key(1), 5)
+    for inputs in (x, jnp.array(X)):
+        np.testing.assert_array_equal(path.at(jax.random.key(2), inputs), path.values)
+        means, left = path.given(inputs)
+        np.testing.assert_array_equal(means, path.values)
+        assert left.shape == (4, 2, 2)
+        assert not left.any()
+        means, left = path.jointly_given(inputs)
+        np.testing.assert_array_equal(means, path.values)
+        assert left.shape == (8, 8)
+        assert not left.any()
+
+    known, cross, own = (
+        np.asarray(covariance(pair)) for pair in (gram, prior.cross(new, x), prior.gram(new))
+    )
+    projection = np.linalg.solve(known, cross.T).T
+    expected = own - projection @ cross.T
+    means, left = path.given(new)
+    np.testing.assert_allclose(means, projection @ np.asarray(path.values), rtol=1e-7)
+    blocks = np.diagonal(expected)[:, None, None] * np.eye(2)
+    np.testing.assert_allclose(left, blocks, rtol=1e-7, atol=1e-10)
+    _, joint = path.jointly_given(new)
+    np.testing.assert_allclose(joint, np.kron(expected, np.eye(2)), rtol=1e-7, atol=1e-10)

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import ClassVar
 
-import equinox as eqx
 import jax
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
@@ -19,6 +18,7 @@ from ntkbayes.laws.kind import BASELINE, Kind
 from ntkbayes.laws.wrappers.held_out import expected_log, log_densities
 from ntkbayes.likelihood import Bernoulli, Categorical, ClassLikelihood, Ordinal
 from ntkbayes.linalg import require_float64
+from ntkbayes.predictions.pointwise import class_probabilities, log_probabilities
 from ntkbayes.predictions.predictions import Predictions, digest_of_points
 from ntkbayes.scores import calibration
 from ntkbayes.scores.calibration import Statistic
@@ -68,7 +68,7 @@ class ClassPredictions(Predictions):
             return self.point_probabilities[None]
         assert self.likelihood is not None
         require_float64()
-        return np.asarray(class_probabilities(self.likelihood, jax.device_put(self.logits)))
+        return class_probabilities(self.likelihood, self.logits)
 
     @cached_property
     def probabilities(self) -> Probabilities:
@@ -95,7 +95,7 @@ class ClassPredictions(Predictions):
                 return np.log(self.probability_draws)
         assert self.likelihood is not None
         require_float64()
-        return np.asarray(_log_probabilities(self.likelihood, jax.device_put(self.logits)))
+        return log_probabilities(self.likelihood, self.logits)
 
     @cached_property
     def pointwise_elpd(self) -> Float[np.ndarray, " n"]:
@@ -146,10 +146,6 @@ def _scored(
     weights: Float[np.ndarray, "..."] | None = None,
 ) -> calibration.Value:
     return score(probabilities, targets, weights=weights)
-
-
-class_probabilities = eqx.filter_jit(lambda likelihood, logits: likelihood.probabilities(logits))
-_log_probabilities = eqx.filter_jit(lambda likelihood, f: likelihood.log_probabilities(f))
 
 
 def predictions_from_probabilities(

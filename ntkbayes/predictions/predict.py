@@ -36,10 +36,10 @@ from ntkbayes.likelihood.log_concave import OwnClasses
 from ntkbayes.linalg import Draws
 from ntkbayes.predictions.class_predictions import (
     ClassPredictions,
-    class_probabilities,
     label_draws,
 )
 from ntkbayes.predictions.number_predictions import NumberPredictions, distributions_of
+from ntkbayes.predictions.pointwise import class_probabilities
 from ntkbayes.predictions.predictions import Predictions, digest_of_points
 from ntkbayes.scores.distributions import Distributions
 
@@ -299,7 +299,7 @@ def predict_probabilities(
     """
     require_law("predict_probabilities(law, features, key=key)", "law", law)
     likelihood = law.problem.class_likelihood
-    return np.asarray(class_probabilities(likelihood, law.sample(key, features, num_draws)))
+    return class_probabilities(likelihood, law.sample(key, features, num_draws))
 
 
 def marginal_probabilities(
@@ -310,9 +310,7 @@ def marginal_probabilities(
     same."""
     require_law("marginal_probabilities(law, features, key=key)", "law", law)
     likelihood = law.problem.class_likelihood
-    return np.asarray(
-        class_probabilities(likelihood, law.sample_marginals(key, features, num_draws))
-    )
+    return class_probabilities(likelihood, law.sample_marginals(key, features, num_draws))
 
 
 def marginal_distributions(

@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import equinox as eqx
-import jax
 import numpy as np
 from jaxtyping import Float, PRNGKeyArray, Shaped
 
@@ -21,6 +19,7 @@ from ntkbayes.laws.law import Law
 from ntkbayes.laws.trace import Trace
 from ntkbayes.likelihood import Likelihood
 from ntkbayes.linalg import require_float64
+from ntkbayes.predictions.pointwise import projected
 from ntkbayes.scores import calibration
 from ntkbayes.scores.calibration import Statistic
 
@@ -179,10 +178,7 @@ class Predictions(Summarised, abc.ABC):
         if self.likelihood is None or not self.likelihood.is_flat:
             return self.logits
         require_float64()
-        return np.asarray(_projected(self.likelihood, jax.device_put(self.logits)))
-
-
-_projected = eqx.filter_jit(lambda likelihood, logits: likelihood.project(logits))
+        return projected(self.likelihood, self.logits)
 
 
 def require_predictions(
