@@ -554,6 +554,7 @@ def test_moments_give_the_probabilities_that_a_laplace_law_samples(laws, predict
 def test_class_probabilities_of_any_number_of_draws_and_points_are_softmax_by_one_program(programs):
     rng = np.random.default_rng(0)
     likelihood = Categorical()
+
     def compared(num_draws, num_points):
         logits = rng.standard_normal((num_draws, num_points, 7))
         found = class_probabilities(likelihood, logits)

@@ -197,8 +197,8 @@ def _attempt_spread(
 class Conditional(eqx.Module):
     """A centred GP path at new inputs, given its whitened values z at old ones, where the path is L z.
 
-    At the new inputs it is N(projection z, left) with left = root rootᵀ: exact conditioning (R&W 2.19).
-    Rows and columns are points, or (point, output) pairs, as in the blocks it is built from.
+    At the new inputs it is N(projection z, root rootᵀ): exact conditioning (R&W 2.19). Rows and columns
+    are points, or (point, output) pairs, as in the blocks it is built from.
     """
 
     projection: FormedBlock
@@ -229,7 +229,7 @@ def whitened_cross(
     return between.like(factor.whiten(between.matrix))
 
 
-@eqx.filter_jit
+@frugal_jit
 def _conditioned(
     factor: CholeskyFactor, cross: FormedBlock, gram: FormedBlock, divisor: Float[Array, ""]
 ) -> tuple[FormedBlock, Square]:

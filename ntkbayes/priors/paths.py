@@ -22,6 +22,7 @@ from ntkbayes.linalg import (
     Conditional,
     Draws,
     FormedBlock,
+    frugal_jit,
     output_blocks,
     white_noise,
     whitened_cross,
@@ -167,7 +168,7 @@ class ConditionedPath(Path):
         return ConditionedPath(values, self.process, whitened)
 
 
-@eqx.filter_jit
+@frugal_jit
 def _given(
     factor: CholeskyFactor,
     cross: FormedBlock,
@@ -187,7 +188,7 @@ def _given(
     return projection.T @ whitened, left - jax.vmap(jnp.diag)(negative)
 
 
-@eqx.filter_jit
+@frugal_jit
 def _jointly_given(
     factor: CholeskyFactor,
     cross: FormedBlock,
