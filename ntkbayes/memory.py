@@ -1,7 +1,7 @@
 """The peak memory of a fit, predicted before it starts.
 
-Predictions count the draws and the n × n arrays that coexist at the peak; arrays that grow only with
-n · C are left out. They hold for float64 kernels and one process.
+Predictions count the draws and the n × n arrays that coexist at the peak, and on CPUs compiled programs;
+arrays that grow only with n · C are left out. They hold for float64 kernels and one process.
 """
 
 import math
@@ -14,6 +14,7 @@ import jax
 from ntkbayes.errors import InsufficientMemoryError
 
 NUMBER = 8  # bytes of a float64
+PROGRAMS = 200 * 2**20  # bytes that compiling takes and keeps, as measured (docs/performance.md)
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Memory:
     Attributes:
         who: method, points and outputs, in words.
         num_points: n.
-        parts: bytes by purpose.
+        parts: bytes of arrays by purpose.
     """
 
     who: str
@@ -31,23 +32,38 @@ class Memory:
     parts: Mapping[str, float]
 
     @property
-    def total(self) -> float:
-        """Bytes."""
+    def arrays(self) -> float:
+        """Bytes of arrays."""
         return sum(self.parts.values())
 
+    @property
+    def programs(self) -> float:
+        """Bytes of compiled programs: none where arrays have a memory of their own."""
+        return PROGRAMS if jax.default_backend() == "cpu" else 0
+
+    @property
+    def total(self) -> float:
+        """Bytes."""
+        return self.arrays + self.programs
+
     def __str__(self) -> str:
-        parts = ", ".join(f"{what} {in_words(size)}" for what, size in self.parts.items() if size)
+        known = {**self.parts, "compiled programs": self.programs}
+        parts = ", ".join(f"{what} {in_words(size)}" for what, size in known.items() if size)
         return f"{self.who}: {in_words(self.total)} ({parts})"
 
     def require(self) -> None:
         """Raises InsufficientMemoryError if less is free."""
         free = available()
         if self.total > free:
-            fit = math.floor(self.num_points * math.sqrt(free / self.total))
+            share = max(0.0, free - self.programs) / self.arrays
+            fit = math.floor(self.num_points * math.sqrt(share))
+            fewer = (
+                f"Use about {fit} points (data.subset(key, {fit})), a method that needs less (MAP needs "
+                "the least), factor_dtype=float32 where a method has it, or more devices (over_devices)"
+            )
             raise InsufficientMemoryError(
-                f"not enough memory: {self} needed, {in_words(free)} free. Use about {fit} points "
-                f"(data.subset(key, {fit})), a method that needs less (MAP needs the least), "
-                "factor_dtype=float32 where a method has it, or more devices (over_devices)"
+                f"not enough memory: {self} needed, {in_words(free)} free. "
+                + (fewer if fit else "Free some of it: even compiled programs do not fit")
             )
 
 

@@ -43,7 +43,7 @@ def test_a_law_holds_no_more_than_was_predicted(name):
     arrays = {id(v): v for v in jax.tree.leaves(vars(law)) if eqx.is_array(v)}
     held = sum(v.nbytes for v in arrays.values())
     assert (
-        2 * 8 * size**2 <= held <= predicted.total + 100 * 8 * size * 3
+        2 * 8 * size**2 <= held <= predicted.arrays + 100 * 8 * size * 3
     )  # what has (n, C) numbers
 
 
@@ -88,8 +88,8 @@ def test_matrices_of_draws_are_five_whatever_the_number_of_classes(num_inits):
 
 
 def test_prediction_grows_as_the_square_of_the_points(data):
-    totals = [nb.MAP().memory(PRIOR, data.take(np.arange(size))).total for size in (40, 80)]
-    assert totals[1] == pytest.approx(4 * totals[0])
+    few, many = (nb.MAP().memory(PRIOR, data.take(np.arange(size))) for size in (40, 80))
+    assert many.arrays == pytest.approx(4 * few.arrays)
 
 
 NETWORK = nb.networks.mlp(depth=2, width=64, num_outputs=3)
@@ -106,24 +106,27 @@ def test_a_real_networks_memory_has_room_for_its_passes(data, max_rows, form):
     needed = kernel.tangent.plan(features, form=form).num_bytes
     found = nb.MAP().memory(nb.NTKPrior(kernel, ridge=0.5), data)
     assert needed > 0
-    assert found.total >= needed + (8 * 270**2 if form == "full" else 0)
+    assert found.arrays >= needed + (8 * 270**2 if form == "full" else 0)
 
 
 def test_of_passes_and_factors_the_larger_counts(monkeypatch, data):
     def total(scratch):
         monkeypatch.setattr(type(PRIOR.kernel), "scratch", lambda kernel, x: scratch)
-        return nb.MAP().memory(PRIOR, data).total
+        return nb.MAP().memory(PRIOR, data).arrays
 
     assert total(1e3) == total(0.0)
     assert total(1e9) == pytest.approx(1e9 + 2 * 8 * 90**2)  # beside K and Θ
 
 
 def test_too_little_memory_is_refused_with_advice(data, monkeypatch):
-    need = nb.Laplace().memory(PRIOR, data).total
-    monkeypatch.setattr(memory, "available", lambda: need / 4)
+    need = nb.Laplace().memory(PRIOR, data)
+    monkeypatch.setattr(memory, "available", lambda: need.programs + need.arrays / 4)
     with pytest.raises(InsufficientMemoryError, match=r"Laplace, 90 points, 3 .*about 45 points"):
         nb.Laplace().fit(PRIOR, data)
-    monkeypatch.setattr(memory, "available", lambda: need)
+    monkeypatch.setattr(memory, "available", lambda: need.programs - 1)
+    with pytest.raises(InsufficientMemoryError, match="even compiled programs do not fit"):
+        nb.Laplace().fit(PRIOR, data)
+    monkeypatch.setattr(memory, "available", lambda: need.total)
     nb.Laplace().fit(PRIOR, data)
 
 
@@ -155,3 +158,12 @@ def test_memory_is_told_in_words(data):
     told = str(nb.MAP().memory(PRIOR, data))
     assert told.startswith("MAP, 90 points, 3 outputs: ")
     assert "K and Θ 127 KiB" in told
+    assert "compiled programs 200 MiB" in told
+
+
+def test_compiled_programs_take_the_memory_of_cpus_alone(data, monkeypatch):
+    found = nb.MAP().memory(PRIOR, data)
+    assert found.total == found.arrays + 200 * 2**20
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert found.total == found.arrays
+    assert "programs" not in str(found)
