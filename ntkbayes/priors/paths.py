@@ -137,7 +137,7 @@ class ConditionedPath(Path):
 
     def at(self, key: PRNGKeyArray, features: Inputs) -> Draws:
         process = self.process
-        if same_inputs(features, process.features):
+        if _same(features, process.features):
             return self.values
         gram = process.kernel_of(process.prior.gram(features)).formed()
         conditional = Conditional.build(
@@ -147,18 +147,13 @@ class ConditionedPath(Path):
         return conditional.draw(self.whitened, white_noise(key, shape))
 
     def given(self, features: Inputs) -> tuple[Draws, Float[Array, "m classes classes"]]:
-        process, size = self.process, self.process.num_outputs
-        if same_inputs(features, process.features):
-            return self.values, jnp.zeros((len(features), size, size))
+        process = self.process
         variance = process.kernel_of(process.prior.diagonal(features))
         cross = process.cross(features)
         return _given(process.factor, cross, variance, process.divisor, self.whitened)
 
     def jointly_given(self, features: Inputs) -> tuple[Draws, Float[Array, "rows rows"]]:
         process = self.process
-        if same_inputs(features, process.features):
-            rows = len(features) * process.num_outputs
-            return self.values, jnp.zeros((rows, rows))
         gram = process.kernel_of(process.prior.gram(features)).formed()
         cross = process.cross(features)
         return _jointly_given(process.factor, cross, gram, process.divisor, self.whitened)
@@ -202,15 +197,10 @@ def _jointly_given(
     return projection.T @ whitened, covariance
 
 
-def same_inputs(features: Inputs, others: Float[Array, "n ..."]) -> bool:
-    """Whether they are known to be the same, in the same order."""
-    if features is others:
-        return True
-    if features.shape != others.shape or any(
-        isinstance(given, jax.core.Tracer) for given in (features, others)
-    ):
-        return False
-    return np.array_equal(features, others)
+def _same(features: Inputs, others: Float[Array, "n ..."]) -> bool:
+    """Whether they are known to be the same inputs, in the same order."""
+    is_traced = any(isinstance(given, jax.core.Tracer) for given in (features, others))
+    return features is others or (not is_traced and np.array_equal(features, others))
 
 
 # --- known as functions ----------------------------------------------------------------------------
