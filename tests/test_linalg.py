@@ -12,6 +12,7 @@ from ntkbayes.linalg import (
     BlockCurvature,
     BlockedTriangle,
     Conditional,
+    CoupledBlock,
     CoupledGram,
     CoupledInverse,
     OperatorGram,
@@ -449,7 +450,7 @@ def test_the_log_determinant_has_the_derivative_of_its_dense_formula(curvature, 
         w = dense_blocks(np.array(curvature(logits + t * turn).blocks))
         return np.linalg.slogdet(np.eye(21) + w @ np.asarray(gram(t).every_output(3)))[1]
 
-    inverse = gram(0.0).curved(curvature(logits))
+    inverse = gram(0.0).curved(curvature(logits)).explicit()
     value, slope = jax.value_and_grad(
         lambda t: inverse.differentiable(gram(t), curvature(logits + t * turn))
     )(0.0)
@@ -467,9 +468,25 @@ def test_the_log_determinant_has_that_derivative_where_the_curvature_alone_moves
         w = dense_blocks(np.array(curvature(logits + t * turn).blocks))
         return np.linalg.slogdet(np.eye(21) + w @ np.asarray(gram))[1]
 
-    inverse = gram.curved(curvature(logits))
+    inverse = gram.curved(curvature(logits)).explicit()
     slope = jax.grad(lambda t: inverse.differentiable(gram, curvature(logits + t * turn)))(0.0)
     np.testing.assert_allclose(slope, (dense(1e-5) - dense(-1e-5)) / 2e-5, rtol=1e-7)
+
+
+@pytest.mark.parametrize("curvature", [softmax_curvature, block_curvature])
+@pytest.mark.parametrize("num_points", [7, 400])
+def test_an_explicit_inverse_is_the_inverse(curvature, num_points):
+    rng = np.random.default_rng(num_points)
+    root = rng.standard_normal((3 * num_points, 20))
+    logits = jnp.asarray(rng.standard_normal((num_points, 3)))
+    gram = CoupledGram(jnp.asarray(root @ root.T), 3)
+    columns = CoupledBlock(jnp.asarray(rng.standard_normal((3 * num_points, 6))), 3)
+    inverse = gram.curved(curvature(logits))
+    expected = inverse.matvec(logits), inverse.quadratic(columns), inverse.log_determinant
+    explicit = inverse.explicit()
+    np.testing.assert_allclose(explicit.matvec(logits), expected[0], rtol=1e-8, atol=1e-10)
+    np.testing.assert_allclose(explicit.quadratic(columns), expected[1], rtol=1e-8, atol=1e-10)
+    assert explicit.log_determinant == expected[2]
 
 
 @pytest.mark.parametrize("kind", [SharedGram, lambda matrix: CoupledGram(matrix, 1)])

@@ -15,6 +15,7 @@ from ntkbayes.linalg.arrays import Covariances, Draws, Logits, Square
 from ntkbayes.linalg.blocks import Block, CoupledBlock, Number
 from ntkbayes.linalg.curvature import Curvature, Kept, StructuredCurvature
 from ntkbayes.linalg.devices import by_rows, everywhere, num_shares
+from ntkbayes.linalg.frugal import frugal_jit
 from ntkbayes.linalg.halves import Half, lower_triangle, tabulated
 from ntkbayes.linalg.sharded import Triangle, triangle
 from ntkbayes.linalg.triangular import BlockedTriangle
@@ -55,8 +56,13 @@ class CurvedInverse(eqx.Module):
         """kⱼᵀ B kⱼ for the columns kⱼ of each input j of a block (R&W algorithm 3.4)."""
 
     def differentiable(self, gram: "Gram", curvature: Curvature) -> Float[Array, ""]:
-        """log det(I + W P) of this inverse, to be differentiated once in P and W."""
+        """log det(I + W P) of this inverse, to be differentiated once in P and W; see `explicit`."""
         return gram.curved(curvature).log_determinant
+
+    def explicit(self) -> "CurvedInverse":
+        """The form whose determinant takes least time to differentiate. It may take over the memory of
+        this one, which must not be used again."""
+        return self
 
 
 class SharedInverse(CurvedInverse):
@@ -217,6 +223,30 @@ class CoupledInverse(CurvedInverse):
         half = self.factor.solve(_roots_times(self.curvature, k.every_output(num_outputs)))
         return CoupledBlock(half, num_outputs).column_products(num_outputs)
 
+    def explicit(self) -> "ExplicitInverse":
+        return ExplicitInverse(self.log_determinant, self.curvature, _inverted(self.factor))
+
+
+class ExplicitInverse(CurvedInverse):
+    """B = S A⁻¹ Sᵀ with A⁻¹ = (I + Sᵀ P S)⁻¹ in place of the factor of A: a lower half of N × N."""
+
+    log_determinant: Float[Array, ""]
+    curvature: Curvature
+    inverse: Half
+
+    def matvec(self, v: Logits) -> Logits:
+        whitened = self.curvature.root_transpose_matvec(v).reshape(-1, 1)
+        moved = halves.multiply_symmetric(self.inverse, whitened)
+        return self.curvature.root_matvec(moved.reshape(v.shape))
+
+    def quadratic(self, k: Block) -> Covariances:
+        num_outputs = self.curvature.shape[1]
+        white = _roots_times(self.curvature, k.every_output(num_outputs))
+        moved = halves.multiply_symmetric(self.inverse, white)
+        num_columns = white.shape[1] // num_outputs
+        shape = (-1, num_columns, num_outputs)
+        return jnp.einsum("rmc,rmd->mcd", white.reshape(shape), moved.reshape(shape))
+
     def differentiable(self, gram: "Gram", curvature: Curvature) -> Float[Array, ""]:
         """With A = I + Sᵀ P S = L Lᵀ,
 
@@ -227,11 +257,11 @@ class CoupledInverse(CurvedInverse):
         matrix = gram.every_output(self.curvature.shape[1])
         return _log_determinant(matrix, curvature.root_blocks, self)
 
-    def of_roots(self, matrix: Square, inverse: Half) -> Covariances:
+    def of_roots(self, matrix: Square) -> Covariances:
         """The blocks of P S A⁻¹ on the diagonal, by strips of rows.
 
         Args:
-            matrix, inverse: P and A⁻¹.
+            matrix: P.
         """
         num_points, num_outputs = self.curvature.shape
         step = -(-num_points // _STRIPS)
@@ -244,16 +274,17 @@ class CoupledInverse(CurvedInverse):
             left = left.reshape(size, num_points, num_outputs)
             left = jax.vmap(self.curvature.root_transpose_matvec)(left)
             strip = (-1, num_outputs, len(matrix))
-            right = halves.rows_of(inverse, rows.start, rows.stop, wait)
+            right = halves.rows_of(self.inverse, rows.start, rows.stop, wait)
             part = jnp.einsum("ick,idk->icd", left.reshape(strip), right.reshape(strip))
             # So that strips are not all made first: 0, but for NaN, which the result then is.
             wait = jnp.isnan(part[0, 0, 0]).astype(int)
             parts.append(part)
         return jnp.concatenate(parts)
 
-    def of_matrix(self, inverse: Half) -> Square:
+    def dense(self) -> Square:
         """S A⁻¹ Sᵀ."""
-        half = _times(self.curvature.root_matvec, self.curvature.shape, halves.matrix(inverse))
+        whole = halves.matrix(self.inverse)
+        half = _times(self.curvature.root_matvec, self.curvature.shape, whole)
         return _times(self.curvature.root_matvec, self.curvature.shape, half.T)
 
 
@@ -262,7 +293,7 @@ _STRIPS = 16
 
 @jax.custom_jvp
 def _log_determinant(
-    matrix: Square, roots: Covariances, inverse: CoupledInverse
+    matrix: Square, roots: Covariances, inverse: ExplicitInverse
 ) -> Float[Array, ""]:
     """log det A as a function of P and of the blocks of S. Its derivative takes memory of P's size only
     where P has one."""
@@ -272,16 +303,18 @@ def _log_determinant(
 def _slope(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
     matrix, _, inverse = primals
     d_matrix, d_roots, _ = tangents
-    whole = inverse.factor.gram_inverse()
     slope = jnp.zeros_like(inverse.log_determinant)
     if not isinstance(d_roots, SymbolicZero):
-        slope += 2 * jnp.sum(inverse.of_roots(matrix, whole) * d_roots)
+        slope += 2 * jnp.sum(inverse.of_roots(matrix) * d_roots)
     if not isinstance(d_matrix, SymbolicZero):
-        slope += jnp.sum(inverse.of_matrix(whole) * d_matrix)
+        slope += jnp.sum(inverse.dense() * d_matrix)
     return inverse.log_determinant, slope
 
 
 _log_determinant.defjvp(_slope, symbolic_zeros=True)
+
+
+_inverted = frugal_jit(BlockedTriangle.gram_inverse, donate="all")
 
 
 def factor_between_roots(

@@ -121,6 +121,7 @@ class Evidence(eqx.Module):
     def value_and_gradient(self, values: Mapping[str, Any]) -> tuple[float, dict[str, np.ndarray]]:
         arrays = {name: jnp.asarray(value) for name, value in values.items()}
         mode, inverse = self._mode(arrays)
+        inverse = inverse.explicit() if arrays else inverse
         value, gradient = _value_and_gradient(
             arrays, dataclasses.replace(self, prior=self.prior.traced()), mode.a, inverse
         )
