@@ -381,7 +381,7 @@ def test_leave_one_out_of_a_law_that_has_none_is_refused():
         nb.leave_one_out(nb.MAP().fit(prior_of(2), data_of(2)))
 
 
-def test_the_gradient_in_the_ridge_of_a_network_takes_less_memory_than_three_matrices():
+def test_the_gradient_in_the_ridge_of_a_network_takes_less_memory_than_two_matrices():
     num_points, num_outputs = 400, 10
     matrix = jnp.zeros((4000, 4000))
     targets = jnp.zeros((num_points, num_outputs))
@@ -399,4 +399,4 @@ def test_the_gradient_in_the_ridge_of_a_network_takes_less_memory_than_three_mat
     program = jax.jit(value_and_gradient, compiler_options=frugal._LEAST_MEMORY)
     given = {"ridge": jnp.asarray(0.1)}, matrix, inverse
     memory = program.lower(*given).compile().memory_analysis()
-    assert memory.temp_size_in_bytes + memory.argument_size_in_bytes < 2.9 * matrix.nbytes
+    assert memory.temp_size_in_bytes + memory.argument_size_in_bytes < 2 * matrix.nbytes
