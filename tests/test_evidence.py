@@ -400,3 +400,20 @@ def test_the_gradient_in_the_ridge_of_a_network_takes_less_memory_than_two_matri
     given = {"ridge": jnp.asarray(0.1)}, matrix, inverse
     memory = program.lower(*given).compile().memory_analysis()
     assert memory.temp_size_in_bytes + memory.argument_size_in_bytes < 2 * matrix.nbytes
+
+
+def test_the_evidence_without_a_gradient_factors_nothing_besides_the_inverse_at_the_mode():
+    num_points, num_outputs = 8, 3
+    targets = jnp.eye(num_outputs)[jnp.arange(num_points) % num_outputs]
+    ntk = CoupledGram(jnp.eye(num_points * num_outputs), num_outputs)
+    prior = nb.NTKPrior(nb.networks.mlp(), ridge=0.1).traced()
+    features = jnp.zeros((num_points, 2))
+    objective = evidence.Evidence(prior, Categorical(), features, targets, {}, ntk)
+    inverse = ntk.curved(Categorical().curvature(targets, targets))
+
+    def value(inverse):
+        return jax.value_and_grad(evidence._evidence)({}, objective, targets, inverse)[0]
+
+    program = jax.jit(value).lower(inverse).compile().as_text()
+    assert "potrf" not in program
+    assert "trsm" not in program

@@ -223,7 +223,12 @@ class CoupledInverse(CurvedInverse):
         half = self.factor.solve(_roots_times(self.curvature, k.every_output(num_outputs)))
         return CoupledBlock(half, num_outputs).column_products(num_outputs)
 
+    def differentiable(self, gram: "Gram", curvature: Curvature) -> Float[Array, ""]:
+        """By A⁻¹, which is not computed where nothing is differentiated."""
+        return self.explicit().differentiable(gram, curvature)
+
     def explicit(self) -> "ExplicitInverse":
+        """2N³/3 operations, where differentiating the factor takes several times as many, and memory."""
         return ExplicitInverse(self.log_determinant, self.curvature, _inverted(self.factor))
 
 
@@ -250,9 +255,7 @@ class ExplicitInverse(CurvedInverse):
     def differentiable(self, gram: "Gram", curvature: Curvature) -> Float[Array, ""]:
         """With A = I + Sᵀ P S = L Lᵀ,
 
-            d log det A = tr(S A⁻¹ Sᵀ dP) + 2 tr(A⁻¹ Sᵀ P dS)
-
-        2N³/3 operations, where differentiating the factor takes several times as many, and memory.
+        d log det A = tr(S A⁻¹ Sᵀ dP) + 2 tr(A⁻¹ Sᵀ P dS)
         """
         matrix = gram.every_output(self.curvature.shape[1])
         return _log_determinant(matrix, curvature.root_blocks, self)
