@@ -337,4 +337,4 @@ def _require_same_points(predictions: Predictions, test: Dataset) -> None:
 def key_of(key: PRNGKeyArray, name: str) -> PRNGKeyArray:
     """A key that depends on the name alone, not on what else is compared."""
     digest = hashlib.sha256(name.encode()).digest()
-    return jax.random.fold_in(key, int.from_bytes(digest[:4], "big"))
+    return jax.random.fold_in(key, np.uint32(int.from_bytes(digest[:4], "big")))

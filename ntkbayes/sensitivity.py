@@ -24,6 +24,7 @@ from ntkbayes.laws import Law, Method
 from ntkbayes.laws.law import require_law
 from ntkbayes.laws.method import require_method
 from ntkbayes.laws.wrappers.held_out import log_densities
+from ntkbayes.linalg import split_key
 from ntkbayes.predictions import ClassPredictions, NumberPredictions, Predictions, predict
 from ntkbayes.predictions.number_predictions import distributions_of
 from ntkbayes.scores import numbers
@@ -173,7 +174,7 @@ def score_sensitivity(
             f"{low:g} and {high:g}"
         )
     law.problem.prior.require_ridge("power-scaling")
-    fit_key, draw_key = jax.random.split(random_key(key))
+    fit_key, draw_key = split_key(random_key(key))
     if method is not None:
         require_method(_CALL, "method", method)
         found = _fitted_again(law, method, test, (low, high), fit_key, draw_key)

@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
@@ -196,9 +195,9 @@ class Basis:
     def of(cls, problem: Problem) -> "Basis":
         """Raises ConfigurationError as `anatomy` does."""
         problem.prior.require_ridge("the anatomy, which takes P = Θ/ridge,")
-        gram = problem.prior_gram
+        gram = problem.gram.ntk
         gram.require_formed("the anatomy needs the eigenvectors of Θ")
-        matrix = np.asarray(gram.dense())
+        matrix = np.asarray(gram.dense()) / problem.ridge
         if len(matrix) > MOST_ROWS:
             raise ConfigurationError(
                 f"the anatomy takes the eigenvectors of a matrix of {len(matrix)} rows, more than "
@@ -258,8 +257,7 @@ class Basis:
         """The part of an independent logit's variance that the likelihood sees: 1 − 1/C for softmax."""
         if len(self.vectors) != len(problem.features):
             return 1.0
-        identity = jnp.eye(problem.num_outputs)
-        return float(jnp.trace(problem.likelihood.project(identity))) / problem.num_outputs
+        return 1.0 - problem.likelihood.is_flat / problem.num_outputs
 
     def shares(self, problem: Problem, features: Inputs) -> tuple[float, ...]:
         """Σ over each group of the mean of φ_j(x)² over the inputs."""

@@ -1,11 +1,11 @@
 """What a study keeps of each law that it fits."""
 
-import jax
 from jaxtyping import PRNGKeyArray
 
 from ntkbayes.comparison import key_of
 from ntkbayes.datasets import Dataset
 from ntkbayes.laws import Law, SampledLaw
+from ntkbayes.linalg import split_key
 from ntkbayes.predictions import predict, surface
 from ntkbayes.storage import LawRecord
 
@@ -27,7 +27,7 @@ def evaluated(
         seconds, compile_seconds: of the fit.
     """
     key = key_of(draw_key, name)
-    test_key, train_key, plane_key = jax.random.split(key, 3)
+    test_key, train_key, plane_key = split_key(key, 3)
     plane = None
     if train.num_features == 2 and train.class_names is not None:
         draws = min(law.num_draws, 500) if isinstance(law, SampledLaw) else 500

@@ -17,7 +17,7 @@ def apportion(quotas: np.ndarray, total: int) -> np.ndarray:
 
 def draw(key: PRNGKeyArray, strata: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     """A mask of `sizes[s]` random points from each stratum `s`."""
-    order = np.asarray(jax.random.permutation(random_key(key), len(strata)))
+    order = _shuffled(key, len(strata))
     mask = np.zeros(len(strata), dtype=bool)
     for stratum, size in enumerate(sizes):
         mask[order[strata[order] == stratum][:size]] = True
@@ -26,8 +26,12 @@ def draw(key: PRNGKeyArray, strata: np.ndarray, sizes: np.ndarray) -> np.ndarray
 
 def deal(key: PRNGKeyArray, strata: np.ndarray, num_folds: int) -> np.ndarray:
     """A fold for each point, at random: all folds, and each stratum over them, even to within one."""
-    order = np.asarray(jax.random.permutation(random_key(key), len(strata)))
+    order = _shuffled(key, len(strata))
     order = order[np.argsort(strata[order], kind="stable")]
     fold = np.empty(len(strata), dtype=int)
     fold[order] = np.arange(len(strata)) % num_folds
     return fold
+
+
+def _shuffled(key: PRNGKeyArray, size: int) -> np.ndarray:
+    return np.asarray(jax.random.permutation(random_key(key), np.arange(size)))

@@ -43,9 +43,16 @@ from ntkbayes.laws.kind import Kind, Sampling
 from ntkbayes.laws.problem import Inputs, Problem
 from ntkbayes.laws.trace import Trace
 from ntkbayes.likelihood import ClassLikelihood
-from ntkbayes.linalg import Block, Draws, Logits, Portable, symmetric_roots, white_noise
+from ntkbayes.linalg import Block, Draws, Logits, Portable, split_key, symmetric_roots, white_noise
 from ntkbayes.priors.paths import Path
 from ntkbayes.ranges import whole
+
+
+class Moments(NamedTuple):
+    """Of the logits of each input."""
+
+    mean: Float[Array, "m classes"]
+    covariance: Float[Array, "m classes classes"]
 
 
 class Law(Summarised, Portable, eqx.Module, Generic[InfoT]):  # noqa: UP046 (covariant)
@@ -81,6 +88,10 @@ class Law(Summarised, Portable, eqx.Module, Generic[InfoT]):  # noqa: UP046 (cov
     @abc.abstractmethod
     def covariance(self, features: Inputs) -> Float[Array, "m classes classes"]:
         """Covariance of the logits of each input."""
+
+    def moments(self, features: Inputs) -> "Moments":
+        """Mean and covariance of the logits of each input, by one evaluation where they share it."""
+        return Moments(self.mean(features), self.covariance(features))
 
     @abc.abstractmethod
     def joint_covariance(self, features: Inputs) -> Float[Array, "rows rows"]:
@@ -216,7 +227,7 @@ class PathwiseLaw(Law[InfoT]):
         """g and α of each draw, and a key for what g leaves open."""
         if num_draws is not None:
             whole("the number of draws", num_draws)
-        path_key, new_key = jax.random.split(key)
+        path_key, new_key = split_key(key)
         return *self.paths(path_key, num_draws), new_key
 
     def trained(
@@ -290,21 +301,20 @@ class SampledLaw(PathwiseLaw[InfoT]):
         return Paths(self.g.chosen(chosen), jnp.take(self.alpha, chosen, axis=0))
 
     def mean(self, features: Inputs) -> Array:
-        return jnp.mean(self._given(features)[0], axis=0)
+        return self.moments(features).mean
 
     def covariance(self, features: Inputs) -> Array:
-        return _spread(*self._given(features))
+        return self.moments(features).covariance
+
+    def moments(self, features: Inputs) -> Moments:
+        features = self.problem.read(features)
+        means, left = self.g.given(features)
+        return total_moments(self.trained(features, self.alpha, means), left)
 
     def joint_covariance(self, features: Inputs) -> Array:
         features = self.problem.read(features)
         means, left = self.g.jointly_given(features)
         return joint_scatter(self.trained(features, self.alpha, means)) + left
-
-    def _given(self, features: Inputs) -> tuple[Draws, Float[Array, "m classes classes"]]:
-        """Mean of f at the inputs given each draw, and the covariance left to g."""
-        features = self.problem.read(features)
-        means, left = self.g.given(features)
-        return self.trained(features, self.alpha, means), left
 
 
 def drawn_in_words(kind: Kind, num_draws: int, num_chains: int) -> str:
@@ -334,22 +344,21 @@ def evenly_spaced(num_draws: int, num_held: int) -> Int[Array, " chosen"]:
         raise ConfigurationError(
             f"the law holds {num_held} draws, {num_draws} were asked for; fit it with more"
         )
-    return jnp.asarray(np.arange(num_draws) * num_held // num_draws)
+    return jax.device_put(np.arange(num_draws) * num_held // num_draws)
 
 
 @jax.jit
-def scatter(draws: Draws) -> Float[Array, "m classes classes"]:
-    """Covariance over draws at each input."""
-    centred = draws - jnp.mean(draws, axis=0)[None]
-    return jnp.einsum("smc,smd->mcd", centred, centred) / (draws.shape[0] - 1)
+def total_moments(means: Draws, left: Float[Array, "m classes classes"]) -> Moments:
+    """By the laws of total expectation and covariance.
 
-
-@jax.jit
-def _spread(
-    means: Draws, left: Float[Array, "m classes classes"]
-) -> Float[Array, "m classes classes"]:
-    """The law of total covariance."""
-    return scatter(means) + left
+    Args:
+        means: given each draw.
+        left: the covariance given a draw, averaged over draws.
+    """
+    mean = jnp.mean(means, axis=0)
+    centred = means - mean[None]
+    scatter = jnp.einsum("smc,smd->mcd", centred, centred) / (means.shape[0] - 1)
+    return Moments(mean, scatter + left)
 
 
 @jax.jit

@@ -43,7 +43,7 @@ from ntkbayes.linalg.grams import (
 from ntkbayes.linalg.halves import Half, matrix, tabulated
 from ntkbayes.linalg.interpolators import CoupledInterpolator, Interpolator, SharedInterpolator
 from ntkbayes.linalg.iterative import CurvedSystem, IterativeInverse
-from ntkbayes.linalg.noise import categorical, uniform, white_noise
+from ntkbayes.linalg.noise import categorical, split_key, uniform, white_noise
 from ntkbayes.linalg.norms import inner, largest, nan_is_an_answer
 from ntkbayes.linalg.pairs import PAIRS, CurvedPairs, PairedPreconditioner, is_paired
 from ntkbayes.linalg.precision import (
@@ -124,6 +124,7 @@ __all__ = [
     "require_precision",
     "require_shares",
     "row_by_row",
+    "split_key",
     "summed_over_rows",
     "symmetric_roots",
     "tabulated",

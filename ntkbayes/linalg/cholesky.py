@@ -6,7 +6,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from ntkbayes.errors import NotPositiveDefiniteError
 from ntkbayes.linalg import halves
@@ -14,6 +14,7 @@ from ntkbayes.linalg.arrays import Square
 from ntkbayes.linalg.blocks import FormedBlock, Number
 from ntkbayes.linalg.devices import everywhere, num_shares
 from ntkbayes.linalg.frugal import frugal_jit
+from ntkbayes.linalg.noise import white_noise
 from ntkbayes.linalg.norms import nan_is_an_answer
 from ntkbayes.linalg.sharded import ShardedTriangle
 
@@ -97,8 +98,10 @@ class ShardedFactor(CholeskyFactor):
 _solve = eqx.filter_jit(lambda triangle, rhs: everywhere(triangle.solve(rhs)))
 
 
-def cholesky(gram: Square, *, what: str = "the Gram matrix") -> CholeskyFactor:
-    """The factor of a positive semi-definite matrix.
+def cholesky(
+    gram: Square, *, divisor: Number = 1.0, what: str = "the Gram matrix"
+) -> CholeskyFactor:
+    """The factor of a positive semi-definite matrix, gram/divisor.
 
     Jitter starts at round-off, 10 n ε times the mean diagonal (about 1e-12), so that duplicated points
     work. It grows tenfold while the factorisation fails, up to 1e-8. Under a JAX trace, a factor that
@@ -107,14 +110,15 @@ def cholesky(gram: Square, *, what: str = "the Gram matrix") -> CholeskyFactor:
     Raises:
         NotPositiveDefiniteError: the matrix has a negative eigenvalue beyond that, or is not finite.
     """
-    if isinstance(gram, jax.core.Tracer):
-        return _traced(gram)
+    divisor = jnp.asarray(divisor, gram.dtype)
+    if isinstance(gram, jax.core.Tracer) or isinstance(divisor, jax.core.Tracer):
+        return _traced(gram, divisor)
     relative = _first_jitter(gram)
     is_spread = num_shares() > 1 and len(gram) % num_shares() == 0
     attempt = _attempt_spread if is_spread else _attempt
     while True:
         with nan_is_an_answer():
-            factor, jitter, is_finite = attempt(gram, jnp.asarray(relative, gram.dtype))
+            factor, jitter, is_finite = attempt(gram, divisor, jnp.asarray(relative, gram.dtype))
         if bool(is_finite):
             if isinstance(factor, ShardedTriangle):
                 return ShardedFactor(triangle=factor, jitter=jitter)
@@ -122,6 +126,7 @@ def cholesky(gram: Square, *, what: str = "the Gram matrix") -> CholeskyFactor:
         relative *= 10
         if relative > _MAX_JITTER:
             break
+    gram = gram / divisor
     scale = float(_scale(gram))
     if not np.isfinite(scale) or scale < 0:
         raise NotPositiveDefiniteError(f"{what} has a mean diagonal of {scale}")
@@ -141,19 +146,20 @@ def _first_jitter(gram: Square) -> float:
     return 10 * gram.shape[0] * float(np.finfo(gram.dtype).eps)
 
 
-def _traced(gram: Square) -> HalvedFactor:
+def _traced(gram: Square, divisor: Float[Array, ""]) -> HalvedFactor:
     """The same jitter ladder as one program."""
 
     def climb(state: tuple) -> tuple:
         relative, *_ = state
-        return 10 * relative, *_attempt(gram, 10 * relative)
+        return 10 * relative, *_attempt(gram, divisor, 10 * relative)
 
     def failed(state: tuple) -> Bool[Array, ""]:
         relative, *_, is_finite = state
         return ~is_finite & (10 * relative <= _MAX_JITTER)
 
     first = jnp.asarray(_first_jitter(gram), gram.dtype)
-    _, half, jitter, is_finite = jax.lax.while_loop(failed, climb, (first, *_attempt(gram, first)))
+    begin = (first, *_attempt(gram, divisor, first))
+    _, half, jitter, is_finite = jax.lax.while_loop(failed, climb, begin)
     half = jax.tree.map(lambda block: jnp.where(is_finite, block, jnp.nan), half)
     return HalvedFactor(half=half, jitter=jitter)
 
@@ -172,23 +178,25 @@ def _is_finite(matrix: Square | halves.Lower | ShardedTriangle) -> Bool[Array, "
 
 @frugal_jit
 def _attempt(
-    gram: Square, relative: Float[Array, ""]
+    gram: Square, divisor: Float[Array, ""], relative: Float[Array, ""]
 ) -> tuple[halves.Corners, Float[Array, ""], Bool[Array, ""]]:
-    """The factor of gram + jitter · I, the jitter, and whether the factor is finite.
+    """The factor of gram/divisor + jitter · I, the jitter, and whether the factor is finite.
 
     Args:
         relative: the jitter as a part of the mean diagonal.
     """
-    jitter = relative * _scale(gram)
-    half = halves.factor(halves.lower_half(gram, shift=jitter), halves.Corner)
+    jitter = relative * _scale(gram) / divisor
+    divided = halves.tabulated(len(gram), lambda rows, columns: gram[rows, columns] / divisor)
+    half = halves.factor(halves.lower_half(divided, shift=jitter), halves.Corner)
     return half, jitter, _is_finite(half)
 
 
 @eqx.filter_jit
 def _attempt_spread(
-    gram: Square, relative: Float[Array, ""]
+    gram: Square, divisor: Float[Array, ""], relative: Float[Array, ""]
 ) -> tuple[ShardedTriangle, Float[Array, ""], Bool[Array, ""]]:
     """The same, spread over devices."""
+    gram = gram / divisor
     jitter = relative * _scale(gram)
     factor = ShardedTriangle.factor(gram, shift=jitter)
     return factor, jitter, _is_finite(factor)
@@ -206,10 +214,11 @@ class Conditional(eqx.Module):
 
     @eqx.filter_jit
     def draw(
-        self, whitened: Float[Array, "draws n classes"], noise: Float[Array, "draws m classes"]
+        self, whitened: Float[Array, "draws n classes"], key: PRNGKeyArray
     ) -> Float[Array, "draws m classes"]:
-        """The path at the new inputs, from white noise there."""
-        return self.projection @ whitened + self.root.colour(noise)
+        """The path at the new inputs."""
+        mean = self.projection @ whitened
+        return mean + self.root.colour(white_noise(key, mean.shape))
 
     @classmethod
     def build(
@@ -217,7 +226,8 @@ class Conditional(eqx.Module):
     ) -> "Conditional":
         """From the factor at the old inputs, the covariance cross/divisor between new ones and old, and
         gram/divisor between the new."""
-        projection, left = _conditioned(factor, cross, gram, jnp.asarray(divisor))
+        divisor = jnp.asarray(divisor, dtype=float)
+        projection, left = _conditioned(factor, cross, gram, divisor)
         return cls(projection, cholesky(left, what="the conditional covariance"))
 
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.custom_derivatives import SymbolicZero
-from jaxtyping import Array, Bool, DTypeLike, Float, Int
+from jaxtyping import Array, DTypeLike, Float, Int
 
 from ntkbayes.linalg import halves
 from ntkbayes.linalg.arrays import Covariances, Draws, Logits, Square
@@ -39,9 +40,9 @@ class CurvedInverse(eqx.Module):
     log_determinant: eqx.AbstractVar[Float[Array, ""]]
 
     @property
-    def is_finite(self) -> Bool[Array, ""]:
+    def is_finite(self) -> bool:
         """Whether the factors exist: round-off can leave an I + Sᵀ P S that is not positive definite."""
-        return jnp.isfinite(self.log_determinant)
+        return bool(np.isfinite(self.log_determinant))
 
     @abc.abstractmethod
     def matvec(self, v: Logits) -> Logits:

@@ -62,8 +62,8 @@ class Gram(Block):
         """
 
     @abc.abstractmethod
-    def factor(self, what: str = "the Gram matrix") -> CholeskyFactor:
-        """The Cholesky factor, with jitter at round-off.
+    def factor(self, what: str = "the Gram matrix", *, divisor: Number = 1.0) -> CholeskyFactor:
+        """The Cholesky factor of the Gram/divisor, with jitter at round-off.
 
         Args:
             what: the matrix's name, for messages.
@@ -129,8 +129,8 @@ class FormedGram(FormedBlock, Gram):
     def require_formed(self, why: str) -> None:
         pass
 
-    def factor(self, what: str = "the Gram matrix") -> CholeskyFactor:
-        return cholesky(self.matrix, what=what)
+    def factor(self, what: str = "the Gram matrix", *, divisor: Number = 1.0) -> CholeskyFactor:
+        return cholesky(self.matrix, divisor=divisor, what=what)
 
     def _given(self, ridge: Number, dtype: DTypeLike | None) -> tuple[Float[Array, ""], np.dtype]:
         """What `curved` was given, in one form, which is one program."""
@@ -264,7 +264,7 @@ class OperatorGram(OperatorBlock, Gram):
     def require_formed(self, why: str) -> None:
         raise _too_large(why)
 
-    def factor(self, what: str = "the Gram matrix") -> CholeskyFactor:
+    def factor(self, what: str = "the Gram matrix", *, divisor: Number = 1.0) -> CholeskyFactor:
         rows = len(self.surrogate) * self.num_outputs
         raise ConfigurationError(
             f"{what} has {rows} rows, more than the kernel's max_rows, and cannot be factored; use "

@@ -241,7 +241,7 @@ class IterativeInverse(CurvedInverse):
         return cls(jnp.full((), jnp.nan, dtype=surrogate.dtype), gram, system)
 
     @property
-    def is_finite(self) -> Bool[Array, ""]:
+    def is_finite(self) -> bool:
         return self.system.inverse.is_finite
 
     def matvec(self, v: Logits) -> Logits:

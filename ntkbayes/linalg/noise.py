@@ -34,6 +34,12 @@ def categorical(key: PRNGKeyArray, logits: Float[Array, "*stack classes"]) -> In
     return jnp.argmax(gumbel + logits, axis=-1)
 
 
+@partial(jax.jit, static_argnames="num")
+def split_key(key: PRNGKeyArray, num: int = 2) -> tuple[PRNGKeyArray, ...]:
+    """So many keys: those of `jax.random.split`, which takes a second program to part them."""
+    return tuple(jax.random.split(key, num))
+
+
 def _in_one_axis(
     draw: Callable[[PRNGKeyArray, Shape, DTypeLike], Array],
     key: PRNGKeyArray,

@@ -33,7 +33,7 @@ from ntkbayes.likelihood import (
     default_likelihood,
 )
 from ntkbayes.likelihood.log_concave import OwnClasses
-from ntkbayes.linalg import Draws
+from ntkbayes.linalg import Draws, split_key
 from ntkbayes.predictions.class_predictions import (
     ClassPredictions,
     label_draws,
@@ -83,16 +83,17 @@ def predict(
     key = random_key(key)
     _require_same_classes(law, data)
     law.problem.likelihood.encode(data)
-    draw_key, target_key = jax.random.split(key)
+    draw_key, target_key = split_key(key)
     logits = law.sample(draw_key, data, _num_draws(law, num_draws))
     fitted = not held_out and _is_fitted_to(law, data)
     is_posterior = fitted and law.kind.is_posterior and law.problem.temperature == 1
     left_out = left_out_score(law) if fitted and isinstance(law, SitePosterior) else None
+    mean, covariance = map(np.asarray, law.moments(data))
     shared: dict[str, Any] = {
         "name": law.kind.name if name is None else name,
         "logits": np.asarray(logits),
-        "mean": np.asarray(law.mean(data)),
-        "variance": np.asarray(law.variance(data)),
+        "mean": mean,
+        "variance": np.diagonal(covariance, axis1=1, axis2=2),
         "kind": law.kind,
         "num_chains": law.num_chains,
         "held_out": held_out,
@@ -270,7 +271,7 @@ def _log_densities(law: Law, data: Dataset, logits: Draws) -> Float[Array, " n"]
     targets = likelihood.encode(data)
     if law.kind.sampling is not Sampling.GAUSSIAN:
         return log_score(likelihood, targets, logits)
-    mean, covariance = law.mean(data), law.covariance(data)
+    mean, covariance = law.moments(data)
     # A point that training reproduces has a variance of round-off, with which there is no quadrature.
     is_certain = jnp.max(jnp.abs(covariance), axis=(1, 2)) < 1e-14
     safe = jnp.where(is_certain[:, None, None], jnp.eye(mean.shape[1])[None], covariance)
@@ -338,7 +339,7 @@ def marginal_distributions(
     if isinstance(known, Normal) and is_exact:
         mean, variance = np.asarray(law.mean(features)), np.asarray(law.variance(features))
         return distributions_of(known, law.kind, None, mean, variance, None)
-    draw_key, target_key = jax.random.split(random_key(key))
+    draw_key, target_key = split_key(random_key(key))
     logits = law.sample_marginals(draw_key, features, _num_draws(law, num_draws))
     drawn = None if known is not None else _drawn_marginals(likelihood, target_key, logits)
     return distributions_of(known, law.kind, np.asarray(logits), None, None, drawn)
@@ -389,7 +390,7 @@ def replicates(
             finite.
     """
     require_law("replicates(law, features, key=key)", "law", law)
-    draw_key, target_key = jax.random.split(random_key(key))
+    draw_key, target_key = split_key(random_key(key))
     logits = law.sample(draw_key, features, num_draws)
     return _drawn_targets(law.problem.likelihood.untempered, target_key, logits)
 

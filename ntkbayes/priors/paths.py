@@ -89,11 +89,8 @@ class GaussianProcess(Process):
 
     def draw(self, key: PRNGKeyArray, num_draws: int) -> "ConditionedPath":
         shape = (num_draws, self.features.shape[0], self.num_outputs)
-        return self.path(white_noise(key, shape))
-
-    def path(self, whitened: Draws) -> "ConditionedPath":
-        """The path with values L · whitened at X."""
-        return ConditionedPath(self.factor.colour(whitened), self, whitened)
+        values, whitened = _drawn(self.factor, key, shape)
+        return ConditionedPath(values, self, whitened)
 
 
 class InitialProcess(GaussianProcess):
@@ -122,7 +119,7 @@ class TangentProcess(GaussianProcess):
 
     @property
     def divisor(self) -> Float[Array, ""]:
-        return jnp.asarray(self.prior.ridge)
+        return jnp.asarray(self.prior.ridge, dtype=float)
 
     def kernel_of(self, pair: KernelPair) -> Any:
         return pair.ntk
@@ -143,8 +140,7 @@ class ConditionedPath(Path):
         conditional = Conditional.build(
             process.factor, process.cross(features), gram, process.divisor
         )
-        shape = (len(self.whitened), features.shape[0], process.num_outputs)
-        return conditional.draw(self.whitened, white_noise(key, shape))
+        return conditional.draw(self.whitened, key)
 
     def given(self, features: Inputs) -> tuple[Draws, Float[Array, "m classes classes"]]:
         process = self.process
@@ -161,6 +157,15 @@ class ConditionedPath(Path):
     def chosen(self, draws: Int[Array, " chosen"]) -> "ConditionedPath":
         values, whitened = (jnp.take(v, draws, axis=0) for v in (self.values, self.whitened))
         return ConditionedPath(values, self.process, whitened)
+
+
+@eqx.filter_jit
+def _drawn(
+    factor: CholeskyFactor, key: PRNGKeyArray, shape: tuple[int, ...]
+) -> tuple[Draws, Draws]:
+    """L z and z, for white noise z."""
+    whitened = white_noise(key, shape)
+    return factor.colour(whitened), whitened
 
 
 @frugal_jit
@@ -277,5 +282,5 @@ def conditioned_tangent_process(
     Raises:
         ConfigurationError: that matrix is too large to be formed.
     """
-    factor = (gram.ntk / prior.ridge).factor("the NTK Gram matrix")
+    factor = gram.ntk.factor("the NTK Gram matrix", divisor=prior.ridge)
     return TangentProcess(prior, features, factor, num_outputs)

@@ -1,7 +1,9 @@
 """Non-linear conjugate gradients for trained predictors that share one kernel."""
 
 import functools
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import equinox as eqx
@@ -84,13 +86,15 @@ class ConjugateGradients(Solver):
     block_columns: int = 256  # for fast products
 
     def solve(self, objective: Objective, initial: Draws) -> TrainedPredictors:
-        if self.centre is None:
-            parts = [self._alone(objective, one[None]) for one in initial]
-        else:
-            parts = list(self._from_centre(objective, initial, self.centre))
-        return jax.tree.map(lambda *values: jnp.concatenate(values), *parts)
+        if self.centre is not None:
+            return self._from_centre(objective, initial, self.centre)
+        optima = [self._alone(objective, initial[i : i + 1]) for i in range(len(initial))]
+        optimum = optima[0]
+        if len(optima) > 1:
+            optimum = jax.tree.map(lambda *values: jnp.concatenate(values), *optima)
+        return TrainedPredictors.of(objective, optimum)
 
-    def _alone(self, objective: Objective, initial: Draws) -> TrainedPredictors:
+    def _alone(self, objective: Objective, initial: Draws) -> Optimum:
         """One initial function, with a new preconditioner at each of some stages."""
         a, f, descents = jnp.zeros_like(initial), initial, []
         couples = objective.gram.couples
@@ -127,26 +131,27 @@ class ConjugateGradients(Solver):
 
     def _from_centre(
         self, objective: Objective, initial: Draws, centre: TrainedPredictor
-    ) -> Iterator[TrainedPredictors]:
+    ) -> TrainedPredictors:
         size = len(initial)
         steps = objective.preconditioner(centre.logits, num_draws=size, dtype=self.factor_dtype)
         curvature = objective.curvature(centre.logits)
         given = centre.initial, centre.alpha, centre.logits
         # Of a coupled Θ a draw is one column; with so many rows, a quarter as many are as quick.
         columns = 4 if objective.gram.couples else initial.shape[2]
-        wide = max(1, self.block_numbers // initial[0].size, self.block_columns // columns)
+        numbers = math.prod(initial.shape[1:])
+        wide = max(1, self.block_numbers // numbers, self.block_columns // columns)
         block = -(-size // -(-size // wide))
+        empty = initial.shape, (size,), (size,)
+        trained = TrainedPredictors(*jax.device_put((*map(np.zeros, empty), np.zeros(size, int))))
         for begin in range(0, size, block):
-            part, a, f = _started(
-                objective, steps, curvature, given, initial, jnp.asarray(begin), block
-            )
-            optimum = self.restarted(objective, part, a, f, steps).optimum
             new = min(block, size - begin)
-            if new < block:
-                part = part[block - new :]
-                optimum = Optimum(*(values[block - new :] for values in optimum))
-            yield self._finished(objective, part, optimum)
+            first = jax.device_put(np.asarray(begin + new - block))  # the last block begins earlier
+            part, a, f = _started(objective, steps, curvature, given, initial, first, block)
+            optimum = self.restarted(objective, part, a, f, steps).optimum
+            optimum = self._finished(objective, part, optimum, block - new)
+            trained = _with_block(trained, objective.ridge, optimum, first, np.asarray(block - new))
             self.progress(new)
+        return trained
 
     def restarted(
         self,
@@ -183,19 +188,40 @@ class ConjugateGradients(Solver):
         return descent
 
     def _finished(
-        self, objective: Objective, initial: Draws, optimum: Optimum
-    ) -> TrainedPredictors:
-        """The trained predictors, with inaccurate draws finished by Newton's method."""
+        self, objective: Objective, initial: Draws, optimum: Optimum, num_known: int = 0
+    ) -> Optimum:
+        """The optima, with inaccurate draws after the first `num_known` finished by Newton's method."""
         newton = Newton(self.tolerance, self.max_iterations)
         error, spread = optimum.logit_error, optimum.spread
         done = is_accurate(objective.likelihood, error, spread, self.tolerance)
         who = "Newton's method" if self.centre is None else "training many draws"
-        for draw in np.flatnonzero(~done):
+        for draw in num_known + np.flatnonzero(~np.asarray(done)[num_known:]):
             start = optimum.a[draw] if np.isfinite(optimum.residual[draw]) else None
             one = newton.accepted(objective, initial[draw], start, who=who)
             one = one._replace(num_iterations=optimum.num_iterations[draw] + one.num_iterations)
             optimum = jax.tree.map(lambda v, new, k=draw: v.at[k].set(new), optimum, one)
-        return TrainedPredictors.of(objective, optimum)
+        return optimum
+
+
+@partial(jax.jit, donate_argnums=0)
+def _with_block(
+    trained: TrainedPredictors,
+    ridge: Float[Array, ""],
+    optimum: Optimum,
+    begin: Int[Array, ""],
+    num_known: Int[Array | np.ndarray, ""],
+) -> TrainedPredictors:
+    """The predictors with those of a block in their places, but for its first, which are known."""
+    a, _, residual, error, _, counts = optimum
+    is_new = jnp.arange(len(a)) >= num_known
+
+    def placed(whole: Array, part: Array) -> Array:
+        known = jax.lax.dynamic_slice_in_dim(whole, begin, len(part))
+        mask = is_new.reshape(-1, *[1] * (part.ndim - 1))
+        both = jnp.where(mask, part, known)
+        return jax.lax.dynamic_update_slice_in_dim(whole, both, begin, axis=0)
+
+    return jax.tree.map(placed, trained, TrainedPredictors(a / ridge, residual, error, counts))
 
 
 @eqx.filter_jit
@@ -213,7 +239,7 @@ def _started(
 
     Args:
         centre: f0, α and f.
-        begin: index of the block's first; the last block begins earlier, so that all have one size.
+        begin: index of the block's first.
     """
     part = jax.lax.dynamic_slice_in_dim(initial, begin, size)
     middle, alpha, logits = centre

@@ -16,6 +16,7 @@ tolerance times their spread: how far training moved them, root mean square.
 from collections.abc import Callable
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import DTypeLike
@@ -91,7 +92,7 @@ def train(
     solver = solver_for(
         objective, time=time, tolerance=tolerance, factor_dtype=factor_dtype, watch=watch
     )
-    trained = solver.solve(objective, initial[None])
+    trained = solver.solve(objective, jax.device_put(np.asarray(initial)[None]))
     alpha, logits = _first(objective, initial, trained.alpha)
     return TrainedPredictor(
         initial=initial,

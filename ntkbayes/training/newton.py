@@ -48,8 +48,9 @@ class Newton(Solver):
     max_iterations: int = 100
 
     def solve(self, objective: Objective, initial: Draws) -> TrainedPredictors:
-        optima = [self.accepted(objective, one) for one in initial]
-        return TrainedPredictors.of(objective, _stacked(optima))
+        optima = [self.accepted(objective, jax.device_put(one)) for one in np.asarray(initial)]
+        stacked = jax.tree.map(lambda *values: jax.device_put(np.stack(values)), *optima)
+        return TrainedPredictors.of(objective, stacked)
 
     def accepted(
         self,
@@ -79,14 +80,9 @@ class Newton(Solver):
     ) -> Optimum:
         """The same, without the check that its logits meet the tolerance."""
         solver = jax.tree.map(np.asarray, self)  # Python's numbers would be constants of a program
-        return _optimum(
-            solver, objective, initial, jnp.zeros_like(initial) if start is None else start
-        )
-
-
-@jax.jit
-def _stacked(optima: list[Optimum]) -> Optimum:
-    return jax.tree.map(lambda *values: jnp.stack(values), *optima)
+        if start is None:
+            start = jax.device_put(np.zeros_like(initial))
+        return _optimum(solver, objective, initial, start)
 
 
 class _Point(NamedTuple):

@@ -201,7 +201,7 @@ def test_the_step_size_reaches_the_acceptance_asked_for():
     network = nb.networks.mlp(depth=1, activation="relu", weight_std=1.5, bias_std=0.5)
     seen = []
     for target in (0.65, 0.9):
-        method = split_hmc.SplitHMC(num_samples=400, num_warmup=400, target_accept=target)
+        method = split_hmc.SplitHMC(num_samples=1500, num_warmup=400, target_accept=target)
         info = method.fit(nb.NTKPrior(network, ridge=0.01), data, key=KEY).info
         assert info.mean_accept == pytest.approx(target, abs=0.06)
         assert info.mean_steps > 2

@@ -16,7 +16,15 @@ from ntkbayes.laws.chains.mixing import judged
 from ntkbayes.laws.chains.sampler import standard_log_density
 from ntkbayes.laws.info import Info
 from ntkbayes.laws.kind import Kind, Sampling
-from ntkbayes.laws.law import Inputs, Law, drawn_in_words, evenly_spaced, joint_scatter, scatter
+from ntkbayes.laws.law import (
+    Inputs,
+    Law,
+    Moments,
+    drawn_in_words,
+    evenly_spaced,
+    joint_scatter,
+    total_moments,
+)
 from ntkbayes.laws.problem import Problem
 from ntkbayes.laws.trace import Trace
 from ntkbayes.linalg import Draws, Logits, output_blocks, white_noise
@@ -120,11 +128,15 @@ class FullBayesLaw[InfoT: Info](Law[InfoT]):
         return means + jnp.sqrt(left)[:, :, None] * noise
 
     def mean(self, features: Inputs) -> Float[Array, "m classes"]:
-        return jnp.mean(self._given(features)[0], axis=0)
+        return self.moments(features).mean
 
     def covariance(self, features: Inputs) -> Float[Array, "m classes classes"]:
+        return self.moments(features).covariance
+
+    def moments(self, features: Inputs) -> Moments:
         means, left = self._given(features)
-        return scatter(means) + output_blocks(jnp.mean(left, axis=0), self.problem.num_outputs)
+        blocks = output_blocks(jnp.mean(left, axis=0), self.problem.num_outputs)
+        return total_moments(means, blocks)
 
     def joint_covariance(self, features: Inputs) -> Float[Array, "rows rows"]:
         inputs = self.problem.read(features)

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ntkbayes.laws.chains.sampler import (
@@ -64,17 +65,18 @@ class NUTS(ChainMethod):
         return 7.0 * (size.rows * size.num_outputs) ** 0.25, 2.0
 
     def sample_stats(self, chains: Chains) -> dict[str, Array]:
-        return {**super().sample_stats(chains), "tree_depth": tree_depth(chains.num_steps)}
+        depth = jax.device_put(tree_depth(chains.num_steps))
+        return {**super().sample_stats(chains), "tree_depth": depth}
 
     def sampler(self, problem: Problem, lower: FormedBlock, mode: Mode) -> "NUTSSampler":
         target = _target(problem.likelihood, problem.targets, lower, mode)
-        accept = jnp.asarray(self.target_accept)
+        accept = jax.device_put(np.asarray(self.target_accept))
         return NUTSSampler(target, accept, self.num_warmup, self.max_tree_depth)
 
 
-def tree_depth(num_steps: Numbers) -> Int[Array, " draws"]:
+def tree_depth(num_steps: Numbers) -> Int[np.ndarray, " draws"]:
     """Doublings of the trees with so many steps: the last one may have stopped half-way."""
-    return jnp.floor(jnp.log2(jnp.asarray(num_steps).reshape(-1))).astype(int) + 1
+    return np.floor(np.log2(np.reshape(num_steps, -1))).astype(int) + 1
 
 
 class Target(eqx.Module):

@@ -30,11 +30,13 @@ from ntkbayes.linalg import (
     FormedBlock,
     Logits,
     Square,
+    split_key,
     white_noise,
 )
 from ntkbayes.priors.paths import ConditionedPath, conditioned_tangent_process
 from ntkbayes.ranges import Range, real_field, whole_field
 from ntkbayes.training.linearised import train
+from ntkbayes.training.objective import Objective
 from ntkbayes.training.operations import Size, chain, drawn_predictions
 
 _EIGENVECTORS = 40.0  # operations of `eigh` per n³, at the speed of products
@@ -181,20 +183,20 @@ class ChainMethod(Method[ChainLaw]):
     def solve(self, problem: Problem, key: PRNGKeyArray | None) -> ChainLaw:
         key = self.require_key(key)
         problem.prior.require_ridge("the posterior")
-        start_key, run_key, open_key = jax.random.split(key, 3)
+        start_key, run_key, open_key = split_key(key, 3)
         process = conditioned_tangent_process(
             problem.prior, problem.features, problem.gram, problem.num_outputs
         )
         lower = problem.gram.ntk.like(process.factor.lower)
         sampler = self.sampler(problem, lower, laplace_mode(problem, process.factor))
-        shape = problem.targets.shape
-        noise = white_noise(start_key, (self.num_chains, *shape))
-        chains = self._run(sampler, _start(sampler, noise, run_key))
+        shape = (self.num_chains, *problem.targets.shape)
+        chains = self._run(sampler, _start(sampler, start_key, run_key, shape))
 
-        whitened = _whitened(sampler, jnp.asarray(chains.position), open_key)
-        info = self._diagnose(problem, process.factor, whitened, chains)
-        draws = whitened.reshape(-1, *shape)
-        path, alpha = process.path(draws), jnp.zeros_like(draws)
+        position = jax.device_put(chains.position)
+        drawn = _drawn(sampler, process.factor, problem.likelihood, position, open_key)
+        info = self._diagnose(drawn.seen, chains)
+        path = ConditionedPath(drawn.values, process, drawn.whitened)
+        alpha = jax.device_put(np.zeros_like(drawn.values))
         stats = self.sample_stats(chains)
         return ChainLaw(problem, self.kind, info, path, alpha, stats, num_chains=self.num_chains)
 
@@ -208,12 +210,12 @@ class ChainMethod(Method[ChainLaw]):
             "acceptance_rate": chains.accept,
             "step_size": chains.step_size,
         }
-        return {name: jnp.asarray(value).reshape(-1) for name, value in by_name.items()}
+        return {name: jax.device_put(np.reshape(value, -1)) for name, value in by_name.items()}
 
     def _run(self, sampler: Sampler, state: Any) -> Chains:
         """The chains after warm-up, about a second of draws at a time: Ctrl-C stops between them."""
         parts = sampler.apart(state)
-        lowered = _advance.lower(sampler, parts[0], jnp.asarray(_CHUNK))  # type: ignore[attr-defined]
+        lowered = _advance.lower(sampler, parts[0], _whole(_CHUNK))  # type: ignore[attr-defined]
         advance = lowered.compile()
         kept: list[Chains] = []
         done, total, pace = 0, self.num_warmup + self.num_samples, _FIRST
@@ -223,7 +225,7 @@ class ChainMethod(Method[ChainLaw]):
         ):
             while done < total:
                 count, begin = min(pace, total - done), time.perf_counter()
-                moved = each(advance, [(sampler, part, jnp.asarray(count)) for part in parts])
+                moved = each(advance, [(sampler, part, _whole(count)) for part in parts])
                 parts = [part for part, _ in moved]
                 first = max(0, self.num_warmup - done)
                 chunks = zip(*(chunk for _, chunk in moved), strict=True)
@@ -233,12 +235,10 @@ class ChainMethod(Method[ChainLaw]):
                 pace = min(_CHUNK, 1 + int(count / (time.perf_counter() - begin)))
         return Chains(*(np.concatenate(v).swapaxes(0, 1) for v in zip(*kept, strict=True)))
 
-    def _diagnose(
-        self, problem: Problem, factor: CholeskyFactor, whitened: Array, chains: Chains
-    ) -> ChainInfo:
+    def _diagnose(self, seen: Whitened, chains: Chains) -> ChainInfo:
         num_divergences = int(chains.diverging.sum())
         mixing = judged(
-            [problem.likelihood.project(factor.colour(whitened))],
+            [seen],
             num_divergences=num_divergences,
             remedy="Use more num_warmup and num_samples, or a higher target_accept",
             stacklevel=4,
@@ -258,10 +258,22 @@ class ChainMethod(Method[ChainLaw]):
 def laplace_mode(problem: Problem, factor: CholeskyFactor) -> Mode:
     """Mode of the posterior: ẑ = ridge Lᵀ α (THEORY 2)."""
     mode = train(problem.objective, problem.mean)
-    score = problem.ridge * mode.alpha
-    whitened = problem.gram.ntk.like(factor.lower).T @ score
-    curvature = problem.likelihood.curvature(problem.targets, mode.logits)
-    return Mode(whitened, problem.mean + factor.colour(whitened), score, curvature)
+    lower = problem.gram.ntk.like(factor.lower)
+    return _mode(problem.objective, problem.mean, factor, lower, mode.alpha, mode.logits)
+
+
+@eqx.filter_jit
+def _mode(
+    objective: Objective,
+    mean: Logits,
+    factor: CholeskyFactor,
+    lower: FormedBlock,
+    alpha: Logits,
+    logits: Logits,
+) -> Mode:
+    score = objective.ridge * alpha
+    whitened = lower.T @ score
+    return Mode(whitened, mean + factor.colour(whitened), score, objective.curvature(logits))
 
 
 def laplace_root(lower: Square, weights: Float[Array, " n"]) -> tuple[Square, Float[Array, " n"]]:
@@ -307,8 +319,39 @@ def _root(precision: Square) -> tuple[Square, Float[Array, " rows"]]:
 _CHUNK = 50  # draws per compiled call, at most
 _FIRST = 5  # of the first call, which tells how long they take
 
-_start = eqx.filter_jit(lambda sampler, noise, key: sampler.start(noise, key))
-_whitened = eqx.filter_jit(lambda sampler, *given: sampler.whitened(*given))
+
+def _whole(number: int) -> Int[Array, ""]:
+    """An array, in the precision of this thread."""
+    return jax.device_put(np.asarray(number))
+
+
+@eqx.filter_jit
+def _start(
+    sampler: Sampler, noise_key: PRNGKeyArray, key: PRNGKeyArray, shape: tuple[int, ...]
+) -> Any:
+    return sampler.start(white_noise(noise_key, shape), key)
+
+
+class Drawn(NamedTuple):
+    """z of all draws, f(X) − mean = L z, and of that what the likelihood sees, by chains."""
+
+    whitened: Draws
+    values: Draws
+    seen: Whitened
+
+
+@eqx.filter_jit
+def _drawn(
+    sampler: Sampler,
+    factor: CholeskyFactor,
+    likelihood: Likelihood,
+    positions: Positions,
+    key: PRNGKeyArray,
+) -> Drawn:
+    by_chain = sampler.whitened(positions, key)
+    whitened = by_chain.reshape(-1, *by_chain.shape[2:])
+    values = factor.colour(whitened)
+    return Drawn(whitened, values, likelihood.project(values.reshape(by_chain.shape)))
 
 
 @eqx.filter_jit

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.scipy.linalg import solve_triangular
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
@@ -62,8 +63,9 @@ class SplitHMC(ChainMethod):
 
     def sampler(self, problem: Problem, lower: FormedBlock, mode: Mode) -> "SplitHMCSampler":
         reference = _reference(problem.likelihood, problem.targets, lower, mode)
-        warmup = jnp.asarray(self.num_warmup)
-        accept = jnp.asarray(self.target_accept)
+        warmup, accept = jax.device_put(
+            (np.asarray(self.num_warmup), np.asarray(self.target_accept))
+        )
         return SplitHMCSampler(reference, lower, mode.whitened, accept, warmup)
 
 

@@ -16,6 +16,7 @@ def num_threads(num_chains: int) -> int:
     return min(num_chains, cpu_count())
 
 
+@jax.jit
 def each_chain(state: Any) -> list[Any]:
     """The parts of a state whose arrays have the chains as leading axis."""
     num_chains = len(jax.tree.leaves(state)[0])

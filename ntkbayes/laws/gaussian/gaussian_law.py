@@ -3,14 +3,13 @@
 import abc
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ntkbayes.errors import NotPositiveDefiniteError
 from ntkbayes.laws.info import InfoT
 from ntkbayes.laws.law import Inputs, Paths, PathwiseLaw
-from ntkbayes.linalg import CurvedInverse, Draws, Interpolator, Logits
+from ntkbayes.linalg import CurvedInverse, Draws, Interpolator, Logits, split_key
 from ntkbayes.priors.paths import Process
 
 
@@ -32,7 +31,7 @@ class GaussianLaw(PathwiseLaw[InfoT]):
 
     def __check_init__(self) -> None:
         inverse, problem = self.inverse, self.problem
-        if isinstance(inverse, CurvedInverse) and not bool(inverse.is_finite):
+        if isinstance(inverse, CurvedInverse) and not inverse.is_finite:
             variance = jnp.max(problem.prior.diagonal(problem.features).ntk) / problem.ridge
             raise NotPositiveDefiniteError(
                 f"next to the prior's variance of a logit, up to {float(variance):.2g}, the likelihood "
@@ -49,7 +48,7 @@ class GaussianLaw(PathwiseLaw[InfoT]):
         return self.process
 
     def paths(self, key: PRNGKeyArray, num_draws: int | None) -> Paths:
-        path_key, noise_key = jax.random.split(key)
+        path_key, noise_key = split_key(key)
         num_draws = num_draws or self.default_draws
         g = self.process_for(num_draws).draw(path_key, num_draws)
         return Paths(g, self.alpha[None] + self.response(noise_key, g.values))

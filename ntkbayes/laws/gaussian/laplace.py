@@ -3,6 +3,7 @@
 from typing import ClassVar
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
@@ -77,7 +78,7 @@ class Laplace(PosteriorMethod[GaussianPosterior[LaplaceInfo]]):
         inverse = problem.gram.ntk.curved(
             curvature, ridge=problem.objective.ridge, dtype=self.factor_dtype
         )
-        weights = problem.ridge * mode.alpha
+        weights = jax.device_put(problem.ridge * np.asarray(mode.alpha))
         given = (likelihood, targets, mode.logits, problem.mean, weights)
         with nan_is_an_answer():
             log_evidence = laplace_evidence(*given, inverse.log_determinant)

@@ -3,7 +3,6 @@
 from typing import ClassVar
 
 import equinox as eqx
-import jax
 import numpy as np
 from jaxtyping import PRNGKeyArray
 from tqdm.auto import tqdm
@@ -14,7 +13,7 @@ from ntkbayes.laws.method import Method
 from ntkbayes.laws.problem import Problem
 from ntkbayes.laws.sampled.gradient_noise import gradient_noise
 from ntkbayes.laws.sampled.training_info import TrainingInfo
-from ntkbayes.linalg import factor_dtype
+from ntkbayes.linalg import factor_dtype, split_key
 from ntkbayes.priors.paths import Process, tangent_process
 from ntkbayes.ranges import Range, real_field, whole_field
 from ntkbayes.training.accuracy import TOLERANCE
@@ -76,7 +75,7 @@ class PerturbedInit(Method[SampledLaw[TrainingInfo]]):
     def solve(self, problem: Problem, key: PRNGKeyArray | None) -> SampledLaw[TrainingInfo]:
         key = self.require_key(key)
         problem.prior.require_ridge("the perturbed-init law")
-        path_key, noise_key = jax.random.split(key)
+        path_key, noise_key = split_key(key)
         objective = problem.objective
         centre = train(objective, problem.mean, factor_dtype=self.factor_dtype)
         g = self._process(problem).draw(path_key, self.num_inits)

@@ -17,6 +17,7 @@ from ntkbayes.laws.kind import Kind, Sampling
 from ntkbayes.laws.law import SampledLaw
 from ntkbayes.laws.method import Method, wrapped
 from ntkbayes.laws.problem import Problem
+from ntkbayes.linalg import split_key
 from ntkbayes.ranges import whole_field
 from ntkbayes.training.operations import PREDICTED_DRAWS, Size, gaussian_predictions
 
@@ -88,7 +89,7 @@ class ImportanceCorrected(Method[SampledLaw[ImportanceInfo]]):
         return 4 * self.num_draws
 
     def solve(self, problem: Problem, key: PRNGKeyArray | None) -> SampledLaw[ImportanceInfo]:
-        draw_key, resample_key = jax.random.split(self.require_key(key))
+        draw_key, resample_key = split_key(self.require_key(key))
         assert isinstance(self.method, PosteriorMethod)
         gaussian = self.method.solve(problem)
         g, alpha = gaussian.paths(draw_key, self.num_draws)

@@ -15,11 +15,12 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ntkbayes.errors import ConvergenceError
 from ntkbayes.laws.info import Info
 from ntkbayes.laws.kind import Kind
-from ntkbayes.laws.law import Inputs, Law
+from ntkbayes.laws.law import Inputs, Law, Moments
 from ntkbayes.laws.method import Method, wrapped
 from ntkbayes.laws.problem import Problem
 from ntkbayes.laws.wrappers.held_out import held_out_logits, log_score
 from ntkbayes.likelihood import Likelihood
+from ntkbayes.linalg import split_key
 from ntkbayes.priors.prior import NTKPrior
 from ntkbayes.ranges import whole_field
 from ntkbayes.training.operations import Size
@@ -69,6 +70,10 @@ class TemperatureScaledLaw(Law[TemperatureInfo]):
     def covariance(self, features: Inputs) -> Float[Array, "m classes classes"]:
         return self.law.covariance(features) / self.info.temperature**2
 
+    def moments(self, features: Inputs) -> Moments:
+        mean, covariance = self.law.moments(features)
+        return Moments(mean / self.info.temperature, covariance / self.info.temperature**2)
+
     def joint_covariance(self, features: Inputs) -> Float[Array, "rows rows"]:
         return self.law.joint_covariance(features) / self.info.temperature**2
 
@@ -108,7 +113,7 @@ class TemperatureScaled(Method[TemperatureScaledLaw]):
         return self.method.num_kept
 
     def solve(self, problem: Problem, key: PRNGKeyArray | None) -> TemperatureScaledLaw:
-        fold_key, fit_key = jax.random.split(self.require_key(key))
+        fold_key, fit_key = split_key(self.require_key(key))
         held_out = list(held_out_logits(self.method, problem, fold_key, self.num_folds))
         info = _best_temperature(problem.likelihood, held_out)
         law = self.method.solve(problem, fit_key)
