@@ -30,10 +30,13 @@ def total_variation(probabilities_a: Sample, probabilities_b: Sample) -> Distanc
     the error.
     """
 
-    def between(a: Sample, b: Sample) -> float:
-        return float(np.mean(np.sum(np.abs(a.mean(0) - b.mean(0)), axis=-1)) / 2)
+    def mean(draws: Sample) -> np.ndarray:
+        return draws.mean(axis=0)
 
-    return _jackknife(between, probabilities_a, probabilities_b)
+    def between(a: np.ndarray, b: np.ndarray) -> float:
+        return float(np.mean(np.sum(np.abs(a - b), axis=-1)) / 2)
+
+    return _jackknife(mean, between, probabilities_a, probabilities_b)
 
 
 def variance_ratio(logits_a: Sample, logits_b: Sample) -> Distance:
@@ -44,17 +47,21 @@ def variance_ratio(logits_a: Sample, logits_b: Sample) -> Distance:
     draws (S, n, C).
     """
 
-    def between(a: Sample, b: Sample) -> float:
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return float(np.exp(np.mean(np.log(_variances(a)) - np.log(_variances(b)))))
+    def log_variances(draws: Sample) -> np.ndarray:
+        with np.errstate(divide="ignore"):
+            return np.log(_variances(draws))
 
-    value = between(logits_a, logits_b)
+    def between(a: np.ndarray, b: np.ndarray) -> float:
+        with np.errstate(invalid="ignore"):
+            return float(np.exp(np.mean(a - b)))
+
+    value = between(log_variances(logits_a), log_variances(logits_b))
     if value == 0:
         return Distance(0.0, 0.0)
     if not np.isfinite(value) or min(len(logits_a), len(logits_b)) < 3:
         return Distance(value, np.nan)
     with np.errstate(invalid="ignore"):  # of logits that vary by one draw alone
-        return _jackknife(between, logits_a, logits_b)
+        return _jackknife(log_variances, between, logits_a, logits_b)
 
 
 def log_variance(logits: Sample) -> Distance:
@@ -85,6 +92,9 @@ def energy_coefficient(logits_a: Sample, logits_b: Sample, *, max_draws: int = 1
     across = _summed(_pairwise(a, b), blocks_a, blocks_b)
     within_a, within_b = _summed_within(a, blocks_a), _summed_within(b, blocks_b)
 
+    def itself(kept: np.ndarray) -> np.ndarray:
+        return kept
+
     def between(keep_a: np.ndarray, keep_b: np.ndarray) -> float:
         size_a, size_b = sizes_a[keep_a].sum(), sizes_b[keep_b].sum()
         mean_across = across[np.ix_(keep_a, keep_b)].sum() / (size_a * size_b)
@@ -92,7 +102,7 @@ def energy_coefficient(logits_a: Sample, logits_b: Sample, *, max_draws: int = 1
         mean_b = within_b[np.ix_(keep_b, keep_b)].sum() / max(1, size_b * (size_b - 1))
         return float(1 - (mean_a + mean_b) / (2 * mean_across)) if mean_across > 0 else 0.0
 
-    return _jackknife(between, np.arange(len(blocks_a)), np.arange(len(blocks_b)))
+    return _jackknife(itself, between, np.arange(len(blocks_a)), np.arange(len(blocks_b)))
 
 
 def permuted_coefficients(
@@ -139,19 +149,25 @@ def _blocks(num_draws: int) -> list[np.ndarray]:
     return np.array_split(np.arange(num_draws), min(NUM_BLOCKS, num_draws))
 
 
-def _jackknife(between: Callable[[Sample, Sample], float], a: Sample, b: Sample) -> Distance:
-    variance = 0.0
-    for values, other, first in ((a, b, True), (b, a, False)):
-        blocks = _blocks(len(values))
+def _jackknife(
+    summary: Callable[[Sample], np.ndarray],
+    between: Callable[[np.ndarray, np.ndarray], float],
+    a: Sample,
+    b: Sample,
+) -> Distance:
+    """The distance between summaries of the draws of each law."""
+    whole_a, whole_b = summary(a), summary(b)
+
+    def variance(draws: Sample, distance: Callable[[np.ndarray], float]) -> float:
+        blocks = _blocks(len(draws))
         if len(blocks) < 2:
-            continue
-        left_out = []
-        for block in blocks:
-            rest = np.delete(values, block, axis=0)
-            left_out.append(between(rest, other) if first else between(other, rest))
-        count = len(blocks)
-        variance += (count - 1) * float(np.var(left_out))
-    return Distance(between(a, b), variance**0.5)
+            return 0.0
+        left_out = [distance(summary(np.delete(draws, block, axis=0))) for block in blocks]
+        return (len(blocks) - 1) * float(np.var(left_out))
+
+    total = variance(a, lambda part: between(part, whole_b))
+    total += variance(b, lambda part: between(whole_a, part))
+    return Distance(between(whole_a, whole_b), total**0.5)
 
 
 def _thin(draws: Sample, most: int) -> Sample:

@@ -228,7 +228,7 @@ def test_a_factor_that_does_not_exist_leaves_the_draws_to_functions(monkeypatch)
     assert isinstance(law.process_for(1000), TangentProcess)
     few = law.sample(KEY, NEW, 5)
 
-    def fail(self, what="the matrix"):
+    def fail(self, what="the matrix", *, divisor=1.0):
         raise NotPositiveDefiniteError(what)
 
     monkeypatch.setattr(CoupledGram, "factor", fail)

@@ -23,7 +23,7 @@ from ntkbayes.laws.law import Draws, Law
 from ntkbayes.laws.method import Method
 from ntkbayes.laws.problem import Problem
 from ntkbayes.likelihood import ClassLikelihood, Likelihood
-from ntkbayes.linalg import Covariances, Logits, split_key
+from ntkbayes.linalg import Logits, split_key
 from ntkbayes.ranges import whole
 
 
@@ -95,14 +95,7 @@ def log_score(likelihood: Likelihood, targets: Logits, draws: Draws) -> Float[Ar
 def left_out_score(law: SitePosterior) -> Float[Array, " n"]:
     """Logarithmic score of each training point, its own site removed, in nats."""
     likelihood, targets = law.problem.likelihood.untempered, law.problem.targets
-    return _marginal_score(likelihood, targets, *law.leave_one_out())
-
-
-@eqx.filter_jit
-def _marginal_score(
-    likelihood: Likelihood, targets: Logits, mean: Logits, covariance: Covariances
-) -> Float[Array, " n"]:
-    """The same of logits N(mean, covariance) at each point, under the untempered likelihood."""
+    mean, covariance = law.leave_one_out()
     if not isinstance(likelihood, ClassLikelihood):
         return jnp.asarray(log_marginal_density(likelihood, targets, mean, covariance))
     log_probabilities = log_marginal_probabilities(likelihood, mean, covariance)
