@@ -6,9 +6,7 @@ is stored in the file.
 """
 
 import io
-import sys
 from collections.abc import Collection, Mapping
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,13 +32,18 @@ def to_bytes(tree: "xr.DataTree") -> bytes:
     Raises:
         StorageError: netCDF cannot store a name or value in it, such as text with NUL.
     """
+    import h5netcdf
+    from xarray.backends import H5NetCDFStore
+
     buffer = io.BytesIO()
-    # With a Dask client, xarray would lock the buffer, by name, for the whole cluster.
-    dask = sys.modules.get("dask")
-    encoding = {node.path: _texts(node) for node in tree.subtree}
     try:
-        with dask.config.set(scheduler="threads") if dask else nullcontext():
-            tree.to_netcdf(buffer, engine="h5netcdf", encoding=encoding)
+        # Not by `DataTree.to_netcdf`, which imports Dask, and with a client of it locks the buffer, by
+        # name, for the whole cluster.
+        with h5netcdf.File(buffer, "w") as file:
+            for node in tree.subtree:
+                group = file if node is tree else file.create_group(node.path)
+                dataset = node.to_dataset(inherit=node is tree)
+                dataset.dump_to_store(H5NetCDFStore(group), encoding=_texts(node))
     except (ValueError, TypeError) as error:
         raise StorageError(f"netCDF cannot store a name or value: {error}") from error
     return buffer.getvalue()

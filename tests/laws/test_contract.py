@@ -422,6 +422,13 @@ def test_the_law_at_some_inputs_is_the_marginal_of_the_law_at_all(fitted):
     )
 
 
+def test_moments_are_the_mean_and_the_covariance(fitted):
+    *_, law = fitted
+    mean, covariance = law.moments(NEW)
+    np.testing.assert_allclose(mean, law.mean(NEW), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(covariance, law.covariance(NEW), rtol=1e-12, atol=1e-12)
+
+
 def test_covariances_are_symmetric_and_positive(fitted):
     name, _, law = fitted
     covariance = np.array(law.covariance(NEW))
