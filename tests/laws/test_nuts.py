@@ -57,7 +57,7 @@ def test_the_potential_is_the_log_density_of_the_posterior_in_other_coordinates(
         prior = np.sum((z - z.mean(axis=1, keepdims=True)) ** 2) / 2
         return oracle.Softmax().log_density(np.array(problem.targets), mean + lower @ z) - prior
 
-    origin = jax.numpy.zeros((11, 2))
+    origin = jax.numpy.zeros((2, 11))
     for scale in (0.0, 1.0, 3.0):
         position = scale * jax.random.normal(KEY, origin.shape)
         whitened = np.array(sampler.whitened(position[None, None], KEY))[0, 0]
@@ -71,7 +71,7 @@ def test_coordinates_make_laplace_of_one_weight_a_point_standard_normal():
     precision = np.eye(11) + lower.T @ (weights[:, None] * lower)
     root = np.array(target.root)
     np.testing.assert_allclose(root.T @ precision @ root, np.eye(11), atol=1e-9)
-    np.testing.assert_allclose(root.T @ root, np.diag(target.precision[:, 0]), atol=1e-9)
+    np.testing.assert_allclose(root.T @ root, np.diag(target.precision[0]), atol=1e-9)
     directions = np.array(target.directions)
     np.testing.assert_allclose(directions @ directions.T, np.eye(2), atol=1e-12)
     np.testing.assert_allclose(directions.sum(axis=1), 0.0, atol=1e-12)

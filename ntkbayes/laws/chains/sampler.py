@@ -41,7 +41,7 @@ from ntkbayes.training.operations import Size, chain, drawn_predictions
 
 _EIGENVECTORS = 40.0  # operations of `eigh` per n³, at the speed of products
 
-Positions = Float[Array, "chains samples n moving"]
+Positions = Float[Array, "chains samples _ _"]
 Whitened = Float[Array, "chains samples n classes"]
 Numbers = Shaped[Array | np.ndarray, "..."]
 
