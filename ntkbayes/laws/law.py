@@ -89,7 +89,7 @@ class Law(Summarised, Portable, eqx.Module, Generic[InfoT]):  # noqa: UP046 (cov
     def covariance(self, features: Inputs) -> Float[Array, "m classes classes"]:
         """Covariance of the logits of each input."""
 
-    def moments(self, features: Inputs) -> "Moments":
+    def moments(self, features: Inputs) -> Moments:
         """Mean and covariance of the logits of each input, by one evaluation where they share it."""
         return Moments(self.mean(features), self.covariance(features))
 

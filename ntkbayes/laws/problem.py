@@ -18,7 +18,7 @@ from ntkbayes.likelihood import ClassLikelihood, Likelihood, default_likelihood
 from ntkbayes.likelihood.base import require_likelihood
 from ntkbayes.linalg import FormedGram, Gram, Logits, Portable, num_shares, require_shares
 from ntkbayes.priors import paths
-from ntkbayes.priors.paths import Process
+from ntkbayes.priors.paths import Process, TangentProcess
 from ntkbayes.priors.prior import NTKPrior, require_prior
 from ntkbayes.training.objective import Objective
 
@@ -179,7 +179,7 @@ class Problem(Summarised, Portable, eqx.Module):
         return paths.tangent_process(self.prior, self.features, self.gram, self.num_outputs)
 
     @property
-    def conditioned_process(self) -> Process:
+    def conditioned_process(self) -> TangentProcess:
         """The same by the factor of P."""
         given = self.prior, self.features, self.gram, self.num_outputs
         return paths.conditioned_tangent_process(*given)

@@ -30,13 +30,10 @@ def total_variation(probabilities_a: Sample, probabilities_b: Sample) -> Distanc
     the error.
     """
 
-    def mean(draws: Sample) -> np.ndarray:
-        return draws.mean(axis=0)
-
     def between(a: np.ndarray, b: np.ndarray) -> float:
         return float(np.mean(np.sum(np.abs(a - b), axis=-1)) / 2)
 
-    return _jackknife(mean, between, probabilities_a, probabilities_b)
+    return _jackknife(lambda draws: draws.mean(axis=0), between, probabilities_a, probabilities_b)
 
 
 def variance_ratio(logits_a: Sample, logits_b: Sample) -> Distance:
@@ -48,20 +45,20 @@ def variance_ratio(logits_a: Sample, logits_b: Sample) -> Distance:
     """
 
     def log_variances(draws: Sample) -> np.ndarray:
-        with np.errstate(divide="ignore"):
-            return np.log(_variances(draws))
+        return np.log(_variances(draws))
 
     def between(a: np.ndarray, b: np.ndarray) -> float:
-        with np.errstate(invalid="ignore"):
-            return float(np.exp(np.mean(a - b)))
+        return float(np.exp(np.mean(a - b)))
 
-    value = between(log_variances(logits_a), log_variances(logits_b))
-    if value == 0:
+    with np.errstate(
+        divide="ignore", invalid="ignore"
+    ):  # of logits that do not vary, or by one draw
+        found = _jackknife(log_variances, between, logits_a, logits_b)
+    if found.value == 0:
         return Distance(0.0, 0.0)
-    if not np.isfinite(value) or min(len(logits_a), len(logits_b)) < 3:
-        return Distance(value, np.nan)
-    with np.errstate(invalid="ignore"):  # of logits that vary by one draw alone
-        return _jackknife(log_variances, between, logits_a, logits_b)
+    if not np.isfinite(found.value) or min(len(logits_a), len(logits_b)) < 3:
+        return Distance(found.value, np.nan)
+    return found
 
 
 def log_variance(logits: Sample) -> Distance:
@@ -92,9 +89,6 @@ def energy_coefficient(logits_a: Sample, logits_b: Sample, *, max_draws: int = 1
     across = _summed(_pairwise(a, b), blocks_a, blocks_b)
     within_a, within_b = _summed_within(a, blocks_a), _summed_within(b, blocks_b)
 
-    def itself(kept: np.ndarray) -> np.ndarray:
-        return kept
-
     def between(keep_a: np.ndarray, keep_b: np.ndarray) -> float:
         size_a, size_b = sizes_a[keep_a].sum(), sizes_b[keep_b].sum()
         mean_across = across[np.ix_(keep_a, keep_b)].sum() / (size_a * size_b)
@@ -102,7 +96,7 @@ def energy_coefficient(logits_a: Sample, logits_b: Sample, *, max_draws: int = 1
         mean_b = within_b[np.ix_(keep_b, keep_b)].sum() / max(1, size_b * (size_b - 1))
         return float(1 - (mean_a + mean_b) / (2 * mean_across)) if mean_across > 0 else 0.0
 
-    return _jackknife(itself, between, np.arange(len(blocks_a)), np.arange(len(blocks_b)))
+    return _jackknife(np.asarray, between, np.arange(len(blocks_a)), np.arange(len(blocks_b)))
 
 
 def permuted_coefficients(

@@ -89,10 +89,8 @@ class ConjugateGradients(Solver):
         if self.centre is not None:
             return self._from_centre(objective, initial, self.centre)
         optima = [self._alone(objective, initial[i : i + 1]) for i in range(len(initial))]
-        optimum = optima[0]
-        if len(optima) > 1:
-            optimum = jax.tree.map(lambda *values: jnp.concatenate(values), *optima)
-        return TrainedPredictors.of(objective, optimum)
+        joined = jax.tree.map(lambda *values: jax.device_put(np.concatenate(values)), *optima)
+        return TrainedPredictors.of(objective, joined)
 
     def _alone(self, objective: Objective, initial: Draws) -> Optimum:
         """One initial function, with a new preconditioner at each of some stages."""
@@ -141,15 +139,16 @@ class ConjugateGradients(Solver):
         numbers = math.prod(initial.shape[1:])
         wide = max(1, self.block_numbers // numbers, self.block_columns // columns)
         block = -(-size // -(-size // wide))
-        empty = initial.shape, (size,), (size,)
-        trained = TrainedPredictors(*jax.device_put((*map(np.zeros, empty), np.zeros(size, int))))
+        zeros = np.zeros(initial.shape), np.zeros(size), np.zeros(size), np.zeros(size, int)
+        trained = TrainedPredictors(*jax.device_put(zeros))
         for begin in range(0, size, block):
             new = min(block, size - begin)
-            first = jax.device_put(np.asarray(begin + new - block))  # the last block begins earlier
+            known = block - new  # the last block begins earlier, so that all have one size
+            first = jax.device_put(np.asarray(begin - known))
             part, a, f = _started(objective, steps, curvature, given, initial, first, block)
             optimum = self.restarted(objective, part, a, f, steps).optimum
-            optimum = self._finished(objective, part, optimum, block - new)
-            trained = _with_block(trained, objective.ridge, optimum, first, np.asarray(block - new))
+            optimum = self._finished(objective, part, optimum, known)
+            trained = _with_block(trained, objective.ridge, optimum, first, np.asarray(known))
             self.progress(new)
         return trained
 

@@ -180,7 +180,7 @@ def _sample_stats(seen: Mapping[str, Array]) -> dict[str, Array]:
         "step_size": seen["adapt_state.step_size"],
     }
     flat = {name: value.reshape(-1) for name, value in by_name.items()}
-    return {**flat, "tree_depth": jax.device_put(tree_depth(flat["n_steps"]))}
+    return {**flat, "tree_depth": tree_depth(flat["n_steps"])}
 
 
 def _diagnose(draws: Mapping[str, Array], problem: Problem, fields: dict) -> FullBayesInfo:

@@ -65,8 +65,7 @@ class NUTS(ChainMethod):
         return 7.0 * (size.rows * size.num_outputs) ** 0.25, 2.0
 
     def sample_stats(self, chains: Chains) -> dict[str, Array]:
-        depth = jax.device_put(tree_depth(chains.num_steps))
-        return {**super().sample_stats(chains), "tree_depth": depth}
+        return {**super().sample_stats(chains), "tree_depth": tree_depth(chains.num_steps)}
 
     def sampler(self, problem: Problem, lower: FormedBlock, mode: Mode) -> "NUTSSampler":
         target = _target(problem.likelihood, problem.targets, lower, mode)
@@ -74,9 +73,9 @@ class NUTS(ChainMethod):
         return NUTSSampler(target, accept, self.num_warmup, self.max_tree_depth)
 
 
-def tree_depth(num_steps: Numbers) -> Int[np.ndarray, " draws"]:
+def tree_depth(num_steps: Numbers) -> Int[Array, " draws"]:
     """Doublings of the trees with so many steps: the last one may have stopped half-way."""
-    return np.floor(np.log2(np.reshape(num_steps, -1))).astype(int) + 1
+    return jax.device_put(np.floor(np.log2(np.reshape(num_steps, -1))).astype(int) + 1)
 
 
 class Target(eqx.Module):
@@ -115,15 +114,16 @@ class Target(eqx.Module):
 
     def potential(self, position: Float[Array, "directions n"]) -> Float[Array, ""]:
         """−log density at ξ, up to a constant."""
-        rows = position
-        if self.root.couples:
-            rows = position.T.reshape(1, -1)
-        moved = _rows_times(rows, self.transposed_root, self.logit_root)
-        if self.root.couples:
-            moved = moved.reshape(position.shape[::-1]).T
-        logits = self.logits + (self.directions.T @ moved).T
+        logits = self.logits + self._moved(position)
         whitened = jnp.sum(self.slope * position + self.precision * position**2 / 2)
         return whitened - jnp.sum(self.likelihood.log_density(self.targets, logits))
+
+    def _moved(self, position: Float[Array, "directions n"]) -> Logits:
+        """L T ξᵀ H."""
+        matrices = self.transposed_root, self.logit_root
+        if self.root.couples:  # all logits are one row, and H is the identity
+            return _rows_times(position.T.reshape(1, -1), *matrices).reshape(self.logits.shape)
+        return (self.directions.T @ _rows_times(position, *matrices)).T
 
 
 @jax.custom_vjp
@@ -135,15 +135,10 @@ def _rows_times(
     return rows @ matrix
 
 
-def _moved(rows: Array, matrix: Array, transposed: Array) -> tuple[Array, Array]:
-    return rows @ matrix, transposed
-
-
-def _moved_back(transposed: Array, slope: Array) -> tuple[Array, None, None]:
-    return slope @ transposed, None, None
-
-
-_rows_times.defvjp(_moved, _moved_back)
+_rows_times.defvjp(
+    lambda rows, matrix, transposed: (rows @ matrix, transposed),
+    lambda transposed, slope: (slope @ transposed, None, None),
+)
 
 
 @eqx.filter_jit

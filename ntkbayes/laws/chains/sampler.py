@@ -28,12 +28,13 @@ from ntkbayes.linalg import (
     Curvature,
     Draws,
     FormedBlock,
+    FormedGram,
     Logits,
     Square,
     split_key,
     white_noise,
 )
-from ntkbayes.priors.paths import ConditionedPath, conditioned_tangent_process
+from ntkbayes.priors.paths import ConditionedPath
 from ntkbayes.ranges import Range, real_field, whole_field
 from ntkbayes.training.linearised import train
 from ntkbayes.training.objective import Objective
@@ -184,9 +185,7 @@ class ChainMethod(Method[ChainLaw]):
         key = self.require_key(key)
         problem.prior.require_ridge("the posterior")
         start_key, run_key, open_key = split_key(key, 3)
-        process = conditioned_tangent_process(
-            problem.prior, problem.features, problem.gram, problem.num_outputs
-        )
+        process = problem.conditioned_process
         lower = problem.gram.ntk.like(process.factor.lower)
         sampler = self.sampler(problem, lower, laplace_mode(problem, process.factor))
         shape = (self.num_chains, *problem.targets.shape)
@@ -258,21 +257,16 @@ class ChainMethod(Method[ChainLaw]):
 def laplace_mode(problem: Problem, factor: CholeskyFactor) -> Mode:
     """Mode of the posterior: ẑ = ridge Lᵀ α (THEORY 2)."""
     mode = train(problem.objective, problem.mean)
-    lower = problem.gram.ntk.like(factor.lower)
-    return _mode(problem.objective, problem.mean, factor, lower, mode.alpha, mode.logits)
+    return _mode(problem.objective, problem.mean, factor, mode.alpha, mode.logits)
 
 
 @eqx.filter_jit
 def _mode(
-    objective: Objective,
-    mean: Logits,
-    factor: CholeskyFactor,
-    lower: FormedBlock,
-    alpha: Logits,
-    logits: Logits,
+    objective: Objective, mean: Logits, factor: CholeskyFactor, alpha: Logits, logits: Logits
 ) -> Mode:
+    assert isinstance(objective.gram, FormedGram)  # it has a factor
     score = objective.ridge * alpha
-    whitened = lower.T @ score
+    whitened = objective.gram.like(factor.lower).T @ score
     return Mode(whitened, mean + factor.colour(whitened), score, objective.curvature(logits))
 
 
