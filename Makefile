@@ -178,6 +178,6 @@ fi
 
 "$$VENV/bin/uv" pip install --python "$$VENV/bin/python" "$$@"
 # As pip would: where Python is told to write no bytecode, every process would compile all that it imports.
-"$$VENV/bin/python" -m compileall -qq -j 0 "$$VENV/lib" || true  # a broken example in a package is no matter
+"$$VENV/bin/python" -m compileall -qq -j 0 "$$VENV/lib" ntkbayes || true  # a broken example in a package is no matter
 endef
 export INSTALL

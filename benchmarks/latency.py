@@ -65,7 +65,8 @@ print(chains.get_samples()["z"].shape)
 
 def seconds(command: list[str], checkout: Path, cache: str) -> float:
     """Of one process, whose output is of no interest unless it fails."""
-    own = {k: v for k, v in os.environ.items() if not k.startswith(("JAX_", "NTKBAYES_"))}
+    ours = ("JAX_", "NTKBAYES_", "PYTHONDONTWRITEBYTECODE")  # users keep bytecode
+    own = {k: v for k, v in os.environ.items() if not k.startswith(ours)}
     environment = own | {
         "PYTHONPATH": str(checkout),
         "NTKBAYES_CACHE_DIR": cache,

@@ -70,7 +70,7 @@ def scores(comparison: Comparison) -> Figure:
             ends = [e for e in (interval.lower, interval.upper) if np.isfinite(e)]
             if len(ends) == 2:
                 ax.hlines(row, *ends, color=colour, linewidth=2.4, alpha=0.4)
-            ax.plot(interval.value, row, "o", color=colour, markersize=5.5)
+            ax.plot(interval.value, row, "o", color=colour, markersize=5.5, clip_on=False)
         ax.set_title(short(called(score).title, 30), loc="left")
         ax.set_xlabel(called(score).axis)
         if isinstance(goal := called(score).goal, float):

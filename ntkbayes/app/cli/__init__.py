@@ -4,6 +4,7 @@ What the commands need takes seconds to import, and is imported when Ctrl-C is a
 """
 
 import errno
+import gc
 import os
 import sys
 
@@ -37,6 +38,7 @@ def main() -> None:
 def run() -> None:
     """`main` as a process of its own, whose environment is made fit for it."""
     interruption.end_at_once()
+    gc.set_threshold(100_000)  # imports and tracing make many objects and little garbage
     ignored = [name for name in IGNORED if os.environ.pop(name, None)]
     for name in _NOT_OURS:
         os.environ.pop(name, None)

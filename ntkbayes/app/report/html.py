@@ -4,11 +4,12 @@ Jinja escapes whatever is not `Markup`, which only templates make.
 """
 
 import base64
+import inspect
 import io
 import re
 from collections.abc import Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -18,9 +19,6 @@ from ntkbayes.app.report.words import listed, number
 from ntkbayes.comparison import Comparison
 from ntkbayes.errors import ConfigurationError
 from ntkbayes.scores.intervals import Interval
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 Text = str
 """Of a cell: Markup, or text that is still to be escaped."""
@@ -105,17 +103,19 @@ def link_to(place: str, name: object) -> Markup:
 
 def figure_of(name: str, comparison: Comparison) -> str:
     """A figure by its function's name; nothing where the comparison has none."""
-    from ntkbayes import figures
-
     try:
-        figure = getattr(figures, name)(comparison)
+        return drawn(name, comparison, list(comparison.predictions))
     except ConfigurationError:
         return ""
-    return drawn(figure, name, list(comparison.predictions))
 
 
-def drawn(figure: "Figure", name: str, laws: Sequence[str]) -> Markup:
-    """A figure of these laws, with the title and the caption that pieces.html has under its name."""
+def drawn(name: str, shown: object, laws: Sequence[str]) -> Markup:
+    """The figure of a name in `figures`, with the title and the caption that pieces.html has under it.
+
+    Args:
+        shown: what it is a figure of.
+        laws: those in it.
+    """
     import matplotlib
 
     from ntkbayes import figures
@@ -123,6 +123,8 @@ def drawn(figure: "Figure", name: str, laws: Sequence[str]) -> Markup:
     svg = io.BytesIO()
     # The salt makes equal comparisons equal files.
     with figures.own_style(), matplotlib.rc_context({"svg.hashsalt": "ntkbayes"}):
+        # As drawn before `styled` lays it out for others to save, which is done here.
+        figure = inspect.unwrap(getattr(figures, name))(shown)
         figure.savefig(svg, format="svg", metadata={"Date": None}, dpi=110)
     source = base64.b64encode(svg.getvalue()).decode("ascii")
     width = round(108 * figure.get_figwidth())

@@ -127,9 +127,7 @@ def over_splits(comparison: SplitComparison) -> str:
         if "nll" in names:
             cells += [number(chance, 2) for chance in comparison.preference(law, best)]
         differences.append((law, cells))
-    from ntkbayes import figures  # with matplotlib, which other commands do without
-
-    figure = drawn(figures.split_scores(comparison), "split_scores", list(comparison.scores))
+    figure = drawn("split_scores", comparison, list(comparison.scores))
     chances = ["P(better)", "P(equivalent)", "P(worse)"] if "nll" in names else []
     caption = f"Scores less those of {best}, paired: means over {splits}; probabilities are of NLL"
     return prose(

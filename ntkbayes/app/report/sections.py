@@ -215,17 +215,13 @@ def anatomy(comparison: Comparison) -> str:
     found = recorded(comparison.settings)
     if found is None:
         return ""
-    from ntkbayes import figures
-
     told = [
         found.sentence(name)
         for name, p in comparison.predictions.items()
         if name in found.variances and conventions.is_of_initialisations(p.kind)
     ]
-    names = list(found.variances)
-    return prose(
-        "section anatomy", told=told, figure=drawn(figures.anatomy(found), "anatomy", names)
-    )
+    figure = drawn("anatomy", found, list(found.variances))
+    return prose("section anatomy", told=told, figure=figure)
 
 
 def plane(comparison: Comparison) -> str:

@@ -331,15 +331,18 @@ def _attributes(p: Predictions) -> dict[str, str | int | float]:
     return attributes
 
 
+_VERSION = version("ntkbayes")
+
+
 def _library() -> dict[str, str]:
     """Who made the tree and when, in the InferenceData schema's words."""
     return {
         "created_at": datetime.now(UTC).isoformat(),
         "creation_library": "ntkbayes",
-        "creation_library_version": version("ntkbayes"),
+        "creation_library_version": _VERSION,
         "creation_library_language": "Python",
         "inference_library": "ntkbayes",
-        "inference_library_version": version("ntkbayes"),
+        "inference_library_version": _VERSION,
     }
 
 
