@@ -22,7 +22,7 @@ from ntkbayes.errors import ConfigurationError, UnknownNameError
 from ntkbayes.laws import GaussianLaw, Law, Problem
 from ntkbayes.laws.law import require_law
 from ntkbayes.laws.problem import Inputs
-from ntkbayes.scores.distances import Sample, over_blocks
+from ntkbayes.scores.jackknife import Sample, variances
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -233,11 +233,12 @@ class Basis:
             along = (centred.reshape(len(centred), -1) @ self.vectors)[:, :, None]
         seen = self._seen(problem)
 
-        def of(draws: Sample) -> Float[np.ndarray, " groups"]:
-            variance = draws.var(axis=0, ddof=1).mean(axis=1) / seen
-            return np.array([variance[group].mean() for group in self.groups])
+        def grouped(variance: Float[np.ndarray, "rows outputs"]) -> Float[np.ndarray, " groups"]:
+            each = variance.mean(axis=1) / seen
+            return np.array([each[group].mean() for group in self.groups])
 
-        return of(along), over_blocks(of, along)
+        found = variances(along, ddof=1).to(grouped)
+        return found.whole, np.sqrt(found.variance)
 
     def _of_covariance(
         self, covariance: Float[Array, "rows rows"], problem: Problem

@@ -1,8 +1,7 @@
 """How far apart two laws are, from draws, each distance with its Monte Carlo error.
 
-Arrays of draws have shape (S, ...). Errors are standard errors by the delete-one-block jackknife over
-20 blocks of consecutive draws of each law, so that the memory of Markov chains is accounted for
-(Künsch 1989). A point law's draws are all alike and add no error.
+Arrays of draws have shape (S, ...). Errors are standard errors, by the jackknife over blocks of each
+law's draws. A point law's draws are all alike and add no error.
 """
 
 from collections.abc import Callable
@@ -11,8 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-NUM_BLOCKS = 20
-Sample = Float[np.ndarray, "draws ..."]
+from ntkbayes.scores.jackknife import Blocks, Jackknifed, Sample, means, variances
 
 
 @dataclass(frozen=True)
@@ -33,7 +31,7 @@ def total_variation(probabilities_a: Sample, probabilities_b: Sample) -> Distanc
     def between(a: np.ndarray, b: np.ndarray) -> float:
         return float(np.mean(np.sum(np.abs(a - b), axis=-1)) / 2)
 
-    return _jackknife(lambda draws: draws.mean(axis=0), between, probabilities_a, probabilities_b)
+    return _distance(means(probabilities_a), means(probabilities_b), between)
 
 
 def variance_ratio(logits_a: Sample, logits_b: Sample) -> Distance:
@@ -44,16 +42,13 @@ def variance_ratio(logits_a: Sample, logits_b: Sample) -> Distance:
     draws (S, n, C).
     """
 
-    def log_variances(draws: Sample) -> np.ndarray:
-        return np.log(_variances(draws))
-
     def between(a: np.ndarray, b: np.ndarray) -> float:
         return float(np.exp(np.mean(a - b)))
 
-    with np.errstate(
-        divide="ignore", invalid="ignore"
-    ):  # of logits that do not vary, or by one draw
-        found = _jackknife(log_variances, between, logits_a, logits_b)
+    # Of logits that do not vary, or by one draw, logarithms are infinite.
+    with np.errstate(divide="ignore", invalid="ignore"):
+        a, b = (variances(logits).to(np.log) for logits in (logits_a, logits_b))
+        found = _distance(a, b, between)
     if found.value == 0:
         return Distance(0.0, 0.0)
     if not np.isfinite(found.value) or min(len(logits_a), len(logits_b)) < 3:
@@ -63,17 +58,8 @@ def variance_ratio(logits_a: Sample, logits_b: Sample) -> Distance:
 
 def log_variance(logits: Sample) -> Distance:
     """Mean over points and logits of log Var, without the bias −1/(S − 1) of S independent draws."""
-
-    def of(draws: Sample) -> float:
-        return float(np.mean(np.log(draws.var(axis=0, ddof=1)))) + 1 / (len(draws) - 1)
-
-    return Distance(of(logits), float(over_blocks(lambda draws: np.asarray(of(draws)), logits)))
-
-
-def _variances(draws: Sample) -> Float[np.ndarray, "n classes"]:
-    """Var of each logit, 0 where it varies by round-off."""
-    is_still = np.ptp(draws, axis=0) <= 1e-9 * max(1.0, float(np.max(np.abs(draws))))
-    return np.where(is_still, 0.0, draws.var(axis=0))
+    found = variances(logits, ddof=1).to(lambda variance: np.mean(np.log(variance)))
+    return Distance(float(found.whole) + 1 / (len(logits) - 1), float(found.variance) ** 0.5)
 
 
 def energy_coefficient(logits_a: Sample, logits_b: Sample, *, max_draws: int = 1000) -> Distance:
@@ -84,19 +70,19 @@ def energy_coefficient(logits_a: Sample, logits_b: Sample, *, max_draws: int = 1
     negative for equal laws. Uses at most `max_draws` draws of each law.
     """
     a, b = (_flat(_thin(x, max_draws)) for x in (logits_a, logits_b))
-    blocks_a, blocks_b = _blocks(len(a)), _blocks(len(b))
-    sizes_a, sizes_b = (np.array([len(x) for x in blocks]) for blocks in (blocks_a, blocks_b))
+    blocks_a, blocks_b = Blocks.of(len(a)), Blocks.of(len(b))
     across = _summed(_pairwise(a, b), blocks_a, blocks_b)
     within_a, within_b = _summed_within(a, blocks_a), _summed_within(b, blocks_b)
 
-    def between(keep_a: np.ndarray, keep_b: np.ndarray) -> float:
-        size_a, size_b = sizes_a[keep_a].sum(), sizes_b[keep_b].sum()
-        mean_across = across[np.ix_(keep_a, keep_b)].sum() / (size_a * size_b)
-        mean_a = within_a[np.ix_(keep_a, keep_a)].sum() / max(1, size_a * (size_a - 1))
-        mean_b = within_b[np.ix_(keep_b, keep_b)].sum() / max(1, size_b * (size_b - 1))
+    def between(kept_a: np.ndarray, kept_b: np.ndarray) -> float:
+        size_a, size_b = blocks_a.sizes[kept_a].sum(), blocks_b.sizes[kept_b].sum()
+        mean_across = across[np.ix_(kept_a, kept_b)].sum() / (size_a * size_b)
+        mean_a = within_a[np.ix_(kept_a, kept_a)].sum() / max(1, size_a * (size_a - 1))
+        mean_b = within_b[np.ix_(kept_b, kept_b)].sum() / max(1, size_b * (size_b - 1))
         return float(1 - (mean_a + mean_b) / (2 * mean_across)) if mean_across > 0 else 0.0
 
-    return _jackknife(np.asarray, between, np.arange(len(blocks_a)), np.arange(len(blocks_b)))
+    kept_a, kept_b = (blocks.jackknifed(lambda kept: kept) for blocks in (blocks_a, blocks_b))
+    return _distance(kept_a, kept_b, between)
 
 
 def permuted_coefficients(
@@ -130,38 +116,15 @@ def permuted_coefficients(
     return float(coefficients[0]), coefficients[1:]
 
 
-def over_blocks(
-    statistic: Callable[[Sample], Float[np.ndarray, " k"]], draws: Sample
-) -> Float[np.ndarray, " k"]:
-    """Standard errors of some numbers of one law, by the jackknife over blocks of draws."""
-    left_out = [statistic(np.delete(draws, block, axis=0)) for block in _blocks(len(draws))]
-    return np.sqrt((len(left_out) - 1) * np.var(left_out, axis=0))
-
-
-def _blocks(num_draws: int) -> list[np.ndarray]:
-    """The draws that the jackknife leaves out together."""
-    return np.array_split(np.arange(num_draws), min(NUM_BLOCKS, num_draws))
-
-
-def _jackknife(
-    summary: Callable[[Sample], np.ndarray],
-    between: Callable[[np.ndarray, np.ndarray], float],
-    a: Sample,
-    b: Sample,
+def _distance(
+    a: Jackknifed, b: Jackknifed, between: Callable[[np.ndarray, np.ndarray], float]
 ) -> Distance:
-    """The distance between summaries of the draws of each law."""
-    whole_a, whole_b = summary(a), summary(b)
-
-    def variance(draws: Sample, distance: Callable[[np.ndarray], float]) -> float:
-        blocks = _blocks(len(draws))
-        if len(blocks) < 2:
-            return 0.0
-        left_out = [distance(summary(np.delete(draws, block, axis=0))) for block in blocks]
-        return (len(blocks) - 1) * float(np.var(left_out))
-
-    total = variance(a, lambda part: between(part, whole_b))
-    total += variance(b, lambda part: between(whole_a, part))
-    return Distance(between(whole_a, whole_b), total**0.5)
+    """The distance between what is known of two laws."""
+    from_a, from_b = (
+        a.to(lambda part: between(part, b.whole)),
+        b.to(lambda part: between(a.whole, part)),
+    )
+    return Distance(float(from_a.whole), float(from_a.variance + from_b.variance) ** 0.5)
 
 
 def _thin(draws: Sample, most: int) -> Sample:
@@ -183,15 +146,14 @@ def _pairwise(a: np.ndarray, b: np.ndarray) -> Float[np.ndarray, "a b"]:
 
 
 def _summed(
-    matrix: Float[np.ndarray, "a b"], rows: list[np.ndarray], columns: list[np.ndarray]
+    matrix: Float[np.ndarray, "a b"], rows: Blocks, columns: Blocks
 ) -> Float[np.ndarray, "rows columns"]:
     """Sums of a matrix over pairs of blocks."""
-    by_rows = np.add.reduceat(matrix, [block[0] for block in rows], axis=0)
-    return np.add.reduceat(by_rows, [block[0] for block in columns], axis=1)
+    return columns.reduced(np.add, rows.reduced(np.add, matrix), axis=1)
 
 
 def _summed_within(
-    draws: Float[np.ndarray, "draws numbers"], blocks: list[np.ndarray]
+    draws: Float[np.ndarray, "draws numbers"], blocks: Blocks
 ) -> Float[np.ndarray, "blocks blocks"]:
     """The same of the distances between a law's own draws; none of a draw to itself."""
     distances = _pairwise(draws, draws)
