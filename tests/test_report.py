@@ -373,12 +373,12 @@ def test_one_test_point_has_a_report():
 
 
 def test_failing_leave_one_out_is_reported_in_words(everything, monkeypatch):
-    import arviz
+    import arviz_stats
 
     def fail(*_, **__):
         raise RuntimeError("no <luck>")
 
-    monkeypatch.setattr(arviz, "loo", fail)
+    monkeypatch.setattr(arviz_stats, "loo", fail)
     section = left_out.leave_one_out(everything)
     assert "ArviZ could not compute it: RuntimeError: no &lt;luck&gt;" in section
 

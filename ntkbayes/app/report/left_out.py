@@ -38,10 +38,10 @@ def leave_one_out(comparison: Comparison) -> str:
 def _leave_one_out_table(comparison: Comparison, chosen: Mapping[str, Predictions]) -> str:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what they warn of, high Pareto k, is in the table
-        import arviz as az
+        from arviz_stats import compare
 
         estimates = {name: _left_out(p) for name, p in chosen.items()}
-        ranking = az.compare(estimates, round_to="none") if len(estimates) > 1 else None
+        ranking = compare(estimates, round_to="none") if len(estimates) > 1 else None
     rows, doubtful = [], []
     for name in ranking.index if ranking is not None else estimates:
         loo = estimates[name]
@@ -66,15 +66,15 @@ def _leave_one_out_table(comparison: Comparison, chosen: Mapping[str, Prediction
 
 def _left_out(p: Predictions) -> "ELPDData":
     """Leave-one-out ELPD, as a Gaussian posterior knows it, or by weighing the posterior's draws."""
-    import arviz as az
     import xarray as xr
+    from arviz_stats import loo as leave_out
     from arviz_stats.utils import ELPDDataLOO
 
     num_points, k = len(p.targets), {}
     if p.leave_one_out is not None:
         scores = p.leave_one_out
     else:
-        loo = az.loo(to_datatree(p), pointwise=True)
+        loo = leave_out(to_datatree(p), pointwise=True)
         weights = np.asarray(loo.log_weights.transpose("chain", "draw", "obs_id"))
         scores = _weighed(p, weights.reshape(-1, num_points))
         k = {"pareto_k": loo.pareto_k, "good_k": loo.good_k}
