@@ -496,6 +496,34 @@ def test_ctrl_c_while_modules_are_imported_is_one_line(module):
     assert (done.returncode, done.stdout, done.stderr) == (130, "", f"{STOPPED}\n")
 
 
+@pytest.mark.parametrize(
+    ("ends_by", "code", "told"),
+    [
+        ("pass", 0, ""),
+        ("raise SystemExit", 0, ""),
+        ("raise SystemExit(3)", 3, ""),
+        ("raise SystemExit('no such model')", 1, "no such model"),
+        ("raise ValueError('a bug')", 1, "ValueError: a bug"),
+    ],
+)
+def test_the_process_ends_by_its_own_code_after_all_that_is_registered_for_the_end(
+    ends_by, code, told
+):
+    program = (
+        "import atexit, sys\n"
+        "from ntkbayes.app import cli\n"
+        "def main():\n"
+        "    atexit.register(print, 'last words', end='')\n"
+        "    print('first')\n"
+        f"    {ends_by}\n"
+        "cli.main = main\n"
+        "cli.run()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (code, "first\nlast words")
+    assert done.stderr.strip().endswith(told) if told else not done.stderr
+
+
 @pytest.mark.parametrize("is_full", [False, True])
 def test_output_that_cannot_be_written_has_an_exit_code(is_full, monkeypatch, capsys):
     reader, writer = os.pipe()
@@ -504,6 +532,7 @@ def test_output_that_cannot_be_written_has_an_exit_code(is_full, monkeypatch, ca
         os.dup2(os.open("/dev/full", os.O_WRONLY), writer)
     monkeypatch.setattr(cli, "main", lambda: print("more than anybody reads"))
     monkeypatch.setattr(cli.interruption, "end_at_once", lambda: None)
+    monkeypatch.setattr(cli.atexit, "register", lambda end: None)  # it would end the tests
     with open(writer, "w") as pipe, monkeypatch.context() as patched:
         patched.setattr(sys, "stdout", pipe)
         with pytest.raises(SystemExit) as end:

@@ -3,6 +3,7 @@
 What the commands need takes seconds to import, and is imported when Ctrl-C is already looked after.
 """
 
+import atexit
 import errno
 import gc
 import os
@@ -37,6 +38,15 @@ def main() -> None:
 
 def run() -> None:
     """`main` as a process of its own, whose environment is made fit for it."""
+    code = 1  # of an error that is not ours
+
+    def leave() -> None:
+        """End at once: to take the interpreter down, object by object, would take another second."""
+        if sys.stderr is not None:
+            sys.stderr.flush()
+        os._exit(code or _flushed())
+
+    atexit.register(leave)  # before all others, and so it runs after them
     interruption.end_at_once()
     gc.set_threshold(100_000)  # imports and tracing make many objects and little garbage
     ignored = [name for name in IGNORED if os.environ.pop(name, None)]
@@ -44,11 +54,13 @@ def run() -> None:
         os.environ.pop(name, None)
     if ignored:
         print(f"{', '.join(ignored)} ignored: same command, same numbers", file=sys.stderr)
-    code: int | str | None = 0
     try:
         main()
+        code = 0
     except SystemExit as end:
-        code = end.code
+        if is_message := not isinstance(end.code, int | None):
+            print(end.code, file=sys.stderr)
+        code = 1 if is_message else int(end.code or 0)
     except OSError as error:
         if error.errno != errno.ENOSPC or error.filename is not None:
             raise  # else it was what is printed that found no space
