@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ntkbayes.scores.jackknife import NUM_BLOCKS, means, variances
+from ntkbayes.scores.jackknife import NUM_BLOCKS, means, ranges, variances
 
 
 def without_each_block(statistic, draws):
@@ -16,12 +16,13 @@ def without_each_block(statistic, draws):
 
 
 @given(st.integers(3, 90), st.integers(0, 2**32 - 1), st.sampled_from([0.0, 1e3, -1e6]))
-def test_means_and_variances_without_a_block_are_those_of_the_other_draws(size, seed, mean):
+def test_statistics_without_a_block_are_those_of_the_other_draws(size, seed, mean):
     draws = mean + np.random.default_rng(seed).standard_normal((size, 2, 3))
     for found, statistic in (
         (means(draws), lambda kept: kept.mean(axis=0)),
         (variances(draws), lambda kept: kept.var(axis=0)),
         (variances(draws, ddof=1), lambda kept: kept.var(axis=0, ddof=1)),
+        (ranges(draws), lambda kept: np.ptp(kept, axis=0) / max(1.0, np.max(np.abs(kept)))),
     ):
         whole, left_out = without_each_block(statistic, draws)
         tolerance = 1e-11 + 1e-15 * abs(mean) * size

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from ntkbayes.scores.jackknife import Blocks, Jackknifed, Sample, means, variances
+from ntkbayes.scores.jackknife import Blocks, Jackknifed, Sample, means, ranges, variances
 
 
 @dataclass(frozen=True)
@@ -47,13 +47,21 @@ def variance_ratio(logits_a: Sample, logits_b: Sample) -> Distance:
 
     # Of logits that do not vary, or by one draw, logarithms are infinite.
     with np.errstate(divide="ignore", invalid="ignore"):
-        a, b = (variances(logits).to(np.log) for logits in (logits_a, logits_b))
-        found = _distance(a, b, between)
+        found = _distance(_log_variances(logits_a), _log_variances(logits_b), between)
     if found.value == 0:
         return Distance(0.0, 0.0)
     if not np.isfinite(found.value) or min(len(logits_a), len(logits_b)) < 3:
         return Distance(found.value, np.nan)
     return found
+
+
+def _log_variances(logits: Sample) -> Jackknifed:
+    """log Var of each logit, −∞ where it varies by round-off."""
+
+    def log(variance: np.ndarray, extent: np.ndarray) -> np.ndarray:
+        return np.log(np.where(extent <= 1e-9, 0.0, variance))
+
+    return variances(logits).to(log, ranges(logits))
 
 
 def log_variance(logits: Sample) -> Distance:

@@ -52,9 +52,12 @@ class Jackknifed:
     whole: np.ndarray
     left_out: Sequence[np.ndarray]
 
-    def to(self, function: Callable[[np.ndarray], np.ndarray | float]) -> "Jackknifed":
-        """A function of the statistic."""
-        whole, *left_out = (np.asarray(function(each)) for each in (self.whole, *self.left_out))
+    def to(
+        self, function: Callable[..., np.ndarray | float], *others: "Jackknifed"
+    ) -> "Jackknifed":
+        """A function of the statistic, and of others of the same draws."""
+        every = ((each.whole, *each.left_out) for each in (self, *others))
+        whole, *left_out = (np.asarray(function(*each)) for each in zip(*every, strict=True))
         return Jackknifed(whole, left_out)
 
     @property
@@ -73,18 +76,26 @@ def means(draws: Sample) -> Jackknifed:
 
 
 def variances(draws: Sample, *, ddof: int = 0) -> Jackknifed:
-    """The variance over draws, 0 where they differ by round-off. `ddof` is NumPy's."""
+    """The variance over draws; `ddof` is NumPy's."""
     blocks = Blocks.of(len(draws))
     moved = draws - draws.mean(axis=0)
     sums, squares = (blocks.reduced(np.add, part) for part in (moved, moved**2))
-    high, low = (blocks.reduced(ufunc, draws) for ufunc in (np.maximum, np.minimum))
 
     def variance(kept: Kept) -> np.ndarray:
         size = blocks.sizes[kept].sum()
         mean = sums[kept].sum(axis=0) / size
-        found = (squares[kept].sum(axis=0) - size * mean**2) / (size - ddof)
-        top, bottom = high[kept].max(axis=0), low[kept].min(axis=0)
-        is_still = top - bottom <= 1e-9 * max(1.0, float(np.max(top)), -float(np.min(bottom)))
-        return np.where(is_still, 0.0, found)
+        return np.maximum(squares[kept].sum(axis=0) - size * mean**2, 0.0) / (size - ddof)
 
     return blocks.jackknifed(variance)
+
+
+def ranges(draws: Sample) -> Jackknifed:
+    """The largest less the smallest, relative to the size of the largest number of all, and of 1."""
+    blocks = Blocks.of(len(draws))
+    high, low = (blocks.reduced(ufunc, draws) for ufunc in (np.maximum, np.minimum))
+
+    def relative(kept: Kept) -> np.ndarray:
+        top, bottom = high[kept].max(axis=0), low[kept].min(axis=0)
+        return (top - bottom) / max(1.0, float(np.max(top)), -float(np.min(bottom)))
+
+    return blocks.jackknifed(relative)
