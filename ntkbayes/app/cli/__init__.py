@@ -58,17 +58,18 @@ def run() -> None:
         main()
         code = 0
     except SystemExit as end:
-        if is_message := not isinstance(end.code, int | None):
+        if isinstance(end.code, int | None):
+            code = end.code or 0
+        else:  # words, for which the code is 1
             print(end.code, file=sys.stderr)
-        code = 1 if is_message else int(end.code or 0)
     except OSError as error:
         if error.errno != errno.ENOSPC or error.filename is not None:
             raise  # else it was what is printed that found no space
     unwritten = _flushed()
     code = code or unwritten
     if code == interruption.CODE:
-        # A process that was stopped during a compilation ends without taking the interpreter down
-        # first, at which JAX's threads may crash.
+        # A process that was stopped during a compilation ends without even what JAX has registered
+        # for the exit, at which its threads may crash.
         os._exit(interruption.CODE)
     raise SystemExit(code)
 

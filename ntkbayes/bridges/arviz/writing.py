@@ -23,6 +23,8 @@ from ntkbayes.predictions.predictions import require_predictions
 if TYPE_CHECKING:
     import xarray as xr
 
+_VERSION = version("ntkbayes")
+
 Variables = dict[str, tuple[tuple[str, ...], np.ndarray]]
 
 
@@ -308,7 +310,7 @@ def _require_fitting(
 def _attributes(p: Predictions) -> dict[str, str | int | float]:
     attributes: dict[str, str | int | float] = {
         "schema": f"ntkbayes {SCHEMA}",
-        "version": version("ntkbayes"),
+        "version": _VERSION,
         "law": p.name,
         "kind": to_json(p.kind.plain),
         "sampling": str(p.kind.sampling),
@@ -329,9 +331,6 @@ def _attributes(p: Predictions) -> dict[str, str | int | float]:
     if p.likelihood is not None:
         attributes["likelihood"] = likelihood_text(p.likelihood)
     return attributes
-
-
-_VERSION = version("ntkbayes")
 
 
 def _library() -> dict[str, str]:
