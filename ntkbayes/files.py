@@ -13,7 +13,7 @@ import stat
 import sys
 import warnings
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Buffer, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -43,7 +43,7 @@ def slug(name: str, apart: str = "") -> str:
 # --- writing --------------------------------------------------------------------------------------
 
 
-def write_atomically(path: Path, content: bytes) -> None:
+def write_atomically(path: Path, content: Buffer) -> None:
     """Write a file under a temporary name, then move it to `path`.
 
     Raises:
@@ -62,7 +62,7 @@ def encoded(text: str) -> bytes:
     return text.encode("utf-8", "backslashreplace")
 
 
-def replace_all(files: Iterable[tuple[Path, bytes]]) -> None:
+def replace_all(files: Iterable[tuple[Path, Buffer]]) -> None:
     """Write several files under temporary names, and move them into place once all are written.
 
     Args:

@@ -5,8 +5,7 @@ fills up. So trees are written in memory, and only requested arrays are read, ea
 is stored in the file.
 """
 
-import io
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,27 +25,34 @@ OTHERS = "*"
 """In a layout, all further arrays of numbers in a group that have at least these dimensions."""
 
 
-def to_bytes(tree: "xr.DataTree") -> bytes:
+def to_bytes(tree: "xr.DataTree") -> memoryview:
     """A DataTree as a netCDF file.
 
     Raises:
         StorageError: netCDF cannot store a name or value in it, such as text with NUL.
     """
-    import h5netcdf
-    from xarray.backends import H5NetCDFStore
+    import netCDF4
+    from xarray.backends import NetCDF4DataStore
 
-    buffer = io.BytesIO()
     try:
         # Not by `DataTree.to_netcdf`, which imports Dask, and with a client of it locks the buffer, by
         # name, for the whole cluster.
-        with h5netcdf.File(buffer, "w") as file:
-            for node in tree.subtree:
-                group = file if node is tree else file.create_group(node.path)
-                dataset = node.to_dataset(inherit=node is tree)
-                dataset.dump_to_store(H5NetCDFStore(group), encoding=_texts(node))
-    except (ValueError, TypeError) as error:
+        file = netCDF4.Dataset("in memory", "w", memory=1)
+        for node in tree.subtree:
+            group = file if node is tree else file.createGroup(node.path)
+            dataset = node.to_dataset(inherit=node is tree)
+            _require_whole([*dataset.variables, *dataset.attrs.values()])
+            dataset.dump_to_store(NetCDF4DataStore(group), encoding=_texts(node))
+        return file.close()
+    except (ValueError, TypeError, RuntimeError) as error:
         raise StorageError(f"netCDF cannot store a name or value: {error}") from error
-    return buffer.getvalue()
+
+
+def _require_whole(given: Iterable[object]) -> None:
+    """Raises ValueError for text that the netCDF library would cut."""
+    for text in given:
+        if isinstance(text, str) and "\0" in text:
+            raise ValueError(f"{text!r:.100} contains the character NUL")
 
 
 def _texts(node: "xr.DataTree") -> dict[str, dict[str, str]]:
@@ -158,5 +164,7 @@ def _attributes(group: "h5py.Group", names: Collection[str]) -> dict[str, object
             value = group.attrs[name]
             if isinstance(value, np.ndarray | np.generic) and value.size == 1:
                 value = value.item()
+            if isinstance(value, bytes):  # netCDF's characters
+                value = value.decode()
             values[name] = "" if isinstance(value, h5py.Empty) else value
     return values

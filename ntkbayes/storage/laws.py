@@ -276,7 +276,7 @@ def checked_configurations(found: object) -> dict[str, str]:
     return found
 
 
-def to_bytes(record: LawRecord, study: str = "") -> bytes:
+def to_bytes(record: LawRecord, study: str = "") -> memoryview:
     """A law as a netCDF file.
 
     Raises:

@@ -292,8 +292,8 @@ def test_the_round_trip_is_exact(training, trees, name, kind):
 @pytest.mark.parametrize("which", [("NUTS", "binary"), ("Laplace", "3 classes")], ids="-".join)
 def test_the_round_trip_through_a_file_is_exact(training, trees, which, tmp_path):
     path = tmp_path / "law.nc"
-    trees[which].to_netcdf(path, engine="h5netcdf")
-    with xr.open_datatree(path, engine="h5netcdf") as tree:
+    trees[which].to_netcdf(path)
+    with xr.open_datatree(path) as tree:
         assert_same(from_datatree(tree), training[which])
 
 
@@ -312,8 +312,8 @@ def test_the_round_trip_of_a_baseline_is_exact(baseline, tmp_path):
     tree = to_datatree(baseline)
     assert "posterior" not in tree.children
     assert_same(from_datatree(tree), baseline)
-    tree.to_netcdf(tmp_path / "baseline.nc", engine="h5netcdf")
-    with xr.open_datatree(tmp_path / "baseline.nc", engine="h5netcdf") as read:
+    tree.to_netcdf(tmp_path / "baseline.nc")
+    with xr.open_datatree(tmp_path / "baseline.nc") as read:
         assert_same(from_datatree(read), baseline)
 
 
@@ -327,8 +327,8 @@ def ordinal():
 def test_ordered_classes_keep_their_likelihood(ordinal, tmp_path):
     tree = to_datatree(ordinal)
     assert json.loads(tree.attrs["likelihood"]) == {"name": "Ordinal", "cutpoints": [-0.5, 0.8]}
-    tree.to_netcdf(tmp_path / "law.nc", engine="h5netcdf")
-    with xr.open_datatree(tmp_path / "law.nc", engine="h5netcdf") as read:
+    tree.to_netcdf(tmp_path / "law.nc")
+    with xr.open_datatree(tmp_path / "law.nc") as read:
         found = from_datatree(read)
     assert_same(found, ordinal)
     np.testing.assert_array_equal(found.probabilities, ordinal.probabilities)

@@ -367,8 +367,8 @@ def test_parts_that_do_not_go_together_are_refused(laws):
 def test_whole_trees_pass_through_files(trees, name, kind, tmp_path):
     tree, path = trees[name], tmp_path / "law"
     if kind == "netCDF":
-        tree.to_netcdf(path, engine="h5netcdf")
-        found = xr.open_datatree(path, engine="h5netcdf").load()
+        tree.to_netcdf(path)
+        found = xr.open_datatree(path).load()
     else:
         tree.to_zarr(path, consolidated=False)
         found = xr.open_datatree(path, engine="zarr", consolidated=False).load()

@@ -35,7 +35,7 @@ missing. For a Gaussian posterior (Laplace, …) constant_data has `leave_one_ou
 the log likelihood of a draw is Σ_c y_c log p_c, and az.loo averages its exponential over draws;
 everywhere else the ELPD is minus the cross-entropy of the mean prediction.
 
-Save the tree as netCDF, `tree.to_netcdf(path, engine="h5netcdf")`, or, with the package zarr, as Zarr,
+Save the tree as netCDF, `tree.to_netcdf(path)`, or, with the package zarr, as Zarr,
 `tree.to_zarr(path, consolidated=False)`; `xr.open_datatree` reads both.
 """
 
