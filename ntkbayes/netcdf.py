@@ -31,21 +31,31 @@ def to_bytes(tree: "xr.DataTree") -> memoryview:
     Raises:
         StorageError: netCDF cannot store a name or value in it, such as text with NUL.
     """
-    import netCDF4
-    from xarray.backends import NetCDF4DataStore
-
     try:
-        # Not by `DataTree.to_netcdf`, which imports Dask, and with a client of it locks the buffer, by
-        # name, for the whole cluster.
-        file = netCDF4.Dataset("in memory", "w", memory=1)
-        for node in tree.subtree:
-            group = file if node is tree else file.createGroup(node.path)
-            dataset = node.to_dataset(inherit=node is tree)
-            _require_whole([*dataset.variables, *dataset.attrs.values()])
-            dataset.dump_to_store(NetCDF4DataStore(group), encoding=_texts(node))
-        return file.close()
+        return _written(tree)
     except (ValueError, TypeError, RuntimeError) as error:
         raise StorageError(f"netCDF cannot store a name or value: {error}") from error
+
+
+def _written(tree: "xr.DataTree") -> memoryview:
+    import netCDF4
+    from xarray.backends import NetCDF4DataStore
+    from xarray.backends.netCDF4_ import NETCDF4_PYTHON_LOCK
+
+    # Not by `DataTree.to_netcdf`, which imports Dask, and with a client of it locks the buffer, by name,
+    # for the whole cluster. The lock is xarray's: the library crashes where two threads are in it.
+    with NETCDF4_PYTHON_LOCK:
+        file = netCDF4.Dataset("in memory", "w", memory=1)
+        try:
+            for node in tree.subtree:
+                group = file if node is tree else file.createGroup(node.path)
+                dataset = node.to_dataset(inherit=node is tree)
+                _require_whole([*dataset.variables, *dataset.attrs.values()])
+                dataset.dump_to_store(NetCDF4DataStore(group, lock=False), encoding=_texts(node))
+        except BaseException:
+            file.close()
+            raise
+        return file.close()
 
 
 def _require_whole(given: Iterable[object]) -> None:

@@ -1,5 +1,7 @@
 """netCDF as bytes: what is written is what is read, here and by another library, or is refused."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -48,3 +50,21 @@ def test_a_name_that_netcdf_does_not_know_is_refused(name):
 def test_an_attribute_that_would_change_is_refused(value):
     with pytest.raises(StorageError, match="netCDF cannot store a name or value: "):
         netcdf.to_bytes(xr.DataTree(xr.Dataset(attrs={"note": value})))
+
+
+def test_threads_that_write_at_once_write_what_each_was_given(tmp_path):
+    # The library itself crashes where two threads are in it.
+    names = [f"v{i}" for i in range(20)]
+    trees = [
+        xr.DataTree.from_dict(
+            {"/part": xr.Dataset({n: ("row", np.arange(50.0) + k) for n in names})}
+        )
+        for k in range(16)
+    ]
+    with ThreadPoolExecutor(8) as threads:
+        files = list(threads.map(netcdf.to_bytes, trees))
+    for k, (content, tree) in enumerate(zip(files, trees, strict=True)):
+        path = tmp_path / f"{k}.nc"
+        path.write_bytes(content)
+        found = netcdf.read(path, {"part": dict.fromkeys(names, ("row",))}, [])
+        xr.testing.assert_equal(found["part"].to_dataset(), tree["part"].to_dataset())
