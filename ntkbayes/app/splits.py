@@ -9,6 +9,7 @@ folder/
 """
 
 import abc
+import gc
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -184,6 +185,7 @@ class SplitStudy(Configured):
                         announce=_of_split(name, announce),
                         progress=progress,
                     )
+                    gc.collect()  # its draws are in cycles, and the command seldom looks for those
             with announce("report over splits"):
                 return _write(into)
 

@@ -48,7 +48,7 @@ def run() -> None:
 
     atexit.register(leave)  # before all others, and so it runs after them
     interruption.end_at_once()
-    gc.set_threshold(300_000)  # imports and tracing make many objects and little garbage
+    gc.set_threshold(1_000_000)  # imports and tracing make many objects and little garbage
     ignored = [name for name in IGNORED if os.environ.pop(name, None)]
     for name in _NOT_OURS:
         os.environ.pop(name, None)
