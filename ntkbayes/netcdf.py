@@ -51,7 +51,7 @@ def _written(tree: "xr.DataTree") -> memoryview:
                 group = file if node is tree else file.createGroup(node.path)
                 dataset = node.to_dataset(inherit=node is tree)
                 _require_whole([*dataset.variables, *dataset.attrs.values()])
-                dataset.dump_to_store(NetCDF4DataStore(group, lock=False), encoding=_texts(node))
+                dataset.dump_to_store(NetCDF4DataStore(group, lock=False), encoding=_texts(dataset))
         except BaseException:
             file.close()
             raise
@@ -65,10 +65,10 @@ def _require_whole(given: Iterable[object]) -> None:
             raise ValueError(f"{text!r:.100} contains the character NUL")
 
 
-def _texts(node: "xr.DataTree") -> dict[str, dict[str, str]]:
+def _texts(dataset: "xr.Dataset") -> dict[str, dict[str, str]]:
     """Text as arrays of bytes, whose size `read` can see, for the variables that hold it."""
-    found = node.to_dataset(inherit=False).variables
-    return {str(name): {"dtype": "S1"} for name, v in found.items() if v.dtype.kind in "OUT"}
+    held = dataset.variables.items()
+    return {str(name): {"dtype": "S1"} for name, v in held if v.dtype.kind in "OUT"}
 
 
 def read(

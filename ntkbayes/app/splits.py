@@ -185,7 +185,9 @@ class SplitStudy(Configured):
                         announce=_of_split(name, announce),
                         progress=progress,
                     )
-                    gc.collect()  # its draws are in cycles, and the command seldom looks for those
+                    # Exceptions inside matplotlib's parser, each in a cycle with the frames below it,
+                    # keep the study's draws alive, and the command seldom collects.
+                    gc.collect()
             with announce("report over splits"):
                 return _write(into)
 
